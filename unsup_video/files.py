@@ -1,0 +1,63 @@
+"""Whole files or none: everything is written under a temporary name and then renamed."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_MARK = ".partial-"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
+
+    A folder must not exist yet; a file is replaced. After an error, or a crash, `path` is as it
+    was. Raises what the writing raises, with the temporary removed.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else []:
+            _sync(file)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a whole text file, or leaves `path` as it was."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Removes what processes that were killed while writing left in `folder`."""
+    for path in Path(folder).glob(f"{_MARK}*"):
+        _remove(path)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
