@@ -1,0 +1,198 @@
+"""The paper's models (sections 2.2 to 2.5), as Keras functional models over shared layers."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from unsup_video.layers import ACTIVATIONS, Decoder, PeepholeLSTM
+
+# What each kind of model decodes.
+KINDS = {
+    "autoencoder": ("reconstruction",),
+    "future_predictor": ("future",),
+    "composite": ("reconstruction", "future"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """How the weights of a model start.
+
+    Attributes:
+        kernel: half-width of the uniform distribution of all kernels; or None for the paper's
+            1/sqrt(fan_in).
+        peepholes: half-width for the peepholes; 0 starts them at zero.
+        forget_bias: of every LSTM. All other biases start at zero.
+    """
+
+    kernel: float | None = None
+    peepholes: float = 0.0
+    forget_bias: float = 0.0
+
+    # New objects on every call: an initializer object that is reused repeats its values.
+    def kernel_initializer(self):
+        if self.kernel is None:
+            return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+        return keras.initializers.RandomUniform(-self.kernel, self.kernel)
+
+    def peephole_initializer(self):
+        if not self.peepholes:
+            return keras.initializers.Zeros()
+        return keras.initializers.RandomUniform(-self.peepholes, self.peepholes)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoModel:
+    """One model in its functional forms; all share the same layers and weights.
+
+    D is the size of a flattened frame, T the frames read, S the frames predicted (any number).
+    Reconstructions are in REVERSED order: v_T, .., v_1.
+
+    Attributes:
+        kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
+        output: "logistic", "linear" or "relu".
+        encoder: frames (B, T, D) -> the representation, a list [h, c] for each layer, (B, units).
+        decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
+            free-running. Only the clock's length S is read.
+        training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
+            "future": (B, S, D)}, as far as decoded, before the non-linearity; conditional
+            decoders are teacher-forced.
+        free_running: {"past": (B, T, D), "clock": (B, S)} -> the same keys, still before the
+            non-linearity; conditional decoders read their own frames.
+        inference: `free_running` after the non-linearity: frames.
+        decoder_layers: name -> `Decoder`.
+    """
+
+    kind: str
+    output: str
+    encoder: keras.Model
+    decoders: dict[str, keras.Model]
+    training: keras.Model
+    free_running: keras.Model
+    inference: keras.Model
+    decoder_layers: dict[str, Decoder]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return KINDS[self.kind]
+
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """Names of the decoders that read their previous frame."""
+        return tuple(name for name in self.outputs if self.decoder_layers[name].conditional)
+
+
+def _stack(name, layers, units, initialization, **options):
+    return [
+        PeepholeLSTM(
+            units,
+            forget_bias=initialization.forget_bias,
+            kernel_initializer=initialization.kernel_initializer(),
+            recurrent_initializer=initialization.kernel_initializer(),
+            peephole_initializer=initialization.peephole_initializer(),
+            name=f"{name}_lstm_{k + 1}",
+            **options,
+        )
+        for k in range(layers)
+    ]
+
+
+def build(
+    kind: str = "composite",
+    frame_dim: int = 4096,
+    units: int = 2048,
+    layers: int = 1,
+    conditional_reconstruction: bool = False,
+    conditional_future: bool = False,
+    output: str = "logistic",
+    use_peepholes: bool = True,
+    initialization: Initialization = Initialization(),
+    gemm_dtype: str | None = None,
+) -> VideoModel:
+    """Builds a model of the paper.
+
+    Args:
+        kind: "autoencoder", "future_predictor" or "composite".
+        frame_dim: D. units: of every LSTM layer. layers: depth of the encoder and each decoder.
+        conditional_reconstruction, conditional_future: whether that decoder reads its previous
+            frame.
+        output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
+        use_peepholes: False gives ordinary LSTMs.
+        initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
+        gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
+
+    Raises:
+        ValueError: an unknown kind or output, a size below 1, or a conditional decoder that the
+            kind does not have.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
+    if output not in ACTIVATIONS:
+        raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+    for name, size in {"frame_dim": frame_dim, "units": units, "layers": layers}.items():
+        if size < 1:
+            raise ValueError(f"model.{name} must be at least 1, got {size}")
+    conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
+    for name, wanted in conditional.items():
+        if wanted and name not in KINDS[kind]:
+            raise ValueError(f"conditional_{name} is set, but model.kind={kind} has no such decoder")
+
+    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+
+    x = frames = keras.Input((None, frame_dim), name="frames")
+    states = []
+    for lstm in _stack("encoder", layers, units, initialization, **options):
+        x, h, c = lstm(x)
+        states += [h, c]
+    encoder = keras.Model(frames, states, name="encoder")
+
+    decoder_layers, decoders = {}, {}
+    for name in KINDS[kind]:
+        decoder = decoder_layers[name] = Decoder(
+            _stack(name, layers, units, initialization, **options),
+            frame_dim,
+            conditional[name],
+            output,
+            initialization.kernel_initializer(),
+            name=f"{name}_decoder",
+        )
+        inputs = {
+            "states": [keras.Input((units,), name=f"{state}_{k + 1}")
+                       for k in range(layers) for state in "hc"],
+            "clock": keras.Input((None,), name="clock"),
+        }
+        decoders[name] = keras.Model(
+            inputs, decoder.activate(decoder(inputs["states"], clock=inputs["clock"])), name=name
+        )
+
+    past = keras.Input((None, frame_dim), name="past")
+    future = keras.Input((None, frame_dim), name="future")
+    clock = keras.Input((None,), name="clock")
+    states = encoder(past)
+    targets = {"reconstruction": ops.flip(past, axis=1), "future": future}
+    clocks = {"reconstruction": past[:, :, 0], "future": clock}
+    training = keras.Model(
+        {"past": past, "future": future},
+        {
+            name: decoder(
+                states,
+                clock=targets[name],
+                teacher=targets[name] if decoder.conditional else None,
+            )
+            for name, decoder in decoder_layers.items()
+        },
+        name="training",
+    )
+    pre_activations = {
+        name: decoder(states, clock=clocks[name]) for name, decoder in decoder_layers.items()
+    }
+    free_running = keras.Model({"past": past, "clock": clock}, pre_activations, name="free_running")
+    inference = keras.Model(
+        {"past": past, "clock": clock},
+        {name: decoder_layers[name].activate(x) for name, x in pre_activations.items()},
+        name="inference",
+    )
+    return VideoModel(
+        kind, output, encoder, decoders, training, free_running, inference, decoder_layers
+    )
