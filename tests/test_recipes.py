@@ -1,0 +1,113 @@
+import keras
+import numpy as np
+import pytest
+
+from unsup_video import models
+from unsup_video.training import recipes
+
+
+def steps_of(recipe, start, gradients, name="kernel", total_steps=100):
+    """Weights after each update of one variable with the given gradients."""
+    variable = keras.Variable(np.array(start), dtype="float32", name=name)
+    optimizer = recipes.optimizer(recipe, total_steps)
+    optimizer.build([variable])
+    weights = []
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(np.float32(gradient))], [variable])
+        weights.append(variable.numpy().copy())
+    return np.array(weights)
+
+
+def test_toronto_by_hand():
+    # w = 0.5, g = 0.2 twice; the first step:
+    # g1 = 0.2 + 1e-4 * 0.5 = 0.20005; r1 = sqrt(0.95 + 0.05 * 0.20005^2) = 0.9757056...
+    # step = -1e-3 * 0.20005 / r1 = -2.050311e-4, inside the clip.
+    w1 = 0.5 - 1e-3 * 0.20005 / np.sqrt(0.95 + 0.05 * 0.20005**2)
+    r2 = np.sqrt(0.95 * (0.95 + 0.05 * 0.20005**2) + 0.05 * (0.2 + 1e-4 * w1) ** 2)
+    w2 = w1 + 0.9 * (w1 - 0.5) - 1e-3 * (0.2 + 1e-4 * w1) / r2
+    weights = steps_of(recipes.get("toronto"), [0.5], [[0.2], [0.2]])
+    np.testing.assert_allclose(weights[:, 0], [w1, w2], rtol=1e-6)
+
+
+def test_the_step_is_clipped_after_momentum():
+    # Two gradients of 100 at lr 1e-4: each raw step is -1e-2, so both are clipped to -1e-4. Then
+    # a zero gradient: the momentum starts from the CLIPPED step, 0.9 * -1e-4 (and L2's 1e-8).
+    recipe = recipes.get("github")
+    recipe.l2 = 0.0
+    weights = steps_of(recipe, [1.0], [[100.0], [100.0], [0.0]])
+    np.testing.assert_allclose(1.0 - weights[:, 0], [1e-4, 2e-4, 2.9e-4], rtol=1e-3)
+
+
+def test_biases_have_no_l2():
+    gradients = [[0.0]]
+    decayed = steps_of(recipes.get("github"), [2.0], gradients, name="peepholes")
+    kept = steps_of(recipes.get("github"), [2.0], gradients, name="bias")
+    assert 2.0 - decayed[0, 0] == pytest.approx(1e-4 * 1e-4 * 2.0, abs=2e-7)
+    assert kept[0, 0] == 2.0
+
+
+def test_l2_enters_the_gradient():
+    recipe = recipes.get("github")
+    recipe.l2, recipe.step_clip, recipe.learning_rate = 0.5, 1e9, 0.1
+    assert steps_of(recipe, [2.0], [[1.0]])[0, 0] == pytest.approx(2.0 - 0.1 * (1.0 + 0.5 * 2.0))
+
+
+def test_a_weight_without_gradient_never_becomes_nan():
+    weights = steps_of(recipes.get("toronto"), [0.0], np.zeros((300, 1)))
+    assert np.isfinite(weights).all()
+
+
+def test_learning_rates():
+    toronto = recipes.learning_rate(recipes.get("toronto"), 10**6)
+    assert [float(toronto(s)) for s in (0, 9_999, 10_000, 25_000)] == pytest.approx(
+        [1e-3, 1e-3, 0.9e-3, 0.81e-3]
+    )
+    modern = recipes.get("modern")
+    modern.warmup_fraction = 0.1
+    rate = recipes.learning_rate(modern, 1000)
+    peak = modern.learning_rate
+    assert float(rate(50)) == pytest.approx(peak / 2)
+    assert float(rate(100)) == pytest.approx(peak)
+    assert float(rate(550)) == pytest.approx(peak / 2)
+    assert float(rate(1000)) == pytest.approx(0, abs=1e-9)
+
+
+def test_modern_is_adam():
+    recipe = recipes.get("modern")
+    gradients = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    weights = steps_of(recipe, np.zeros(4), gradients, total_steps=10)
+    rate = recipes.learning_rate(recipe, 10)
+    m = v = w = np.zeros(4)
+    for t, g in enumerate(np.float64(gradients), 1):
+        m = recipe.beta_1 * m + (1 - recipe.beta_1) * g
+        v = recipe.beta_2 * v + (1 - recipe.beta_2) * g**2
+        m_hat, v_hat = m / (1 - recipe.beta_1**t), v / (1 - recipe.beta_2**t)
+        w = w - float(rate(t - 1)) * m_hat / (np.sqrt(v_hat) + 1e-8)
+        np.testing.assert_allclose(weights[t - 1], w, rtol=1e-4, atol=1e-9)
+
+
+def test_initialisations():
+    for name, kernel, forget in [("toronto", 0.01, 5.0), ("github", 0.01, 0.0)]:
+        recipe = recipes.get(name)
+        model = models.build(
+            frame_dim=30, units=20, initialization=recipes.initialization(recipe)
+        )
+        lstm = model.encoder.get_layer("encoder_lstm_1")
+        for weight, limit in [(lstm.kernel, kernel), (lstm.recurrent_kernel, kernel),
+                              (lstm.peepholes, 0.1)]:
+            assert 0.8 * limit < np.abs(weight.numpy()).max() <= limit
+        np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[1], forget)
+        np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[[0, 2, 3]], 0)
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="unknown recipe 'sgd'.*modern, toronto, github"):
+        recipes.get("sgd")
+    recipe = recipes.get("modern")
+    recipe.optimizer = "sgdx"
+    with pytest.raises(ValueError, match="sgdx"):
+        recipes.optimizer(recipe, 10)
+    recipe = recipes.get("modern")
+    recipe.schedule = "linear"
+    with pytest.raises(ValueError, match="linear"):
+        recipes.learning_rate(recipe, 10)

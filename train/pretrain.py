@@ -1,0 +1,97 @@
+"""Pretrains a video model: `python -m train.pretrain [--config=NAME[:RECIPE]] [--workdir=DIR]`.
+
+NAME is a config of unsup_video/configs, or the path of one's own. Every field has a flag, for
+example --config.model.units=512. The same command again resumes a run that was interrupted.
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+import keras
+import tensorflow as tf
+from absl import flags
+from ml_collections import config_flags
+
+from unsup_video import cli, configs
+from unsup_video.data import sources
+from unsup_video.training import experiment, loop, precision
+from unsup_video.training.workdir import Workdir
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: quickstart."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in workdir and start anew.")
+_DIGITS_DIR = flags.DEFINE_string(
+    "digits_dir", None, "Folder of MNIST's idx files; short for --config.data.digits_dir."
+)
+
+# "Try again later" of sysexits.h: the run was told to stop, its state is saved.
+EXIT_INTERRUPTED = 75
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    config = _CONFIG.value
+    if _DIGITS_DIR.value is not None:
+        config.data.digits_dir = _DIGITS_DIR.value
+
+    experiment.check(config)
+    keras.utils.set_random_seed(config.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+    # ------------------------------------------------------------------ data and model
+    source = sources.build(config)
+    model = experiment.build_model(config, source)
+    trainer = loop.Trainer(config, model)
+    path = _WORKDIR.value or f"runs/{config.name}"
+    workdir = Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
+    parameters = model.training.count_params()
+    workdir.write_run_info({
+        "seed": config.seed,
+        "data": source.description,
+        "gemm_dtype": precision.gemm_dtype(config.precision),
+        "parameters": parameters,
+    })
+    print(f"{config.name}: {config.model.kind}, {config.model.layers} x {config.model.units} units, "
+          f"{parameters:,} parameters, recipe {config.recipe.name}")
+    print(f"data: {source.description['kind']}: {source.description['source']}")
+    print(f"matrix products in {precision.gemm_dtype(config.precision)} "
+          f"(config.precision={config.precision}); run: {path}")
+
+    # ------------------------------------------------------------------ training
+    results_file = workdir.path / "results.json"
+    if results_file.exists():
+        print("this run is finished; --overwrite starts it anew")
+        results = json.loads(results_file.read_text())
+    else:
+        try:
+            loop.run(trainer, source, workdir)
+        except loop.Interrupted as stop:
+            print(stop)
+            return EXIT_INTERRUPTED
+        results = experiment.test(config, model, source, workdir)
+
+    # ------------------------------------------------------------------ what came out
+    print(f"\n{experiment.table(config, results)}\n")
+    print("look at:")
+    for picture in sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
+        print(f"  {picture}")
+    print("next:")
+    print(f"  tensorboard --logdir={workdir.tb}")
+    print("  python -m train.pretrain --config=moving_mnist_1layer    (the paper's size)")
+    return 0
+
+
+def run():
+    sys.argv = configs.expand(sys.argv, default="quickstart")
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

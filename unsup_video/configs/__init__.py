@@ -1,0 +1,56 @@
+"""One file, one experiment; `base.py` holds the defaults that they share."""
+
+from pathlib import Path
+
+from unsup_video.training import recipes
+
+_FOLDER = Path(__file__).parent
+
+
+def path(name: str) -> str:
+    """The file of the packaged config `name`."""
+    return str(_FOLDER / f"{name}.py")
+
+
+def names() -> list[str]:
+    """The packaged experiments."""
+    return sorted(f.stem for f in _FOLDER.glob("*.py") if f.stem not in ("__init__", "base"))
+
+
+def expand(argv: list[str], default: str) -> list[str]:
+    """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
+
+    A path (with a slash or .py) is left as it is; without --config, `default` is put in, which is
+    the NAME of a packaged config.
+
+    Raises:
+        SystemExit: there is no such config, or no such recipe.
+    """
+
+    def resolve(value):
+        name, colon, recipe = value.partition(":")
+        if "/" in name or name.endswith(".py"):
+            return value
+        if name not in names():
+            raise SystemExit(
+                f"error: --config: no experiment {name!r}; there are {', '.join(names())}; "
+                "or give the path of a .py file"
+            )
+        if recipe and recipe not in recipes.RECIPES:
+            raise SystemExit(
+                f"error: --config: no recipe {recipe!r}; there are {', '.join(recipes.RECIPES)}"
+            )
+        return path(name) + colon + recipe
+
+    command, *arguments = argv
+    if not any(a.lstrip("-").partition("=")[0] == "config" for a in arguments):
+        arguments = [f"--config={default}", *arguments]
+    expanded = [command]
+    for argument in arguments:
+        if argument.startswith(("--config=", "-config=")):
+            flag, _, value = argument.partition("=")
+            argument = f"{flag}={resolve(value)}"
+        elif expanded[-1] in ("--config", "-config"):
+            argument = resolve(argument)
+        expanded.append(argument)
+    return expanded

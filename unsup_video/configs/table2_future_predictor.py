@@ -1,0 +1,12 @@
+"""Table 2: 2-layer future predictor, unconditional."""
+
+from unsup_video.configs import base
+
+
+def get_config(recipe=""):
+    config = base.get_config(recipe)
+    config.name = "table2_future_predictor"
+    config.model.kind = "future_predictor"
+    config.model.layers = 2
+    config.expect = dict(reconstruction=0.0, future=350.2, source="table 2 of the paper")
+    return config

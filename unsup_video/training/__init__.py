@@ -1,0 +1,1 @@
+"""Running an experiment: recipes, the loop, its folder and checkpoints."""

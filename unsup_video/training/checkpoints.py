@@ -1,0 +1,116 @@
+"""Checkpoints: exact, checksummed, and never half-written.
+
+A folder each, `step-00001000/`: `arrays.npz` with every array under its name, and
+`checkpoint.json` with the step, the sha256 of arrays.npz, and whatever else belongs to the state.
+The best one is kept apart, as `best-00000800/`.
+"""
+
+import json
+import os
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video import files
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged; the message names the file."""
+
+
+def _save(folder: Path, prefix, step, arrays, meta):
+    folder.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(folder)
+    path = folder / f"{prefix}-{step:08d}"
+    if path.exists():  # of a run that was rolled back to an earlier step
+        shutil.rmtree(path)
+    try:
+        with files.whole(path) as temporary:
+            temporary.mkdir()
+            np.savez(temporary / "arrays.npz", **arrays)
+            text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
+            (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
+    except OSError as error:
+        kept = [p.name for p in _newest_first(folder, prefix)]
+        raise OSError(
+            error.errno,
+            f"{path}: cannot save the checkpoint ({error.strerror}); "
+            + (f"{kept[0]} is kept" if kept else "there is no earlier one"),
+        ) from error
+    return path
+
+
+def _newest_first(folder, prefix):
+    return sorted(Path(folder).glob(f"{prefix}-*"), reverse=True)
+
+
+def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict) -> Path:
+    """Saves the state after `step` and removes all but the newest two.
+
+    Raises:
+        OSError: it could not be written, for example on a full disk; nothing earlier is touched.
+    """
+    path = _save(Path(folder), "step", step, arrays, meta)
+    for old in _newest_first(folder, "step")[2:]:
+        shutil.rmtree(old)
+    return path
+
+
+def save_best(
+    folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict
+) -> Path:
+    """Saves the best state so far, apart from the others, and removes the one before."""
+    path = _save(Path(folder), "best", step, arrays, meta)
+    for old in Path(folder).glob("best-*"):
+        if old != path:
+            shutil.rmtree(old)
+    return path
+
+
+def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
+    """(step, arrays, meta) of a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    path = Path(path)
+    try:
+        text = json.loads((path / "checkpoint.json").read_text())
+        step, digest, meta = text["step"], text["sha256"], text["meta"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / 'checkpoint.json'}: missing or damaged ({error})") from None
+    arrays = path / "arrays.npz"
+    try:
+        if files.sha256(arrays) != digest:
+            raise CheckpointError(f"{arrays}: damaged, its sha256 is not the recorded one")
+        with np.load(arrays, allow_pickle=False) as data:
+            return step, dict(data), meta
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{arrays}: missing or damaged ({error})") from None
+
+
+def latest(folder: str | os.PathLike) -> Path | None:
+    """The newest checkpoint that is whole, or None. Damaged ones are named in a warning."""
+    for path in _newest_first(folder, "step"):
+        try:
+            restore(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; trying the checkpoint before", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def best(folder: str | os.PathLike) -> Path:
+    """The best checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = _newest_first(folder, "best")
+    if not found:
+        raise FileNotFoundError(f"{folder}: no best checkpoint; was the run ever validated?")
+    return found[0]

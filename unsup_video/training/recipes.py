@@ -1,0 +1,169 @@
+"""Training recipes: how the weights start and how the optimiser moves them.
+
+`toronto` and `github` follow the two releases of the authors' code, `modern` is ours.
+"""
+
+import keras
+from keras import ops
+from ml_collections import ConfigDict
+
+from unsup_video.models import Initialization
+
+
+def toronto() -> ConfigDict:
+    """The 2015 release: RMSProp, then momentum, then a clip of the step itself."""
+    return ConfigDict(dict(
+        name="toronto",
+        optimizer="clipped_momentum",
+        learning_rate=1e-3,
+        schedule="staircase",  # x decay_rate every decay_steps steps
+        decay_rate=0.9,
+        decay_steps=10_000,
+        momentum=0.9,
+        rms_decay=0.95,  # the release's default; 0 switches RMSProp off
+        step_clip=1e-3,  # bound on every element of the momentum-accumulated step
+        l2=1e-4,
+        batch_reduction="mean",
+        batch_size=128,
+        mean_frame_bias=False,
+        init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
+    ))
+
+
+def github() -> ConfigDict:
+    """The 2016 release: as `toronto`, without RMSProp and summed over the batch."""
+    recipe = toronto()
+    recipe.update(
+        name="github",
+        learning_rate=1e-4,
+        rms_decay=0.0,
+        step_clip=1e-4,
+        batch_reduction="sum",
+        batch_size=80,
+        init=dict(kernel=0.01, peepholes=0.1, forget_bias=0.0),
+    )
+    return recipe
+
+
+def modern() -> ConfigDict:
+    """Reaches the lowest future cross entropy soonest of what was tried (docs/recipes.md)."""
+    return ConfigDict(dict(
+        name="modern",
+        optimizer="adam",
+        learning_rate=1e-3,
+        schedule="cosine",  # warm-up, then a cosine to zero at the last step
+        warmup_fraction=0.03,
+        beta_1=0.9,
+        beta_2=0.99,
+        batch_reduction="mean",
+        batch_size=64,
+        mean_frame_bias=True,  # the output bias starts at the data's mean frame
+        init=dict(kernel=None, peepholes=0.0, forget_bias=1.0),
+    ))
+
+
+RECIPES = {"modern": modern, "toronto": toronto, "github": github}
+
+
+def get(name: str) -> ConfigDict:
+    """The recipe of that name, as a fresh, editable config.
+
+    Raises:
+        ValueError: there is none; the message lists the names.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}: one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def initialization(recipe: ConfigDict) -> Initialization:
+    """The recipe's `Initialization` of `models.build`."""
+    return Initialization(**recipe.init)
+
+
+def learning_rate(recipe: ConfigDict, total_steps: int):
+    """The recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate."""
+    schedules = keras.optimizers.schedules
+    if recipe.schedule == "staircase":
+        return schedules.ExponentialDecay(
+            recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
+        )
+    if recipe.schedule == "cosine":
+        warmup = max(1, round(recipe.warmup_fraction * total_steps))
+        return schedules.CosineDecay(
+            0.0, max(1, total_steps - warmup), warmup_target=recipe.learning_rate,
+            warmup_steps=warmup,
+        )
+    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or cosine")
+
+
+def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimizer:
+    """The recipe's Keras optimizer with its schedule over `total_steps` steps."""
+    rate = learning_rate(recipe, total_steps)
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, epsilon=1e-8)
+    if recipe.optimizer == "clipped_momentum":
+        return ClippedMomentum(
+            rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2
+        )
+    raise ValueError(f"unknown recipe.optimizer {recipe.optimizer!r}: adam or clipped_momentum")
+
+
+@keras.saving.register_keras_serializable("unsup_video")
+class ClippedMomentum(keras.optimizers.Optimizer):
+    """The update rule of the authors' releases, elementwise, for a weight w with gradient g:
+
+        g <- g + l2 w                                    (not for biases)
+        r <- sqrt(rms_decay r^2 + (1 - rms_decay) g^2),  g <- g / (r + 1e-8)    (r starts at 1)
+        s <- clip(momentum s - learning_rate g, -step_clip, step_clip)
+        w <- w + s
+
+    The clip bounds the momentum-accumulated step, so that no weight ever moves further than
+    `step_clip` in one step. `rms_decay=0` leaves the second line out. The releases have no 1e-8:
+    a weight without gradient then ends in 0 / 0.
+    """
+
+    def __init__(
+        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4, **kwargs
+    ):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.momentum = momentum
+        self.rms_decay = rms_decay
+        self.step_clip = step_clip
+        self.l2 = l2
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.decayed = [not v.path.endswith("bias") for v in variables]
+        self.steps = self.add_optimizer_variables(variables, "step")
+        if self.rms_decay:
+            self.rms = self.add_optimizer_variables(variables, "rms", initializer="ones")
+
+    def update_step(self, gradient, variable, learning_rate):
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        index = self._get_variable_index(variable)
+        if self.decayed[index]:
+            gradient = gradient + self.l2 * variable
+        if self.rms_decay:
+            mean_square = (
+                self.rms_decay * ops.square(self.rms[index])
+                + (1 - self.rms_decay) * ops.square(gradient)
+            )
+            rms = ops.sqrt(mean_square)
+            self.assign(self.rms[index], rms)
+            gradient = gradient / (rms + 1e-8)
+        step = self.momentum * self.steps[index] - learning_rate * gradient
+        step = ops.clip(step, -self.step_clip, self.step_clip)
+        self.assign(self.steps[index], step)
+        self.assign_add(variable, step)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "rms_decay": self.rms_decay,
+            "step_clip": self.step_clip,
+            "l2": self.l2,
+        }

@@ -1,0 +1,172 @@
+"""The folder of a run."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import unsup_video
+from unsup_video import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The folder of a run: config.json, run.json, metrics.jsonl, checkpoints/, samples/, tb/."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def tb(self) -> Path:
+        return self.path / "tb"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, config: dict, overwrite: bool = False) -> "Workdir":
+        """A new run's folder, or that of a run of the very same config, to resume it.
+
+        Args:
+            config: the whole config, of JSON values. overwrite: delete a run that is there.
+
+        Raises:
+            ValueError: another config's run is there (the fields that differ are named), or files
+                that are no run.
+            OSError: the folder cannot be made or written.
+        """
+        path = Path(path)
+        config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+        stored = path / "config.json"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if overwrite and stored.exists():
+                shutil.rmtree(path)
+                path.mkdir()
+            files.remove_leftovers(path)
+            if stored.exists():
+                differences = diff(json.loads(stored.read_text()), config)
+                if differences:
+                    raise ValueError(
+                        f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
+                        + "\nUse another --workdir, or --overwrite to delete that run."
+                    )
+            elif any(path.iterdir()):
+                raise ValueError(f"{path} is not empty and not a run; use another --workdir")
+            else:
+                files.write_text(stored, json.dumps(config, indent=2) + "\n")
+            workdir = cls(path)
+            for folder in (workdir.checkpoints, workdir.samples, workdir.tb):
+                folder.mkdir(exist_ok=True)
+            workdir.metrics.touch()
+        except OSError as error:
+            raise OSError(
+                error.errno, f"workdir {path} cannot be written ({error.strerror})"
+            ) from error
+        return workdir
+
+    def write_run_info(self, extra: dict) -> None:
+        """Writes run.json: what ran, where and when; a resumed run is added to its list."""
+        info = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": sys.argv,
+            "git": git_state(Path(unsup_video.__file__).parent),
+            "versions": {
+                "python": platform.python_version(),
+                "unsup_video": unsup_video.__version__,
+                **{name: _version(name) for name in ("tensorflow", "keras", "numpy")},
+            },
+            "machine": {
+                "system": platform.platform(),
+                "cpu": _cpu(),
+                "cores": os.cpu_count(),
+                "devices": _devices(),
+            },
+            **extra,
+        }
+        file = self.path / "run.json"
+        if file.exists():
+            first = json.loads(file.read_text())
+            info = {**first, "resumed": [*first.get("resumed", []), info]}
+        files.write_text(file, json.dumps(info, indent=2) + "\n")
+
+    def append_metrics(self, values: dict) -> None:
+        """Adds one line to metrics.jsonl."""
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        """The lines of metrics.jsonl; a last line that a crash cut short is left out."""
+        lines = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                lines.append(json.loads(line))
+        return lines
+
+    def truncate_metrics(self, after_step: int) -> None:
+        """Drops what a run wrote after the checkpoint that it is resumed from."""
+        kept = [line for line in self.read_metrics() if line["step"] <= after_step]
+        files.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def diff(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """The fields in which two nested dicts differ, a line each: `a.b: 1 there, 2 here`."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key, "nothing"), new.get(key, "nothing")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += diff(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a} there, {b} here")
+    return lines
+
+
+def git_state(folder: Path) -> dict | None:
+    """{"sha": .., "dirty": ..} of the checkout that holds `folder`; None outside of one."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # else: inside another project's checkout
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _devices():
+    import tensorflow as tf  # the rest of this module runs without it
+
+    return [device.name for device in tf.config.list_physical_devices()]

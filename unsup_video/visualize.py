@@ -1,0 +1,150 @@
+"""Strips and animations of what a model reads, reconstructs and predicts."""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from unsup_video import files
+
+_BACKGROUND = (24, 26, 30)
+_TEXT = (225, 228, 232)
+_FAINT = (130, 136, 144)
+_PAST = (84, 132, 184)  # frame colour of what was given
+_FUTURE = (205, 133, 63)  # and of what lies ahead
+_GAP = 4  # pixels
+
+
+def to_uint8(frames: np.ndarray) -> np.ndarray:
+    """Frames in [0, 1] (clipped), or uint8 already, as uint8."""
+    frames = np.asarray(frames)
+    if frames.dtype == np.uint8:
+        return frames
+    return np.rint(np.clip(frames, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def _tile(frame, scale):
+    image = Image.fromarray(to_uint8(frame)).convert("RGB")
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _scale(frame):
+    """The whole factor that makes a frame at least 64 pixels high."""
+    return max(1, -(-64 // frame.shape[0]))
+
+
+def strip(rows: list[tuple[str, list]], first_step: int = 1) -> Image.Image:
+    """Labelled rows of frames on a common time axis.
+
+    Args:
+        rows: (label, frames); every row has one entry a step: a frame (H, W) or (H, W, 3), in
+            [0, 1] or uint8, or None for a gap.
+        first_step: number of the first column.
+    """
+    example = next(f for _, frames in rows for f in frames if f is not None)
+    scale = _scale(example)
+    height, width = example.shape[0] * scale, example.shape[1] * scale
+    font = ImageFont.load_default(13)
+    columns = max(len(frames) for _, frames in rows)
+    left = 12 + max(round(font.getlength(label)) for label, _ in rows) + 10
+    top = 24
+    picture = Image.new(
+        "RGB",
+        (left + columns * (width + _GAP) + 8, top + len(rows) * (height + _GAP) + 8),
+        _BACKGROUND,
+    )
+    draw = ImageDraw.Draw(picture)
+    for column in range(columns):
+        middle = left + column * (width + _GAP) + width / 2
+        draw.text((middle, 6), str(first_step + column), _FAINT, font, anchor="ma")
+    for row, (label, frames) in enumerate(rows):
+        y = top + row * (height + _GAP)
+        draw.text((left - 10, y + height / 2), label, _TEXT, font, anchor="rm")
+        for column, frame in enumerate(frames):
+            if frame is not None:
+                picture.paste(_tile(frame, scale), (left + column * (width + _GAP), y))
+    return picture
+
+
+def sample_figure(past, future, reconstruction, prediction, path: str | os.PathLike) -> None:
+    """Writes the rows of the paper's figure 5 as a PNG: the truth over what the model makes of it.
+
+    A blue bar marks the frames that the model read, an orange one those that it did not.
+
+    Args:
+        past: (T, H, W[, C]). future: (S, H, W[, C]).
+        reconstruction: (T, ..) as the model gives it, last frame first, or None; it is shown in
+            the order of time, under the frames it reconstructs. prediction: (S, ..) or None.
+    """
+    truth, model = _in_order(past, future, reconstruction, prediction)
+    picture = strip([("truth", truth), ("model", model)])
+    draw = ImageDraw.Draw(picture)
+    width = past.shape[2] * _scale(past[0]) + _GAP
+    right = picture.width - 8
+    left = right - len(truth) * width
+    middle = left + len(past) * width
+    draw.rectangle((left, 1, middle - _GAP, 3), _PAST)
+    draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
+    with files.whole(path) as temporary:
+        picture.save(temporary, "PNG")
+
+
+def sample_gif(
+    past, future, reconstruction, prediction, path: str | os.PathLike, fps: float = 5
+) -> bytes:
+    """Writes an animation: the truth beside the model, which first reads and then predicts.
+
+    Arguments as of `sample_figure`; `fps` in frames a second. Returns the file's bytes.
+    """
+    truth, model = _in_order(past, future, reconstruction, prediction)
+    blank = np.zeros_like(past[0])
+    captions = [f"input {t + 1}" for t in range(len(past))]
+    captions += [f"future {t + 1}" for t in range(len(future))]
+    panels = {"truth": truth, "model": [blank if f is None else f for f in model]}
+    data = gif(panels, captions, len(past), fps)
+    with files.whole(path) as temporary:
+        temporary.write_bytes(data)
+    return data
+
+
+def _in_order(past, future, reconstruction, prediction):
+    """(truth, model): lists of T + S frames in the order of time, None where the model has none."""
+    back = [None] * len(past) if reconstruction is None else list(reconstruction[::-1])
+    ahead = [None] * len(future) if prediction is None else list(prediction)
+    return [*past, *future], back + ahead
+
+
+def gif(panels: dict[str, list], captions: list[str], past: int, fps: float = 5) -> bytes:
+    """Panels side by side, animated.
+
+    Args:
+        panels: label -> frames (H, W[, 3]), all of one length. captions: a text for each step.
+        past: how many steps are input; they have a blue frame, later ones an orange one.
+    """
+    example = next(iter(panels.values()))[0]
+    scale = 2 * _scale(example)
+    height, width = example.shape[0] * scale, example.shape[1] * scale
+    font = ImageFont.load_default(14)
+    size = (len(panels) * (width + 12) + 12, height + 56)
+    pictures = []
+    for t, caption in enumerate(captions):
+        picture = Image.new("RGB", size, _BACKGROUND)
+        draw = ImageDraw.Draw(picture)
+        for k, (label, frames) in enumerate(panels.items()):
+            x = 12 + k * (width + 12)
+            draw.text((x + width / 2, 8), label, _TEXT, font, anchor="ma")
+            colour = _PAST if t < past else _FUTURE
+            draw.rectangle((x - 2, 28, x + width + 1, 31 + height), outline=colour, width=2)
+            picture.paste(_tile(frames[t], scale), (x, 30))
+        draw.text((size[0] / 2, height + 36), caption, _FAINT, font, anchor="ma")
+        # A mark that moves: Pillow merges successive frames that are equal, which would shorten
+        # the animation of a picture that stands still.
+        done = round((t + 1) / len(captions) * size[0])
+        draw.rectangle((0, size[1] - 2, done, size[1] - 1), colour)
+        pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
+    data = io.BytesIO()
+    pictures[0].save(
+        data, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0
+    )
+    return data.getvalue()
