@@ -53,7 +53,9 @@ def test_l2_enters_the_gradient():
 
 
 def test_a_weight_without_gradient_never_becomes_nan():
-    weights = steps_of(recipes.get("toronto"), [0.0], np.zeros((300, 1)))
+    recipe = recipes.get("toronto")
+    recipe.rms_decay = 0.01  # the running square underflows to 0 after some twenty steps
+    weights = steps_of(recipe, [0.0], np.zeros((40, 1)))
     assert np.isfinite(weights).all()
 
 

@@ -56,4 +56,4 @@ def get_config(recipe: str = "") -> ConfigDict:
 
     # Figures to expect at the end, on the test set; empty where none was measured or published.
     config.expect = ConfigDict(dict(reconstruction=0.0, future=0.0, source=""))
-    return config
+    return config.lock()  # a typo in an experiment's file is an error too

@@ -1,0 +1,88 @@
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from unsup_video.training import checkpoints
+
+
+def arrays(value):
+    return {"model/a": np.full((3, 2), value, "float32"), "optimizer/000/n": np.int64(value)}
+
+
+def test_round_trip_is_exact(tmp_path):
+    rng = np.random.default_rng(0)
+    saved = {"model/w": rng.normal(size=(4, 5)).astype("float32"), "iteration": np.int64(7)}
+    path = checkpoints.save(tmp_path, 7, saved, {"best": {"score": 0.1 + 0.2}, "sums": {}})
+    step, loaded, meta = checkpoints.restore(path)
+    assert step == 7 and meta == {"best": {"score": 0.1 + 0.2}, "sums": {}}
+    assert loaded.keys() == saved.keys()
+    for name, value in saved.items():
+        np.testing.assert_array_equal(loaded[name], value)
+        assert loaded[name].dtype == value.dtype
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path):
+    for step in (1, 2, 3, 4):
+        checkpoints.save(tmp_path, step, arrays(step), {})
+    for step in (2, 3):
+        checkpoints.save_best(tmp_path, step, arrays(step), {})
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["best-00000003", "step-00000003", "step-00000004"]
+    assert checkpoints.latest(tmp_path).name == "step-00000004"
+    assert checkpoints.best(tmp_path).name == "best-00000003"
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip_a_byte(folder / "arrays.npz"),
+        lambda folder: (folder / "arrays.npz").write_bytes(b"short"),
+        lambda folder: (folder / "arrays.npz").unlink(),
+        lambda folder: (folder / "checkpoint.json").write_text('{"step": 2, '),
+        lambda folder: (folder / "checkpoint.json").unlink(),
+    ],
+)
+def test_a_damaged_latest_checkpoint_falls_back_with_a_warning(tmp_path, damage):
+    checkpoints.save(tmp_path, 1, arrays(1), {})
+    damage(checkpoints.save(tmp_path, 2, arrays(2), {}))
+    with pytest.warns(UserWarning, match="step-00000002.*trying the checkpoint before"):
+        path = checkpoints.latest(tmp_path)
+    assert checkpoints.restore(path)[0] == 1
+    with pytest.raises(checkpoints.CheckpointError, match="step-00000002"):
+        checkpoints.restore(tmp_path / "step-00000002")
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 1, arrays(1), {})
+
+    def full(path, **arrays):
+        path.write_bytes(b"half of the da")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="step-00000002: cannot save .*No space left.*step-00000001 is kept"):
+        checkpoints.save(tmp_path, 2, arrays(2), {})
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    assert checkpoints.restore(checkpoints.latest(tmp_path))[0] == 1
+
+
+def test_no_checkpoints(tmp_path):
+    assert checkpoints.latest(tmp_path / "none") is None
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        checkpoints.best(tmp_path)
+
+
+def test_the_stored_sum_is_that_of_the_file(tmp_path):
+    path = checkpoints.save(tmp_path, 1, arrays(1), {})
+    stored = json.loads((path / "checkpoint.json").read_text())
+    from unsup_video.files import sha256
+
+    assert stored["sha256"] == sha256(path / "arrays.npz")

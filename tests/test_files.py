@@ -1,0 +1,51 @@
+import hashlib
+
+import pytest
+
+from unsup_video import files
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"), files.whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("halfway")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), files.whole(tmp_path / "bad") as temporary:
+        temporary.mkdir()
+        (temporary / "x").write_text("1")
+        raise RuntimeError
+    with files.whole(tmp_path / "good") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep" / "x").write_text("1")
+    assert [p.name for p in tmp_path.iterdir()] == ["good"]
+    assert (tmp_path / "good" / "deep" / "x").read_text() == "1"
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    writing = files.whole(tmp_path / "a.txt")
+    temporary = writing.__enter__()
+    temporary.write_text("half")  # and the process dies here
+    (tmp_path / "b.txt").write_text("mine")
+    files.remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"some bytes" * 1000)
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"some bytes" * 1000).hexdigest()

@@ -1,0 +1,71 @@
+import json
+import os
+
+import pytest
+
+from unsup_video.training.workdir import Workdir, diff, git_state
+
+CONFIG = {"name": "x", "model": {"units": 3, "kinds": (1, 2)}}
+
+
+def test_a_new_run_has_its_folders_and_config(tmp_path):
+    workdir = Workdir.open(tmp_path / "deep" / "run", CONFIG)
+    assert json.loads((workdir.path / "config.json").read_text())["model"]["units"] == 3
+    assert all(p.is_dir() for p in (workdir.checkpoints, workdir.samples, workdir.tb))
+    assert workdir.read_metrics() == []
+
+
+def test_the_same_config_resumes_and_another_is_refused_with_a_diff(tmp_path):
+    Workdir.open(tmp_path, CONFIG).append_metrics({"step": 1})
+    assert Workdir.open(tmp_path, CONFIG).read_metrics() == [{"step": 1}]
+    with pytest.raises(ValueError, match=r"model\.units: 3 there, 4 here(?s:.*)--overwrite"):
+        Workdir.open(tmp_path, {"name": "x", "model": {"units": 4, "kinds": (1, 2)}})
+    assert Workdir.open(tmp_path, CONFIG).read_metrics() == [{"step": 1}]
+
+
+def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
+    Workdir.open(tmp_path / "run", CONFIG).append_metrics({"step": 1})
+    assert Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).read_metrics() == []
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty and not a run"):
+        Workdir.open(tmp_path / "thesis", CONFIG, overwrite=True)
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_unwritable_workdir_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="workdir .*file/run cannot be written"):
+        Workdir.open(tmp_path / "file" / "run", CONFIG)
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    workdir = Workdir.open(tmp_path, CONFIG)
+    for step in (1, 2, 3):
+        workdir.append_metrics({"step": step, "loss": step / 3})
+    with open(workdir.metrics, "a") as file:
+        file.write('{"step": 4, "lo')  # killed while writing
+    assert [line["step"] for line in workdir.read_metrics()] == [1, 2, 3]
+    workdir.truncate_metrics(after_step=2)
+    assert workdir.read_metrics() == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
+
+
+def test_run_info_tells_what_ran_where(tmp_path):
+    workdir = Workdir.open(tmp_path, CONFIG)
+    workdir.write_run_info({"seed": 5})
+    workdir.write_run_info({"seed": 5})
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["seed"] == 5
+    assert info["versions"]["tensorflow"] and info["machine"]["cores"] == os.cpu_count()
+    assert len(info["resumed"]) == 1 and info["resumed"][0]["command"] == info["command"]
+
+
+def test_diff_names_nested_and_missing_fields():
+    assert diff({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 3}) == [
+        "a.b: 1 there, 2 here", "c: 2 there, nothing here", "d: nothing there, 3 here",
+    ]
+
+
+def test_git_state_is_none_outside_of_a_checkout(tmp_path):
+    (tmp_path / "__init__.py").write_text("")
+    assert git_state(tmp_path) is None
