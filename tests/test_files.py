@@ -1,3 +1,4 @@
+import errno
 import hashlib
 
 import pytest
@@ -23,6 +24,15 @@ def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path):
         raise RuntimeError("halfway")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_and_other_errors_their_own(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"a\.txt: cannot be written \(No space left"):
+        with files.whole(tmp_path / "a.txt"):
+            raise full
+    with pytest.raises(FileNotFoundError, match="other"), files.whole(tmp_path / "a.txt"):
+        open(tmp_path / "other")
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

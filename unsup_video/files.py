@@ -23,7 +23,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
 
     A folder must not exist yet; a file is replaced. After an error, or a crash, `path` is as it
-    was. Raises what the writing raises, with the temporary removed.
+    was. Raises what the writing raises, with the temporary removed; an `OSError` such as a full
+    disk's, which knows no file, names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
@@ -34,6 +35,10 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is not None and not str(error.filename).startswith(str(temporary)):
+            raise  # about another file
+        raise OSError(error.errno, f"{path}: cannot be written ({error.strerror})") from error
     finally:
         _remove(temporary)
 

@@ -34,12 +34,8 @@ def _save(folder: Path, prefix, step, arrays, meta):
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
             (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
     except OSError as error:
-        kept = [p.name for p in _newest_first(folder, prefix)]
-        raise OSError(
-            error.errno,
-            f"{path}: cannot save the checkpoint ({error.strerror}); "
-            + (f"{kept[0]} is kept" if kept else "there is no earlier one"),
-        ) from error
+        kept = ", ".join(sorted(p.name for p in folder.glob("*-*"))) or "none before it"
+        raise OSError(error.errno, f"{error.strerror}; checkpoints kept: {kept}") from error
     return path
 
 

@@ -88,11 +88,11 @@ class Workdir:
             "versions": {
                 "python": platform.python_version(),
                 "unsup_video": unsup_video.__version__,
-                **{name: _version(name) for name in ("tensorflow", "keras", "numpy")},
+                **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
             },
             "machine": {
                 "system": platform.platform(),
-                "cpu": _cpu(),
+                "cpu": cpu(),
                 "cores": os.cpu_count(),
                 "devices": _devices(),
             },
@@ -105,9 +105,14 @@ class Workdir:
         files.write_text(file, json.dumps(info, indent=2) + "\n")
 
     def append_metrics(self, values: dict) -> None:
-        """Adds one line to metrics.jsonl."""
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Adds one line to metrics.jsonl. Raises OSError naming the file, on a full disk."""
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{self.metrics}: cannot be written ({error.strerror})"
+            ) from error
 
     def read_metrics(self) -> list[dict]:
         """The lines of metrics.jsonl; a last line that a crash cut short is left out."""
@@ -150,14 +155,16 @@ def git_state(folder: Path) -> dict | None:
         return None
 
 
-def _version(package):
+def version(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _cpu():
+def cpu() -> str:
+    """Name of the processor's model."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
