@@ -1,0 +1,355 @@
+import json
+import re
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from unsup_video.configs import base
+from unsup_video.data import records, sources
+
+COUNT = 11
+CLIPS = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 6, 5)).astype(np.uint8)
+
+
+def write(folder, clips=CLIPS, shards=3, count=None, **arguments):
+    count = len(clips) if count is None else count
+    return records.write(folder, clips, count, "noise", {"seed": 0}, shards, **arguments)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "noise")
+    return tmp_path / "noise"
+
+
+def read(folder, **arguments):
+    return np.array(list(records.sequences(folder, **arguments).as_numpy_iterator()))
+
+
+def order(folder, take, **arguments):
+    """Indices in CLIPS of the first sequences of a stream."""
+    data = records.sequences(folder, **arguments).take(take)
+    known = {clip.tobytes(): i for i, clip in enumerate(CLIPS)}
+    return [known[clip.tobytes()] for clip in data.as_numpy_iterator()]
+
+
+# ---------------------------------------------------------------------- whole data sets
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("shape, shards", [((4, 6, 5), 1), ((4, 6, 5), 3), ((3, 4, 5, 3), 11)])
+def test_round_trip(tmp_path, compression, shape, shards):
+    clips = np.random.default_rng(1).integers(0, 256, (COUNT, *shape)).astype(np.uint8)
+    folder = tmp_path / "a" / "b"  # the parent is made
+    manifest = write(folder, iter(clips), shards, count=COUNT, compression=compression)
+    np.testing.assert_array_equal(read(folder), clips)
+    assert records.Manifest.load(folder) == manifest
+    assert (manifest.count, manifest.shape, manifest.kind) == (COUNT, shape, "noise")
+    assert manifest.source == {"seed": 0} and manifest.compression == compression
+    assert len(manifest.shards) == shards
+    assert max(s.count for s in manifest.shards) - min(s.count for s in manifest.shards) <= 1
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)), "manifest.json"
+    ]
+    assert list(folder.parent.iterdir()) == [folder]
+    assert records.verify(folder) == []
+    spec = records.sequences(folder).element_spec
+    assert spec.dtype == tf.uint8 and spec.shape == shape
+
+
+def test_records_are_plain_examples(folder):
+    path = folder / "00000-of-00003.tfrecord"
+    first = next(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    feature = tf.train.Example.FromString(first).features.feature
+    assert sorted(feature) == ["frames", "shape"]
+    assert list(feature["shape"].int64_list.value) == [4, 6, 5]
+    assert feature["frames"].bytes_list.value[0] == CLIPS[0].tobytes()
+
+
+def test_fingerprint_is_that_of_the_content(tmp_path):
+    same = [write(tmp_path / name).fingerprint for name in ("a", "b")]
+    changed = CLIPS.copy()
+    changed[-1, -1, -1, -1] ^= 1
+    assert same[0] == same[1] != write(tmp_path / "c", changed).fingerprint
+
+
+def test_number_of_shards_follows_the_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_SHARD_BYTES", 300)  # a clip has 120 bytes
+    assert len(write(tmp_path / "a", shards=None).shards) == 5
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def test_without_a_seed_the_order_is_that_on_disk(folder):
+    assert order(folder, 100) == list(range(COUNT))
+    assert order(folder, 100, start=4) == list(range(4, COUNT))
+    assert order(folder, 100, start=COUNT) == order(folder, 100, start=5 * COUNT + 1) == []
+    assert order(folder, 25, start=3, repeat=True) == [(3 + i) % COUNT for i in range(25)]
+
+
+def test_every_epoch_is_another_permutation(folder):
+    epochs = np.reshape(order(folder, 4 * COUNT, shuffle_seed=5, repeat=True), (4, COUNT))
+    assert (np.sort(epochs) == np.arange(COUNT)).all()
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert order(folder, 100, shuffle_seed=5) == epochs[0].tolist()
+    assert order(folder, 100, shuffle_seed=6) != epochs[0].tolist()
+    assert (epochs != np.arange(COUNT)).any(axis=1).all()
+
+
+def test_the_order_does_not_depend_on_the_global_seed(folder):
+    found = []
+    for seed in (1, 2):
+        tf.random.set_seed(seed)
+        found.append(order(folder, 2 * COUNT, shuffle_seed=5, repeat=True))
+        after = tf.random.uniform([]).numpy()  # nor does reading disturb the program's own
+        tf.random.set_seed(seed)
+        assert tf.random.uniform([]).numpy() == after
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("start", [1, COUNT - 1, COUNT, COUNT + 1, 2 * COUNT + 7])
+def test_a_resumed_stream_goes_on_where_it_was(folder, start):
+    whole = order(folder, 4 * COUNT, shuffle_seed=5, repeat=True)
+    rest = order(folder, 4 * COUNT - start, start=start, shuffle_seed=5, repeat=True)
+    assert rest == whole[start:]
+
+
+def test_resuming_does_not_read_the_epochs_before(folder):
+    assert len(order(folder, 2, start=10**15, shuffle_seed=1, repeat=True)) == 2
+
+
+def test_shuffle_buffer_smaller_than_the_set(folder, monkeypatch):
+    monkeypatch.setattr(records, "_SHUFFLE", 3)
+    whole = order(folder, 3 * COUNT, shuffle_seed=5, repeat=True)
+    assert sorted(whole[:COUNT]) == list(range(COUNT))
+    assert order(folder, COUNT, start=COUNT + 5, shuffle_seed=5, repeat=True) == (
+        whole[COUNT + 5 : 2 * COUNT + 5]
+    )
+
+
+def test_batches(folder):
+    found = list(records.batches(folder, 4).as_numpy_iterator())
+    assert [len(batch) for batch in found] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate(found), CLIPS)
+    endless = records.batches(folder, 4, start=2, shuffle_seed=5, repeat=True)
+    assert endless.element_spec.shape == (4, 4, 6, 5)
+    found = np.concatenate(list(endless.take(6).as_numpy_iterator()))
+    expected = order(folder, 24, start=2, shuffle_seed=5, repeat=True)
+    np.testing.assert_array_equal(found, CLIPS[expected])
+
+
+def test_as_the_source_of_a_run(tmp_path):
+    config = base.get_config()
+    config.data.records = str(tmp_path)
+    config.data.frames_in, config.data.frames_out = 3, 1
+    for split in ("train", "validation", "test"):
+        write(tmp_path / split)
+    source = sources.build(config)
+    clips = next(iter(source.train(5, start=2))).numpy()
+    expected = CLIPS[order(tmp_path / "train", 5, start=2, shuffle_seed=config.seed, repeat=True)]
+    assert source.frame_shape == (6, 5)
+    np.testing.assert_array_equal(clips, expected.reshape(5, 4, 30).astype("float32") / 255)
+    np.testing.assert_array_equal(
+        source.evaluation("test", 7), CLIPS[:7].reshape(7, 4, 30).astype("float32") / 255
+    )
+    with pytest.raises(ValueError, match="12 clips wanted.*holds 11"):
+        source.evaluation("test", 12)
+    config.data.frames_out = 2
+    with pytest.raises(ValueError, match="train: sequences of 4 frames"):
+        sources.build(config)
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def flip_a_byte(folder, shard):
+    path = folder / shard
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1  # of the last record
+    path.write_bytes(data)
+
+
+def truncate(folder, shard):
+    path = folder / shard
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def remove(folder, shard):
+    (folder / shard).unlink()
+
+
+def swap(folder, shard):
+    (folder / "00000-of-00003.tfrecord").rename(folder / "x")
+    (folder / shard).rename(folder / "00000-of-00003.tfrecord")
+    (folder / "x").rename(folder / shard)
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def rewrite(folder, shard, examples):
+    """Replaces the records of a shard, with a manifest that agrees with the file."""
+    path = folder / shard
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            writer.write(example)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = next(entry for entry in manifest["shards"] if entry["name"] == shard)
+    entry |= {"bytes": path.stat().st_size, "sha256": records.files.sha256(path)}
+    edit_manifest(folder, shards=manifest["shards"])
+
+
+def replace_record(example):
+    def damage(folder, shard):
+        kept = [records._serialize(clip) for clip in CLIPS[3:6]]
+        rewrite(folder, shard, [*kept, example])
+    return damage
+
+
+def wrong_length():
+    feature = {
+        "frames": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"123"])),
+        "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=[4, 6, 5])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+@pytest.mark.parametrize("damage, message", [
+    (flip_a_byte, "sha256"),
+    (flip_a_byte, "record 3: cannot be read"),
+    (truncate, "bytes, .* expected"),
+    (truncate, "record 3: cannot be read"),
+    (remove, "is missing"),
+    (swap, "sha256"),
+    (lambda folder, shard: rewrite(folder, shard, [records._serialize(CLIPS[3])] * 3),
+     "3 records, 4 expected"),
+    (replace_record(records._serialize(CLIPS[6][:3])), r"record 3: shape \(3, 6, 5\)"),
+    (replace_record(wrong_length()), "record 3: 3 bytes of frames, 120 expected"),
+    (replace_record(b"\xff\xff"), "record 3: not a tf.train.Example"),
+    (replace_record(b""), r"record 3: shape \(\)"),
+])
+def test_verify_names_the_shard(folder, damage, message):
+    shard = "00001-of-00003.tfrecord"  # records 3 to 6
+    damage(folder, shard)
+    problems = [problem for problem in records.verify(folder) if str(folder / shard) in problem]
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_verify_names_only_what_is_wrong(folder):
+    flip_a_byte(folder, "00002-of-00003.tfrecord")
+    assert all("00002-of-00003" in problem for problem in records.verify(folder))
+    assert len(records.verify(folder)) == 2
+
+
+def test_damage_inside_compressed_shards_is_found(tmp_path):
+    write(tmp_path / "gz", compression="GZIP")
+    flip_a_byte(tmp_path / "gz", "00000-of-00003.tfrecord")
+    problems = records.verify(tmp_path / "gz")
+    assert len(problems) == 2 and "cannot be read" in problems[1]
+
+
+def test_foreign_files_are_found(folder):
+    (folder / "00003-of-00003.tfrecord").write_bytes(b"")
+    assert records.verify(folder) == [f"{folder / '00003-of-00003.tfrecord'}: not of this data set"]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"count": 12}, "count 12, but the shards' counts add up to 11"),
+    ({"schema_version": 2}, "schema version 2.*update unsup_video"),
+    ({"schema_version": "new"}, "damaged"),
+    ({"dtype": "float32"}, "dtype 'float32'"),
+    ({"compression": "ZIP"}, "compression 'ZIP'"),
+    ({"shape": [4, 6]}, "shape"),
+    ({"shards": [{"name": "x"}]}, "damaged"),
+    ({"more": 1}, "damaged"),
+    ({"shards": [{"name": "../x", "count": 11, "bytes": 1, "sha256": ""}]}, "is a path"),
+])
+def test_bad_manifests(folder, changes, message):
+    edit_manifest(folder, **changes)
+    for function in (records.Manifest.load, records.sequences):
+        with pytest.raises(ValueError, match=message) as error:
+            function(folder)
+        assert str(folder / "manifest.json") in str(error.value)
+    assert records.verify(folder) == [str(error.value)]
+
+
+def test_manifests_that_are_no_manifests(folder, tmp_path):
+    for text in ("", "{", "[]", "3", "\0"):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match="manifest.json"):
+            records.Manifest.load(folder)
+    with pytest.raises(FileNotFoundError, match="nowhere.*is missing"):
+        records.sequences(tmp_path / "nowhere")
+    assert "is missing" in records.verify(tmp_path / "nowhere")[0]
+
+
+def test_reading_an_incomplete_set_names_the_shard(folder):
+    truncate(folder, "00001-of-00003.tfrecord")
+    with pytest.raises(ValueError, match="00001-of-00003.tfrecord: .* bytes, .* expected"):
+        records.sequences(folder)
+    remove(folder, "00001-of-00003.tfrecord")
+    with pytest.raises(ValueError, match="00001-of-00003.tfrecord is missing"):
+        records.batches(folder, 4)
+    write(folder, overwrite=True)
+    with pytest.raises(ValueError, match="start"):
+        records.sequences(folder, start=-1)
+
+
+# ---------------------------------------------------------------------- writing that fails
+
+
+def broken_source():
+    yield from CLIPS[:5]
+    raise RuntimeError("camera unplugged")
+
+
+@pytest.mark.parametrize("clips, arguments, message", [
+    (broken_source(), {"count": 11}, "unplugged"),
+    (CLIPS, {"count": 10}, "more than count = 10"),
+    (CLIPS, {"count": 12}, "count is 12, but there are only 11"),
+    ([], {"count": 3}, "only 0"),
+    ([], {}, "count must be at least 1"),
+    ([*CLIPS[:6], CLIPS[6].astype("float32")], {}, "record 6: uint8 expected, got float32"),
+    ([*CLIPS[:6], CLIPS[6][:2]], {}, r"record 6: shape \(2, 6, 5\), those before it \(4, 6, 5\)"),
+    (CLIPS[:, 0], {}, "record 0: .* expected"),
+    (CLIPS[:, :0], {}, "record 0: .* expected"),
+    (CLIPS, {"shards": 12}, "shards"),
+    (CLIPS, {"shards": 0}, "shards"),
+    (CLIPS, {"compression": "zip"}, "compression 'zip'"),
+])
+def test_nothing_is_left_of_a_write_that_fails(tmp_path, clips, arguments, message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        write(tmp_path / "noise", clips, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    clips = np.random.default_rng(0).integers(0, 256, (20, 20, 64, 64)).astype(np.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="noise: cannot be written.*00000-of-00001.tfrecord"):
+            write(tmp_path / "noise", clips, shards=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_kept_unless_overwritten(folder):
+    with pytest.raises(FileExistsError, match="noise exists"):
+        write(folder, CLIPS[:3])
+    with pytest.raises(RuntimeError):
+        write(folder, broken_source(), count=11, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS)
+    write(folder, CLIPS[:3], shards=1, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS[:3])
+    assert records.verify(folder) == []
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="more than a data set"):
+        write(folder, overwrite=True)
+    assert (folder / "thesis.tex").exists()

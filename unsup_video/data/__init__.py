@@ -1,0 +1,1 @@
+"""Data sets: digits, Moving MNIST, records, and the source of a run."""

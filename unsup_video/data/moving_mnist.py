@@ -1,0 +1,204 @@
+"""Moving MNIST: digits that bounce in a box (the paper's section 3.1).
+
+Every digit starts anywhere in the unit box, in any direction, and moves in a straight line; a
+coordinate that leaves the box is put back on the wall and its velocity flips ("clamp", the
+authors' way), or is reflected exactly ("reflect"). Positions are scaled by frame size - 28 and
+truncated to whole pixels; overlapping digits take the pixel-wise maximum.
+
+Sequence i of seed s is a pure function of (s, i): random bits come from the counter-based Philox
+generator, and positions and velocities are integers, so that it is the same on every machine.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from unsup_video.data import digits
+
+_DIGIT = 28  # pixels
+_ONE = 1 << 24  # fixed-point 1.0: the side of the box
+_DIRECTIONS = 1 << 16
+# cos and sin of the directions in fixed point. Computed once in float64 and rounded to 24 bits,
+# far from where libraries differ.
+_ANGLES = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
+_CIRCLE = np.rint(_ONE * np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], -1)).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingMnist:
+    """What is generated.
+
+    Attributes:
+        num_digits: at least 1. frame_size: H = W in pixels, at least 28. num_frames: T.
+        speed: (lowest, highest) step a frame, as a fraction of the box, drawn uniformly a digit;
+            the paper's releases use 0.1 for all.
+        bounce: "clamp" or "reflect".
+    """
+
+    num_digits: int = 2
+    frame_size: int = 64
+    num_frames: int = 20
+    speed: tuple[float, float] = (0.1, 0.1)
+    bounce: str = "clamp"
+
+    def __post_init__(self):
+        if self.num_digits < 1:
+            raise ValueError(f"num_digits must be at least 1, got {self.num_digits}")
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, got {self.num_frames}")
+        if self.frame_size < _DIGIT:
+            raise ValueError(f"frame_size must be at least {_DIGIT}, got {self.frame_size}")
+        low, high = self.speed
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"speed must be 0 <= lowest <= highest <= 1, got {low}, {high}")
+        if self.bounce not in ("clamp", "reflect"):
+            raise ValueError(f"unknown bounce {self.bounce!r}: clamp or reflect")
+
+
+def stream_seed(seed: int, split: str) -> int:
+    """The stream of one split under `seed`; no two splits or seeds share one."""
+    return len(digits.SPLITS) * seed + digits.SPLITS.index(split)
+
+
+# ---------------------------------------------------------------------- random numbers
+
+
+_LOW = np.uint64(0xFFFFFFFF)
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
+_WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
+_SCRAMBLE = np.array([0x3EC8F720, 0x02461E29], np.uint64)
+
+
+def _high(x):
+    return tf.bitwise.right_shift(x, np.uint64(32))
+
+
+def _philox(even, odd, key):
+    """Philox 4x32-10 (Salmon et al., SC 2011).
+
+    All are uint64 tensors (B, n, 2) that hold 32 bits, and broadcast: numbers 0 and 2 of the
+    counter, numbers 1 and 3, the key. Returns the random numbers as (even, odd).
+    """
+    for i in range(10):
+        product = tf.reverse(even * _MULTIPLIERS, [-1])
+        even, odd = _high(product) ^ odd ^ (key + i * _WEYL & _LOW), product & _LOW
+    return even, odd
+
+
+def _random_bits(seed, indices, count):
+    """(B, count) int64 in [0, 2**32), a row for each of `indices`, (B,) int64.
+
+    A row is what `tf.random.stateless_uniform(.., seed=(seed, index), alg="philox")` draws, but
+    that draws one row a call, at several times the cost.
+    """
+    index = tf.bitcast(indices, tf.uint64)
+    seed = tf.zeros_like(index) + tf.bitcast(tf.cast(seed, tf.int64), tf.uint64)
+    pair = tf.stack([seed, index], axis=-1)[:, None]
+    even, odd = _philox(pair & _LOW, _high(pair), _SCRAMBLE)
+    # What came out is a key and the upper half of a counter; the lower half counts blocks of four.
+    key = tf.stack([even[..., 0], odd[..., 0]], axis=-1)
+    blocks = -(-count // 4)
+    block = np.array([[i, 0] for i in range(blocks)], np.uint64)
+    upper = np.array([0, 1], np.uint64)
+    bits = tf.stack(_philox(block + even * upper, odd * upper, key), axis=-1)
+    return tf.cast(tf.reshape(bits, (-1, 4 * blocks))[:, :count], tf.int64)
+
+
+# ---------------------------------------------------------------------- sequences
+
+
+def draw(params: MovingMnist, num_images: int, seed, indices):
+    """What is random in sequences `indices`, (B,) int64, of stream `seed`, an integer.
+
+    Returns:
+        which: (B, num_digits) int64, the images. start, velocity: (B, num_digits, 2) int64, y and
+        x as fractions of the box in units of 2**-24; the velocity is that a frame.
+    """
+    n = params.num_digits
+    # Per digit: which one, y, x, direction, speed; each scaled from 32 bits to its range.
+    bits = tf.reshape(_random_bits(seed, indices, 5 * n), (-1, n, 5))
+    which = bits[..., 0] * num_images // (1 << 32)
+    start = bits[..., 1:3] * (_ONE + 1) // (1 << 32)
+    direction = tf.gather(tf.constant(_CIRCLE), bits[..., 3] * _DIRECTIONS // (1 << 32))
+    low, high = (round(s * _ONE) for s in params.speed)
+    speed = low + bits[..., 4:] * (high - low + 1) // (1 << 32)
+    return which, start, direction * speed // _ONE
+
+
+def corners(params: MovingMnist, start, velocity):
+    """`draw`'s start and velocity -> (B, T, num_digits, 2) int32: y, x of the digits in pixels."""
+    x, v = start, velocity
+    path = []
+    for _ in range(params.num_frames):
+        path.append(x)
+        x = x + v
+        wall = tf.clip_by_value(x, 0, _ONE)
+        v = tf.where(x != wall, -v, v)
+        x = wall if params.bounce == "clamp" else 2 * wall - x
+    return tf.cast(tf.stack(path, axis=1) * (params.frame_size - _DIGIT) // _ONE, tf.int32)
+
+
+def _frames(images, corner, size):
+    """(B, 28, 28) uint8 digits at (B, T, 2) corners -> (B, T, size, size) uint8.
+
+    TensorFlow copies no batch of windows, but it gathers rows fast. So each digit is laid out in
+    all of its horizontal shifts, and the rows of a frame are gathered from the one wanted.
+    """
+    shifts, rows = size - _DIGIT + 1, _DIGIT + 1  # the last row is empty
+    sheet = tf.pad(images, [[0, 0], [0, 1], [0, shifts - 1]])
+    # One pixel more than a sheet has, so that every repetition is shifted by one more.
+    line = tf.pad(tf.reshape(sheet, (-1, rows * size)), [[0, 0], [0, 1]])
+    shifted = tf.concat([line] * (shifts - 1) + [line[:, : rows * size - shifts + 1]], axis=1)
+
+    y, x = corner[..., :1], corner[..., 1:]
+    row = tf.range(size) - y
+    row = tf.where((row >= 0) & (row < _DIGIT), row, _DIGIT)
+    sequence = tf.range(tf.shape(corner)[0])[:, None, None]
+    return tf.gather(tf.reshape(shifted, (-1, size)), (sequence * shifts + x) * rows + row)
+
+
+def generate(images, params: MovingMnist, seed, indices):
+    """Sequences `indices`, (B,) int64, of stream `seed`: (B, T, frame_size, frame_size) uint8.
+
+    Args:
+        images: (N, 28, 28) uint8. seed: an integer.
+    """
+    images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
+    which, start, velocity = draw(params, images.shape[0], seed, indices)
+    corner = corners(params, start, velocity)
+    frames = [
+        _frames(tf.gather(images, which[:, k]), corner[:, :, k], params.frame_size)
+        for k in range(params.num_digits)
+    ]
+    return functools.reduce(tf.maximum, frames)
+
+
+def batches(
+    images: np.ndarray,
+    params: MovingMnist,
+    seed: int,
+    batch_size: int,
+    start: int = 0,
+    count: int | None = None,
+) -> tf.data.Dataset:
+    """Sequences start, start + 1, .. of stream `seed` in batches (B, T, H, W) uint8.
+
+    Args:
+        images: (N, 28, 28) uint8. count: how many sequences, the last batch may be smaller; None
+            for no end.
+
+    Raises:
+        ValueError: images of another dtype or shape, or none.
+    """
+    if images.dtype != np.uint8 or images.shape[1:] != (_DIGIT, _DIGIT) or not len(images):
+        raise ValueError(
+            f"digits must be (N, 28, 28) uint8, N at least 1, got {images.shape} {images.dtype}"
+        )
+    images = tf.constant(images)
+    end = np.iinfo(np.int64).max if count is None else start + count
+    indices = tf.data.Dataset.range(start, end).batch(batch_size, drop_remainder=count is None)
+    return indices.map(
+        lambda i: generate(images, params, seed, i), num_parallel_calls=tf.data.AUTOTUNE
+    ).prefetch(2)
