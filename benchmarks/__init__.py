@@ -1,0 +1,1 @@
+"""Speed and memory, measured against what stock layers, other frameworks and the machine can do."""

@@ -1,0 +1,114 @@
+"""Sequences a second of the input pipeline, against what training consumes:
+`python -m benchmarks.input_pipeline [--step_seconds=S] [--out=FILE.md]`.
+
+Moving MNIST is read in the ways that training can read it: generated on the fly, and from records,
+raw and gzip, that are written to a temporary folder first. Without `--step_seconds` the time of our
+fastest training step is measured here (see train_step).
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import itertools
+import statistics
+import tempfile
+
+import tensorflow as tf
+
+from benchmarks import _common, train_step
+from unsup_video.configs import base
+from unsup_video.data import digits, moving_mnist, records, sources
+from unsup_video.training import precision
+
+SEED = 0
+WANTED = 5  # times what training consumes
+# Taken before the clock starts in each round: what was prepared while another pipeline ran.
+_DISCARDED = 5
+
+
+def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset]:
+    """Endless data sets of batches: name -> data set. The records are written into `folder`."""
+    params = moving_mnist.MovingMnist()
+    images = digits.load_digits("train").images
+    config = base.get_config()
+    found = {
+        "generated, uint8": moving_mnist.batches(images, params, SEED, batch),
+        "generated, as training reads it (float32)": sources.build(config).train(batch, start=0),
+    }
+    for compression in ("", "GZIP"):
+        name = f"records {compression or 'raw'}"
+        path = f"{folder}/{name}"
+        for split, count in {"train": stored, "validation": 1, "test": 1}.items():
+            data = moving_mnist.batches(images, params, SEED, batch, count=count).unbatch()
+            records.write(
+                f"{path}/{split}", data.as_numpy_iterator(), count=count, kind="moving_mnist",
+                source={"seed": SEED}, compression=compression,
+            )
+        config.data.records = path
+        found[f"{name}, uint8"] = records.batches(f"{path}/train", batch, repeat=True)
+        found[f"{name}, as training reads them (float32, shuffled)"] = sources.build(config).train(
+            batch, start=0
+        )
+    return found
+
+
+def rate_of(dataset: tf.data.Dataset, batch: int, batches: int):
+    """A function that takes so many batches and returns sequences/s; it keeps its place."""
+    iterator = iter(dataset)
+
+    def take(count):
+        for _ in itertools.islice(iterator, count):
+            pass
+
+    def rate():
+        take(_DISCARDED)
+        return batches * batch / _common.timed(take, batches)
+
+    rate()  # tf.data tunes itself meanwhile
+    return rate
+
+
+def fastest_step(size: _common.Size) -> float:
+    """Seconds of our training step in this machine's fastest precision."""
+    case = (f"ours_{precision.gemm_dtype('auto')}", size)
+    return train_step.measure([case], rounds=3)[case].median
+
+
+def main():
+    parser = _common.flags(__doc__)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=20, help="taken in a round")
+    parser.add_argument("--stored", type=int, default=2000, help="sequences in the records")
+    parser.add_argument("--step_seconds", type=float, help="of the training step of that batch")
+    args = parser.parse_args()
+    size = _common.Size(units=args.units, batch=args.batch)
+    consumed = args.batch / (args.step_seconds or fastest_step(size))
+
+    with tempfile.TemporaryDirectory() as folder:
+        rates = _common.interleave({
+            name: rate_of(dataset, args.batch, args.batches)
+            for name, dataset in pipelines(folder, args.batch, args.stored).items()
+        }, args.rounds)
+
+    rows = []
+    for name, figures in rates.items():
+        times = statistics.median(figures) / consumed
+        rows.append([
+            name, _common.spread(figures, ".0f"), f"{times:.1f}",
+            "met" if times >= WANTED else "missed",
+        ])
+    columns = [
+        "pipeline", "sequences/s: median (range)", "times what training consumes",
+        f"target: at least {WANTED}",
+    ]
+    parts = [
+        f"Batches of {args.batch} sequences of 20 frames, 64 x 64. The training step (1 x "
+        f"{args.units} units) consumes {consumed:.1f} sequences/s.",
+        _common.table(columns, rows),
+    ]
+    _common.report("The input pipeline", parts, args.out)
+
+
+if __name__ == "__main__":
+    main()

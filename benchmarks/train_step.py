@@ -1,0 +1,210 @@
+"""The training step against stock layers, PyTorch and the machine's matrix products:
+`python -m benchmarks.train_step [--scaling | --check] [--out=FILE.md]`.
+
+A step is forward, loss, all gradients and an update by SGD with momentum, of the composite without
+conditional decoders, on the CPU. Every contender runs in a process of its own; steps are measured
+in turn, round by round, with all contenders in memory: 20 GB at the default size, less with a
+choice of `--contenders`. `--scaling` measures our float32 step over T, batch and layers instead;
+`--check` compares our model's loss and gradients with those of (b) from the same weights.
+"""
+
+import contextlib
+import dataclasses
+import statistics
+import subprocess
+import sys
+
+from benchmarks import _common
+from benchmarks._common import Size
+from benchmarks._workers import Worker
+
+NAMES = {
+    "ours_float32": "ours, float32",
+    "ours_bfloat16": "ours, bfloat16 products",
+    "stock_lstm": "(a) `keras.layers.LSTM`",
+    "stock_mixed_bfloat16": "(a16) the same, `mixed_bfloat16`",
+    "rnn_cell": "(b) peephole cell in `keras.layers.RNN`",
+    "torch": "(c) PyTorch `nn.LSTM`",
+    "gemm_floor": "(d) the matrix products alone, float32",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Seconds of every round, peak GB of the process, and what else the contender tells."""
+
+    seconds: list[float]
+    peak_gb: float
+    info: dict
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def measure(
+    cases: list[tuple[str, Size]], rounds: int, torch_python: str = sys.executable
+) -> dict[tuple[str, Size], Result]:
+    """Measures contenders (a key of `NAMES`, a size), in turn."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name, size in cases:
+            print(f"starting {name}, {size}", file=sys.stderr)
+            module, python = "contenders", sys.executable
+            if name == "torch":
+                module, python = "contenders_torch", torch_python
+            workers[name, size] = stack.enter_context(Worker(module, name, size, python))
+        seconds = _common.interleave({case: w.step for case, w in workers.items()}, rounds)
+        return {case: Result(seconds[case], w.peak_gb, w.info) for case, w in workers.items()}
+
+
+def comparison(size: Size, results: dict[str, Result]) -> list[str]:
+    """The report: what was run, the table, the targets, the notes."""
+    stock, floor = results.get("stock_lstm"), results.get("gemm_floor")
+    rate = size.flop / min(floor.seconds) if floor else None
+    columns = [
+        "contender", "s/step: median (range)", "times (a)'s speed", "of the floor's rate",
+        "peak GB", "parameters",
+    ]
+    rows = [
+        [
+            NAMES[name],
+            _common.spread(result.seconds),
+            f"{stock.median / result.median:.2f}" if stock else "",
+            f"{size.flop / result.median / rate:.0%}" if floor else "",
+            f"{result.peak_gb:.2f}" if name != "gemm_floor" else "",
+            f"{result.info['parameters']:,}" if name != "gemm_floor" else "",
+        ]
+        for name, result in results.items()
+    ]
+    notes = ["Peak GB is that of the whole process, the framework included."]
+    if floor:
+        notes.append(f"The floor's rate is its best round's, {rate / 1e9:.1f} GFLOP/s.")
+    emulated = not all(result.info.get("native_bfloat16", True) for result in results.values())
+    if emulated:
+        notes.append(
+            "This CPU has no bfloat16 instructions (AVX512-BF16 or AMX): bfloat16 is EMULATED "
+            "here, and its figures say nothing about a CPU that has them."
+        )
+    notes += [f"{r.info['version']}." for r in results.values() if "version" in r.info]
+    return [
+        f"Composite, {size.layers} x {size.units} units, batch {size.batch}, {size.frames} frames "
+        f"read and {size.frames} predicted of {size.frame_dim} pixels: "
+        f"{size.flop / 1e9:.4g} GFLOP a step.",
+        _common.table(columns, rows),
+        " ".join(notes),
+        _common.table(["target", "at least", "measured", ""], targets(results, emulated)),
+    ]
+
+
+def targets(results: dict[str, Result], emulated: bool) -> list[list[str]]:
+    """A row for every target whose contenders were run."""
+
+    def speed(ours, other):
+        return other.median / ours.median
+
+    def of_floor(ours, floor):
+        return min(floor.seconds) / ours.median
+
+    def memory(ours, other):
+        return other.peak_gb / ours.peak_gb
+
+    rows = []
+    for text, wanted, figure, ours, other in (
+        ("float32: times (a)'s speed", 1.2, speed, "ours_float32", "stock_lstm"),
+        ("float32: of the floor's rate", 0.75, of_floor, "ours_float32", "gemm_floor"),
+        ("float32: (a)'s peak memory over ours", 1, memory, "ours_float32", "stock_lstm"),
+        ("bfloat16: times (a)'s speed", 2.1, speed, "ours_bfloat16", "stock_lstm"),
+        ("bfloat16: times (a16)'s speed", 1.25, speed, "ours_bfloat16", "stock_mixed_bfloat16"),
+        ("bfloat16: (a)'s peak memory over ours", 1, memory, "ours_bfloat16", "stock_lstm"),
+    ):
+        if ours in results and other in results:
+            measured = figure(results[ours], results[other])
+            verdict = "met" if measured >= wanted else "missed"
+            if emulated and figure is speed and ours == "ours_bfloat16":
+                verdict += " (emulated)"
+            rows.append([text, wanted, f"{measured:.2f}", verdict])
+    return rows
+
+
+def scaling_groups(size: Size) -> list[list[Size]]:
+    """Over T, at a fifth of the batch, so that T = 100 has the memory; over batch; over layers."""
+    small = dataclasses.replace(size, batch=max(1, size.batch // 5))
+    return [
+        [dataclasses.replace(small, frames=frames) for frames in (10, 20, 100)],
+        [dataclasses.replace(size, batch=batch) for batch in (16, 100, 256)],
+        [dataclasses.replace(size, layers=layers) for layers in (1, 2)],
+    ]
+
+
+def scaling(groups: list[dict[Size, Result]]) -> list[str]:
+    """The report: the time of an operation, which is constant where the time is linear."""
+    columns = [
+        "layers", "batch", "T", "GFLOP", "s/step: median (range)", "ms/GFLOP", "peak GB"
+    ]
+    tables = [
+        _common.table(columns, [
+            [
+                size.layers, size.batch, size.frames, f"{size.flop / 1e9:.4g}",
+                _common.spread(result.seconds), f"{1e12 * result.median / size.flop:.2f}",
+                f"{result.peak_gb:.2f}",
+            ]
+            for size, result in group.items()
+        ])
+        for group in groups
+    ]
+    units = next(iter(groups[0])).units
+    return [
+        f"Our float32 step of the composite, {units} units, T frames read and T predicted. The "
+        "steps of one table were measured in turn.",
+        *tables,
+    ]
+
+
+def missing_torch(python: str) -> str | None:
+    """Why `python` cannot import torch; None where it can."""
+    result = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True)
+    return result.stderr.strip().splitlines()[-1] if result.returncode else None
+
+
+def main():
+    parser = _common.flags(__doc__)
+    parser.add_argument("--frame_dim", type=int, default=64 * 64, help="pixels of a frame")
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--frames", type=int, default=10, help="T: read, and predicted")
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--contenders", default=",".join(NAMES), help="which, between commas")
+    parser.add_argument("--torch_python", default=sys.executable,
+                        help="a Python that has torch, which is no dependency of this project")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--scaling", action="store_true")
+    mode.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
+
+    if args.check:
+        from benchmarks.contenders import differences_of_equal_models  # imports TensorFlow
+
+        for name, difference in differences_of_equal_models(size).items():
+            print(f"{name}: relative difference between ours and the RNN cell's {difference:.1e}")
+    elif args.scaling:
+        groups = []
+        for sizes in scaling_groups(size):
+            results = measure([("ours_float32", size) for size in sizes], args.rounds)
+            groups.append({size: result for (_, size), result in results.items()})
+        _common.report("How the training step scales", scaling(groups), args.out)
+    else:
+        names = args.contenders.split(",")
+        unknown = set(names) - set(NAMES)
+        if unknown:
+            parser.error(f"unknown contenders {unknown}: choose from {', '.join(NAMES)}")
+        if "torch" in names and (reason := missing_torch(args.torch_python)):
+            print(f"torch is skipped: {args.torch_python}: {reason}", file=sys.stderr)
+            names.remove("torch")
+        results = measure([(name, size) for name in names], args.rounds, args.torch_python)
+        parts = comparison(size, {name: result for (name, _), result in results.items()})
+        _common.report("The training step", parts, args.out)
+
+
+if __name__ == "__main__":
+    main()
