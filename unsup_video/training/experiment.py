@@ -62,7 +62,7 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
     results = {
         "step": step,
         "clips": len(clips),
-        "scores": loop.evaluate(model, clips, config),
+        "scores": loop.evaluator(model, config)(clips),
         "floors": {
             name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
             for name in model.outputs

@@ -47,11 +47,11 @@ def split(clips, frames_in: int, frames_out: int):
     return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
 
 
-def evaluate(model: VideoModel, clips: np.ndarray, config: ConfigDict) -> dict[str, float]:
-    """Mean loss a frame on `clips` (N, T, D): {"free_running/future": .., ..}.
+def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
+    """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
 
-    Decoders that read their previous frame are also scored teacher-forced, under that name.
-    The figures do not depend on the batch size of the evaluation.
+    Decoders that read their previous frame are also scored teacher-forced, under that name. The
+    figures do not depend on the batch size of the evaluation.
     """
 
     @tf.function(reduce_retracing=True)
@@ -65,15 +65,18 @@ def evaluate(model: VideoModel, clips: np.ndarray, config: ConfigDict) -> dict[s
                 results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
         return results
 
-    parts = []
-    for start in range(0, len(clips), config.eval.batch_size):
-        batch = clips[start : start + config.eval.batch_size]
-        past, future = split(batch, config.data.frames_in, config.data.frames_out)
-        parts.append(batch_losses(tf.constant(past), tf.constant(future)))
-    return {
-        k: float(np.mean(np.concatenate([p[k].numpy() for p in parts]), dtype=np.float64))
-        for k in parts[0]
-    }
+    def evaluate(clips):
+        parts = []
+        for start in range(0, len(clips), config.eval.batch_size):
+            batch = clips[start : start + config.eval.batch_size]
+            past, future = split(batch, config.data.frames_in, config.data.frames_out)
+            parts.append(batch_losses(tf.constant(past), tf.constant(future)))
+        return {
+            k: float(np.mean(np.concatenate([p[k].numpy() for p in parts]), dtype=np.float64))
+            for k in parts[0]
+        }
+
+    return evaluate
 
 
 class Trainer:
@@ -274,6 +277,7 @@ def run(
         log("no whole checkpoint here: starting from step 0")
     workdir.truncate_metrics(trainer.step)
     validation = source.evaluation("validation", config.eval.validation_clips)
+    evaluate = evaluator(model, config)
     batch_size, steps = config.recipe.batch_size, config.train.steps
 
     stop_signals = []
@@ -294,6 +298,11 @@ def run(
                 trainer.train_step(next(clips))
             except NonFiniteLoss as error:
                 raise NonFiniteLoss(_non_finite_text(error, workdir)) from None
+            except tf.errors.DataLossError as error:
+                raise ValueError(
+                    f"the training data is damaged ({error.message}); "
+                    "python -m data_prep.verify FOLDER names the file"
+                ) from None
             step = trainer.step
             if step == first:
                 log(f"compiled and ran step {step} in {time.perf_counter() - started:.0f} s")
@@ -311,7 +320,7 @@ def run(
                     log(_progress(trainer, means, config, speed))
                 since = (time.perf_counter(), step)
             if step % config.train.eval_every == 0 or step == steps:
-                scores = evaluate(model, validation, config)
+                scores = evaluate(validation)
                 _record(workdir, board, trainer, "validation", scores)
                 _keep_best(trainer, scores, workdir)
                 _sample(model, validation, config, source.frame_shape, workdir, board, step)

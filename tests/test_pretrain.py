@@ -1,0 +1,333 @@
+"""Whole runs of `python -m train.pretrain`, tiny ones, in processes of their own."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train import pretrain
+from unsup_video.data import records
+from unsup_video.training import checkpoints
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "--config.model.units=8",
+    "--config.data.frame_size=28",
+    "--config.data.num_digits=1",
+    "--config.data.frames_in=3",
+    "--config.data.frames_out=2",
+    "--config.recipe.batch_size=4",
+    "--config.train.steps=12",
+    "--config.train.log_every=2",
+    "--config.train.eval_every=4",
+    "--config.train.checkpoint_every=3",
+    "--config.eval.validation_clips=10",
+    "--config.eval.test_clips=12",
+    "--config.eval.batch_size=5",
+]
+
+
+_NUMBERS = itertools.count()
+
+# Forks every run from one process that has imported TensorFlow, which takes longer than a tiny run.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["train.pretrain"])
+
+
+def _command(flags, output, before):
+    """What a child process does: the command, with stdout and stderr in a file."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.chdir(ROOT)
+    if before is not None:
+        before()
+    sys.argv = ["train.pretrain", *flags]
+    pretrain.run()
+
+
+class Run:
+    """A run of the command in a process of its own."""
+
+    def __init__(self, workdir, *flags, before=None):
+        self.output_file = workdir.parent / f"{workdir.name}.{next(_NUMBERS)}.txt"
+        flags = [f"--workdir={workdir}", *TINY, *flags]
+        self.process = SERVER.Process(target=_command, args=(flags, self.output_file, before))
+        self.process.start()
+
+    @property
+    def output(self):
+        return self.output_file.read_text() if self.output_file.exists() else ""
+
+    def wait_for(self, text):
+        """Waits until the run has printed `text`, or ended."""
+        while text not in self.output and self.process.is_alive():
+            time.sleep(0.002)
+
+    def kill_at(self, text, delay=0.0):
+        self.wait_for(text)
+        time.sleep(delay)
+        self.process.kill()
+        self.process.join()
+
+    def finish(self):
+        """(exit status, output)."""
+        self.process.join(timeout=240)
+        assert self.process.exitcode is not None, self.output
+        return self.process.exitcode, self.output
+
+
+def what_training_left(workdir):
+    """Last and best checkpoint and the metrics, without wall-clock times."""
+    folder = workdir / "checkpoints"
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["elapsed_s"]
+    _, last, meta = checkpoints.restore(checkpoints.latest(folder))
+    best_step, best, _ = checkpoints.restore(checkpoints.best(folder))
+    del meta["elapsed_s"]
+    return {
+        "last": last, "meta": meta, "best step": best_step, "best": best, "metrics": lines,
+        "results": json.loads((workdir / "results.json").read_text()),
+    }
+
+
+def assert_bit_identical(a, b):
+    for name in ("meta", "best step", "metrics", "results"):
+        assert a[name] == b[name]
+    for name in ("last", "best"):
+        assert a[name].keys() == b[name].keys()
+        for key in a[name]:
+            assert a[name][key].tobytes() == b[name][key].tobytes(), key
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    run = subprocess.run(
+        [sys.executable, "-m", "train.pretrain", f"--workdir={workdir}", *TINY],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return workdir, run.stdout
+
+
+def test_a_run_writes_everything_and_says_where(uninterrupted):
+    workdir, output = uninterrupted
+    for text in ("compiling", "step 12/12 (100.0%)", "examples/s", "ETA", "nats/frame",
+                 "5,000 MNIST digits", "always the mean frame", "the targets' entropy", "next:"):
+        assert text in output
+    named = [Path(line.strip()) for line in output.splitlines() if line.endswith((".png", ".gif"))]
+    assert len(named) == 8 and all(path.is_file() for path in named)
+
+    info = json.loads((workdir / "run.json").read_text())
+    assert info["data"]["sha256"].keys() == {"train", "validation", "test"}
+    assert info["gemm_dtype"] in ("float32", "bfloat16") and info["seed"] == 0
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12]
+    assert {"gradient_norm", "learning_rate", "free_running/future"} <= train[0].keys()
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
+    assert list((workdir / "tb").glob("events*"))
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["floors"]["future"]["targets"] < results["scores"]["free_running/future"]
+
+
+def test_the_figures_are_what_the_best_checkpoint_gives(uninterrupted):
+    workdir, _ = uninterrupted
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    scores = {
+        line["step"]: line["free_running/future"] for line in lines if line["split"] == "validation"
+    }
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["step"] == min(scores, key=scores.get)
+
+
+def test_a_finished_run_is_shown_again_and_another_config_is_refused(uninterrupted):
+    workdir, output = uninterrupted
+    status, again = Run(workdir).finish()
+    assert status == 0 and "this run is finished" in again
+    table = [line for line in output.splitlines() if "this run (step" in line]
+    assert table and table[0] in again
+    status, refused = Run(workdir, "--config.model.units=9").finish()
+    assert status == 1 and "model.units: 8 there, 9 here" in refused
+
+
+def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
+    # Wherever the kill falls, in a step, in an evaluation, in a save: the end is the same.
+    rng = random.Random(0)
+    for moment in ("compiled", "step 4/", "validation", "step 8/"):
+        run = Run(tmp_path / "run")
+        run.kill_at(moment, delay=rng.uniform(0, 0.05))
+        assert run.process.exitcode in (-signal.SIGKILL, 0)
+    status, output = Run(tmp_path / "run").finish()
+    assert status == 0 and ("resumed from" in output or "is finished" in output)
+    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
+
+
+class DieInSave:
+    """Kills its process in the third save: with half a file written, or before the rename."""
+
+    def __init__(self, moment):
+        self.moment = moment
+        self.saves = 0
+
+    def __call__(self):
+        module, name = {"writing": (np, "savez"), "renaming": (os, "replace")}[self.moment]
+        original = getattr(module, name)
+
+        def dying(path, *arguments, **options):
+            self.saves += "checkpoints" in str(path) and "-step-" in str(path)
+            if self.saves == 3:
+                if self.moment == "writing":
+                    path.write_bytes(b"half a file")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(path, *arguments, **options)
+
+        setattr(module, name, dying)
+
+
+@pytest.mark.parametrize("moment", ["writing", "renaming"])
+def test_killed_during_a_save_it_ends_bit_identical(uninterrupted, tmp_path, moment):
+    killed = Run(tmp_path / "run", before=DieInSave(moment))
+    assert killed.finish()[0] == -signal.SIGKILL
+    folder = tmp_path / "run" / "checkpoints"
+    assert list(folder.glob(".partial-*"))  # what the next save clears away
+    status, output = Run(tmp_path / "run").finish()
+    assert status == 0 and "resumed from" in output
+    assert not list(folder.glob(".partial-*"))
+    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
+
+
+def test_sigterm_saves_and_has_its_own_status(uninterrupted, tmp_path):
+    run = Run(tmp_path / "run")
+    run.wait_for("step 4/")
+    run.process.terminate()
+    status, output = run.finish()
+    assert status == 75 and "SIGTERM: saved step" in output
+    saved = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))[0]
+    assert 4 <= saved < 12
+    status, output = Run(tmp_path / "run").finish()
+    assert status == 0 and f"step-{saved:08d}" in output
+    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
+
+
+def test_a_damaged_latest_checkpoint_falls_back(uninterrupted, tmp_path):
+    Run(tmp_path / "run").kill_at("step 8/", delay=0.5)
+    newest = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[-1]
+    (tmp_path / "run" / "results.json").unlink(missing_ok=True)
+    (newest / "arrays.npz").write_bytes(b"damaged")
+    status, output = Run(tmp_path / "run").finish()
+    assert status == 0 and f"{newest / 'arrays.npz'}: damaged" in output
+    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    # The rate climbs until the weights overflow.
+    status, output = Run(
+        tmp_path / "run", "--config.recipe.learning_rate=1e38", "--config.recipe.warmup_fraction=1",
+        "--config.train.checkpoint_every=1",
+    ).finish()
+    assert status == 1 and "the loss is not finite any more at step" in output
+    latest = checkpoints.latest(tmp_path / "run" / "checkpoints")
+    assert f"The last good checkpoint is {latest}" in output
+    _, arrays, _ = checkpoints.restore(latest)
+    assert all(np.isfinite(a).all() for name, a in arrays.items() if name.startswith("model/"))
+
+
+def test_a_full_disk_is_a_clear_error_that_keeps_the_previous_checkpoint(tmp_path):
+    # A limit on the size of files stands in for the end of the disk; the first save still fits.
+    run = Run(tmp_path / "run")
+    run.wait_for("step 4/")
+    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    status, output = run.finish()
+    assert status == 1 and "cannot be written (File too large)" in output
+    kept = checkpoints.latest(tmp_path / "run" / "checkpoints")
+    assert f"checkpoints kept: {kept.name}" in output
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    Run(run, "--config.model.units=9").kill_at("step 4/", delay=0.2)
+    foreign = sorted((uninterrupted[0] / "checkpoints").glob("step-*"))[-1]
+    for own in (run / "checkpoints").glob("step-*"):
+        shutil.rmtree(own)
+    shutil.copytree(foreign, run / "checkpoints" / foreign.name)
+    (run / "results.json").unlink(missing_ok=True)
+    status, output = Run(run, "--config.model.units=9").finish()
+    assert status == 1
+    assert "is a checkpoint of another architecture" in output
+    assert "(8, 32) in the checkpoint, (9, 36) in this model" in output
+
+
+def test_a_run_on_records_resumes_and_names_damage(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 30, "validation": 10, "test": 12}.items():
+        clips = rng.integers(0, 256, (count, 5, 28, 28), np.uint8)
+        records.write(tmp_path / "data" / split, clips, count, "noise", {}, shards=2)
+    flag = f"--config.data.records={tmp_path / 'data'}"
+    status, output = Run(tmp_path / "whole", flag).finish()
+    assert status == 0 and "records, noise" in output
+
+    Run(tmp_path / "run", flag).kill_at("step 8/")
+    (tmp_path / "run" / "results.json").unlink(missing_ok=True)
+    assert Run(tmp_path / "run", flag).finish()[0] == 0
+    assert_bit_identical(what_training_left(tmp_path / "whole"), what_training_left(tmp_path / "run"))
+
+    shard = next((tmp_path / "data" / "train").glob("*.tfrecord"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    status, output = Run(tmp_path / "damaged", flag).finish()
+    assert status == 1 and "training data is damaged" in output and "data_prep.verify" in output
+    assert "Traceback" not in output
+
+    too_long = Run(tmp_path / "long", flag, "--config.data.frames_in=4").finish()
+    assert too_long[0] == 1 and "sequences of 5 frames, but" in too_long[1]
+
+
+def test_the_early_stop(tmp_path):
+    status, output = Run(
+        tmp_path / "run", "--config.train.early_stop_evaluations=1", "--config.train.eval_every=1",
+        "--config.recipe.learning_rate=1.0", "--config.recipe.warmup_fraction=0.01",
+    ).finish()
+    assert status == 0 and "stopped early at step" in output
+    step, _, meta = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))
+    assert step == meta["best"]["step"] + 1 < 12
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.model.unitz=3"], 'Did you mean "units"'),
+        (["--confg=quickstart"], "Unknown command line flag 'confg'"),
+        (["--config=quickstart:sgd"], "no recipe 'sgd'"),
+        (["--config.data.frames_out=0"], "config.data.frames_out must be at least 1, got 0"),
+        (["--digits_dir=nowhere"], "nowhere: none of train-images-idx3-ubyte"),
+        (["--config.data.records=nowhere"], "nowhere"),
+        (["quickstart"], "unknown argument 'quickstart'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_run(tmp_path, flags, message):
+    status, output = Run(tmp_path / "run", *flags).finish()
+    assert status == 1 and message in output and "Traceback" not in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_workdir_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / "x", f"--workdir={tmp_path / 'file' / 'run'}")
+    status, output = run.finish()
+    assert status == 1 and "file/run cannot be written" in output and "Traceback" not in output
