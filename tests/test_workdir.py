@@ -28,7 +28,7 @@ def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
     assert Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).read_metrics() == []
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not empty and not a run"):
+    with pytest.raises(ValueError, match="holds what is not of a run"):
         Workdir.open(tmp_path / "thesis", CONFIG, overwrite=True)
     assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
 
@@ -52,12 +52,28 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
 
 def test_run_info_tells_what_ran_where(tmp_path):
     workdir = Workdir.open(tmp_path, CONFIG)
-    workdir.write_run_info({"seed": 5})
-    workdir.write_run_info({"seed": 5})
+    extra = {"seed": 5, "data": {"sha256": {"train": "abc"}}}
+    workdir.write_run_info(extra)
+    workdir.write_run_info(extra)
     info = json.loads((tmp_path / "run.json").read_text())
     assert info["seed"] == 5
     assert info["versions"]["tensorflow"] and info["machine"]["cores"] == os.cpu_count()
     assert len(info["resumed"]) == 1 and info["resumed"][0]["command"] == info["command"]
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    workdir = Workdir.open(tmp_path, CONFIG)
+    workdir.write_run_info({"data": {"sha256": {"train": "abc"}}})
+    with pytest.raises(ValueError, match="other data:\n  train: abc there, abd here"):
+        workdir.write_run_info({"data": {"sha256": {"train": "abd"}}})
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    workdir = Workdir.open(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="another process is running this run now"):
+        Workdir.open(tmp_path, CONFIG)
+    workdir.lock.close()
+    assert Workdir.open(tmp_path, CONFIG).path == tmp_path
 
 
 def test_diff_names_nested_and_missing_fields():

@@ -75,6 +75,7 @@ def main(argv):
         except loop.Interrupted as stop:
             print(stop)
             return EXIT_INTERRUPTED
+        print(f"testing the best checkpoint on {config.eval.test_clips} clips ...")
         results = experiment.test(config, model, source, workdir)
 
     # ------------------------------------------------------------------ what came out

@@ -14,8 +14,9 @@ def _parse(argv):
     try:
         return flags.FLAGS(argv)
     except AttributeError as error:  # how a locked config refuses a field that it does not have
-        (cause,) = error.args  # a KeyError, with a hint
-        raise ValueError(f"no such config field: {cause.args[0]}") from None
+        cause = error.args[0]  # a KeyError, with a hint
+        text = cause.args[0] if isinstance(cause, KeyError) else cause
+        raise ValueError(f"no such config field: {text}") from None
 
 
 def _one_line_errors(function):

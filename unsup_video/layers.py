@@ -109,6 +109,7 @@ class PeepholeLSTM(keras.layers.Layer):
                 f"{self.name} was built {'with' if self.kernel is not None else 'without'} input "
                 f"and called {'without' if inputs is None else 'with'} one"
             )
+        _check_steps(self.name, steps if inputs is None else ops.shape(inputs)[1])
         if inputs is None:
             if initial_state is None or steps is None:
                 raise ValueError(f"{self.name}: without input, give initial_state and steps")
@@ -194,6 +195,11 @@ class PeepholeLSTM(keras.layers.Layer):
     def build_from_config(self, config):
         dim = config["input_dim"]
         self.build(None if dim is None else (None, None, dim))
+
+
+def _check_steps(name, steps):
+    if isinstance(steps, int) and steps < 1:
+        raise ValueError(f"{name}: at least 1 step is needed, got {steps}")
 
 
 def _cell(projected, h, c, recurrent_kernel, peepholes, gemm_dtype):
@@ -300,6 +306,7 @@ class Decoder(keras.layers.Layer):
         return self._frames(x)
 
     def _feed_back(self, states, clock):
+        _check_steps(self.name, ops.shape(clock)[1])
         batch = ops.shape(states[0])[0]
         ticks = ops.zeros((batch, ops.shape(clock)[1], 1), self.compute_dtype)
         first = ops.zeros((batch, self.frame_dim), self.compute_dtype)

@@ -20,19 +20,19 @@ class Initialization:
     """How the weights of a model start.
 
     Attributes:
-        kernel: half-width of the uniform distribution of all kernels; or None for the paper's
+        kernel: half-width of the uniform distribution of all kernels; 0 stands for the paper's
             1/sqrt(fan_in).
         peepholes: half-width for the peepholes; 0 starts them at zero.
         forget_bias: of every LSTM. All other biases start at zero.
     """
 
-    kernel: float | None = None
+    kernel: float = 0.0
     peepholes: float = 0.0
     forget_bias: float = 0.0
 
     # New objects on every call: an initializer object that is reused repeats its values.
     def kernel_initializer(self):
-        if self.kernel is None:
+        if not self.kernel:
             return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
         return keras.initializers.RandomUniform(-self.kernel, self.kernel)
 

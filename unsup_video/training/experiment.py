@@ -20,11 +20,13 @@ _AT_LEAST_ONE = (
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a number of frames, clips or steps below 1."""
+    """Raises ValueError for a number of frames, clips or steps below 1, or a negative patience."""
     for field in _AT_LEAST_ONE:
         section, name = field.split(".")
         if config[section][name] < 1:
             raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+    if config.train.early_stop_evaluations < 0:
+        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 
 
 def build_model(config: ConfigDict, source: Source) -> models.VideoModel:

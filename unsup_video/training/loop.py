@@ -83,6 +83,10 @@ class Trainer:
     """A model with its optimiser, its place in the run, and everything a checkpoint holds."""
 
     def __init__(self, config: ConfigDict, model: VideoModel):
+        if config.recipe.batch_reduction not in ("mean", "sum"):
+            raise ValueError(
+                f"unknown recipe.batch_reduction {config.recipe.batch_reduction!r}: mean or sum"
+            )
         self.config = config
         self.model = model
         self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
@@ -141,12 +145,25 @@ class Trainer:
         return means
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {f"model/{v.path}": v.numpy() for v in self.model.training.weights}
+        """The model's weights as a checkpoint holds them.
+
+        Raises:
+            NonFiniteLoss: naming the step and the first weight that is not finite.
+        """
+        return self._finite(_weights(self.model))
+
+    def _slots(self):
+        return {f"optimizer/{i:03d}/{v.name}": v for i, v in enumerate(self.optimizer.variables)}
+
+    def _finite(self, variables):
+        arrays = {name: v.numpy() for name, v in variables.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NonFiniteLoss(f"step {self.step}: {name} is not finite after the update")
+        return arrays
 
     def save(self, workdir: Workdir) -> None:
-        arrays = self.weights()
-        for i, v in enumerate(self.optimizer.variables):
-            arrays[f"optimizer/{i:03d}/{v.name}"] = v.numpy()
+        arrays = self._finite({**_weights(self.model), **self._slots()})
         meta = {k: getattr(self, k) for k in ("elapsed_s", "sums", "count", "best", "stale")}
         checkpoints.save(workdir.checkpoints, self.step, arrays, meta)
 
@@ -154,12 +171,10 @@ class Trainer:
         """Takes everything from a checkpoint.
 
         Raises:
-            ValueError: the checkpoint is of another architecture.
+            ValueError: the checkpoint is of another architecture or optimiser.
         """
         step, arrays, meta = checkpoints.restore(path)
-        load_weights(self.model, arrays, path)
-        for i, v in enumerate(self.optimizer.variables):
-            v.assign(arrays[f"optimizer/{i:03d}/{v.name}"])
+        _assign({**_weights(self.model), **self._slots()}, arrays, path)
         self.step = step
         for k, v in meta.items():
             setattr(self, k, v)
@@ -171,19 +186,25 @@ def load_weights(model: VideoModel, arrays: dict[str, np.ndarray], path) -> None
     Raises:
         ValueError: a weight is missing, left over, or has another shape; all are named.
     """
-    weights = {f"model/{v.path}": v for v in model.training.weights}
-    stored = {k: a for k, a in arrays.items() if k.startswith("model/")}
-    problems = [f"{k}: missing in the checkpoint" for k in weights.keys() - stored.keys()]
-    problems += [f"{k}: not in this model" for k in stored.keys() - weights.keys()]
+    _assign(_weights(model), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
+
+
+def _weights(model):
+    return {f"model/{v.path}": v for v in model.training.weights}
+
+
+def _assign(variables, stored, path):
+    problems = [f"{k}: missing in the checkpoint" for k in variables.keys() - stored.keys()]
+    problems += [f"{k}: not in this model" for k in stored.keys() - variables.keys()]
     problems += [
-        f"{k}: {stored[k].shape} in the checkpoint, {tuple(weights[k].shape)} in this model"
-        for k in weights.keys() & stored.keys() if stored[k].shape != tuple(weights[k].shape)
+        f"{k}: {stored[k].shape} in the checkpoint, {tuple(variables[k].shape)} in this model"
+        for k in variables.keys() & stored.keys() if stored[k].shape != tuple(variables[k].shape)
     ]
     if problems:
         raise ValueError(
             f"{path} is a checkpoint of another architecture:\n  " + "\n  ".join(sorted(problems))
         )
-    for k, v in weights.items():
+    for k, v in variables.items():
         v.assign(stored[k])
 
 
@@ -266,6 +287,7 @@ def run(
 
     Raises:
         NonFiniteLoss: nothing of the bad step is saved.
+        CheckpointError: every checkpoint is damaged.
         Interrupted: after SIGTERM or SIGINT; the state is saved.
     """
     config, model = trainer.config, trainer.model
@@ -273,18 +295,21 @@ def run(
     if newest is not None:
         trainer.restore(newest)
         log(f"resumed from {newest}")
-    elif workdir.read_metrics():
-        log("no whole checkpoint here: starting from step 0")
+    checkpoints.discard_after(workdir.checkpoints, trainer.step)
     workdir.truncate_metrics(trainer.step)
     validation = source.evaluation("validation", config.eval.validation_clips)
     evaluate = evaluator(model, config)
     batch_size, steps = config.recipe.batch_size, config.train.steps
 
     stop_signals = []
-    handlers = {
-        s: signal.signal(s, lambda number, frame: stop_signals.append(number))
-        for s in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def stop(number, frame):
+        if stop_signals:  # asked twice: at once
+            raise KeyboardInterrupt
+        stop_signals.append(number)
+        log("stopping: saving after this step ...")
+
+    handlers = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
     board = TensorBoard(workdir.tb)
     try:
         clips = iter(source.train(batch_size, start=trainer.step * batch_size))
@@ -296,8 +321,6 @@ def run(
                 log("compiling the training step, which takes some seconds ...")
             try:
                 trainer.train_step(next(clips))
-            except NonFiniteLoss as error:
-                raise NonFiniteLoss(_non_finite_text(error, workdir)) from None
             except tf.errors.DataLossError as error:
                 raise ValueError(
                     f"the training data is damaged ({error.message}); "
@@ -338,6 +361,8 @@ def run(
         if _stale(trainer):
             log(f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a "
                 f"better one than that of step {trainer.best['step']}")
+    except NonFiniteLoss as error:
+        raise NonFiniteLoss(_non_finite_text(error, workdir)) from None
     finally:
         board.close()
         for s, handler in handlers.items():

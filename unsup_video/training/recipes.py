@@ -51,14 +51,15 @@ def modern() -> ConfigDict:
         name="modern",
         optimizer="adam",
         learning_rate=1e-3,
-        schedule="cosine",  # warm-up, then a cosine to zero at the last step
+        schedule="trapezoid",  # up, level, and down to zero at the last step
         warmup_fraction=0.03,
+        decay_fraction=0.25,
         beta_1=0.9,
-        beta_2=0.99,
+        beta_2=0.95,
         batch_reduction="mean",
         batch_size=64,
         mean_frame_bias=True,  # the output bias starts at the data's mean frame
-        init=dict(kernel=None, peepholes=0.0, forget_bias=1.0),
+        init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
     ))
 
 
@@ -88,13 +89,11 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
         return schedules.ExponentialDecay(
             recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
         )
-    if recipe.schedule == "cosine":
-        warmup = max(1, round(recipe.warmup_fraction * total_steps))
-        return schedules.CosineDecay(
-            0.0, max(1, total_steps - warmup), warmup_target=recipe.learning_rate,
-            warmup_steps=warmup,
+    if recipe.schedule == "trapezoid":
+        return Trapezoid(
+            recipe.learning_rate, total_steps, recipe.warmup_fraction, recipe.decay_fraction
         )
-    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or cosine")
+    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or trapezoid")
 
 
 def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimizer:
@@ -107,6 +106,37 @@ def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimize
             rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2
         )
     raise ValueError(f"unknown recipe.optimizer {recipe.optimizer!r}: adam or clipped_momentum")
+
+
+@keras.saving.register_keras_serializable("unsup_video")
+class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly over the first steps, stays level, falls linearly to zero at the last one.
+
+    Args:
+        peak: the level rate. total_steps: of the run.
+        warmup_fraction, decay_fraction: of the run that it rises and falls.
+    """
+
+    def __init__(self, peak, total_steps, warmup_fraction, decay_fraction):
+        super().__init__()
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_fraction = warmup_fraction
+        self.decay_fraction = decay_fraction
+
+    def __call__(self, step):
+        done = ops.cast(step, "float32") / self.total_steps
+        up = done / max(self.warmup_fraction, 1 / self.total_steps)
+        down = (1 - done) / max(self.decay_fraction, 1 / self.total_steps)
+        return self.peak * ops.clip(ops.minimum(up, down), 0.0, 1.0)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_fraction": self.warmup_fraction,
+            "decay_fraction": self.decay_fraction,
+        }
 
 
 @keras.saving.register_keras_serializable("unsup_video")

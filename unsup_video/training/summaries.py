@@ -1,5 +1,6 @@
 """TensorBoard event files."""
 
+import functools
 import io
 import os
 
@@ -7,18 +8,34 @@ import tensorflow as tf
 from PIL import Image
 
 
+def _naming_the_folder(method):
+    """Turns TensorFlow's errors of writing, such as a full disk's, into an OSError."""
+
+    @functools.wraps(method)
+    def checked(self, *arguments):
+        try:
+            return method(self, *arguments)
+        except tf.errors.OpError as error:
+            raise OSError(f"{self.logdir}: cannot be written ({error.message})") from None
+
+    return checked
+
+
 class TensorBoard:
     """Writes the scalars and animations of a run for `tensorboard --logdir`."""
 
     def __init__(self, logdir: str | os.PathLike):
-        self._writer = tf.summary.create_file_writer(os.fspath(logdir))
+        self.logdir = os.fspath(logdir)
+        self._writer = tf.summary.create_file_writer(self.logdir)
 
+    @_naming_the_folder
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Adds a point to each named curve."""
         with self._writer.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
+    @_naming_the_folder
     def animation(self, step: int, name: str, gif: bytes) -> None:
         """Adds an image that moves: TensorBoard shows the bytes of a GIF as they are."""
         width, height = Image.open(io.BytesIO(gif)).size
@@ -30,6 +47,7 @@ class TensorBoard:
                 name, tf.constant([str(width), str(height), gif]), step=step, metadata=metadata
             )
 
+    @_naming_the_folder
     def close(self) -> None:
         """Writes what is pending."""
         self._writer.close()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import datetime
+import fcntl
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -15,11 +17,18 @@ import unsup_video
 from unsup_video import files
 
 
+_LOCK = ".lock"
+_CONTENTS = {
+    _LOCK, "config.json", "run.json", "metrics.jsonl", "results.json", "checkpoints", "samples", "tb",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Workdir:
     """The folder of a run: config.json, run.json, metrics.jsonl, checkpoints/, samples/, tb/."""
 
     path: Path
+    lock: io.TextIOBase  # open as long as this process uses the folder
 
     @property
     def checkpoints(self) -> Path:
@@ -45,19 +54,23 @@ class Workdir:
             config: the whole config, of JSON values. overwrite: delete a run that is there.
 
         Raises:
-            ValueError: another config's run is there (the fields that differ are named), or files
-                that are no run.
+            ValueError: another config's run is there (the fields that differ are named), files
+                that are no run, or a process that is running it now.
             OSError: the folder cannot be made or written.
         """
         path = Path(path)
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
         stored = path / "config.json"
         try:
+            if path.is_dir() and {p.name for p in path.iterdir()} - _CONTENTS:
+                raise ValueError(
+                    f"{path} holds what is not of a run; use another --workdir"
+                )
             path.mkdir(parents=True, exist_ok=True)
-            if overwrite and stored.exists():
-                shutil.rmtree(path)
-                path.mkdir()
+            lock = _lock(path)
             files.remove_leftovers(path)
+            if overwrite:
+                _empty(path)
             if stored.exists():
                 differences = diff(json.loads(stored.read_text()), config)
                 if differences:
@@ -65,11 +78,9 @@ class Workdir:
                         f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
                         + "\nUse another --workdir, or --overwrite to delete that run."
                     )
-            elif any(path.iterdir()):
-                raise ValueError(f"{path} is not empty and not a run; use another --workdir")
             else:
                 files.write_text(stored, json.dumps(config, indent=2) + "\n")
-            workdir = cls(path)
+            workdir = cls(path, lock)
             for folder in (workdir.checkpoints, workdir.samples, workdir.tb):
                 folder.mkdir(exist_ok=True)
             workdir.metrics.touch()
@@ -80,7 +91,14 @@ class Workdir:
         return workdir
 
     def write_run_info(self, extra: dict) -> None:
-        """Writes run.json: what ran, where and when; a resumed run is added to its list."""
+        """Writes run.json: what ran, where and when; a resumed run is added to its list.
+
+        Args:
+            extra: more to write; extra["data"]["sha256"] identifies the data.
+
+        Raises:
+            ValueError: the run was started on other data.
+        """
         info = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
@@ -101,6 +119,10 @@ class Workdir:
         file = self.path / "run.json"
         if file.exists():
             first = json.loads(file.read_text())
+            if differences := diff(first["data"]["sha256"], extra["data"]["sha256"]):
+                raise ValueError(
+                    f"{self.path} was started on other data:\n  " + "\n  ".join(differences)
+                )
             info = {**first, "resumed": [*first.get("resumed", []), info]}
         files.write_text(file, json.dumps(info, indent=2) + "\n")
 
@@ -109,6 +131,8 @@ class Workdir:
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise OSError(
                 error.errno, f"{self.metrics}: cannot be written ({error.strerror})"
@@ -126,6 +150,25 @@ class Workdir:
         """Drops what a run wrote after the checkpoint that it is resumed from."""
         kept = [line for line in self.read_metrics() if line["step"] <= after_step]
         files.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _lock(path):
+    """Keeps other processes out of the folder until the file that is returned is closed."""
+    lock = open(path / _LOCK, "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{path}: another process is running this run now") from None
+    return lock
+
+
+def _empty(path):
+    """Deletes a run, its config last: what a killed deletion leaves is still a run."""
+    for child in sorted(path.iterdir(), key=lambda child: child.name == "config.json"):
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != _LOCK:
+            child.unlink()
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:
