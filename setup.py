@@ -1,9 +1,12 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = (ROOT / "unsup_video" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "unsup_video" / "__init__.py").read_text(encoding="utf-8")
+)[1]
 
 setup(
     name="unsup_video",
@@ -13,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # `train`, `eval` and `data_prep` hold the commands; nothing else of the repository is installed.
+    # `train`, `eval` and `data_prep` hold the commands; nothing else here is installed.
     packages=find_packages(
         include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
     ),

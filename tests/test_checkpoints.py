@@ -68,7 +68,8 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="step-00000002: cannot be written .*No space left.*kept: step-00000001"):
+    message = "step-00000002: cannot be written .*No space left.*kept: step-00000001"
+    with pytest.raises(OSError, match=message):
         checkpoints.save(tmp_path, 2, arrays(2), {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoints.restore(checkpoints.latest(tmp_path))[0] == 1

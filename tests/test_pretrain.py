@@ -291,7 +291,8 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     Run(tmp_path / "run", flag).kill_at("step 8/")
     (tmp_path / "run" / "results.json").unlink(missing_ok=True)
     assert Run(tmp_path / "run", flag).finish()[0] == 0
-    assert_bit_identical(what_training_left(tmp_path / "whole"), what_training_left(tmp_path / "run"))
+    whole, run = (what_training_left(tmp_path / name) for name in ("whole", "run"))
+    assert_bit_identical(whole, run)
 
     shard = next((tmp_path / "data" / "train").glob("*.tfrecord"))
     data = bytearray(shard.read_bytes())

@@ -58,8 +58,8 @@ def main(argv):
         "gemm_dtype": precision.gemm_dtype(config.precision),
         "parameters": parameters,
     })
-    print(f"{config.name}: {config.model.kind}, {config.model.layers} x {config.model.units} units, "
-          f"{parameters:,} parameters, recipe {config.recipe.name}")
+    shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
+    print(f"{config.name}: {shape}, {parameters:,} parameters, recipe {config.recipe.name}")
     print(f"data: {source.description['kind']}: {source.description['source']}")
     print(f"matrix products in {precision.gemm_dtype(config.precision)} "
           f"(config.precision={config.precision}); run: {path}")

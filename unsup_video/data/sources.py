@@ -73,7 +73,9 @@ def moving_mnist_source(config: ConfigDict) -> Source:
 
     return Source(
         frame_shape=(data.frame_size, data.frame_size),
-        train=lambda batch_size, start: batches("train", batch_size, start).map(_frames).prefetch(2),
+        train=lambda batch_size, start: (
+            batches("train", batch_size, start).map(_frames).prefetch(2)
+        ),
         evaluation=lambda split, count: _collect(batches(split, 100, count=count), count),
         description={
             "kind": "Moving MNIST, generated",

@@ -83,7 +83,8 @@ def table(config: ConfigDict, results: dict) -> str:
     def row(label, values):
         lines.append(f"{label:<44}" + "".join(f"{v:16.1f}" if v else f"{'-':>16}" for v in values))
 
-    for how, label in {"free_running": "this run", "teacher_forced": "this run, teacher-forced"}.items():
+    labels = {"free_running": "this run", "teacher_forced": "this run, teacher-forced"}
+    for how, label in labels.items():
         values = [results["scores"].get(f"{how}/{name}") for name in names]
         if any(values):
             row(f"{label} (step {results['step']})", values)

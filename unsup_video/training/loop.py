@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict

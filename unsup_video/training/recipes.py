@@ -51,9 +51,8 @@ def modern() -> ConfigDict:
         name="modern",
         optimizer="adam",
         learning_rate=1e-3,
-        schedule="trapezoid",  # up, level, and down to zero at the last step
+        schedule="warmup_linear",  # warm-up, then down to zero at the last step
         warmup_fraction=0.03,
-        decay_fraction=0.25,
         beta_1=0.9,
         beta_2=0.95,
         batch_reduction="mean",
@@ -89,11 +88,9 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
         return schedules.ExponentialDecay(
             recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
         )
-    if recipe.schedule == "trapezoid":
-        return Trapezoid(
-            recipe.learning_rate, total_steps, recipe.warmup_fraction, recipe.decay_fraction
-        )
-    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or trapezoid")
+    if recipe.schedule == "warmup_linear":
+        return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
+    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or warmup_linear")
 
 
 def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimizer:
@@ -109,33 +106,31 @@ def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimize
 
 
 @keras.saving.register_keras_serializable("unsup_video")
-class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly over the first steps, stays level, falls linearly to zero at the last one.
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to `peak` over the first steps, then falls linearly to zero at the last one.
 
     Args:
-        peak: the level rate. total_steps: of the run.
-        warmup_fraction, decay_fraction: of the run that it rises and falls.
+        peak: the highest rate. total_steps: of the run.
+        warmup_fraction: of the run that it rises.
     """
 
-    def __init__(self, peak, total_steps, warmup_fraction, decay_fraction):
+    def __init__(self, peak, total_steps, warmup_fraction):
         super().__init__()
         self.peak = peak
         self.total_steps = total_steps
         self.warmup_fraction = warmup_fraction
-        self.decay_fraction = decay_fraction
 
     def __call__(self, step):
-        done = ops.cast(step, "float32") / self.total_steps
-        up = done / max(self.warmup_fraction, 1 / self.total_steps)
-        down = (1 - done) / max(self.decay_fraction, 1 / self.total_steps)
-        return self.peak * ops.clip(ops.minimum(up, down), 0.0, 1.0)
+        warmup = min(max(self.warmup_fraction * self.total_steps, 1.0), self.total_steps - 0.5)
+        step = ops.cast(step, "float32")
+        rising, falling = step / warmup, (self.total_steps - step) / (self.total_steps - warmup)
+        return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
 
     def get_config(self):
         return {
             "peak": self.peak,
             "total_steps": self.total_steps,
             "warmup_fraction": self.warmup_fraction,
-            "decay_fraction": self.decay_fraction,
         }
 
 

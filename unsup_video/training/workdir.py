@@ -19,7 +19,8 @@ from unsup_video import files
 
 _LOCK = ".lock"
 _CONTENTS = {
-    _LOCK, "config.json", "run.json", "metrics.jsonl", "results.json", "checkpoints", "samples", "tb",
+    _LOCK, "config.json", "run.json", "metrics.jsonl", "results.json",
+    "checkpoints", "samples", "tb",
 }
 
 
