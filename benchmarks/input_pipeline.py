@@ -32,6 +32,7 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
     params = moving_mnist.MovingMnist()
     images = digits.load_digits("train").images
     config = base.get_config()
+    config.eval.validation_clips = config.eval.test_clips = 1  # read by nobody here
     found = {
         "generated, uint8": moving_mnist.batches(images, params, SEED, batch),
         "generated, as training reads it (float32)": sources.build(config).train(batch, start=0),
