@@ -42,9 +42,9 @@ TINY = [
 
 _NUMBERS = itertools.count()
 
-# Forks every run from one process that has imported TensorFlow, which takes longer than a tiny run.
+# Forks every run from one process that has imported everything; the command does it in seconds.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["train.pretrain"])
+SERVER.set_forkserver_preload(["tests.preload"])
 
 
 def _command(flags, output, before):
@@ -299,7 +299,7 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     status, output = Run(tmp_path / "damaged", flag).finish()
-    assert status == 1 and "training data is damaged" in output and "data_prep.verify" in output
+    assert status == 1 and "a data set is damaged" in output and "data_prep.verify" in output
     assert "Traceback" not in output
 
     too_long = Run(tmp_path / "long", flag, "--config.data.frames_in=4").finish()

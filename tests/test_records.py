@@ -145,6 +145,7 @@ def test_as_the_source_of_a_run(tmp_path):
     config = base.get_config()
     config.data.records = str(tmp_path)
     config.data.frames_in, config.data.frames_out = 3, 1
+    config.eval.validation_clips = config.eval.test_clips = 7
     for split in ("train", "validation", "test"):
         write(tmp_path / split)
     source = sources.build(config)
@@ -157,6 +158,9 @@ def test_as_the_source_of_a_run(tmp_path):
     )
     with pytest.raises(ValueError, match="12 clips wanted.*holds 11"):
         source.evaluation("test", 12)
+    config.eval.test_clips = 12
+    with pytest.raises(ValueError, match=r"test: 11 sequences, but config\.eval\.test_clips = 12"):
+        sources.build(config)
     config.data.frames_out = 2
     with pytest.raises(ValueError, match="train: sequences of 4 frames"):
         sources.build(config)

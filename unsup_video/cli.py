@@ -2,11 +2,12 @@
 
 import sys
 
+import tensorflow as tf
 from absl import app, flags
 
 
 def run(main) -> None:
-    """Runs `main(argv)`; a wrong flag, `ValueError` or `OSError` is `error: ...` and status 1."""
+    """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1."""
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
 
 
@@ -27,5 +28,8 @@ def _one_line_errors(function):
             # An OSError of our own has its whole message in strerror; str() adds "[Errno 28]".
             own = isinstance(error, OSError) and error.strerror and not error.filename
             sys.exit(f"error: {error.strerror if own else error}")
+        except tf.errors.DataLossError as error:
+            sys.exit(f"error: a data set is damaged ({error.message}); "
+                     "python -m data_prep.verify FOLDER names the file")
 
     return guarded

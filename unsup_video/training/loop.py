@@ -318,13 +318,7 @@ def run(
             started = time.perf_counter()
             if trainer.step + 1 == first:
                 log("compiling the training step, which takes some seconds ...")
-            try:
-                trainer.train_step(next(clips))
-            except tf.errors.DataLossError as error:
-                raise ValueError(
-                    f"the training data is damaged ({error.message}); "
-                    "python -m data_prep.verify FOLDER names the file"
-                ) from None
+            trainer.train_step(next(clips))
             step = trainer.step
             if step == first:
                 log(f"compiled and ran step {step} in {time.perf_counter() - started:.0f} s")
