@@ -84,7 +84,8 @@ def main():
     parser.add_argument("--step_seconds", type=float, help="of the training step of that batch")
     args = parser.parse_args()
     size = _common.Size(units=args.units, batch=args.batch)
-    consumed = args.batch / (args.step_seconds or fastest_step(size))
+    seconds = args.step_seconds or fastest_step(size)
+    consumed = args.batch / seconds
 
     with tempfile.TemporaryDirectory() as folder:
         rates = _common.interleave({
@@ -104,8 +105,8 @@ def main():
         f"target: at least {WANTED}",
     ]
     parts = [
-        f"Batches of {args.batch} sequences of 20 frames, 64 x 64. The training step (1 x "
-        f"{args.units} units) consumes {consumed:.1f} sequences/s.",
+        f"Batches of {args.batch} sequences of 20 frames, 64 x 64. A training step of "
+        f"{seconds:.3g} s consumes {consumed:.1f} sequences/s.",
         _common.table(columns, rows),
     ]
     _common.report("The input pipeline", parts, args.out)
