@@ -237,6 +237,8 @@ def test_a_damaged_latest_checkpoint_falls_back(uninterrupted, tmp_path):
     (newest / "arrays.npz").write_bytes(b"damaged")
     status, output = Run(tmp_path / "run").finish()
     assert status == 0 and f"{newest / 'arrays.npz'}: damaged" in output
+    resumed = json.loads((tmp_path / "run" / "run.json").read_text())["resumed"]
+    assert resumed[-1]["resumed_from"] < newest.name
     assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
 
 

@@ -52,17 +52,17 @@ def main(argv):
     path = _WORKDIR.value or f"runs/{config.name}"
     workdir = Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
     parameters = model.training.count_params()
-    workdir.write_run_info({
+    gemm_dtype = precision.gemm_dtype(config.precision)
+    info = {
         "seed": config.seed,
         "data": source.description,
-        "gemm_dtype": precision.gemm_dtype(config.precision),
+        "gemm_dtype": gemm_dtype,
         "parameters": parameters,
-    })
+    }
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     print(f"{config.name}: {shape}, {parameters:,} parameters, recipe {config.recipe.name}")
     print(f"data: {source.description['kind']}: {source.description['source']}")
-    print(f"matrix products in {precision.gemm_dtype(config.precision)} "
-          f"(config.precision={config.precision}); run: {path}")
+    print(f"matrix products in {gemm_dtype} (config.precision={config.precision}); run: {path}")
 
     # ------------------------------------------------------------------ training
     results_file = workdir.path / "results.json"
@@ -71,7 +71,7 @@ def main(argv):
         results = json.loads(results_file.read_text())
     else:
         try:
-            loop.run(trainer, source, workdir)
+            loop.run(trainer, source, workdir, info)
         except loop.Interrupted as stop:
             print(stop)
             return EXIT_INTERRUPTED

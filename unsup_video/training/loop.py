@@ -277,9 +277,15 @@ def _progress(trainer, means, config, examples_per_s) -> str:
 
 
 def run(
-    trainer: Trainer, source: Source, workdir: Workdir, log: Callable[[str], None] = print
+    trainer: Trainer,
+    source: Source,
+    workdir: Workdir,
+    info: dict,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Trains to `config.train.steps`, from the newest valid checkpoint where there is one.
+
+    Writes run.json with `info` (see `Workdir.write_run_info`) and the checkpoint it starts from.
 
     The state after step k is a function of the config alone, whenever and however often the run
     was interrupted (with `config.train.deterministic`, and on one kind of machine).
@@ -294,6 +300,7 @@ def run(
     if newest is not None:
         trainer.restore(newest)
         log(f"resumed from {newest}")
+    workdir.write_run_info({**info, "resumed_from": newest and newest.name})
     checkpoints.discard_after(workdir.checkpoints, trainer.step)
     workdir.truncate_metrics(trainer.step)
     validation = source.evaluation("validation", config.eval.validation_clips)
