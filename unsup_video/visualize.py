@@ -36,13 +36,12 @@ def _scale(frame):
     return max(1, -(-64 // frame.shape[0]))
 
 
-def strip(rows: list[tuple[str, list]], first_step: int = 1) -> Image.Image:
+def strip(rows: list[tuple[str, list]]) -> Image.Image:
     """Labelled rows of frames on a common time axis.
 
     Args:
         rows: (label, frames); every row has one entry a step: a frame (H, W) or (H, W, 3), in
             [0, 1] or uint8, or None for a gap.
-        first_step: number of the first column.
     """
     example = next(f for _, frames in rows for f in frames if f is not None)
     scale = _scale(example)
@@ -59,7 +58,7 @@ def strip(rows: list[tuple[str, list]], first_step: int = 1) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for column in range(columns):
         middle = left + column * (width + _GAP) + width / 2
-        draw.text((middle, 6), str(first_step + column), _FAINT, font, anchor="ma")
+        draw.text((middle, 6), str(column + 1), _FAINT, font, anchor="ma")
     for row, (label, frames) in enumerate(rows):
         y = top + row * (height + _GAP)
         draw.text((left - 10, y + height / 2), label, _TEXT, font, anchor="rm")
