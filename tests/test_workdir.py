@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from unsup_video.training.workdir import Workdir, diff, git_state
+from unsup_video.training.workdir import Workdir, diff, git_state, read_metrics
 
 CONFIG = {"name": "x", "model": {"units": 3, "kinds": (1, 2)}}
 
@@ -12,20 +12,20 @@ def test_a_new_run_has_its_folders_and_config(tmp_path):
     workdir = Workdir.open(tmp_path / "deep" / "run", CONFIG)
     assert json.loads((workdir.path / "config.json").read_text())["model"]["units"] == 3
     assert all(p.is_dir() for p in (workdir.checkpoints, workdir.samples, workdir.tb))
-    assert workdir.read_metrics() == []
+    assert read_metrics(workdir.metrics) == []
 
 
 def test_the_same_config_resumes_and_another_is_refused_with_a_diff(tmp_path):
     Workdir.open(tmp_path, CONFIG).append_metrics({"step": 1})
-    assert Workdir.open(tmp_path, CONFIG).read_metrics() == [{"step": 1}]
+    assert read_metrics(Workdir.open(tmp_path, CONFIG).metrics) == [{"step": 1}]
     with pytest.raises(ValueError, match=r"model\.units: 3 there, 4 here(?s:.*)--overwrite"):
         Workdir.open(tmp_path, {"name": "x", "model": {"units": 4, "kinds": (1, 2)}})
-    assert Workdir.open(tmp_path, CONFIG).read_metrics() == [{"step": 1}]
+    assert read_metrics(Workdir.open(tmp_path, CONFIG).metrics) == [{"step": 1}]
 
 
 def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
     Workdir.open(tmp_path / "run", CONFIG).append_metrics({"step": 1})
-    assert Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).read_metrics() == []
+    assert read_metrics(Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).metrics) == []
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="holds what is not of a run"):
@@ -45,9 +45,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
         workdir.append_metrics({"step": step, "loss": step / 3})
     with open(workdir.metrics, "a") as file:
         file.write('{"step": 4, "lo')  # killed while writing
-    assert [line["step"] for line in workdir.read_metrics()] == [1, 2, 3]
+    assert [line["step"] for line in read_metrics(workdir.metrics)] == [1, 2, 3]
     workdir.truncate_metrics(after_step=2)
-    assert workdir.read_metrics() == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
+    assert read_metrics(workdir.metrics) == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
 
 
 def test_run_info_tells_what_ran_where(tmp_path):

@@ -47,7 +47,7 @@ def main(argv):
 
     # ------------------------------------------------------------------ data and model
     source = sources.build(config)
-    model = experiment.build_model(config, source)
+    model = experiment.build_model(config, source.frame_shape, source.mean_frame)
     trainer = loop.Trainer(config, model)
     path = _WORKDIR.value or f"runs/{config.name}"
     workdir = Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
@@ -58,6 +58,7 @@ def main(argv):
         "data": source.description,
         "gemm_dtype": gemm_dtype,
         "parameters": parameters,
+        "frame_shape": source.frame_shape,
     }
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     print(f"{config.name}: {shape}, {parameters:,} parameters, recipe {config.recipe.name}")

@@ -127,17 +127,27 @@ def draw(params: MovingMnist, num_images: int, seed, indices):
     return which, start, direction * speed // _ONE
 
 
-def corners(params: MovingMnist, start, velocity):
-    """`draw`'s start and velocity -> (B, T, num_digits, 2) int32: y, x of the digits in pixels."""
+def trajectory(params: MovingMnist, start, velocity):
+    """`draw`'s start and velocity -> positions and velocities at every frame.
+
+    Returns two (B, T, num_digits, 2) int64, in `draw`'s units. A velocity is that with which the
+    digit leaves the frame.
+    """
     x, v = start, velocity
     path = []
     for _ in range(params.num_frames):
-        path.append(x)
+        path.append((x, v))
         x = x + v
         wall = tf.clip_by_value(x, 0, _ONE)
         v = tf.where(x != wall, -v, v)
         x = wall if params.bounce == "clamp" else 2 * wall - x
-    return tf.cast(tf.stack(path, axis=1) * (params.frame_size - _DIGIT) // _ONE, tf.int32)
+    positions, velocities = zip(*path, strict=True)
+    return tf.stack(positions, axis=1), tf.stack(velocities, axis=1)
+
+
+def corners(params: MovingMnist, positions):
+    """Positions in `draw`'s units -> int32 y, x of the digits' upper left corners in pixels."""
+    return tf.cast(positions * (params.frame_size - _DIGIT) // _ONE, tf.int32)
 
 
 def _frames(images, corner, size):
@@ -167,7 +177,30 @@ def generate(images, params: MovingMnist, seed, indices):
     """
     images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
     which, start, velocity = draw(params, images.shape[0], seed, indices)
-    corner = corners(params, start, velocity)
+    positions, _ = trajectory(params, start, velocity)
+    return _render(images, params, which, positions)
+
+
+def constant_velocity(images, params: MovingMnist, seed, indices, frames_in: int):
+    """What straight motion without walls makes of sequences `indices` after `frames_in` frames.
+
+    It is given everything about the digits at the last frame that is read: their images,
+    positions and velocities. They go on in a straight line, and stop at the walls.
+
+    Returns:
+        (B, num_frames - frames_in, frame_size, frame_size) uint8. Arguments as of `generate`.
+    """
+    images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
+    which, start, velocity = draw(params, images.shape[0], seed, indices)
+    positions, velocities = trajectory(params, start, velocity)
+    last = slice(frames_in - 1, frames_in)
+    steps = tf.range(1, params.num_frames - frames_in + 1, dtype=tf.int64)[:, None, None]
+    ahead = positions[:, last] + steps * velocities[:, last]
+    return _render(images, params, which, tf.clip_by_value(ahead, 0, _ONE))
+
+
+def _render(images, params, which, positions):
+    corner = corners(params, positions)
     frames = [
         _frames(tf.gather(images, which[:, k]), corner[:, :, k], params.frame_size)
         for k in range(params.num_digits)

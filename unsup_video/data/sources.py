@@ -36,30 +36,37 @@ class Source:
         return clips.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
 
 
-def _frames(clips):
+def to_frames(clips):
     """(..., T, H, W[, C]) uint8 -> (B, T, D) float32 in [0, 1]."""
     shape = tf.shape(clips)
     dim = int(np.prod(clips.shape[2:]))
     return tf.reshape(tf.cast(clips, tf.float32) / 255.0, (shape[0], clips.shape[1], dim))
 
 
-def _collect(batches, count) -> np.ndarray:
-    clips = list(batches.map(_frames).unbatch().take(count).as_numpy_iterator())
+def collect(batches: tf.data.Dataset, count: int) -> np.ndarray:
+    """The first `count` clips of uint8 batches, (count, T, D) float32. Raises ValueError: fewer."""
+    clips = list(batches.map(to_frames).unbatch().take(count).as_numpy_iterator())
     if len(clips) < count:
         raise ValueError(f"{count} clips wanted for evaluation, the data set holds {len(clips)}")
     return np.stack(clips)
 
 
-def moving_mnist_source(config: ConfigDict) -> Source:
-    """Generated without end from the training digits; evaluation from digits never trained on."""
+def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
+    """What `config.data` generates."""
     data = config.data
-    params = moving_mnist.MovingMnist(
+    return moving_mnist.MovingMnist(
         num_digits=data.num_digits,
         frame_size=data.frame_size,
         num_frames=data.frames_in + data.frames_out,
         speed=(data.speed_min, data.speed_max),
         bounce=data.bounce,
     )
+
+
+def moving_mnist_source(config: ConfigDict) -> Source:
+    """Generated without end from the training digits; evaluation from digits never trained on."""
+    data = config.data
+    params = generator(config)
 
     @functools.cache
     def images(split):
@@ -74,9 +81,9 @@ def moving_mnist_source(config: ConfigDict) -> Source:
     return Source(
         frame_shape=(data.frame_size, data.frame_size),
         train=lambda batch_size, start: (
-            batches("train", batch_size, start).map(_frames).prefetch(2)
+            batches("train", batch_size, start).map(to_frames).prefetch(2)
         ),
-        evaluation=lambda split, count: _collect(batches(split, 100, count=count), count),
+        evaluation=lambda split, count: collect(batches(split, 100, count=count), count),
         description={
             "kind": "Moving MNIST, generated",
             "source": images("train").source,
@@ -115,10 +122,10 @@ def records_source(config: ConfigDict) -> Source:
     def train(batch_size, start):
         return records.batches(
             f"{data.records}/train", batch_size, start=start, shuffle_seed=config.seed, repeat=True
-        ).map(_frames).prefetch(2)
+        ).map(to_frames).prefetch(2)
 
     def evaluation(split, count):
-        return _collect(records.batches(f"{data.records}/{split}", 100), count)
+        return collect(records.batches(f"{data.records}/{split}", 100), count)
 
     return Source(
         frame_shape=tuple(manifests["train"].shape[1:]),

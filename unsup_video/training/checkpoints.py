@@ -88,6 +88,11 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
         raise CheckpointError(f"{arrays}: missing or damaged ({error})") from None
 
 
+def fingerprint(path: str | os.PathLike) -> str:
+    """Hexadecimal sha256 of a checkpoint's arrays, as recorded when it was saved."""
+    return json.loads((Path(path) / "checkpoint.json").read_text())["sha256"]
+
+
 def latest(folder: str | os.PathLike) -> Path | None:
     """The newest checkpoint that is whole; None if there is none at all.
 

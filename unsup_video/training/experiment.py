@@ -29,17 +29,23 @@ def check(config: ConfigDict) -> None:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 
 
-def build_model(config: ConfigDict, source: Source) -> models.VideoModel:
-    """The model of `config`, with the recipe's starting weights."""
+def build_model(
+    config: ConfigDict, frame_shape: tuple[int, ...], mean_frame: np.ndarray
+) -> models.VideoModel:
+    """The model of `config`, with the recipe's starting weights.
+
+    Args:
+        frame_shape: (H, W[, C]). mean_frame: (D,), of the training data.
+    """
     model = models.build(
         **config.model,
-        frame_dim=int(np.prod(source.frame_shape)),
+        frame_dim=int(np.prod(frame_shape)),
         initialization=recipes.initialization(config.recipe),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on it.
-        bias = source.mean_frame
+        bias = mean_frame
         if config.model.output == "logistic":
             p = np.clip(bias, 1e-3, 1 - 1e-3)
             bias = np.log(p / (1 - p))

@@ -301,6 +301,7 @@ def run(
         trainer.restore(newest)
         log(f"resumed from {newest}")
     workdir.write_run_info({**info, "resumed_from": newest and newest.name})
+    workdir.write_mean_frame(source.mean_frame)
     checkpoints.discard_after(workdir.checkpoints, trainer.step)
     workdir.truncate_metrics(trainer.step)
     validation = source.evaluation("validation", config.eval.validation_clips)

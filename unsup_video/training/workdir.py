@@ -13,20 +13,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import unsup_video
 from unsup_video import files
 
 
 _LOCK = ".lock"
 _CONTENTS = {
-    _LOCK, "config.json", "run.json", "metrics.jsonl", "results.json",
-    "checkpoints", "samples", "tb",
+    _LOCK, "config.json", "run.json", "mean_frame.npy", "metrics.jsonl", "results.json",
+    "checkpoints", "samples", "tb", "eval",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder of a run: config.json, run.json, metrics.jsonl, checkpoints/, samples/, tb/."""
+    """The folder of a run: config.json, run.json, mean_frame.npy, metrics.jsonl, results.json;
+    checkpoints/, samples/, tb/, and eval/, which the evaluations write."""
 
     path: Path
     lock: io.TextIOBase  # open as long as this process uses the folder
@@ -127,6 +130,11 @@ class Workdir:
             info = {**first, "resumed": [*first.get("resumed", []), info]}
         files.write_text(file, json.dumps(info, indent=2) + "\n")
 
+    def write_mean_frame(self, frame) -> None:
+        """Writes mean_frame.npy, (D,) float32: what evaluations compare with, without the data."""
+        with files.whole(self.path / "mean_frame.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, frame)
+
     def append_metrics(self, values: dict) -> None:
         """Adds one line to metrics.jsonl. Raises OSError naming the file, on a full disk."""
         try:
@@ -139,18 +147,16 @@ class Workdir:
                 error.errno, f"{self.metrics}: cannot be written ({error.strerror})"
             ) from error
 
-    def read_metrics(self) -> list[dict]:
-        """The lines of metrics.jsonl; a last line that a crash cut short is left out."""
-        lines = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                lines.append(json.loads(line))
-        return lines
-
     def truncate_metrics(self, after_step: int) -> None:
         """Drops what a run wrote after the checkpoint that it is resumed from."""
-        kept = [line for line in self.read_metrics() if line["step"] <= after_step]
+        kept = [line for line in read_metrics(self.metrics) if line["step"] <= after_step]
         files.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_metrics(file: Path) -> list[dict]:
+    """The lines of a metrics.jsonl; a last line that a crash cut short is left out."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _lock(path):

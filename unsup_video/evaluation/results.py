@@ -1,0 +1,232 @@
+"""How evaluations are stored: one schema, as JSON and as CSV, beside their pictures.
+
+An evaluation is a folder, `RUN/eval/KIND-KEY/`, written whole or not at all. KEY is a hash of
+everything that the figures depend on: the model's weights, the data, the settings. So an evaluation
+that is there already is read instead of computed. The folder holds `results.json`, an
+`Evaluation`; `results.csv`, its rows; and pictures. docs/evaluation.md describes the columns.
+"""
+
+import csv
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import unsup_video
+from unsup_video import files
+from unsup_video.evaluation.trained import Trained
+from unsup_video.training import workdir
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        subject: whose it is: "model", or what it is compared with, such as "copy_last".
+        data: what it was measured on, such as "test".
+        part: of the model, or of a clip: "reconstruction", "future", "encoder/input_gate", ...
+        mode: "free_running", "teacher_forced", or "" where that makes no difference.
+        metric, unit: what was measured, in what.
+        frame: 1, 2, .. of the part; None for the mean over all of them.
+        value, low, high: the figure and its 95% confidence interval over clips; None without one.
+        count: of clips, units or features behind it.
+    """
+
+    subject: str
+    data: str
+    part: str
+    mode: str
+    metric: str
+    unit: str
+    frame: int | None
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A file of the evaluation's folder, and what it shows."""
+
+    file: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What one command found out about one model.
+
+    Attributes:
+        kind: the command, such as "future_prediction". folder: where it is stored.
+        command: the command line that makes it. time: when it ran, ISO 8601.
+        model: `Trained.describe`. settings: what the figures depend on besides the model.
+        seconds: what it took, by part. machine: the processor.
+        rows, pictures: what came out.
+    """
+
+    kind: str
+    folder: Path
+    command: str
+    time: str
+    model: dict
+    settings: dict
+    seconds: dict[str, float]
+    machine: dict
+    rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def find(self, **fields) -> list[Row]:
+        """Rows with these values, for example find(subject="model", metric="mse", frame=None)."""
+        return [r for r in self.rows if all(getattr(r, k) == v for k, v in fields.items())]
+
+
+@dataclasses.dataclass
+class Found:
+    """What a computation hands over to be stored."""
+
+    rows: list[Row]
+    pictures: list[Picture] = dataclasses.field(default_factory=list)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of one value a clip: the mean and its 95% confidence interval.
+
+    mean +- 1.96 s / sqrt(N), s the sample standard deviation (normal approximation); with one clip
+    there is no interval, and low = high = nan.
+    """
+    values = np.asarray(values, np.float64)
+    mean = values.mean()
+    if len(values) < 2 or not np.isfinite(mean):
+        return mean, math.nan, math.nan
+    half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def row(subject, data, part, metric, values, mode="", unit="", frame=None, count=None) -> Row:
+    """A `Row` of `values`: one value a clip, or a single figure, which has no interval."""
+    values = np.atleast_1d(values)
+    mean, low, high = interval(values)
+    numbers = [None if math.isnan(x) else float(x) for x in (low, high)]
+    return Row(
+        subject, data, part, mode, metric, unit, frame, float(mean), *numbers,
+        len(values) if count is None else count,
+    )
+
+
+def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
+    """Where the evaluation of that model with these settings is stored."""
+    identity = [SCHEMA_VERSION, kind, trained.sha256, settings]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+    return trained.evaluations / f"{kind}-{key}"
+
+
+def run(
+    trained: Trained,
+    kind: str,
+    settings: dict,
+    command: str,
+    compute: Callable[[Path], Found],
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> Evaluation:
+    """The stored evaluation, or a new one.
+
+    Args:
+        settings: JSON values; all that the figures depend on besides the model.
+        command: the command line that makes this evaluation.
+        compute: folder -> `Found`; writes its pictures into `folder`.
+        recompute: replace one that is stored.
+
+    Raises:
+        OSError: it cannot be written; an earlier one is kept.
+    """
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    folder = folder_of(trained, kind, settings)
+    if folder.exists() and not recompute:
+        log(f"{folder} is there already; --recompute makes it anew")
+        return load(folder)
+    trained.evaluations.mkdir(exist_ok=True)
+    files.remove_leftovers(trained.evaluations)
+    began = time.perf_counter()
+    with files.whole(folder) as temporary:
+        temporary.mkdir()
+        found = compute(temporary)
+        evaluation = Evaluation(
+            kind=kind,
+            folder=folder,
+            command=command,
+            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            model=trained.describe(),
+            settings=settings,
+            seconds={**found.seconds, "total": time.perf_counter() - began},
+            machine={
+                "cpu": workdir.cpu(),
+                "cores": os.cpu_count(),
+                "unsup_video": unsup_video.__version__,
+                "tensorflow": workdir.version("tensorflow"),
+            },
+            rows=tuple(found.rows),
+            pictures=tuple(found.pictures),
+        )
+        _write(evaluation, temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+    return evaluation
+
+
+def _write(evaluation, folder):
+    fields = dataclasses.asdict(evaluation)
+    del fields["folder"]
+    for stored in fields["rows"]:
+        stored["value"] = _number(stored["value"])
+    text = json.dumps(fields, indent=1, allow_nan=False) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    with open(folder / "results.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(fields["rows"])
+
+
+def _number(value):
+    """JSON has no infinity: it is stored as the text "inf", which float() reads."""
+    return value if math.isfinite(value) else str(value)
+
+
+def load(folder: str | Path) -> Evaluation:
+    """Reads a stored evaluation. Raises ValueError where it is damaged or of a newer version."""
+    path = Path(folder) / "results.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema_version"] > SCHEMA_VERSION:
+            raise ValueError(f"schema version {fields['schema_version']}; update unsup_video")
+        fields["rows"] = tuple(
+            Row(**{**stored, "value": float(stored["value"])}) for stored in fields["rows"]
+        )
+        fields["pictures"] = tuple(Picture(**stored) for stored in fields["pictures"])
+        return Evaluation(folder=Path(folder), **fields)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete {folder} or use --recompute") from None
+
+
+def find(trained: Trained, kind: str) -> list[Evaluation]:
+    """All stored evaluations of that kind and of these very weights, the newest first."""
+    found = [load(folder) for folder in trained.evaluations.glob(f"{kind}-*")]
+    found = [evaluation for evaluation in found if evaluation.model["sha256"] == trained.sha256]
+    return sorted(found, key=lambda evaluation: evaluation.time, reverse=True)

@@ -1,0 +1,155 @@
+"""How good predicted frames are, frame by frame, in the conventions that papers use.
+
+Published figures of Moving MNIST are not all computed alike. Each convention here follows the code
+that its figures come from:
+
+| | correct | openstl | predrnn |
+|---|---|---|---|
+| MSE, MAE | summed over a frame's pixels, in [0, 1] | the same | the same, predictions clipped |
+| SSIM window | Gaussian, sigma 1.5, 11 wide (Wang et al. 2004) | uniform, 7 wide | uniform, 7 wide |
+| SSIM covariance | of the window | sample covariance, 49 / 48 | sample covariance |
+| SSIM data range | 1 | 2: that of floats in [-1, 1], though frames are in [0, 1] | 255 |
+| SSIM and PSNR are of | the frames | clipped frames | frames cut (not rounded) to uint8 |
+| PSNR peak | 1; at most 100 dB | 1; infinite for equal frames | 255; infinite for equal frames |
+| LPIPS input | [-1, 1], as the network wants it | [-1, 1] | [0, 1] |
+
+openstl: `openstl/core/metrics.py` of github.com/chengtan9907/OpenSTL, with the scikit-image of its
+time. predrnn: `core/trainer.py` of github.com/thuml/predrnn-pytorch; what it prints as "mse per seq"
+is summed over the frames too, S times the mean over frames here.
+"""
+
+import cv2
+import numpy as np
+
+CONVENTIONS = ("correct", "openstl", "predrnn")
+
+# Columns of every table, with what a frame's figure is measured in; higher is better for the latter.
+UNITS = {"mse": "sum over pixels", "mae": "sum over pixels", "ssim": "", "psnr": "dB", "lpips": ""}
+
+_PSNR_MOST = 100.0  # dB, of the correct convention: a mean over frames stays finite
+
+_GAUSSIAN = cv2.getGaussianKernel(11, 1.5)[:, 0]
+_UNIFORM = np.full(7, 1 / 7)
+
+
+def check_convention(convention: str) -> None:
+    """Raises ValueError for an unknown convention."""
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"unknown metric convention {convention!r}: one of {', '.join(CONVENTIONS)}"
+        )
+
+
+def frame_metrics(
+    targets: np.ndarray, frames: np.ndarray, shape: tuple[int, ...], convention: str = "correct"
+) -> dict[str, np.ndarray]:
+    """MSE, MAE, SSIM and PSNR of every frame.
+
+    Args:
+        targets, frames: (..., D), the truth and the prediction, in [0, 1] for pixels.
+        shape: (H, W) or (H, W, C) of a frame, D its product. Frames that are no pictures, or are
+            smaller than SSIM's window, get MSE and MAE alone.
+        convention: see the module.
+
+    Returns:
+        {"mse", "mae", "ssim", "psnr"}, each (...) float64. SSIM of several channels is their mean.
+
+    Raises:
+        ValueError: an unknown convention, or arrays of other shapes.
+    """
+    check_convention(convention)
+    if targets.shape != frames.shape or targets.shape[-1] != np.prod(shape):
+        raise ValueError(f"targets {targets.shape}, frames {frames.shape}: (.., {shape}) expected")
+    if convention == "predrnn":
+        frames = np.clip(frames, 0, 1)
+    difference = np.float64(targets) - frames
+    mse = np.square(difference).sum(-1)
+    results = {"mse": mse, "mae": np.abs(difference).sum(-1)}
+    window = _GAUSSIAN if convention == "correct" else _UNIFORM
+    if len(shape) < 2 or min(shape[:2]) < len(window):
+        return results
+
+    data_range, peak = {"correct": (1, 1), "openstl": (2, 1), "predrnn": (255, 255)}[convention]
+    if convention == "openstl":
+        frames = np.clip(frames, 0, 1)
+    if convention == "predrnn":
+        targets, frames = (np.floor(np.float64(x) * 255) for x in (targets, frames))
+    if convention != "correct":
+        mse = np.square(np.float64(targets) - frames).sum(-1)
+    with np.errstate(divide="ignore"):
+        psnr = 10 * np.log10(peak**2 / (mse / targets.shape[-1]))
+    results["psnr"] = np.minimum(psnr, _PSNR_MOST) if convention == "correct" else psnr
+    results["ssim"] = _ssim(
+        _planes(targets, shape), _planes(frames, shape), window, data_range,
+        sample_covariance=convention != "correct",
+    ).reshape(*targets.shape[:-1], -1).mean(-1)
+    return results
+
+
+def _planes(frames, shape):
+    """(..., D) -> (N, H, W) float64, the channels of a frame one after the other."""
+    pictures = np.float64(frames).reshape(-1, *shape[:2], *(shape[2:] or (1,)))
+    return np.ascontiguousarray(np.moveaxis(pictures, -1, 1)).reshape(-1, *shape[:2])
+
+
+def _ssim(x, y, window, data_range, sample_covariance):
+    """Structural similarity (Wang et al. 2004) of (N, H, W) pictures: (N,).
+
+    The mean over the places where the whole window fits. The window is separable, so a local mean
+    is two products with a band matrix, for all pictures at once: many times faster than a filter
+    for each picture.
+    """
+    height, width = x.shape[1:]
+
+    def local_mean(z):
+        z = z.reshape(-1, width) @ _band(width, window).T  # (N H, w)
+        z = np.ascontiguousarray(z.reshape(-1, height, z.shape[-1]).swapaxes(1, 2))
+        return z.reshape(-1, height) @ _band(height, window).T  # (N w, h)
+
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    factor = len(window) ** 2 / (len(window) ** 2 - 1) if sample_covariance else 1.0
+    variances = factor * (local_mean(x * x + y * y) - mean_x**2 - mean_y**2)  # of x plus of y
+    covariance = factor * (local_mean(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
+    return similarity.reshape(len(x), -1).mean(-1)
+
+
+def _band(size, window):
+    """(size - len(window) + 1, size): row i holds the window at place i."""
+    rows = size - len(window) + 1
+    band = np.zeros((rows, size))
+    for i in range(rows):
+        band[i, i : i + len(window)] = window
+    return band
+
+
+class Lpips:
+    """LPIPS (Zhang et al. 2018) with AlexNet, from the `lpips` package, where that is installed.
+
+    Raises:
+        ImportError: `lpips` or PyTorch is not installed. Whatever `lpips` raises when it has to
+            download AlexNet's weights and cannot.
+    """
+
+    def __init__(self, convention: str = "correct"):
+        import lpips  # optional: brings PyTorch
+        import torch
+
+        check_convention(convention)
+        self._torch = torch
+        self._network = lpips.LPIPS(net="alex", verbose=False)
+        self._signed = convention != "predrnn"
+
+    def __call__(self, targets: np.ndarray, frames: np.ndarray, shape) -> np.ndarray:
+        """(..., D) in [0, 1], frames of `shape` -> (...) float64."""
+
+        def tensor(x):
+            x = np.clip(np.float32(x), 0, 1).reshape(-1, *shape[:2], *(shape[2:] or (1,)))
+            x = np.broadcast_to(x, (*x.shape[:3], 3)).transpose(0, 3, 1, 2)
+            return self._torch.from_numpy(np.ascontiguousarray(2 * x - 1 if self._signed else x))
+
+        with self._torch.no_grad():
+            distance = self._network(tensor(targets), tensor(frames))
+        return np.float64(distance.numpy()).reshape(targets.shape[:-1])
