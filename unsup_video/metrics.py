@@ -6,16 +6,16 @@ that its figures come from:
 | | correct | openstl | predrnn |
 |---|---|---|---|
 | MSE, MAE | summed over a frame's pixels, in [0, 1] | the same | the same, predictions clipped |
-| SSIM window | Gaussian, sigma 1.5, 11 wide (Wang et al. 2004) | uniform, 7 wide | uniform, 7 wide |
+| SSIM window | Gaussian, sigma 1.5, 11 wide (Wang et al. 2004) | flat, 7 wide | flat, 7 wide |
 | SSIM covariance | of the window | sample covariance, 49 / 48 | sample covariance |
 | SSIM data range | 1 | 2: that of floats in [-1, 1], though frames are in [0, 1] | 255 |
 | SSIM and PSNR are of | the frames | clipped frames | frames cut (not rounded) to uint8 |
 | PSNR peak | 1; at most 100 dB | 1; infinite for equal frames | 255; infinite for equal frames |
 | LPIPS input | [-1, 1], as the network wants it | [-1, 1] | [0, 1] |
 
-openstl: `openstl/core/metrics.py` of github.com/chengtan9907/OpenSTL, with the scikit-image of its
-time. predrnn: `core/trainer.py` of github.com/thuml/predrnn-pytorch; what it prints as "mse per seq"
-is summed over the frames too, S times the mean over frames here.
+openstl: `openstl/core/metrics.py` of github.com/chengtan9907/OpenSTL, with the scikit-image of
+its time. predrnn: `core/trainer.py` of github.com/thuml/predrnn-pytorch; what it prints as "mse
+per seq" is summed over the frames too, S times the mean over frames here.
 """
 
 import cv2
@@ -23,10 +23,12 @@ import numpy as np
 
 CONVENTIONS = ("correct", "openstl", "predrnn")
 
-# Columns of every table, with what a frame's figure is measured in; higher is better for the latter.
+# Every metric, with what a frame's figure is measured in.
 UNITS = {"mse": "sum over pixels", "mae": "sum over pixels", "ssim": "", "psnr": "dB", "lpips": ""}
 
 _PSNR_MOST = 100.0  # dB, of the correct convention: a mean over frames stays finite
+
+_CHUNK = 128  # frames; what is computed from so many stays in the processor's cache
 
 _GAUSSIAN = cv2.getGaussianKernel(11, 1.5)[:, 0]
 _UNIFORM = np.full(7, 1 / 7)
@@ -46,7 +48,7 @@ def frame_metrics(
     """MSE, MAE, SSIM and PSNR of every frame.
 
     Args:
-        targets, frames: (..., D), the truth and the prediction, in [0, 1] for pixels.
+        targets, frames: (..., D) floating, the truth and the prediction, in [0, 1] for pixels.
         shape: (H, W) or (H, W, C) of a frame, D its product. Frames that are no pictures, or are
             smaller than SSIM's window, get MSE and MAE alone.
         convention: see the module.
@@ -60,11 +62,23 @@ def frame_metrics(
     check_convention(convention)
     if targets.shape != frames.shape or targets.shape[-1] != np.prod(shape):
         raise ValueError(f"targets {targets.shape}, frames {frames.shape}: (.., {shape}) expected")
+    flat = targets.reshape(-1, targets.shape[-1]), frames.reshape(-1, frames.shape[-1])
+    chunks = [
+        _chunk_metrics(*(x[start : start + _CHUNK] for x in flat), shape, convention)
+        for start in range(0, len(flat[0]), _CHUNK)
+    ]
+    return {
+        name: np.concatenate([chunk[name] for chunk in chunks]).reshape(targets.shape[:-1])
+        for name in chunks[0]
+    }
+
+
+def _chunk_metrics(targets, frames, shape, convention):
+    """`frame_metrics` of (N, D) frames."""
     if convention == "predrnn":
         frames = np.clip(frames, 0, 1)
-    difference = np.float64(targets) - frames
-    mse = np.square(difference).sum(-1)
-    results = {"mse": mse, "mae": np.abs(difference).sum(-1)}
+    mse = _squared_error(targets, frames)
+    results = {"mse": mse, "mae": np.abs(targets - frames).sum(-1, dtype=np.float64)}
     window = _GAUSSIAN if convention == "correct" else _UNIFORM
     if len(shape) < 2 or min(shape[:2]) < len(window):
         return results
@@ -73,22 +87,27 @@ def frame_metrics(
     if convention == "openstl":
         frames = np.clip(frames, 0, 1)
     if convention == "predrnn":
-        targets, frames = (np.floor(np.float64(x) * 255) for x in (targets, frames))
+        targets, frames = np.floor(targets * 255), np.floor(frames * 255)
     if convention != "correct":
-        mse = np.square(np.float64(targets) - frames).sum(-1)
+        mse = _squared_error(targets, frames)
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(peak**2 / (mse / targets.shape[-1]))
     results["psnr"] = np.minimum(psnr, _PSNR_MOST) if convention == "correct" else psnr
-    results["ssim"] = _ssim(
+    similarity = _ssim(
         _planes(targets, shape), _planes(frames, shape), window, data_range,
         sample_covariance=convention != "correct",
-    ).reshape(*targets.shape[:-1], -1).mean(-1)
+    )
+    results["ssim"] = similarity.reshape(len(targets), -1).mean(-1)
     return results
 
 
+def _squared_error(targets, frames):
+    return np.square(targets - frames).sum(-1, dtype=np.float64)
+
+
 def _planes(frames, shape):
-    """(..., D) -> (N, H, W) float64, the channels of a frame one after the other."""
-    pictures = np.float64(frames).reshape(-1, *shape[:2], *(shape[2:] or (1,)))
+    """(..., D) -> (N, H, W), the channels of a frame one after the other."""
+    pictures = frames.reshape(-1, *shape[:2], *(shape[2:] or (1,)))
     return np.ascontiguousarray(np.moveaxis(pictures, -1, 1)).reshape(-1, *shape[:2])
 
 
@@ -100,11 +119,11 @@ def _ssim(x, y, window, data_range, sample_covariance):
     for each picture.
     """
     height, width = x.shape[1:]
+    across, down = (_band(size, window).T.astype(x.dtype) for size in (width, height))
 
     def local_mean(z):
-        z = z.reshape(-1, width) @ _band(width, window).T  # (N H, w)
-        z = np.ascontiguousarray(z.reshape(-1, height, z.shape[-1]).swapaxes(1, 2))
-        return z.reshape(-1, height) @ _band(height, window).T  # (N w, h)
+        z = (z.reshape(-1, width) @ across).reshape(-1, height, across.shape[1])  # (N, H, w)
+        return np.ascontiguousarray(z.swapaxes(1, 2)).reshape(-1, height) @ down  # (N w, h)
 
     mean_x, mean_y = local_mean(x), local_mean(y)
     factor = len(window) ** 2 / (len(window) ** 2 - 1) if sample_covariance else 1.0
@@ -113,7 +132,7 @@ def _ssim(x, y, window, data_range, sample_covariance):
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
-    return similarity.reshape(len(x), -1).mean(-1)
+    return similarity.reshape(len(x), -1).mean(-1, dtype=np.float64)
 
 
 def _band(size, window):

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -128,6 +129,12 @@ def row(subject, data, part, metric, values, mode="", unit="", frame=None, count
         subject, data, part, mode, metric, unit, frame, float(mean), *numbers,
         len(values) if count is None else count,
     )
+
+
+def command(trained: Trained, kind: str, flags: dict) -> str:
+    """The command line of an evaluation of that model; `flags` without those left at None."""
+    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    return shlex.join(["python", "-m", f"eval.{kind}", f"--workdir={trained.path}", *given])
 
 
 def folder_of(trained: Trained, kind: str, settings: dict) -> Path:

@@ -12,7 +12,7 @@ from unsup_video.models import VideoModel
 from unsup_video.training import checkpoints, experiment, loop
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
 class Trained:
     """A trained model and where it comes from.
 

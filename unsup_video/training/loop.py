@@ -37,7 +37,8 @@ def mode(model: VideoModel, name: str) -> str:
     return "teacher_forced" if name in model.conditional else "free_running"
 
 
-def _targets(past, future):
+def decoder_targets(past, future) -> dict:
+    """What each decoder should give: the past REVERSED, and the future."""
     return {"reconstruction": past[:, ::-1], "future": future}
 
 
@@ -55,7 +56,7 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
 
     @tf.function(reduce_retracing=True)
     def batch_losses(past, future):
-        targets = _targets(past, future)
+        targets = decoder_targets(past, future)
         x = model.free_running({"past": past, "clock": future[:, :, 0]})
         results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
         if model.conditional:
@@ -103,7 +104,7 @@ class Trainer:
     def _step(self, clips):
         data, model = self.config.data, self.model
         past, future = split(clips, data.frames_in, data.frames_out)
-        targets = _targets(past, future)
+        targets = decoder_targets(past, future)
         variables = model.training.trainable_variables
         with tf.GradientTape() as tape:
             x = model.training({"past": past, "future": future}, training=True)

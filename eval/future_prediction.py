@@ -1,0 +1,69 @@
+"""Table 2 and more: how well models predict, on test clips that training never saw.
+
+    python -m eval.future_prediction --workdir=runs/quickstart
+    python -m eval.future_prediction --workdir=runs/a --workdir=runs/b --records=data/published/test
+
+Cross entropy, MSE, MAE, SSIM and PSNR of every predicted frame, with floors beside them. Without
+--records the test clips are generated from test digits, as the run's config says. Every run's
+figures are stored in its folder eval/; a second call reads them.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from absl import flags
+
+from eval import common
+from unsup_video import cli, metrics
+from unsup_video.evaluation import future_prediction, results, testset
+
+_RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
+_CLIPS = flags.DEFINE_integer("clips", None, "How many; default: 10,000, or all of the data set.")
+_CONVENTION = flags.DEFINE_enum(
+    "metric_convention", "correct", metrics.CONVENTIONS,
+    "How MSE, SSIM, PSNR and LPIPS are computed; docs/evaluation.md has the differences.",
+)
+_LPIPS = flags.DEFINE_bool("lpips", False, "Also LPIPS; needs the package lpips.")
+_FLAGS = (_RECORDS, _CLIPS, _CONVENTION, _LPIPS)
+
+
+def main(argv):
+    common.check_arguments(argv)
+    lpips = _load_lpips() if _LPIPS.value else None
+    evaluations = []
+    for model in common.models():
+        test_set = testset.of_model(model.config, _RECORDS.value, _CLIPS.value)
+        print(f"{model.name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
+              f"metrics: {_CONVENTION.value}")
+        flags_given = {f.name: f.value for f in _FLAGS if f.present}
+        evaluations.append(future_prediction.evaluate(
+            model,
+            test_set,
+            results.command(model, future_prediction.KIND, flags_given),
+            _CONVENTION.value,
+            lpips,
+            common.RECOMPUTE.value,
+        ))
+    print(f"\n{future_prediction.table(evaluations)}\n")
+    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval over clips")
+    if len({str(e.settings["data"]) for e in evaluations}) > 1:
+        print("CAUTION: these runs were tested on different data")
+    for evaluation in evaluations:
+        common.show(evaluation)
+    return 0
+
+
+def _load_lpips():
+    try:
+        return metrics.Lpips(_CONVENTION.value)
+    except ImportError as error:
+        raise ValueError(f"--lpips needs the package lpips: pip install lpips ({error})") from None
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

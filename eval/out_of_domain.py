@@ -1,0 +1,40 @@
+"""Figure 8: a model of Moving MNIST on other numbers of digits than it was trained on.
+
+    python -m eval.out_of_domain --workdir=runs/quickstart
+
+Strips, animations and losses on 1 and 3 test digits, beside those on the number of its training.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from absl import flags
+
+from eval import common
+from unsup_video import cli
+from unsup_video.evaluation import out_of_domain
+
+_NUM_DIGITS = flags.DEFINE_list("num_digits", ["1", "3"], "Numbers of digits, such as 1,3.")
+_CLIPS = flags.DEFINE_integer("clips", 1000, "Test clips of each number of digits.", lower_bound=1)
+
+
+def main(argv):
+    common.check_arguments(argv)
+    try:
+        numbers = tuple(int(text) for text in _NUM_DIGITS.value)
+    except ValueError:
+        raise ValueError(f"--num_digits={','.join(_NUM_DIGITS.value)}: 1,3 is a good one") from None
+    for model in common.models():
+        evaluation = out_of_domain.evaluate(model, numbers, _CLIPS.value, common.RECOMPUTE.value)
+        print(f"\n{model.name} (step {model.step})\n{out_of_domain.table(evaluation)}\n")
+        common.show(evaluation)
+    return 0
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

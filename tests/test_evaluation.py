@@ -1,0 +1,388 @@
+"""Evaluations of a tiny model: how they are stored, future_prediction, out_of_domain."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unsup_video import losses, metrics
+from unsup_video.configs import quickstart
+from unsup_video.data import digits, records, sources
+from unsup_video.evaluation import future_prediction, out_of_domain, predict, results, testset
+from unsup_video.evaluation import trained as trained_module
+from unsup_video.training import experiment, loop, workdir
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
+    config = quickstart.get_config()
+    config.model.units = 8
+    config.model.conditional_future = True
+    config.data.frame_size = 32
+    config.data.frames_in, config.data.frames_out = 4, 3
+    config.train.steps = 1
+    config.eval.validation_clips = config.eval.test_clips = 5
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    source = sources.build(config)
+    model = experiment.build_model(config, source.frame_shape, source.mean_frame)
+    folder = workdir.Workdir.open(path, config.to_dict())
+    info = {"data": source.description, "frame_shape": source.frame_shape}
+    loop.run(loop.Trainer(config, model), source, folder, info, log=lambda text: None)
+    folder.lock.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return trained_module.load(run)
+
+
+@pytest.fixture
+def fresh(run, tmp_path):
+    """A copy of the run that nothing was evaluated in."""
+    path = tmp_path / "run"
+    shutil.copytree(run, path, ignore=shutil.ignore_patterns("eval"))
+    return trained_module.load(path)
+
+
+def evaluate(model, test_set, **options):
+    return future_prediction.evaluate(model, test_set, "the command", log=print, **options)
+
+
+# ---------------------------------------------------------------------- storing
+
+
+def test_interval_against_hand_arithmetic():
+    mean, low, high = results.interval([1.0, 2.0, 3.0, 6.0])
+    assert mean == 3.0
+    half = 1.96 * np.sqrt((4 + 1 + 0 + 9) / 3) / 2
+    assert (low, high) == pytest.approx((3 - half, 3 + half))
+    assert np.isnan(results.interval([1.0])[1:]).all()
+
+
+def test_an_evaluation_comes_back_as_it_was_stored(model):
+    rows = [
+        results.row("model", "test", "future", "psnr", [np.inf], unit="dB"),
+        results.row("model", "test", "future", "mse", [1.0, 2.0], "free_running", frame=3),
+    ]
+    picture = results.Picture("a.txt", "what it shows")
+
+    def compute(folder):
+        (folder / "a.txt").write_text("a")
+        return results.Found(rows, [picture], {"inference": 1.0})
+
+    stored = results.run(model, "kind_a", {"x": (1, 2)}, "the command", compute)
+    loaded = results.load(stored.folder)
+    assert loaded.rows == tuple(rows) and loaded.pictures == (picture,)
+    assert loaded.settings == {"x": [1, 2]} and loaded.command == "the command"
+    table = list(csv.DictReader(io.StringIO((stored.folder / "results.csv").read_text())))
+    assert list(table[0]) == list(results.COLUMNS)
+    assert [(line["frame"], line["value"]) for line in table] == [("", "inf"), ("3", "1.5")]
+    json.loads((stored.folder / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_what_is_stored_is_not_computed_again(model):
+    calls = []
+
+    def compute(folder):
+        calls.append(1)
+        return results.Found([])
+
+    def run(settings, **options):
+        return results.run(model, "kind_b", settings, "", compute, **options)
+
+    first = run({"clips": 1})
+    assert run({"clips": 1}) == first and len(calls) == 1
+    assert run({"clips": 2}).folder != first.folder and len(calls) == 2
+    assert run({"clips": 1}, recompute=True).folder == first.folder and len(calls) == 3
+    assert {e.folder for e in results.find(model, "kind_b")} == {
+        results.folder_of(model, "kind_b", {"clips": n}) for n in (1, 2)
+    }
+
+
+def test_a_failed_computation_keeps_the_stored_one(model):
+    def good(folder):
+        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+
+    def bad(folder):
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("interrupted")
+
+    stored = results.run(model, "kind_c", {}, "", good)
+    with pytest.raises(RuntimeError):
+        results.run(model, "kind_c", {}, "", bad, recompute=True)
+    assert results.load(stored.folder) == stored
+    assert not list(model.evaluations.glob(".partial*"))
+
+
+def test_a_damaged_evaluation_is_named(model):
+    stored = results.run(model, "kind_d", {}, "", lambda folder: results.Found([]))
+    path = stored.folder / "results.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match=r"results\.json: damaged .*--recompute"):
+        results.load(stored.folder)
+    shutil.rmtree(stored.folder)
+
+
+# ---------------------------------------------------------------------- loading a model
+
+
+def test_the_loaded_model_is_the_trained_one(run, model):
+    stored = json.loads((run / "config.json").read_text())
+    assert model.config.to_dict() == stored and model.step == 1
+    assert model.frame_shape == (32, 32)
+    source = sources.build(model.config)
+    clips = source.evaluation("validation", 5)
+    scores = loop.evaluator(model.model, model.config)(clips)
+    lines = workdir.read_metrics(run / "metrics.jsonl")
+    validated = next(line for line in lines if line["split"] == "validation")
+    assert scores == {key: validated[key] for key in scores}
+    np.testing.assert_array_equal(model.mean_frame, source.mean_frame)
+
+
+def test_what_is_no_finished_run(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not the folder of a run: config.json"):
+        trained_module.load(tmp_path)
+    path = tmp_path / "run"
+    shutil.copytree(run, path)
+    shutil.rmtree(path / "checkpoints")
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        trained_module.load(path)
+    (path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="a file of the run is damaged"):
+        trained_module.load(path)
+
+
+# ---------------------------------------------------------------------- test sets
+
+
+def test_generated_clips_are_those_of_the_stream_of_test_digits(model):
+    test_set = testset.generated(model.config, 12)
+    together = test_set.clips(0, 12)
+    np.testing.assert_array_equal(together[5:9], test_set.clips(5, 4))
+    np.testing.assert_array_equal(together[:5], sources.build(model.config).evaluation("test", 5))
+    longer = testset.generated(model.config, 12, num_frames=20).clips(0, 12)
+    np.testing.assert_array_equal(longer[:, :7], together)
+
+
+def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
+    config = fresh.config
+    before = next(iter(sources.build(config).train(8, start=0))).numpy()
+    tested = sources.build(config).evaluation("test", 5)
+    pictures = {split: digits.load_digits(split).images for split in digits.SPLITS}
+    load = digits.load_digits
+
+    def spoilt(split, *arguments):
+        loaded = load(split, *arguments)
+        if split == "train":
+            return loaded
+        return dataclasses.replace(loaded, images=255 - loaded.images)
+
+    # No test or validation digit has an influence on a training clip ..
+    monkeypatch.setattr(digits, "load_digits", spoilt)
+    source = sources.build(config)
+    np.testing.assert_array_equal(next(iter(source.train(8, start=0))), before)
+    assert not np.array_equal(source.evaluation("test", 5), tested)
+    # .. none is a training digit as well ..
+    seen = {split: {image.tobytes() for image in images} for split, images in pictures.items()}
+    assert not seen["test"] & (seen["train"] | seen["validation"])
+    # .. and a whole run asks for validation clips alone.
+    asked = []
+
+    def evaluation(split, count):
+        asked.append(split)
+        return source.evaluation(split, count)
+
+    folder = workdir.Workdir.open(tmp_path / "anew", config.to_dict())
+    loop.run(
+        loop.Trainer(config, fresh.model), dataclasses.replace(source, evaluation=evaluation),
+        folder, {"data": source.description}, log=lambda text: None,
+    )
+    assert set(asked) == {"validation"}
+
+
+def test_constant_velocity_is_exact_until_a_wall(model):
+    test_set = testset.generated(model.config, 40, num_frames=12)
+    truth = test_set.clips(0, 40)[:, 4:]
+    guess = test_set.constant_velocity(0, 40, 4)
+    same = (truth == guess).all(-1)  # (40, 8)
+    assert guess.shape == truth.shape and same[:, 0].mean() > 0.5
+    assert same.any() and not same.all()
+    # Once a wall was met, straight motion may be right by chance but is not right again for long.
+    assert same[:, 0].mean() > same[:, -1].mean()
+
+
+def test_records_are_the_clips_that_were_written(model, tmp_path):
+    generated = testset.generated(model.config, 6)
+    clips = generated.clips(0, 6)
+    frames = np.rint(clips * 255).astype(np.uint8).reshape(6, 7, 32, 32)
+    records.write(tmp_path / "set", frames, 6, "moving_mnist", generated.description)
+    test_set = testset.from_records(tmp_path / "set", config=model.config)
+    np.testing.assert_array_equal(test_set.clips(2, 3), clips[2:5])
+    np.testing.assert_array_equal(
+        test_set.constant_velocity(1, 2, 4), generated.constant_velocity(1, 2, 4)
+    )
+    other = dict(generated.description, digits={"source": "others", "sha256": "0"})
+    records.write(tmp_path / "other", frames, 6, "moving_mnist", other)
+    assert testset.from_records(tmp_path / "other", config=model.config).constant_velocity is None
+    with pytest.raises(ValueError, match="1 to 6 clips can be asked for, got 7"):
+        testset.from_records(tmp_path / "set", 7)
+    with pytest.raises(ValueError, match="first import it"):
+        testset.from_records(tmp_path / "set" / "manifest.json")
+
+
+# ---------------------------------------------------------------------- future_prediction
+
+
+def test_predictions_do_not_depend_on_the_batch(model):
+    clips = testset.generated(model.config, 7).clips(0, 7)
+    together, apart = predict.predict(model, clips), predict.predict(model, clips, batch_size=2)
+    assert set(together) == {"reconstruction", "future"}
+    for part, (frame_losses, frames) in together.items():
+        np.testing.assert_allclose(frame_losses, apart[part][0], rtol=1e-5)
+        np.testing.assert_allclose(frames, apart[part][1], atol=1e-6)
+        past, future = clips[:, :4], clips[:, 4:7]
+        targets = {"reconstruction": past[:, ::-1], "future": future}[part]
+        expected = losses.frame_scores("logistic", targets, frames)
+        np.testing.assert_allclose(frame_losses, expected, rtol=1e-4)
+
+
+def test_figures_agree_with_the_run_and_with_the_floors(fresh):
+    test_set = testset.generated(fresh.config, 5)
+    evaluation = evaluate(fresh, test_set)
+    clips = test_set.clips(0, 5)
+    scores = loop.evaluator(fresh.model, fresh.config)(clips)
+    floors = losses.floors("logistic", clips[:, :4], clips[:, 4:7], fresh.mean_frame)
+
+    def value(subject, part="future", metric="cross_entropy"):
+        (found,) = evaluation.find(subject=subject, part=part, metric=metric, frame=None)
+        return found.value
+
+    assert value("model") == pytest.approx(scores["free_running/future"], rel=1e-6)
+    assert value("model", "reconstruction") == pytest.approx(
+        scores["free_running/reconstruction"], rel=1e-6
+    )
+    assert value("entropy") == pytest.approx(floors["targets"], rel=1e-9)
+    assert value("copy_last") == pytest.approx(floors["copy_last"], rel=1e-9)
+    assert value("mean_frame") == pytest.approx(floors["mean_frame"], rel=1e-9)
+    frames = predict.predict(fresh, clips)["future"][1]
+    expected = metrics.frame_metrics(clips[:, 4:7], frames, (32, 32))
+    for name, values in expected.items():
+        assert value("model", metric=name) == pytest.approx(values.mean(), rel=1e-6)
+
+
+def test_frames_average_to_the_mean(fresh):
+    evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
+    means = [row for row in evaluation.rows if row.frame is None]
+    assert len(means) == 2 * 5 + 3 * 5 + 1  # two parts; three floors; the entropy
+    for mean in means:
+        each = [r for r in evaluation.rows if r.frame is not None and
+                (r.subject, r.part, r.metric) == (mean.subject, mean.part, mean.metric)]
+        assert [r.frame for r in each] == list(range(1, (4 if mean.part != "future" else 3) + 1))
+        assert np.mean([r.value for r in each]) == pytest.approx(mean.value)
+
+
+def test_a_model_that_copies_the_truth_scores_the_entropy(fresh, monkeypatch):
+    def truth(trained, clips):
+        frames = clips[:, 4:7]
+        return {"future": (losses.frame_scores("logistic", frames, frames), frames)}
+
+    monkeypatch.setattr(predict, "predict", truth)
+    evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
+    for frame in (None, 1, 2, 3):
+        rows = evaluation.find(metric="cross_entropy", frame=frame)
+        values = {row.subject: row.value for row in rows}
+        assert values["model"] == values["entropy"] < values["constant_velocity"]
+
+
+def test_an_interrupted_evaluation_goes_on(fresh, monkeypatch):
+    monkeypatch.setattr(future_prediction, "_BLOCK", 4)
+    test_set = testset.generated(fresh.config, 10)
+    uninterrupted = evaluate(fresh, test_set)
+    shutil.rmtree(uninterrupted.folder)
+    predicted = []
+    real = predict.predict
+
+    def limited(trained, clips):
+        if len(predicted) == 2:
+            predicted.append(0)
+            raise KeyboardInterrupt
+        predicted.append(len(clips))
+        return real(trained, clips)
+
+    monkeypatch.setattr(predict, "predict", limited)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fresh, test_set)
+    assert not uninterrupted.folder.exists()
+    resumed = evaluate(fresh, test_set)
+    assert predicted == [4, 4, 0, 2]
+    assert resumed.rows == uninterrupted.rows
+    assert not list(fresh.evaluations.glob(".parts*"))
+
+
+def test_the_block_and_the_number_of_clips_change_no_figure(fresh, monkeypatch):
+    whole = evaluate(fresh, testset.generated(fresh.config, 6))
+    monkeypatch.setattr(future_prediction, "_BLOCK", 1)
+    single = evaluate(fresh, testset.generated(fresh.config, 6), recompute=True)
+    for a, b in zip(whole.rows, single.rows, strict=True):
+        assert a.value == pytest.approx(b.value, rel=1e-5)
+
+
+def test_other_frames_and_short_clips_are_refused(fresh, tmp_path):
+    frames = np.zeros((2, 7, 28, 28), np.uint8)
+    records.write(tmp_path / "small", frames, 2, "x", {})
+    with pytest.raises(ValueError, match=r"reads frames of \(32, 32\), the test set has .*28, 28"):
+        evaluate(fresh, testset.from_records(tmp_path / "small"))
+    records.write(tmp_path / "short", np.zeros((2, 6, 32, 32), np.uint8), 2, "x", {})
+    with pytest.raises(ValueError, match="needs clips of 7 frames, the test set has 6"):
+        evaluate(fresh, testset.from_records(tmp_path / "short"))
+    with pytest.raises(ValueError, match="unknown metric convention"):
+        evaluate(fresh, testset.generated(fresh.config, 2), convention="mine")
+
+
+def test_the_table_shows_runs_side_by_side(fresh):
+    evaluation = evaluate(fresh, testset.generated(fresh.config, 5))
+    lines = future_prediction.table([evaluation, evaluation]).splitlines()
+    (value,) = evaluation.find(subject="model", part="future", metric="mae", frame=None)
+    assert [line.split()[0] for line in lines[1:3]] == ["run", "run"]
+    assert all(f"{value.value:.1f}" in line for line in lines[1:3])
+    assert "+-" in lines[1] and len(lines) == 7
+
+
+def test_the_papers_column():
+    model = {"kind": "composite", "layers": 2, "conditional_future": True}
+    evaluation = results.Evaluation("", None, "", "", model, {}, {}, {}, (), ())
+    assert future_prediction.reference(evaluation) == 341.2
+    model["layers"] = 1
+    assert future_prediction.reference(evaluation) is None
+
+
+# ---------------------------------------------------------------------- out_of_domain
+
+
+def test_out_of_domain(fresh):
+    evaluation = out_of_domain.evaluate(fresh, (1, 3), clips=6)
+    assert {row.data for row in evaluation.rows} == {"1 digit", "2 digits", "3 digits"}
+    for n, name in {1: "1 digit", 3: "3 digits"}.items():
+        clips = testset.generated(fresh.config, 6, num_digits=n).clips(0, 6)
+        frame_losses, _ = predict.predict(fresh, clips)["future"]
+        (row,) = evaluation.find(
+            subject="model", data=name, part="future", metric="cross_entropy", frame=None
+        )
+        assert row.value == pytest.approx(frame_losses.mean())
+    own = evaluation.find(data="2 digits", metric="relative_excess")
+    assert [row.value for row in own] == [1.0, 1.0]
+    for picture in evaluation.pictures:
+        with Image.open(evaluation.folder / picture.file) as image:
+            assert getattr(image, "n_frames", 1) == (7 if picture.file.endswith("gif") else 1)
+    assert len(evaluation.pictures) == 3 * 3 * 2
+    lines = out_of_domain.table(evaluation).splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == ["1 digit", "2 digits", "3 digits"]
+    with pytest.raises(ValueError, match="num_digits must be at least 1"):
+        out_of_domain.evaluate(fresh, (0,))

@@ -1,0 +1,215 @@
+"""How well a model predicts, frame by frame: the quantity of the paper's Table 2, and others."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video import files, losses, metrics, paper
+from unsup_video.evaluation import predict, results, testset
+from unsup_video.evaluation.trained import Trained
+from unsup_video.training import loop, precision
+
+KIND = "future_prediction"
+_BLOCK = 500  # clips that are held at a time; each finished block is kept
+LOSSES = {"logistic": ("cross_entropy", "nats"), "linear": ("squared_loss", ""),
+          "relu": ("squared_loss", "")}
+
+
+def evaluate(
+    trained: Trained,
+    test_set: testset.TestSet,
+    command: str,
+    convention: str = "correct",
+    lpips: metrics.Lpips | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> results.Evaluation:
+    """Scores a model, free-running, on a test set.
+
+    Rows, for every frame and for their mean: the model's loss, MSE, MAE, SSIM and PSNR (see
+    `metrics`), and LPIPS where it is given, of each part that it decodes; the same of the future
+    for the floors: "entropy" (the loss of the truth itself), "copy_last", "mean_frame", and
+    "constant_velocity" where the motion is known. For the cross entropy, copy_last and
+    constant_velocity are clipped to [0.01, 0.99]. Frames of a reconstruction are counted in the
+    order in which they are decoded: frame 1 is the last one read.
+
+    Finished blocks of clips are kept, and an interrupted evaluation goes on after them.
+
+    Raises:
+        ValueError: clips that the model cannot read; an unknown convention.
+    """
+    metrics.check_convention(convention)
+    data = trained.config.data
+    wanted = data.frames_in + data.frames_out
+    testset.check_fits(test_set, trained.frame_shape, wanted, trained.name)
+    settings = {
+        "data": test_set.description,
+        "clips": test_set.count,
+        "convention": convention,
+        "lpips": lpips is not None,
+        "gemm_dtype": precision.gemm_dtype(trained.config.precision),
+    }
+    parts = _Parts(results.folder_of(trained, KIND, settings))
+
+    def compute(folder):
+        if recompute:
+            parts.remove()
+        seconds = {"data": 0.0, "inference": 0.0, "metrics": 0.0}
+        began = time.perf_counter()
+        scores = []
+        for start in range(0, test_set.count, _BLOCK):
+            count = min(_BLOCK, test_set.count - start)
+            block = parts.load(start)
+            if block is None:
+                block = _score(trained, test_set, start, count, convention, lpips, seconds)
+                parts.save(start, block)
+                done = start + count
+                left = (time.perf_counter() - began) * (test_set.count / done - 1)
+                log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
+            scores.append(block)
+        together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
+        return results.Found(_rows(together, trained), seconds=seconds)
+
+    evaluation = results.run(trained, KIND, settings, command, compute, recompute, log)
+    parts.remove()
+    return evaluation
+
+
+def _score(trained, test_set, start, count, convention, lpips, seconds):
+    """{"SUBJECT PART METRIC": (count, frames) float64} of one block; adds to `seconds`."""
+    data, output = trained.config.data, trained.config.model.output
+    loss = LOSSES[output][0]
+    scores = {}
+
+    def timed(name, function, *arguments):
+        began = time.perf_counter()
+        value = function(*arguments)
+        seconds[name] += time.perf_counter() - began
+        return value
+
+    def measure(subject, part, targets, frames):
+        found = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
+        if lpips is not None:
+            found["lpips"] = lpips(targets, frames, trained.frame_shape)
+        scores.update({f"{subject} {part} {name}": values for name, values in found.items()})
+
+    clips = timed("data", test_set.clips, start, count)
+    past, future = loop.split(clips, data.frames_in, data.frames_out)
+    targets = {"reconstruction": past[:, ::-1], "future": future}
+    for part, (frame_losses, frames) in timed("inference", predict.predict, trained, clips).items():
+        scores[f"model {part} {loss}"] = frame_losses
+        timed("metrics", measure, "model", part, targets[part], frames)
+
+    guesses = {
+        "copy_last": np.broadcast_to(past[:, -1:], future.shape),
+        "mean_frame": np.broadcast_to(trained.mean_frame, future.shape),
+    }
+    if test_set.constant_velocity is not None:
+        ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
+        guesses["constant_velocity"] = ahead[:, : data.frames_out]
+    for subject, frames in guesses.items():
+        timed("metrics", measure, subject, "future", future, frames)
+        sharp = output == "logistic" and subject != "mean_frame"
+        guess = np.clip(frames, 0.01, 0.99) if sharp else frames
+        scores[f"{subject} future {loss}"] = timed("metrics", _losses, output, future, guess)
+    scores[f"entropy future {loss}"] = timed("metrics", _losses, output, future, future)
+    return scores
+
+
+def _losses(output, targets, guesses):
+    """`losses.frame_scores`, clip by clip: the float64 copies stay small."""
+    pairs = zip(targets, guesses, strict=True)
+    return np.stack([losses.frame_scores(output, target, guess) for target, guess in pairs])
+
+
+class _Parts:
+    """Scores of finished blocks, `.parts-KEY/00000500.npz`, until the evaluation is whole."""
+
+    def __init__(self, evaluation: Path):
+        self.folder = evaluation.with_name(f".parts-{evaluation.name}")
+
+    def load(self, start):
+        path = self.folder / f"{start:08d}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as block:
+            return dict(block)
+
+    def save(self, start, block):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.whole(self.folder / f"{start:08d}.npz") as temporary:
+            with open(temporary, "wb") as file:
+                np.savez(file, **block)
+
+    def remove(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _rows(scores, trained):
+    loss, loss_unit = LOSSES[trained.config.model.output]
+    units = {**metrics.UNITS, loss: loss_unit}
+    rows = []
+    for name, values in scores.items():
+        subject, part, metric = name.split(" ")
+        mode = "free_running" if subject == "model" else ""
+        columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
+        rows += [
+            results.row(subject, "test", part, metric, v, mode, units[metric], frame)
+            for frame, v in columns
+        ]
+    return rows
+
+
+_SUBJECTS = {
+    "constant_velocity": "straight motion, digits given",
+    "mean_frame": "always the mean frame",
+    "copy_last": "the last input frame repeated",
+    "entropy": "the targets' entropy: no model gets below",
+}
+
+
+def table(evaluations: list[results.Evaluation]) -> str:
+    """The means over frames of the future, a line a model and floor, as text.
+
+    The floors are those of the first evaluation; all should be of one test set.
+    """
+    loss = next(r.metric for r in evaluations[0].find(subject="entropy", frame=None))
+    names = [loss, *(m for m in metrics.UNITS if evaluations[0].find(metric=m))]
+    head = f"{'future, mean over frames':<44}{loss:>24}{'paper':>8}"
+    lines = [head + "".join(f"{name:>10}" for name in names[1:])]
+
+    def line(label, evaluation, subject, reference):
+        cells = []
+        for name in names:
+            found = evaluation.find(subject=subject, part="future", metric=name, frame=None)
+            text = _number(name, found[0].value) if found else "-"
+            if found and name == loss and subject == "model" and found[0].low is not None:
+                text += f" +- {found[0].high - found[0].value:.1f}"
+            cells.append(text)
+        paper_text = f"{reference:.1f}" if reference else "-"
+        lines.append(f"{label:<44}{cells[0]:>24}{paper_text:>8}"
+                     + "".join(f"{cell:>10}" for cell in cells[1:]))
+
+    for evaluation in evaluations:
+        if not evaluation.find(subject="model", part="future"):
+            continue  # an autoencoder
+        model = evaluation.model
+        label = f"{model['name']} (step {model['step']})"
+        line(label, evaluation, "model", reference(evaluation))
+    for subject, label in _SUBJECTS.items():
+        if evaluations[0].find(subject=subject):
+            line(label, evaluations[0], subject, None)
+    return "\n".join(lines)
+
+
+def reference(evaluation: results.Evaluation) -> float | None:
+    """The paper's figure for such a model in Table 2; None where it has none."""
+    model = evaluation.model
+    return paper.table_2(model["kind"], model["layers"], model["conditional_future"])
+
+
+def _number(metric, value):
+    return f"{value:.3f}" if metric in ("ssim", "lpips") else f"{value:.1f}"
