@@ -39,6 +39,8 @@ setup(
         "console_scripts": [
             "unsup-video-pretrain = train.pretrain:run",
             "unsup-video-future-prediction = eval.future_prediction:run",
+            "unsup-video-features = eval.features:run",
+            "unsup-video-long-range = eval.long_range:run",
             "unsup-video-out-of-domain = eval.out_of_domain:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
             "unsup-video-verify = data_prep.verify:run",

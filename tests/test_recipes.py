@@ -89,8 +89,29 @@ def test_learning_rates():
     assert float(rate(1000)) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("name, shape, factor", [
+    ("bias", (4,), 1.0), ("peepholes", (3, 4), 1.0),
+    ("encoder_lstm_1/kernel", (64, 4), 512 / 64),
+    ("encoder_lstm_1/recurrent_kernel", (2048, 4), 1 / 4),
+    ("future_decoder/kernel", (1024, 4), 2 * 512 / 1024),
+])
+def test_the_rate_of_modern_is_that_of_the_number_of_inputs(name, shape, factor):
+    recipe = recipes.get("modern")
+    assert (recipe.fan_in, recipe.output_factor) == (512, 2.0)
+    rate = recipes.learning_rate(recipe, 100)
+    with keras.name_scope(name.rpartition("/")[0] or "layer"):
+        variable = keras.Variable(np.zeros(shape, np.float32), name=name.rpartition("/")[2])
+    optimizer = recipes.optimizer(recipe, 100)
+    optimizer.build([variable])
+    for _ in range(3):  # Adam moves by its rate when all gradients are alike
+        before = variable.numpy()
+        optimizer.apply([keras.ops.ones(shape)], [variable])
+    np.testing.assert_allclose(before - variable.numpy(), factor * float(rate(2)), rtol=1e-4)
+
+
 def test_modern_is_adam():
     recipe = recipes.get("modern")
+    recipe.fan_in = 4  # of the one kernel below
     gradients = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     weights = steps_of(recipe, np.zeros(4), gradients, total_steps=10)
     rate = recipes.learning_rate(recipe, 10)

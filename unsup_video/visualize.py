@@ -36,12 +36,13 @@ def _scale(frame):
     return max(1, -(-64 // frame.shape[0]))
 
 
-def strip(rows: list[tuple[str, list]]) -> Image.Image:
+def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image.Image:
     """Labelled rows of frames on a common time axis.
 
     Args:
         rows: (label, frames); every row has one entry a step: a frame (H, W) or (H, W, 3), in
             [0, 1] or uint8, or None for a gap.
+        steps: the number of each column; default: 1, 2, ..
     """
     example = next(f for _, frames in rows for f in frames if f is not None)
     scale = _scale(example)
@@ -58,7 +59,8 @@ def strip(rows: list[tuple[str, list]]) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for column in range(columns):
         middle = left + column * (width + _GAP) + width / 2
-        draw.text((middle, 6), str(column + 1), _FAINT, font, anchor="ma")
+        step = column + 1 if steps is None else steps[column]
+        draw.text((middle, 6), str(step), _FAINT, font, anchor="ma")
     for row, (label, frames) in enumerate(rows):
         y = top + row * (height + _GAP)
         draw.text((left - 10, y + height / 2), label, _TEXT, font, anchor="rm")
@@ -114,6 +116,42 @@ def _in_order(past, future, reconstruction, prediction):
     back = [None] * len(past) if reconstruction is None else list(reconstruction[::-1])
     ahead = [None] * len(future) if prediction is None else list(prediction)
     return [*past, *future], back + ahead
+
+
+def mosaic(
+    panels: dict[str, np.ndarray], path: str | os.PathLike, columns: int = 20, across: int = 2
+) -> None:
+    """Writes sets of weights as a PNG, as in the paper's figures 9 and 10.
+
+    A weight w is drawn as (1 + w / m) / 2, m the largest |w| of its feature: zero is mid grey.
+
+    Args:
+        panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels of
+            one shape.
+        columns: features in a row of a panel. across: panels beside one another.
+    """
+    example = next(iter(panels.values()))
+    columns = min(columns, len(example))
+    scale = _scale(example[0])
+    height, width = example.shape[1] * scale + _GAP, example.shape[2] * scale + _GAP
+    margin, top = 12, 40
+    font = ImageFont.load_default(24)
+    widest_title = max(round(font.getlength(title)) for title in panels)
+    panel_width = max(columns * width, widest_title) + 2 * margin
+    panel_height = top + -(-len(example) // columns) * height + margin
+    across = min(across, len(panels))
+    size = (across * panel_width, -(-len(panels) // across) * panel_height)
+    picture = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for k, (title, features) in enumerate(panels.items()):
+        left, upper = k % across * panel_width, k // across * panel_height
+        draw.text((left + panel_width / 2, upper + 6), title, _TEXT, font, anchor="ma")
+        for n, feature in enumerate(features):
+            largest = np.abs(feature).max() or 1.0
+            place = (left + margin + n % columns * width, upper + top + n // columns * height)
+            picture.paste(_tile((1 + feature / largest) / 2, scale), place)
+    with files.whole(path) as temporary:
+        picture.save(temporary, "PNG")
 
 
 def gif(panels: dict[str, list], captions: list[str], past: int, fps: float = 5) -> bytes:

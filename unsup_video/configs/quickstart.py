@@ -12,8 +12,6 @@ def get_config(recipe=""):
     config = base.get_config(recipe)
     config.name = "quickstart"
     config.model.units = 512
-    if config.recipe.name == "modern":
-        config.recipe.learning_rate = 4e-3  # a quarter of the paper's width takes larger steps
     config.train.steps = 1200
     config.train.log_every = 25
     config.train.eval_every = 300

@@ -1,0 +1,44 @@
+"""Figure 7: a predictor that runs on, far beyond the frames that it was trained to predict.
+
+    python -m eval.long_range --workdir=runs/quickstart
+
+Draws the activity of its units, and measures whether activity and motion go on, beside the same
+predictor before training.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from absl import flags
+
+from eval import common
+from unsup_video import cli
+from unsup_video.evaluation import long_range
+
+_STEPS = flags.DEFINE_integer("steps", 100, "Frames to predict.")
+_CLIPS = flags.DEFINE_integer("clips", 100, "Test clips.", lower_bound=1)
+_UNITS = flags.DEFINE_integer("units", 200, "Units whose activity is drawn.", lower_bound=1)
+_RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
+
+
+def main(argv):
+    common.check_arguments(argv)
+    for model in common.models():
+        evaluation = long_range.evaluate(
+            model, _STEPS.value, _CLIPS.value, _UNITS.value, _RECORDS.value,
+            common.RECOMPUTE.value,
+        )
+        print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
+        longest = _STEPS.value - model.config.data.frames_out
+        print(f"a period of {longest} frames, the longest there is, is a drift and no oscillation")
+        common.show(evaluation)
+    return 0
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,422 @@
+"""What a future predictor does far beyond the frames it was trained on (the paper's figure 7)."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+
+from unsup_video import files, visualize
+from unsup_video.evaluation import results, testset
+from unsup_video.evaluation import trained as trained_module
+from unsup_video.evaluation.trained import Trained
+from unsup_video.models import VideoModel
+from unsup_video.training import precision
+
+KIND = "long_range"
+# Variance of h, which lies between -1 and 1, below which a predictor counts as standing still: a
+# standard deviation of 0.001. The spectrum of less than that is no oscillation to speak of.
+STILL = 1e-6
+_SEED = 0  # of the choice of units, and of the untrained predictor's weights
+_BLOCK = 20  # clips that are held at a time
+_COLOURS = {"model": "#2f81c8", "untrained": "#cf6a22", "truth": "#28946a"}
+_GATES = {  # title and range of each panel; the range of the cell is that of what it holds
+    "input_gate": ("input gate", (0, 1)),
+    "forget_gate": ("forget gate", (0, 1)),
+    "output_gate": ("output gate", (0, 1)),
+    "input": ("input", (-1, 1)),
+    "cell": ("cell", None),
+    "output": ("output", (-1, 1)),
+}
+
+
+def evaluate(
+    trained: Trained,
+    steps: int = 100,
+    clips: int = 100,
+    units: int = 200,
+    records: str | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> results.Evaluation:
+    """Lets a future predictor run freely for `steps` frames and measures whether it keeps moving.
+
+    Subject "untrained" is the predictor of the same model before training, started from the state
+    that the TRAINED encoder hands over; "truth" are the frames of the clips, as far as they go.
+
+    Rows, of each frame t = 1 .. steps:
+        "activity_energy": the mean over units of (h_t - h_{t-1})^2, h the output of the
+            predictor's top layer and h_0 the state that it starts from.
+        "motion": sum over pixels |x_t - x_{t-1}|, x_0 the last frame read.
+    And with frame None, where F is the number of frames that the model was trained to predict:
+        "activity_energy_late_early", "motion_late_early": `late_early` of these two. No row where
+            nothing moves early.
+        "variance": of h over t = F + 1 .. steps, the mean over units.
+        "peak_frequency", "period", "peak_share": `peak` of the spectrum of h over the same frames.
+            No row where the variance is below `STILL`.
+
+    Pictures: `activity.png`, `persistence.png`, `long_range.png`, `long_range.gif`.
+
+    Args:
+        steps: at least 4 F. clips: how many. units: that `activity.png` shows; all where there are
+            fewer.
+        records: a data set of data_prep's; default: that of the run, or generated clips, which are
+            as long as `steps` needs.
+
+    Raises:
+        ValueError: a model without a future predictor; bad numbers; clips that it cannot read.
+    """
+    data = trained.config.data
+    if "future" not in trained.model.outputs:
+        raise ValueError(
+            f"{trained.name} is an {trained.model.kind} and has no future predictor: it cannot run "
+            "ahead; train a future_predictor or a composite"
+        )
+    if steps < 4 * data.frames_out:
+        raise ValueError(
+            f"steps must be at least {4 * data.frames_out}, four times the {data.frames_out} "
+            f"frames that {trained.name} was trained to predict, got {steps}"
+        )
+    if units < 1:
+        raise ValueError(f"units must be at least 1, got {units}: it is how many are drawn")
+    test_set = _test_set(trained, steps, clips, records)
+    settings = {
+        "data": test_set.description,
+        "clips": clips,
+        "steps": steps,
+        "units": min(units, trained.config.model.units),
+        "seed": _SEED,
+        "gemm_dtype": precision.gemm_dtype(trained.config.precision),
+    }
+    given = {"steps": steps, "clips": clips, "units": units, "records": records}
+
+    def compute(folder):
+        models = {"model": trained.model, "untrained": trained_module.untrained(trained, _SEED)}
+        log(f"{trained.name}: {steps} frames ahead of {clips} clips")
+        measured = _measure(trained, models, test_set, steps)
+        pictures = [
+            *_draw_first_clip(trained, models, test_set, steps, settings["units"], folder),
+            _draw_persistence(measured, data.frames_out, folder / "persistence.png"),
+        ]
+        return results.Found(_rows(measured, data.frames_out, steps), pictures)
+
+    command = results.command(trained, KIND, given)
+    return results.run(trained, KIND, settings, command, compute, recompute, log)
+
+
+def _test_set(trained, steps, clips, records):
+    data = trained.config.data
+    if records or data.records:
+        test_set = testset.of_model(trained.config, records, clips)
+    else:
+        test_set = testset.generated(trained.config, clips, num_frames=data.frames_in + steps)
+    testset.check_fits(
+        test_set, trained.frame_shape, data.frames_in + data.frames_out, trained.name
+    )
+    return test_set
+
+
+# ---------------------------------------------------------------------- running
+
+
+def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, dict]:
+    """Decodes `steps` frames of the future, free-running.
+
+    Args:
+        states: what an encoder hands over, [h, c] of every layer, each (B, units).
+
+    Returns:
+        frames (B, steps, D), and the activity of the predictor's top layer: what
+        `PeepholeLSTM.gates` returns, (B, steps, units) each.
+    """
+    decoder = model.decoder_layers["future"]
+    clock = ops.zeros((len(states[0]), steps))
+    frames = model.decoders["future"]({"states": states, "clock": clock})
+    x = None
+    if decoder.conditional:  # its own frames as the teacher are what it reads when it runs freely
+        x = ops.concatenate([ops.zeros_like(frames[:, :1]), frames[:, :-1]], axis=1)
+    for k, lstm in enumerate(decoder.lstms):
+        run = {"initial_state": states[2 * k : 2 * k + 2], "steps": steps}
+        if lstm is decoder.lstms[-1]:
+            activity = lstm.gates(x, **run)
+        else:
+            x, _, _ = lstm(x, **run)
+    return np.asarray(frames), {name: np.asarray(values) for name, values in activity.items()}
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is known of one subject, N clips.
+
+    Attributes:
+        motion: (N, S), S the number of its frames.
+        energy: (N, steps). power: (N, K), see `spectrum`. None for the truth, which has no units.
+    """
+
+    motion: np.ndarray
+    energy: np.ndarray | None = None
+    power: np.ndarray | None = None
+
+
+def _measure(trained, models, test_set, steps):
+    """subject -> `Measured`, block by block of clips."""
+    read, predicted = trained.config.data.frames_in, trained.config.data.frames_out
+    blocks = {subject: [] for subject in (*models, "truth")}
+    for start in range(0, test_set.count, _BLOCK):
+        clips = test_set.clips(start, min(_BLOCK, test_set.count - start))[:, : read + steps]
+        last = clips[:, read - 1 : read]
+        states = trained.model.encoder(clips[:, :read])
+        blocks["truth"].append((motion(last, clips[:, read:]),))
+        for subject, model in models.items():
+            frames, activity = free_run(model, states, steps)
+            h = activity["output"]
+            blocks[subject].append((
+                motion(last, frames),
+                activity_energy(np.asarray(states[-2])[:, None], h),
+                spectrum(h[:, predicted:]),
+            ))
+    return {
+        subject: Measured(*(np.concatenate(values) for values in zip(*found, strict=True)))
+        for subject, found in blocks.items()
+    }
+
+
+def motion(before: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """sum over pixels |x_t - x_{t-1}|: frames (N, S, D) after `before` (N, 1, D) -> (N, S)."""
+    steps = np.diff(np.concatenate([before, frames], axis=1), axis=1)
+    return np.abs(steps).sum(-1, dtype=np.float64)
+
+
+def activity_energy(before: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """mean over units of (h_t - h_{t-1})^2: h (N, S, U) after `before` (N, 1, U) -> (N, S)."""
+    steps = np.diff(np.concatenate([before, h], axis=1).astype(np.float64), axis=1)
+    return (steps ** 2).mean(-1)
+
+
+def spectrum(h: np.ndarray) -> np.ndarray:
+    """Power of h (N, n, units) at the frequencies 1/n, 2/n, .. 1/2 cycles a frame: (N, n // 2).
+
+    With X_k the discrete Fourier transform of a unit over its n frames less its mean,
+
+        P_k = mean over units of w_k |X_k|^2 / n^2,   w_k = 2, but 1 for k = n/2,
+
+    so that sum_k P_k is the variance over time, the mean over units. A drift looks like the lowest
+    frequency: a period as long as the n frames is no oscillation.
+    """
+    n = h.shape[1]
+    x = h.astype(np.float64)
+    power = np.abs(np.fft.rfft(x - x.mean(1, keepdims=True), axis=1)[:, 1:] / n) ** 2
+    weights = np.where(2 * np.arange(1, n // 2 + 1) == n, 1, 2)
+    return weights * power.mean(-1)
+
+
+def peak(power: np.ndarray, n: int) -> tuple[float, np.ndarray]:
+    """(frequency, share) of the peak of spectra (N, n // 2) over n frames, averaged over clips.
+
+    The frequency is in cycles a frame. The share of the power that the bin of the peak and its two
+    neighbours have is given as one value a clip, (N,), as `ratio` does.
+    """
+    k = power.mean(0).argmax()
+    return (k + 1) / n, ratio(power[:, max(k - 1, 0) : k + 2].sum(1), power.sum(1))
+
+
+def late_early(values: np.ndarray, frames_out: int) -> np.ndarray | None:
+    """How much of what moves early still moves late; (N, S) values a frame -> (N,), as `ratio`.
+
+    The mean over the last half of the S frames, divided by the mean over frames 2 .. frames_out
+    (frame 2 for frames_out = 1). These early frames are those that the model was trained on, where
+    a predictor that dies later does still move: two stretches after its death would compare
+    rounding errors. Frame 1 is left out, since it holds the jump from what was read.
+
+    None where nothing moves early.
+    """
+    late = values[:, values.shape[1] // 2 :].mean(1)
+    early = values[:, 1 : max(frames_out, 2)].mean(1)
+    return ratio(late, early) if early.any() else None
+
+
+def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """R = sum(numerators) / sum(denominators) over clips, as one value a clip.
+
+        R + (numerator_n - R denominator_n) / mean(denominators)
+
+    Their mean is R, and the interval of their mean is that of R by the delta method. The mean of
+    the clips' own ratios would hang on the clips with the smallest denominators.
+    """
+    r = numerators.mean() / denominators.mean()
+    return r + (numerators - r * denominators) / denominators.mean()
+
+
+def _rows(measured, frames_out, steps):
+    rows = []
+
+    def add(subject, metric, values, unit="", frame=None, count=None):
+        mode = "" if subject == "truth" else "free_running"
+        rows.append(
+            results.row(subject, "test", "future", metric, values, mode, unit, frame, count)
+        )
+
+    for subject, found in measured.items():
+        for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
+            if values is None:
+                continue
+            for t, column in enumerate(values.T):
+                add(subject, metric, column, frame=t + 1)
+            whole = values.shape[1] == steps  # no data set's clips that end earlier
+            compared = late_early(values, frames_out) if whole else None
+            if compared is not None:
+                add(subject, f"{metric}_late_early", compared)
+        if found.power is None:
+            continue
+        variance = found.power.sum(1)
+        add(subject, "variance", variance)
+        if variance.mean() >= STILL:
+            frequency, share = peak(found.power, steps - frames_out)
+            count = len(found.power)
+            add(subject, "peak_frequency", frequency, "cycles/frame", count=count)
+            add(subject, "period", 1 / frequency, "frames", count=count)
+            add(subject, "peak_share", share)
+    return rows
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def _draw_first_clip(trained, models, test_set, steps, units, folder):
+    data = trained.config.data
+    clip = test_set.clips(0, 1)
+    past, truth = clip[:, : data.frames_in], clip[0, data.frames_in : data.frames_in + steps]
+    states = trained.model.encoder(past)
+    total = trained.config.model.units
+    chosen = np.sort(np.random.default_rng(_SEED).choice(total, units, replace=False))
+    activities, frames = {}, {}
+    for subject, model in models.items():
+        frames[subject], activity = free_run(model, states, steps)
+        activities[subject] = {name: x[0][:, chosen].T for name, x in activity.items()}
+    _draw_activity(activities, data.frames_out, folder / "activity.png")
+
+    shape = trained.frame_shape
+    past, truth, made = (x.reshape(-1, *shape) for x in (past, truth, frames["model"]))
+    shown = _shown_steps(steps)
+    picture = visualize.strip([
+        ("truth", [truth[t - 1] if t <= len(truth) else None for t in shown]),
+        ("model", [made[t - 1] for t in shown]),
+    ], shown)
+    with files.whole(folder / "long_range.png") as temporary:
+        picture.save(temporary, "PNG")
+    ended = np.zeros((steps - len(truth), *shape), truth.dtype)
+    visualize.sample_gif(
+        past, np.concatenate([truth, ended]), None, made, folder / "long_range.gif", fps=10
+    )
+    which = f"all {units} units" if units == total else f"{units} of {total} units, chosen randomly"
+    until = "" if len(truth) == steps else f"; the clips end after step {len(truth)}"
+    return [
+        results.Picture(
+            "activity.png",
+            f"Activity of {which}, of the future predictor's top layer, over {steps} steps of one "
+            "clip: the trained predictor above one with random weights that starts from the same "
+            f"state; the dashed line is where training ended, step {data.frames_out}",
+        ),
+        results.Picture(
+            "long_range.png", f"One clip up to step {steps} of the future: truth and model{until}"
+        ),
+        results.Picture(
+            "long_range.gif",
+            f"One clip, {data.frames_in} frames read and {steps} predicted: truth and model{until}",
+        ),
+    ]
+
+
+def _shown_steps(steps):
+    """1, 2, 5, .. 75, 100, 150, 200, .. and the last one."""
+    usual = [1, 2, 5, 10, 15, 20, 30, 50, 75, *range(100, steps, 50)]
+    return [t for t in usual if t < steps] + [steps]
+
+
+def _draw_activity(activities, frames_out, path):
+    """Subject -> name -> (units, steps): a row of panels a subject, a column a name."""
+    figure = Figure((18, 7), layout="constrained")
+    axes = figure.subplots(len(activities), len(_GATES), sharex=True, sharey=True)
+    for column, (name, (title, limits)) in enumerate(_GATES.items()):
+        if limits is None:
+            values = [np.abs(activity[name]) for activity in activities.values()]
+            largest = max(np.quantile(x, 0.99) for x in values) or 1.0
+            limits = (-largest, largest)
+        for row, (subject, activity) in enumerate(activities.items()):
+            panel = axes[row, column]
+            units, steps = activity[name].shape
+            image = panel.imshow(
+                activity[name], cmap="viridis" if limits[0] == 0 else "RdBu_r", vmin=limits[0],
+                vmax=limits[1], aspect="auto", interpolation="nearest",
+                extent=(0.5, steps + 0.5, units + 0.5, 0.5),
+            )
+            panel.axvline(frames_out + 0.5, color="black", linestyle="--", linewidth=1)
+            if row == 0:
+                panel.set_title(title)
+            if column == 0:
+                panel.set_ylabel(f"{subject}\nunit")
+        panel.set_xlabel("step")
+        figure.colorbar(image, ax=axes[:, column], location="bottom", shrink=0.9)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_persistence(measured, frames_out, path):
+    figure = Figure((15, 4.5), layout="constrained")
+    energy, spectra, moved = figure.subplots(1, 3)
+    for subject, found in measured.items():
+        if found.energy is not None:
+            _line(energy, subject, found.energy)
+            frequencies = np.arange(1, found.power.shape[1] + 1) / (
+                found.energy.shape[1] - frames_out
+            )
+            spectra.plot(frequencies, found.power.mean(0), color=_COLOURS[subject], label=subject)
+        _line(moved, subject, found.motion)
+    energy.set(title="activity: mean over units of $(h_t - h_{t-1})^2$", xlabel="step",
+               yscale="log")
+    spectra.set(title=f"power spectrum of h after step {frames_out}",
+                xlabel="frequency (cycles a frame)", yscale="log")
+    moved.set(title=r"motion: sum over pixels of $|x_t - x_{t-1}|$", xlabel="step", ylim=(0, None))
+    for axes in (energy, moved):
+        axes.axvline(frames_out + 0.5, color="grey", linestyle="--", linewidth=1)
+    for axes in (energy, spectra, moved):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=100)
+    return results.Picture(
+        path.name,
+        "Does the motion go on? The activity of the predictor's units, their spectrum, and the "
+        "motion in the frames, means over clips with their 95% intervals; the dashed line is where "
+        f"training ended, step {frames_out}",
+    )
+
+
+def _line(axes, subject, values):
+    mean, low, high = np.array([results.interval(column) for column in values.T]).T
+    steps = np.arange(1, len(mean) + 1)
+    axes.plot(steps, mean, color=_COLOURS[subject], label=subject)
+    axes.fill_between(steps, low, high, color=_COLOURS[subject], alpha=0.2, linewidth=0)
+
+
+_COLUMNS = {
+    "activity_energy_late_early": "activity late/early",
+    "variance": "variance",
+    "period": "period (frames)",
+    "peak_share": "share of peak",
+    "motion_late_early": "motion late/early",
+}
+
+
+def table(evaluation: results.Evaluation) -> str:
+    """The summaries, a line a subject, as text."""
+    lines = [" " * 12 + "".join(f"{title:>21}" for title in _COLUMNS.values())]
+    for subject in _COLOURS:
+        cells = []
+        for metric in _COLUMNS:
+            found = evaluation.find(subject=subject, metric=metric, frame=None)
+            cells.append(f"{found[0].value:>21.3g}" if found else f"{'-':>21}")
+        lines.append(f"{subject:<12}" + "".join(cells))
+    return "\n".join(lines)
