@@ -20,6 +20,7 @@ setup(
     packages=find_packages(
         include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
     ),
+    package_data={"unsup_video.evaluation": ["*.css"]},
     install_requires=[
         "absl-py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
@@ -42,6 +43,7 @@ setup(
             "unsup-video-features = eval.features:run",
             "unsup-video-long-range = eval.long_range:run",
             "unsup-video-out-of-domain = eval.out_of_domain:run",
+            "unsup-video-report = eval.report:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
             "unsup-video-verify = data_prep.verify:run",
         ]

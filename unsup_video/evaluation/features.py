@@ -122,8 +122,8 @@ def measure(feature: np.ndarray) -> dict[str, float]:
         a(d) = sum_x f(x) f(x + d); P = the connected lags d around 0 where a(d) > a(0) / 2.
         With C the mean of d d^T over P and the eigenvalues l1 >= l2 of C + I / 12 (a lag stands
         for a whole pixel), the length is 4 sqrt(l1) and the width 4 sqrt(l2), the axes of an
-        ellipse with these moments; elongation is their quotient. A bar of length L and width W has a peak
-        of about L x W.
+        ellipse with these moments; elongation is their quotient. A bar of length L and width W
+        has a peak of about L x W.
     effective_area: (sum f^2)^2 / (D sum f^4), the share of the frame that holds the weights: 1 for
         equal weights, 1 / D for a single pixel.
     spatial_frequency: the mean radial frequency in cycles a pixel, weighted with the power of f

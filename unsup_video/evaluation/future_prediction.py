@@ -163,7 +163,8 @@ def _rows(scores, trained):
     return rows
 
 
-_SUBJECTS = {
+# What a model is compared with, for people.
+SUBJECTS = {
     "constant_velocity": "straight motion, digits given",
     "mean_frame": "always the mean frame",
     "copy_last": "the last input frame repeated",
@@ -199,7 +200,7 @@ def table(evaluations: list[results.Evaluation]) -> str:
         model = evaluation.model
         label = f"{model['name']} (step {model['step']})"
         line(label, evaluation, "model", reference(evaluation))
-    for subject, label in _SUBJECTS.items():
+    for subject, label in SUBJECTS.items():
         if evaluations[0].find(subject=subject):
             line(label, evaluations[0], subject, None)
     return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""Line charts as SVG inside a page; they take the page's text colour, light or dark."""
+
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+# Each has a contrast of at least 3:1 to the page in light and in dark (report.css).
+COLOURS = ("#2f81c8", "#cf6a22", "#28946a", "#c24d93", "#8467cf", "#a37a10", "#168f9f", "#d4504c")
+TEXT = "#010203"  # stands for the page's text colour, which the SVG takes as currentColor
+SOLID, DASHED, DOTTED, DASH_DOTTED = (), (7, 3), (1.5, 2.5), (7, 2.5, 1.5, 2.5)
+_WIDTH, _HEIGHT = 4.8, 3.1  # inches; small, so that the text can be read on a phone
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "lines.scale_dashes": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color",
+                     "ytick.color", "grid.color"), TEXT),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a chart.
+
+    Attributes:
+        x, y: its points. low, high: of a band around it, one value a point, or None.
+        colour, dash, width: how it is drawn, in points.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = TEXT
+    dash: tuple[float, ...] = SOLID
+    width: float = 1.8
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def style(index: int) -> dict:
+    """Colour and dash of the line of run number `index`, 0, 1, .."""
+    dashes = (SOLID, DASHED, DOTTED, DASH_DOTTED)
+    return {
+        "colour": COLOURS[index % len(COLOURS)],
+        "dash": dashes[index // len(COLOURS) % len(dashes)],
+    }
+
+
+def svg(
+    lines: list[Line], name: str, title: str, x_label: str, y_label: str, log: bool = False,
+    settled: bool = False,
+) -> str:
+    """An <svg> of the lines, without their labels: `legend` has those.
+
+    Args:
+        name: letters, digits and hyphens that no other chart of the page has.
+        log: a logarithmic y axis, where all values are positive.
+        settled: leave what is above the y axis out of sight if only the first 5% of x reach there.
+    """
+    figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
+    file = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        axes = figure.add_subplot(title=title, xlabel=x_label, ylabel=y_label)
+        axes.grid(alpha=0.15, linewidth=0.7)
+        for line in lines:
+            _draw(axes, line)
+        whole = all(isinstance(x, int) for line in lines for x in line.x)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        if log and all(value > 0 for line in lines for value in line.y):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        elif settled:
+            _settle(axes, lines)
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(file.getvalue(), name, title)
+
+
+def _draw(axes, line):
+    marker = "o" if len(line.x) == 1 or len(line.x) <= 30 and line.width > 1.5 else ""
+    axes.plot(
+        line.x, line.y, color=line.colour, linestyle=(0, line.dash or None),
+        linewidth=line.width, marker=marker, markersize=2 * line.width,
+    )
+    if line.low is not None:
+        axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.18, linewidth=0)
+
+
+def _settle(axes, lines):
+    start = 0.05 * max((max(line.x) for line in lines), default=0)
+    late = [y for line in lines for x, y in zip(line.x, line.y, strict=True) if x > start]
+    if late:
+        margin = 0.06 * (max(late) - min(late)) or 1.0
+        axes.set_ylim(min(late) - margin, max(late) + margin)
+
+
+def _inline(text, name, title):
+    """The <svg> of an SVG file, made to live in a page beside others."""
+    text = text[text.index("<svg"):]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    view = re.search(r'viewBox="[^"]*"', text)[0]
+    label = html.escape(title)
+    body = text[text.index(">") + 1:].replace(TEXT, "currentColor")
+    # Names are of the whole page, where charts would take one another's clipping paths.
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    return f'<svg class="chart" role="img" aria-label="{label}" {view}>{body}'
+
+
+def legend(lines: list[Line]) -> str:
+    """The labels of lines, each beside a piece of its line, as HTML."""
+    entries = []
+    for line in {line.label: line for line in lines}.values():
+        colour = "currentColor" if line.colour == TEXT else line.colour
+        dash = " ".join(f"{length:g}" for length in line.dash) or "none"
+        entries.append(
+            '<li><svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">'
+            f'<line x1="0" x2="28" y1="4" y2="4" stroke="{colour}" stroke-dasharray="{dash}" '
+            f'stroke-width="{line.width:g}"/></svg> {html.escape(line.label)}</li>'
+        )
+    return f'<ul class="legend">{"".join(entries)}</ul>'
