@@ -52,6 +52,36 @@ def test_colour_is_the_mean_over_channels():
     assert together == pytest.approx(np.mean(each))
 
 
+def test_weights_without_energy():
+    rng = np.random.default_rng(0)
+    colour = np.stack([rng.normal(size=(16, 16)), np.zeros((16, 16))], axis=-1)
+    assert features.measure(colour) == features.measure(colour[..., 0])
+    constant = features.measure(np.full((16, 16), 0.3))
+    assert constant["spatial_frequency"] == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(list(constant.values())).all()
+    planted = np.zeros((3, 16, 16))
+    planted[:2] = rng.normal(size=(2, 16, 16))
+    rows = features._rows("model", {"future/output": planted})
+    assert {row.count for row in rows} == {2}
+    values = {row.metric: row.value for row in rows}
+    each = [features.measure(f)["effective_area"] for f in planted[:2]]
+    assert values["effective_area"] == pytest.approx(np.mean(each))
+    quartiles = values["effective_area_q25"], values["effective_area_q75"]
+    assert quartiles == pytest.approx(np.quantile(each, [0.25, 0.75]))
+    with pytest.raises(ValueError, match="all weights of future/output are zero"):
+        features._rows("model", {"future/output": np.zeros((3, 16, 16))})
+
+
+def test_two_blobs_are_not_one_strip():
+    y, x = np.mgrid[:64, :64]
+    one = np.exp(-((x - 16.0) ** 2 + (y - 32) ** 2) / 18)
+    two = one + np.exp(-((x - 48.0) ** 2 + (y - 32) ** 2) / 18)
+    # The second maximum of the autocorrelation, at half the height, is not connected to the first.
+    assert features.measure(two)["strip_length"] == pytest.approx(
+        features.measure(one)["strip_length"], rel=0.1
+    )
+
+
 def test_sets_are_ranked_and_aligned(fresh):  # noqa: F811
     lstm = fresh.model.encoder.get_layer("encoder_lstm_1")
     kernel = np.full((1024, 4, 8), 0.01, np.float32)
@@ -86,7 +116,7 @@ def test_features_of_a_model(fresh):  # noqa: F811
     evaluation = features.evaluate(fresh, 5)
     for picture in evaluation.pictures:
         with Image.open(evaluation.folder / picture.file) as image:
-            assert min(image.size) > 200 and len(image.convert("L").getcolors()) > 20
+            assert min(image.size) > 80 and len(image.convert("L").getcolors()) > 20
     parts = {row.part for row in evaluation.rows}
     assert parts == {"encoder/input", "encoder/input_gate", "encoder/forget_gate",
                      "encoder/output_gate", "future/output", "reconstruction/output"}

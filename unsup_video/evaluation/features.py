@@ -105,18 +105,22 @@ def _draw(sets, folder):
 def _rows(subject, sets):
     rows = []
     for part, features in sets.items():
-        measured = [measure(feature) for feature in features]
+        measured = [measure(feature) for feature in features if feature.any()]
+        if not measured:
+            raise ValueError(f"all weights of {part} are zero: nothing was trained")
         for name, unit in _UNITS.items():
             q25, median, q75 = np.quantile([m[name] for m in measured], (0.25, 0.5, 0.75))
             for metric, value in {name: median, f"{name}_q25": q25, f"{name}_q75": q75}.items():
                 rows.append(results.row(
-                    subject, "weights", part, metric, value, unit=unit, count=len(features)
+                    subject, "weights", part, metric, value, unit=unit, count=len(measured)
                 ))
     return rows
 
 
 def measure(feature: np.ndarray) -> dict[str, float]:
-    """The shape of one feature f, (H, W) or (H, W, C); measures of channels are averaged.
+    """The shape of one feature f, (H, W) or (H, W, C), not all zero.
+
+    Measures are averaged over the channels that are not all zero.
 
     strip_length, strip_width, elongation: of the autocorrelation's peak,
         a(d) = sum_x f(x) f(x + d); P = the connected lags d around 0 where a(d) > a(0) / 2.
@@ -130,7 +134,7 @@ def measure(feature: np.ndarray) -> dict[str, float]:
         less its mean.
     """
     channels = feature.reshape(*feature.shape[:2], -1).astype(np.float64).transpose(2, 0, 1)
-    each = [_measure_plane(plane) for plane in channels]
+    each = [_measure_plane(plane) for plane in channels if plane.any()]
     return {name: float(np.mean([m[name] for m in each])) for name in each[0]}
 
 
@@ -152,7 +156,7 @@ def _measure_plane(f):
         "strip_width": breadth,
         "elongation": length / breadth,
         "effective_area": square.sum() ** 2 / (f.size * np.square(square).sum()),
-        "spatial_frequency": (spectrum * radius).sum() / spectrum.sum(),
+        "spatial_frequency": (spectrum * radius).sum() / max(spectrum.sum(), 1e-300),
     }
 
 
