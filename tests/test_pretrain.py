@@ -245,7 +245,7 @@ def test_a_damaged_latest_checkpoint_falls_back(uninterrupted, tmp_path):
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     # The rate climbs until the weights overflow.
     status, output = Run(
-        tmp_path / "run", "--config.recipe.learning_rate=1e38", "--config.recipe.warmup_fraction=1",
+        tmp_path / "run", "--config.recipe.learning_rate=1e35", "--config.recipe.warmup_fraction=1",
         "--config.train.checkpoint_every=1",
     ).finish()
     assert status == 1 and "the loss is not finite any more at step" in output
