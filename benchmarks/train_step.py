@@ -80,11 +80,11 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
     notes = ["Peak GB is that of the whole process, the framework included."]
     if floor:
         notes.append(f"The floor's rate is its best round's, {rate / 1e9:.1f} GFLOP/s.")
-    emulated = not all(result.info.get("native_bfloat16", True) for result in results.values())
-    if emulated:
+    no_amx = not all(result.info.get("native_bfloat16", True) for result in results.values())
+    if no_amx:
         notes.append(
-            "This CPU has no bfloat16 instructions (AVX512-BF16 or AMX): bfloat16 is EMULATED "
-            "here, and its figures say nothing about a CPU that has them."
+            "This CPU has no AMX instructions: its bfloat16 figures, emulated or by AVX512-BF16, say "
+            "nothing about a CPU that has them."
         )
     notes += [f"{r.info['version']}." for r in results.values() if "version" in r.info]
     return [
@@ -93,11 +93,11 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
         f"{size.flop / 1e9:.4g} GFLOP a step.",
         _common.table(columns, rows),
         " ".join(notes),
-        _common.table(["target", "at least", "measured", ""], targets(results, emulated)),
+        _common.table(["target", "at least", "measured", ""], targets(results, no_amx)),
     ]
 
 
-def targets(results: dict[str, Result], emulated: bool) -> list[list[str]]:
+def targets(results: dict[str, Result], no_amx: bool) -> list[list[str]]:
     """A row for every target whose contenders were run."""
 
     def speed(ours, other):
@@ -121,8 +121,8 @@ def targets(results: dict[str, Result], emulated: bool) -> list[list[str]]:
         if ours in results and other in results:
             measured = figure(results[ours], results[other])
             verdict = "met" if measured >= wanted else "missed"
-            if emulated and figure is speed and ours == "ours_bfloat16":
-                verdict += " (emulated)"
+            if no_amx and figure is speed and ours == "ours_bfloat16":
+                verdict += " (no AMX)"
             rows.append([text, wanted, f"{measured:.2f}", verdict])
     return rows
 

@@ -10,8 +10,9 @@ _CHOICES = ("auto", "float32", "bfloat16")
 def gemm_dtype(precision: str) -> str:
     """The dtype that `config.precision` stands for.
 
-    "auto" is bfloat16 where the machine multiplies it faster than float32: with a GPU, or a CPU
-    that has AVX512-BF16 or AMX instructions. Without them bfloat16 is emulated, and slow.
+    "auto" is bfloat16 where it was measured to be faster than float32: with a GPU, or a CPU that has
+    AMX instructions. With AVX512-BF16 alone a training step takes 1.7 times as long as in float32
+    (docs/results/train_step.md), and with neither bfloat16 is emulated, and slower still.
 
     Raises:
         ValueError: for another value than auto, float32, bfloat16.
@@ -20,8 +21,14 @@ def gemm_dtype(precision: str) -> str:
         raise ValueError(f"unknown precision {precision!r}: one of {', '.join(_CHOICES)}")
     if precision != "auto":
         return precision
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or "amx_bf16" in _cpu_flags():
         return "bfloat16"
+    return "float32"
+
+
+def _cpu_flags() -> list[str]:
+    """The instruction sets of the first processor, as Linux names them; [] elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
-    cpu = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "bfloat16" if "avx512_bf16" in cpu or "amx_bf16" in cpu else "float32"
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return next(flags, [])
