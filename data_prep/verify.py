@@ -24,7 +24,9 @@ def main(argv):
             print(f"{folder}: DAMAGED", *problems, sep="\n  ")
         else:
             manifest = records.Manifest.load(folder)
-            print(f"{folder}: whole, {manifest.count:,} sequences of {manifest.shape} "
+            shape = records.format_shape(manifest.shape)
+            classes = f" in {len(manifest.classes)} classes" if manifest.classes else ""
+            print(f"{folder}: whole, {manifest.count:,} sequences{classes} of {shape} "
                   f"{manifest.dtype}, {manifest.kind}, fingerprint {manifest.fingerprint[:16]}")
     return status
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import resource
@@ -145,25 +146,140 @@ def test_as_the_source_of_a_run(tmp_path):
     config = base.get_config()
     config.data.records = str(tmp_path)
     config.data.frames_in, config.data.frames_out = 3, 1
-    config.eval.validation_clips = config.eval.test_clips = 7
     for split in ("train", "validation", "test"):
         write(tmp_path / split)
     source = sources.build(config)
     clips = next(iter(source.train(5, start=2))).numpy()
     expected = CLIPS[order(tmp_path / "train", 5, start=2, shuffle_seed=config.seed, repeat=True)]
     assert source.frame_shape == (6, 5)
-    np.testing.assert_array_equal(clips, expected.reshape(5, 4, 30).astype("float32") / 255)
-    np.testing.assert_array_equal(
-        source.evaluation("test", 7), CLIPS[:7].reshape(7, 4, 30).astype("float32") / 255
-    )
-    with pytest.raises(ValueError, match="12 clips wanted.*holds 11"):
-        source.evaluation("test", 12)
-    config.eval.test_clips = 12
-    with pytest.raises(ValueError, match=r"test: 11 sequences, but config\.eval\.test_clips = 12"):
-        sources.build(config)
+
+    def flat(clips):
+        return clips.reshape(-1, 4, 30).astype("float32") / 255
+
+    np.testing.assert_allclose(clips, flat(expected), atol=1e-7)
+    spread = [0, 1, 3, 4, 6, 7, 9]  # 7 of 11
+    np.testing.assert_allclose(source.evaluation("test", 7), flat(CLIPS[spread]), atol=1e-7)
+    np.testing.assert_allclose(source.evaluation("test", 12), flat(CLIPS), atol=1e-7)
     config.data.frames_out = 2
-    with pytest.raises(ValueError, match="train: sequences of 4 frames"):
+    with pytest.raises(ValueError, match="train: windows of 5 frames .* longest sequence has 4"):
         sources.build(config)
+
+
+# ---------------------------------------------------------------------- named sequences
+
+
+def named(dtype="float16", lengths=(3, 5, 2, 4)):
+    """Vectors (T, 6) of several lengths, with all that can be known of a video."""
+    random = np.random.default_rng(0)
+    return [
+        records.Record(
+            random.integers(0, 100, (length, 6)).astype(dtype), 0.5 * i if i else None,
+            f"vidéo\u2028 {i}", i - 1, f"g{i // 2}", (1, 2),
+        )
+        for i, length in enumerate(lengths)
+    ]
+
+
+def write_named(folder, found=None, dtype="float16", **arguments):
+    found = named(dtype) if found is None else found
+    arguments = {"shards": 2, "classes": ("a", "b", "c"), "scale": 2.0} | arguments
+    return records.write(folder, found, len(found), "percepts", {}, dtype=dtype, **arguments)
+
+
+@pytest.mark.parametrize("dtype", records.DTYPES)
+def test_named_sequences(tmp_path, dtype):
+    found = named(dtype)
+    manifest = write_named(tmp_path / "a", dtype=dtype)
+    assert manifest.shape == (None, 6) and manifest.frame_shape == (6,)
+    assert (manifest.dtype, manifest.scale, manifest.classes) == (dtype, 2.0, ("a", "b", "c"))
+    assert records.Manifest.load(tmp_path / "a") == manifest
+    assert records.verify(tmp_path / "a") == []
+    assert records.load_index(tmp_path / "a") == tuple(
+        records.Entry(len(r.frames), r.name, r.label, r.group, r.splits) for r in found
+    )
+    for stored, expected in zip(records.sequences(tmp_path / "a"), found, strict=True):
+        assert stored.dtype.name == dtype
+        np.testing.assert_array_equal(stored, expected.frames)
+    path = tmp_path / "a" / "00000-of-00002.tfrecord"
+    second = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())[1]
+    feature = tf.train.Example.FromString(second).features.feature
+    assert sorted(feature) == ["frames", "label", "name", "scale", "shape"]
+    assert feature["name"].bytes_list.value[0].decode() == "vidéo\u2028 1"
+    assert list(feature["label"].int64_list.value) == [0]
+    assert list(feature["scale"].float_list.value) == [0.5]
+
+
+def test_pick(tmp_path):
+    found = named()
+    write_named(tmp_path / "a", found)
+    first, last = records.pick(tmp_path / "a", [3, 0])
+    np.testing.assert_array_equal(first.frames, found[0].frames)
+    np.testing.assert_array_equal(last.frames, found[3].frames)
+    assert (first.scale, last.scale) == (2.0, 1.5)
+    assert (last.name, last.label, last.group) == (found[3].name, 2, "g1")
+    write(tmp_path / "noise")
+    (sixth,) = records.pick(tmp_path / "noise", [5])
+    np.testing.assert_array_equal(sixth.frames, CLIPS[5])
+    assert sixth.name == "" and sixth.scale == records.UNIT
+
+
+def test_the_fingerprint_is_of_names_and_labels_too(tmp_path):
+    found = named()
+    groups = [dataclasses.replace(record, group="other") for record in found]
+    names = [dataclasses.replace(record, name=f"{record.name}!") for record in found]
+    prints = [write_named(tmp_path / str(i), r).fingerprint
+              for i, r in enumerate((found, found, groups, names))]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"name": ""}, "record 2: all sequences have a name, or none has"),
+    ({"name": "vidéo\u2028 0"}, "record 2: there is another one named vid"),
+    ({"label": 3}, "record 2: label 3, -1 or one of 3 classes expected"),
+    ({"label": -2}, "record 2: label -2"),
+    ({"frames": np.ones((2, 5), np.float16)}, r"record 2: shape \(2, 5\), those before it"),
+    ({"frames": np.full((2, 6), np.inf, np.float16)}, "record 2: a value is not finite"),
+    ({"frames": np.ones((2, 6), np.float32)}, "record 2: float16 expected, got float32"),
+])
+def test_bad_named_sequences(tmp_path, change, message):
+    found = named()
+    found[2] = dataclasses.replace(found[2], **change)
+    with pytest.raises(ValueError, match=message):
+        write_named(tmp_path / "a", found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_holds_records_to_the_index(tmp_path):
+    folder = tmp_path / "a"
+    write_named(folder, shards=1)
+    path = folder / "index.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+
+    def problems(text):
+        path.write_text(text)
+        found = records.verify(folder)
+        edit_manifest(folder, index=records.files.sha256(path))  # as whoever edits both would
+        return found, records.verify(folder)
+
+    swapped = "".join([lines[1], lines[0], *lines[2:]])
+    found, consistent = problems(swapped)
+    assert found == [f"{path}: its sha256 is not the manifest's"]
+    assert [line.split(":")[1] for line in consistent] == [" record 0", " record 1"]
+    assert "(frames, name, label), the index has" in consistent[0]
+    assert f"{path}: 3 lines, 4 expected" in problems("".join(lines[:3]))[1]
+    path.unlink()
+    assert records.verify(folder) == [f"{path} is missing"]
+    with pytest.raises(ValueError, match="index.jsonl is missing"):
+        records.load_index(folder)
+
+
+def test_sets_of_the_first_schema_are_read(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for field in ("dtype", "scale", "classes", "index"):
+        del manifest[field]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 1}))
+    np.testing.assert_array_equal(read(folder), CLIPS)
+    assert records.verify(folder) == [] and records.load_index(folder) == ()
 
 
 # ---------------------------------------------------------------------- damage
@@ -196,6 +312,10 @@ def edit_manifest(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def serialized(frames):
+    return records.serialize(records.Record(frames))
+
+
 def rewrite(folder, shard, examples):
     """Replaces the records of a shard, with a manifest that agrees with the file."""
     path = folder / shard
@@ -210,7 +330,7 @@ def rewrite(folder, shard, examples):
 
 def replace_record(example):
     def damage(folder, shard):
-        kept = [records._serialize(clip) for clip in CLIPS[3:6]]
+        kept = [serialized(clip) for clip in CLIPS[3:6]]
         rewrite(folder, shard, [*kept, example])
     return damage
 
@@ -230,9 +350,9 @@ def wrong_length():
     (truncate, "record 3: cannot be read"),
     (remove, "is missing"),
     (swap, "sha256"),
-    (lambda folder, shard: rewrite(folder, shard, [records._serialize(CLIPS[3])] * 3),
+    (lambda folder, shard: rewrite(folder, shard, [serialized(CLIPS[3])] * 3),
      "3 records, 4 expected"),
-    (replace_record(records._serialize(CLIPS[6][:3])), r"record 3: shape \(3, 6, 5\)"),
+    (replace_record(serialized(CLIPS[6][:3])), r"record 3: shape \(3, 6, 5\)"),
     (replace_record(wrong_length()), "record 3: 3 bytes of frames, 120 expected"),
     (replace_record(b"\xff\xff"), "record 3: not a tf.train.Example"),
     (replace_record(b""), r"record 3: shape \(\)"),
@@ -264,11 +384,13 @@ def test_foreign_files_are_found(folder):
 
 @pytest.mark.parametrize("changes, message", [
     ({"count": 12}, "count 12, but the shards' counts add up to 11"),
-    ({"schema_version": 2}, "schema version 2.*update unsup_video"),
+    ({"schema_version": 3}, "schema version 3.*update unsup_video"),
     ({"schema_version": "new"}, "damaged"),
     ({"dtype": "float32"}, "dtype 'float32'"),
     ({"compression": "ZIP"}, "compression 'ZIP'"),
-    ({"shape": [4, 6]}, "shape"),
+    ({"shape": [4]}, "shape"),
+    ({"shape": [4, None]}, "damaged"),
+    ({"shape": [0, 6, 5]}, "shape"),
     ({"shards": [{"name": "x"}]}, "damaged"),
     ({"more": 1}, "damaged"),
     ({"shards": [{"name": "../x", "count": 11, "bytes": 1, "sha256": ""}]}, "is a path"),
@@ -320,7 +442,7 @@ def broken_source():
     ([], {}, "count must be at least 1"),
     ([*CLIPS[:6], CLIPS[6].astype("float32")], {}, "record 6: uint8 expected, got float32"),
     ([*CLIPS[:6], CLIPS[6][:2]], {}, r"record 6: shape \(2, 6, 5\), those before it \(4, 6, 5\)"),
-    (CLIPS[:, 0], {}, "record 0: .* expected"),
+    (CLIPS[:, 0, 0], {}, "record 0: .* expected"),
     (CLIPS[:, :0], {}, "record 0: .* expected"),
     (CLIPS, {"shards": 12}, "shards"),
     (CLIPS, {"shards": 0}, "shards"),

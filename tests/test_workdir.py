@@ -70,7 +70,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
 
 def test_a_second_process_is_kept_out(tmp_path):
     workdir = Workdir.open(tmp_path, CONFIG)
-    with pytest.raises(ValueError, match="another process is running this run now"):
+    with pytest.raises(ValueError, match="another process is at work there now"):
         Workdir.open(tmp_path, CONFIG)
     workdir.lock.close()
     assert Workdir.open(tmp_path, CONFIG).path == tmp_path

@@ -1,13 +1,16 @@
 """Whole files or none: everything is written under a temporary name and then renamed."""
 
 import contextlib
+import fcntl
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = ".partial-"
+LOCK = ".lock"
 
 
 def _sync(path: Path) -> None:
@@ -60,6 +63,20 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
     """Removes what processes that were killed while writing left in `folder`."""
     for path in Path(folder).glob(f"{_MARK}*"):
         _remove(path)
+
+
+def lock(folder: str | os.PathLike) -> io.TextIOBase:
+    """Keeps other processes out of a folder until the file that is returned is closed.
+
+    Raises ValueError where another one is in it.
+    """
+    held = open(Path(folder) / LOCK, "w", encoding="utf-8")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise ValueError(f"{folder}: another process is at work there now") from None
+    return held
 
 
 def sha256(path: str | os.PathLike) -> str:

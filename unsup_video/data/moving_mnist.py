@@ -232,6 +232,8 @@ def batches(
     images = tf.constant(images)
     end = np.iinfo(np.int64).max if count is None else start + count
     indices = tf.data.Dataset.range(start, end).batch(batch_size, drop_remainder=count is None)
-    return indices.map(
-        lambda i: generate(images, params, seed, i), num_parallel_calls=tf.data.AUTOTUNE
-    ).prefetch(2)
+    # There is no Python control flow to convert, and looking for it takes half a second.
+    generated = tf.autograph.experimental.do_not_convert(
+        lambda i: generate(images, params, seed, i)
+    )
+    return indices.map(generated, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)

@@ -1,20 +1,26 @@
 """The one format of data sets on disk: a folder of TFRecord shards with a manifest.
 
     FOLDER/00000-of-00004.tfrecord, ..   each record a `tf.train.Example` of one sequence:
-        frames   bytes: its uint8 values in C order
-        shape    int64 list: (T, H, W) or (T, H, W, C)
+        frames   bytes: its values of the manifest's dtype in C order, little-endian
+        shape    int64 list: (T, D), (T, H, W) or (T, H, W, C)
+        scale    float, where it is not the manifest's: a value stands for value * scale
+        name, label   bytes and int64, of a sequence that has a name: that of the video it is from
+                 and the index of its class, -1 without one
+    FOLDER/index.jsonl                   of named sequences, in order: an `Entry` a line
+    FOLDER/quarantine.jsonl              inputs that were not used, or are doubtful, with the reason
     FOLDER/manifest.json                 what is there, a `Manifest`
 
 A folder is written whole or not at all; `verify` finds what happened to it since.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +30,46 @@ from google.protobuf.message import DecodeError
 from unsup_video import files
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+INDEX = "index.jsonl"
+QUARANTINE = "quarantine.jsonl"
+SCHEMA_VERSION = 2  # 1 had uint8 frames of one shape, and no names
 COMPRESSIONS = ("", "GZIP")
+DTYPES = ("uint8", "int8", "float16")
+UNIT = 1 / 255  # the scale of pixels: uint8 stands for [0, 1]
 _SHARD_BYTES = 256 << 20  # of frames, about, where the number of shards is not given
 _SHUFFLE = 10_000  # sequences
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A sequence to write, with what is known of it.
+
+    Attributes:
+        frames: (T, ..) of the data set's dtype. scale: None for the data set's.
+        name: of the video, unique in the data set; "" for a sequence without a name.
+        label: index into the manifest's classes, -1 without one.
+        group: videos of one group (of one recording, say) are never split between training and
+            testing; "" for a group of its own.
+        splits: for every official split 1 (train), 2 (test) or 0 (unused); () without any.
+    """
+
+    frames: np.ndarray
+    scale: float | None = None
+    name: str = ""
+    label: int = -1
+    group: str = ""
+    splits: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of index.jsonl: a `Record` without its values; `frames` is T."""
+
+    frames: int
+    name: str
+    label: int
+    group: str
+    splits: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +88,35 @@ class Manifest:
 
     Attributes:
         kind: what it is, such as "moving_mnist". source: what it was made from, JSON values.
-        shape: of every sequence, (T, H, W) or (T, H, W, C). dtype: "uint8".
+        shape: of every sequence, (T, D), (T, H, W) or (T, H, W, C); T None where it varies.
+        dtype: of `DTYPES`. scale: what a stored 1 stands for, where a record has no other.
         count: number of sequences. shards: the files, in order.
-        compression: of the shards, "" or "GZIP".
+        compression: of the shards, "" or "GZIP". classes: names of the labels.
+        index: sha256 of index.jsonl; "" where the sequences have no names.
     """
 
     kind: str
     source: dict
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     count: int
     shards: tuple[Shard, ...]
     compression: str = ""
     dtype: str = "uint8"
+    scale: float = UNIT
+    classes: tuple[str, ...] = ()
+    index: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any byte of any shard: sha256 over the shards' sha256s."""
-        digests = "".join(shard.sha256 for shard in self.shards)
+        """Changes with any byte of any shard or of the index: sha256 over their sha256s."""
+        digests = "".join(shard.sha256 for shard in self.shards) + self.index
         return hashlib.sha256(digests.encode()).hexdigest()
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(D,), (H, W) or (H, W, C)."""
+        return self.shape[1:]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
@@ -85,6 +137,7 @@ class Manifest:
                     f"{SCHEMA_VERSION}; update unsup_video"
                 )
             fields["shape"] = tuple(fields["shape"])
+            fields["classes"] = tuple(fields.get("classes", ()))
             fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
             manifest = cls(**fields)
             manifest._check()
@@ -95,17 +148,71 @@ class Manifest:
         return manifest
 
     def _check(self):
-        if self.dtype != "uint8":
-            raise ValueError(f"dtype {self.dtype!r}, only uint8 is known")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r}, only {', '.join(DTYPES)} are known")
         if self.compression not in COMPRESSIONS:
             raise ValueError(f"compression {self.compression!r}, only '' and 'GZIP' are known")
-        if len(self.shape) not in (3, 4) or not all(n > 0 for n in self.shape):
-            raise ValueError(f"shape {self.shape}, (T, H, W) or (T, H, W, C) expected")
+        length, *frame_shape = self.shape
+        sizes = frame_shape if length is None else self.shape
+        if not 1 <= len(frame_shape) <= 3 or not all(n > 0 for n in sizes):
+            raise ValueError(f"shape {self.shape}, {_SHAPES} expected")
         if any(Path(shard.name).name != shard.name for shard in self.shards):
             raise ValueError("the name of a shard is a path")
         held = sum(shard.count for shard in self.shards)
         if self.count != held or held < 1:
             raise ValueError(f"count {self.count}, but the shards' counts add up to {held}")
+
+    def problem_of(self, shape: tuple[int, ...]) -> str | None:
+        """Why a sequence cannot have this shape here; None where it can."""
+        if len(shape) == len(self.shape) and shape[0] > 0 and (
+            tuple(shape[1:]) == self.frame_shape and self.shape[0] in (None, shape[0])
+        ):
+            return None
+        return f"shape {tuple(shape)}, {format_shape(self.shape)} expected"
+
+
+def format_shape(shape: tuple[int | None, ...]) -> str:
+    """A manifest's shape as text: "(T, 4096)" where the number of frames varies."""
+    return f"({', '.join('T' if n is None else str(n) for n in shape)})"
+
+
+_SHAPES = "(T, D), (T, H, W) or (T, H, W, C)"
+
+
+def load_index(folder: str | Path) -> tuple[Entry, ...]:
+    """The entries of a data set, one a record; () where its sequences have no names.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `Manifest.load`; an index that is missing or damaged.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    path = folder / INDEX
+    if not manifest.index:
+        return ()
+    if problem := _index_problem(path, manifest):
+        raise ValueError(f"{problem}; write the data set anew")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(parse_entry(line) for line in lines)
+
+
+def parse_entry(line: str) -> Entry:
+    """An `Entry` from its JSON."""
+    fields = json.loads(line)
+    return Entry(**{**fields, "splits": tuple(fields["splits"])})
+
+
+def format_entry(entry: Entry) -> str:
+    """JSON of an `Entry`, one line."""
+    return json.dumps(dataclasses.asdict(entry))
+
+
+def _index_problem(path, manifest):
+    if not path.is_file():
+        return f"{path} is missing"
+    if files.sha256(path) != manifest.index:
+        return f"{path}: its sha256 is not the manifest's"
+    return None
 
 
 # ---------------------------------------------------------------------- writing
@@ -113,19 +220,23 @@ class Manifest:
 
 def write(
     folder: str | Path,
-    sequences: Iterable[np.ndarray],
+    sequences: Iterable[np.ndarray | Record],
     count: int,
     kind: str,
     source: dict,
     shards: int | None = None,
     compression: str = "",
     overwrite: bool = False,
+    dtype: str = "uint8",
+    scale: float = UNIT,
+    classes: tuple[str, ...] = (),
 ) -> Manifest:
     """Writes a data set, one sequence at a time; after an error `folder` is as it was.
 
     Args:
-        sequences: exactly `count` uint8 arrays of one shape, (T, H, W) or (T, H, W, C).
-        kind, source, compression: see `Manifest`.
+        sequences: exactly `count` arrays of `dtype`, (T, D), (T, H, W) or (T, H, W, C), of one
+            shape; or as many `Record`s, all named or none. T may vary between named ones.
+        kind, source, compression, dtype, scale, classes: see `Manifest`.
         shards: number of files; None for one per 256 MB of frames. Each holds consecutive
             sequences.
         overwrite: replace a data set that is there.
@@ -139,97 +250,214 @@ def write(
         raise ValueError(f"count must be at least 1, got {count}")
     if shards is not None and not 1 <= shards <= count:
         raise ValueError(f"shards must be 1 to count = {count}, got {shards}")
-    if compression not in COMPRESSIONS:
-        raise ValueError(f"unknown compression {compression!r}: '' or 'GZIP'")
-    if folder.exists():
-        _check_replaceable(folder, overwrite)
-    sequences = _checked(sequences, count)
-    first = next(sequences)
-    sequences = itertools.chain([first], sequences)
+    check_writable(folder, compression, overwrite)
+    records = _checked(sequences, count, dtype, len(classes))
+    first = next(records)
+    records = itertools.chain([first], records)
     if shards is None:
-        shards = min(count, -(-count * first.nbytes // _SHARD_BYTES))
+        shards = min(count, default_shards(count * first.frames.nbytes))
 
+    entries = []
+
+    def examples(size):
+        for record in itertools.islice(records, size):
+            entries.append(entry_of(record))
+            yield serialize(record)
+
+    with replacing(folder) as temporary:
+        written = []
+        for i in range(shards):
+            size = count * (i + 1) // shards - count * i // shards
+            written.append(write_shard(temporary, i, shards, examples(size), compression))
+        next(records, None)  # raises if there are more
+        return finish(
+            temporary, kind, source, first.frames.shape[1:], written, entries,
+            compression=compression, dtype=dtype, scale=scale, classes=classes,
+        )
+
+
+def default_shards(size: int) -> int:
+    """The number of shards for `size` bytes of frames where nobody gives it."""
+    return -(-size // _SHARD_BYTES)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write a data set into, which takes the place of `folder` at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as temporary:
         temporary.mkdir()
-        written = []
-        for i in range(shards):
-            path = temporary / f"{i:05d}-of-{shards:05d}.tfrecord"
-            size = count * (i + 1) // shards - count * i // shards
-            _write_shard(path, itertools.islice(sequences, size), compression)
-            written.append(Shard(path.name, size, path.stat().st_size, files.sha256(path)))
-        next(sequences, None)  # raises if there are more
-        manifest = Manifest(kind, source, first.shape, count, tuple(written), compression)
-        text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
-        (temporary / MANIFEST).write_text(text, encoding="utf-8")
+        yield temporary
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def write_shard(
+    folder: Path, number: int, shards: int, examples: Iterable[bytes], compression: str
+) -> Shard:
+    """Writes shard `number`, from 0, of `shards` into `folder`; `examples` are from `serialize`."""
+    path = folder / f"{number:05d}-of-{shards:05d}.tfrecord"
+    count = write_file(path, examples, compression)
+    return Shard(path.name, count, path.stat().st_size, files.sha256(path))
+
+
+def write_file(path: Path, examples: Iterable[bytes], compression: str) -> int:
+    """Writes a TFRecord file, inside of a `files.whole`; returns the number of its records."""
+    count = 0
+    try:
+        with tf.io.TFRecordWriter(str(path), compression) as writer:
+            for example in examples:
+                writer.write(example)
+                count += 1
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message) from None  # `files.whole` adds the name
+    return count
+
+
+def finish(
+    folder: Path,
+    kind: str,
+    source: dict,
+    frame_shape: tuple[int, ...],
+    shards: Iterable[Shard],
+    entries: list[Entry],
+    **fields,
+) -> Manifest:
+    """Writes the index and the manifest of a data set whose shards are in `folder`.
+
+    Args:
+        entries: of every record, in order. fields: others of `Manifest`.
+    """
+    lengths = {entry.frames for entry in entries}
+    length = lengths.pop() if len(lengths) == 1 else None
+    index = ""
+    if entries[0].name:
+        text = "".join(format_entry(entry) + "\n" for entry in entries)
+        (folder / INDEX).write_text(text, encoding="utf-8")
+        index = files.sha256(folder / INDEX)
+    manifest = Manifest(
+        kind, source, (length, *frame_shape), len(entries), tuple(shards), index=index, **fields
+    )
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
-def _check_replaceable(folder, overwrite):
+def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
+    """Raises ValueError or FileExistsError where a data set cannot be written to `folder`."""
+    if compression not in COMPRESSIONS:
+        raise ValueError(f"unknown compression {compression!r}: '' or 'GZIP'")
+    if not folder.exists():
+        return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
-    if not all(name == MANIFEST or name.endswith(".tfrecord") for name in names):
+    if not all(name in _OWN_FILES or name.endswith(".tfrecord") for name in names):
         raise FileExistsError(f"{folder} holds more than a data set: it is not overwritten")
 
 
-def _checked(sequences, count) -> Iterator[np.ndarray]:
-    shape, index = None, -1
+_OWN_FILES = {MANIFEST, INDEX, QUARANTINE}
+
+
+def _checked(sequences, count, dtype, classes) -> Iterator[Record]:
+    first, names, index = None, set(), -1
     for index, sequence in enumerate(sequences):
         if index == count:
             raise ValueError(f"there are more than count = {count} sequences")
-        sequence = np.asarray(sequence)
-        shape = shape or sequence.shape
-        if sequence.dtype != np.uint8:
-            raise ValueError(f"record {index}: uint8 expected, got {sequence.dtype}")
-        if len(shape) not in (3, 4) or not all(shape):
-            raise ValueError(f"record {index}: (T, H, W) or (T, H, W, C) expected, got {shape}")
-        if sequence.shape != shape:
-            raise ValueError(f"record {index}: shape {sequence.shape}, those before it {shape}")
+        if not isinstance(sequence, Record):
+            sequence = Record(np.asarray(sequence))
+        if problem := record_problem(sequence, dtype, classes):
+            raise ValueError(f"record {index}: {problem}")
+        first = first or sequence
+        if bool(sequence.name) != bool(first.name):
+            raise ValueError(f"record {index}: all sequences have a name, or none has")
+        if sequence.name and sequence.name in names:
+            raise ValueError(f"record {index}: there is another one named {sequence.name}")
+        names.add(sequence.name)
+        shape, expected = sequence.frames.shape, first.frames.shape
+        if shape[1:] != expected[1:] or (not first.name and shape != expected):
+            raise ValueError(f"record {index}: shape {shape}, those before it {expected}")
         yield sequence
     if index + 1 < count:
         raise ValueError(f"count is {count}, but there are only {index + 1} sequences")
 
 
-def _write_shard(path, sequences, compression):
-    try:
-        with tf.io.TFRecordWriter(str(path), compression) as writer:
-            for sequence in sequences:
-                writer.write(_serialize(sequence))
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message) from None  # `files.whole` adds the folder
+def record_problem(record: Record, dtype: str, classes: int) -> str | None:
+    """What is wrong with a record of a data set of that dtype and number of classes, or None."""
+    frames = record.frames
+    if frames.dtype != dtype:
+        return f"{dtype} expected, got {frames.dtype}"
+    if not 2 <= frames.ndim <= 4 or not frames.size:
+        return f"{_SHAPES} expected, got {frames.shape}"
+    if dtype == "float16" and not np.isfinite(frames).all():
+        return "a value is not finite, or beyond the range of float16"
+    if not -1 <= record.label < classes:
+        return f"label {record.label}, -1 or one of {classes} classes expected"
+    return None
 
 
-def _serialize(sequence: np.ndarray) -> bytes:
-    frames = tf.train.BytesList(value=[sequence.tobytes()])
-    shape = tf.train.Int64List(value=sequence.shape)
-    feature = {"frames": tf.train.Feature(bytes_list=frames),
-               "shape": tf.train.Feature(int64_list=shape)}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+def entry_of(record: Record) -> Entry:
+    """The index line of a record."""
+    return Entry(
+        len(record.frames), record.name, record.label, record.group, tuple(record.splits)
+    )
+
+
+def serialize(record: Record) -> bytes:
+    """The bytes of a record: the same for the same record, everywhere."""
+    features = {
+        "frames": tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(record.frames).tobytes()])
+        ),
+        "shape": _integers(record.frames.shape),
+    }
+    if record.scale is not None:
+        features["scale"] = tf.train.Feature(
+            float_list=tf.train.FloatList(value=[record.scale])
+        )
+    if record.name:
+        name = tf.train.BytesList(value=[record.name.encode()])
+        features["name"] = tf.train.Feature(bytes_list=name)
+        features["label"] = _integers([record.label])
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _integers(values):
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
 # ---------------------------------------------------------------------- reading
 
 
-def sequences(
-    folder: str | Path, start: int = 0, shuffle_seed: int | None = None, repeat: bool = False
+def examples(
+    folder: str | Path,
+    start: int = 0,
+    shuffle_seed: int | None = None,
+    repeat: bool = False,
+    cut: Callable[..., tf.data.Dataset] | None = None,
+    pieces: np.ndarray | None = None,
+    shuffle_buffer: int | None = None,
 ) -> tf.data.Dataset:
-    """The sequences of a data set, each (T, H, W) or (T, H, W, C) uint8.
+    """The records of a data set, each (number of the epoch, its index, serialized Example).
 
     Args:
-        start: number of sequences already consumed, in all epochs together: the stream goes on
+        start: number of elements already consumed, in all epochs together: the stream goes on
             with the very ones that would have come next. Whole epochs are not read for that.
         shuffle_seed: None for the order on disk. Otherwise every epoch has an order of its own, a
             function of this seed and the number of the epoch: that of the shards, then that in a
-            buffer of min(count, 10,000) sequences, which is held in memory.
+            buffer, which is held in memory.
         repeat: epoch after epoch, without end.
+        cut: (epoch, index, example) -> data set of the record's pieces, which are then the
+            elements that are shuffled and returned.
+        pieces: (count,) int, how many `cut` makes of each record; None for one. A record of none
+            is passed over.
+        shuffle_buffer: how many elements at most; None for 10,000.
 
     Raises:
         FileNotFoundError, ValueError: no data set, or one that `verify` finds incomplete. Damage
-        inside of a shard is TensorFlow's `DataLossError` on reading, which does not name the
-        file; `python -m data_prep.verify` does.
+            inside of a shard is TensorFlow's `DataLossError` on reading, which does not name the
+            file; `python -m data_prep.verify` does.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -238,33 +466,87 @@ def sequences(
             raise ValueError(f"{problem}; write the data set anew")
     if start < 0:
         raise ValueError(f"start must be at least 0, got {start}")
-    paths = [str(folder / shard.name) for shard in manifest.shards]
-    first, consumed = divmod(start, manifest.count)
+    pieces = np.ones(manifest.count, np.int64) if pieces is None else pieces
+    total = int(pieces.sum())
+    paths = tf.constant([str(folder / shard.name) for shard in manifest.shards])
+    bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
+    firsts = tf.constant(bounds[:-1])
+    held = np.diff(np.cumsum([0, *pieces])[bounds])
+    used = np.flatnonzero(held)  # the other shards are not opened
+    first_epoch, consumed = divmod(start, total)
+    kept = None if pieces.all() else tf.constant(pieces > 0)
+
+    def read(shard):
+        numbered = tf.data.TFRecordDataset(paths[shard], manifest.compression).enumerate()
+        return numbered.map(lambda i, example: (i + tf.gather(firsts, shard), example))
 
     def epoch(number):
-        order = tf.constant(paths)
+        order = tf.constant(used)
         if shuffle_seed is not None:
             seed = tf.stack([tf.constant(shuffle_seed, tf.int64), number])
             order = tf.random.experimental.stateless_shuffle(order, seed)
-        records = tf.data.TFRecordDataset(order, manifest.compression)
+        found = tf.data.Dataset.from_tensor_slices(order).flat_map(read)
+        if kept is not None:
+            found = found.filter(lambda i, example: kept[i])
+        found = found.map(lambda i, example: (number, i, example))
+        if cut is not None:
+            found = found.flat_map(cut)
         if shuffle_seed is not None:
             # In a function this is the seed of its graph alone. Without it, the order would
             # depend on the program's global seed.
             tf.random.set_seed(1)
-            records = records.shuffle(
-                min(manifest.count, _SHUFFLE),
+            found = found.shuffle(
+                min(total, shuffle_buffer or _SHUFFLE),
                 tf.random.stateless_uniform([], seed, maxval=2**31 - 1, dtype=tf.int64),
                 reshuffle_each_iteration=False,
             )
-        return records.skip(tf.where(number == first, tf.constant(consumed, tf.int64), 0))
+        return found.skip(tf.where(number == first_epoch, tf.constant(consumed, tf.int64), 0))
 
-    def parse(record):
-        feature = tf.io.FixedLenFeature([], tf.string)
-        frames = tf.io.parse_single_example(record, {"frames": feature})["frames"]
-        return tf.reshape(tf.io.decode_raw(frames, tf.uint8), manifest.shape)
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max if repeat else 1)
+    return epochs.flat_map(epoch)
 
-    epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max if repeat else 1)
-    return epochs.flat_map(epoch).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+def sequences(
+    folder: str | Path, start: int = 0, shuffle_seed: int | None = None, repeat: bool = False
+) -> tf.data.Dataset:
+    """The stored values of the sequences, (T, ..) of the data set's dtype, one by one.
+
+    Arguments and errors as of `examples`.
+    """
+    manifest = Manifest.load(folder)
+
+    def parse(epoch, index, example):
+        found = tf.io.parse_single_example(example, {
+            "frames": tf.io.FixedLenFeature([], tf.string),
+            "shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64),
+        })
+        values = tf.reshape(tf.io.decode_raw(found["frames"], manifest.dtype), found["shape"])
+        return tf.ensure_shape(values, manifest.shape)
+
+    found = examples(folder, start, shuffle_seed, repeat)
+    return found.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
+    """Some records of a data set, by their index, in its order; each with its scale.
+
+    Errors as of `examples`.
+    """
+    manifest, entries = Manifest.load(folder), load_index(folder)
+    pieces = np.zeros(manifest.count, np.int64)
+    pieces[list(indices)] = 1
+    found = []
+    for _, index, example in examples(folder, pieces=pieces):
+        feature = tf.train.Example.FromString(example.numpy()).features.feature
+        frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
+        scale = feature["scale"].float_list.value
+        entry = entries[int(index)] if entries else Entry(len(frames), "", -1, "", ())
+        found.append(Record(
+            frames.reshape(feature["shape"].int64_list.value),
+            scale[0] if scale else manifest.scale,
+            entry.name, entry.label, entry.group, entry.splits,
+        ))
+    return found
 
 
 def batches(
@@ -274,7 +556,7 @@ def batches(
     shuffle_seed: int | None = None,
     repeat: bool = False,
 ) -> tf.data.Dataset:
-    """`sequences` in batches (B, T, H, W[, C]) uint8; without `repeat` the last may be smaller."""
+    """`sequences` of one length in batches (B, T, ..); without `repeat` the last may be smaller."""
     data = sequences(folder, start, shuffle_seed, repeat)
     return data.batch(batch_size, drop_remainder=repeat).prefetch(2)
 
@@ -286,20 +568,34 @@ def verify(folder: str | Path) -> list[str]:
     """What is wrong with a data set, a line each that names the file; [] if it is whole.
 
     Reads everything: every shard must be there, with the size, sha256 and number of records that
-    the manifest says, and every record of the right shape; and there must be no other file.
+    the manifest says, and every record of the right shape, and as the index says; and there must
+    be no other file.
     """
     folder = Path(folder)
     try:
         manifest = Manifest.load(folder)
     except (OSError, ValueError) as error:
         return [str(error)]
-    known = {MANIFEST, *(shard.name for shard in manifest.shards)}
+    known = _OWN_FILES | {shard.name for shard in manifest.shards}
     problems = [
         f"{path}: not of this data set"
         for path in sorted(folder.iterdir()) if path.name not in known
     ]
+    entries = None
+    if manifest.index:
+        if problem := _index_problem(folder / INDEX, manifest):
+            problems.append(problem)
+        else:
+            entries = load_index(folder)
+            if len(entries) != manifest.count:
+                problems.append(
+                    f"{folder / INDEX}: {len(entries)} lines, {manifest.count} expected"
+                )
+    first = 0
     for shard in manifest.shards:
-        problems += _shard_problems(folder, shard, manifest)
+        expected = None if entries is None else entries[first : first + shard.count]
+        problems += _shard_problems(folder, shard, manifest, expected)
+        first += shard.count
     return problems
 
 
@@ -311,7 +607,7 @@ def _file_problem(folder, shard):
     return f"{path}: {size} bytes, {shard.bytes} expected" if size != shard.bytes else None
 
 
-def _shard_problems(folder, shard, manifest):
+def _shard_problems(folder, shard, manifest, entries):
     path = folder / shard.name
     problem = _file_problem(folder, shard)
     if problem and not path.is_file():
@@ -322,7 +618,8 @@ def _shard_problems(folder, shard, manifest):
     index = 0
     try:
         for record in tf.data.TFRecordDataset(str(path), manifest.compression):
-            if problem := _record_problem(record.numpy(), manifest.shape):
+            entry = entries[index] if entries and index < len(entries) else None
+            if problem := _example_problem(record.numpy(), manifest, entry):
                 problems.append(f"{path}: record {index}: {problem}")
             index += 1
         if index != shard.count:
@@ -332,15 +629,23 @@ def _shard_problems(folder, shard, manifest):
     return problems
 
 
-def _record_problem(record, shape):
+def _example_problem(example, manifest, entry):
     try:
-        feature = tf.train.Example.FromString(record).features.feature
+        feature = tf.train.Example.FromString(example).features.feature
     except DecodeError:
         return "not a tf.train.Example"
-    found = tuple(feature["shape"].int64_list.value)
-    if found != shape:
-        return f"shape {found}, {shape} expected"
+    shape = tuple(feature["shape"].int64_list.value)
+    if problem := manifest.problem_of(shape):
+        return problem
     frames = b"".join(feature["frames"].bytes_list.value)
-    if len(frames) != np.prod(shape):
-        return f"{len(frames)} bytes of frames, {np.prod(shape)} expected"
-    return None
+    wanted = int(np.prod(shape)) * np.dtype(manifest.dtype).itemsize
+    if len(frames) != wanted:
+        return f"{len(frames)} bytes of frames, {wanted} expected"
+    if entry is None:
+        return None
+    found = (
+        shape[0], b"".join(feature["name"].bytes_list.value).decode(errors="replace"),
+        *feature["label"].int64_list.value,
+    )
+    expected = (entry.frames, entry.name, entry.label)
+    return None if found == expected else f"{found} (frames, name, label), the index has {expected}"

@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.data import digits, moving_mnist, records
+from unsup_video.data import digits, moving_mnist, records, splits, windows
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,11 @@ class Source:
     """The data of one run.
 
     Attributes:
-        frame_shape: (H, W), or (H, W, C). D is its product.
+        frame_shape: (H, W), (H, W, C), or (D,) of features. D is its product.
         train: (batch_size, start) -> endless `tf.data.Dataset` of (B, T, D) float32; `start` is
             the number of clips already consumed.
-        evaluation: (split, count) -> (count, T, D) float32, always the same clips; split is
-            "validation" or "test".
+        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer where
+            there are no more; split is "validation" or "test".
         description: what the data is and where it comes from, for people and for run.json.
     """
 
@@ -40,15 +41,12 @@ def to_frames(clips):
     """(..., T, H, W[, C]) uint8 -> (B, T, D) float32 in [0, 1]."""
     shape = tf.shape(clips)
     dim = int(np.prod(clips.shape[2:]))
-    return tf.reshape(tf.cast(clips, tf.float32) / 255.0, (shape[0], clips.shape[1], dim))
+    return tf.reshape(tf.cast(clips, tf.float32) * records.UNIT, (shape[0], clips.shape[1], dim))
 
 
-def collect(batches: tf.data.Dataset, count: int) -> np.ndarray:
-    """The first `count` clips of uint8 batches, (count, T, D) float32. Raises ValueError: fewer."""
-    clips = list(batches.map(to_frames).unbatch().take(count).as_numpy_iterator())
-    if len(clips) < count:
-        raise ValueError(f"{count} clips wanted for evaluation, the data set holds {len(clips)}")
-    return np.stack(clips)
+def collect(batches: tf.data.Dataset) -> np.ndarray:
+    """All clips of uint8 batches, (N, T, D) float32."""
+    return np.concatenate(list(batches.map(to_frames).as_numpy_iterator()))
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
@@ -83,7 +81,7 @@ def moving_mnist_source(config: ConfigDict) -> Source:
         train=lambda batch_size, start: (
             batches("train", batch_size, start).map(to_frames).prefetch(2)
         ),
-        evaluation=lambda split, count: collect(batches(split, 100, count=count), count),
+        evaluation=lambda split, count: collect(batches(split, 100, count=count)),
         description={
             "kind": "Moving MNIST, generated",
             "source": images("train").source,
@@ -92,51 +90,119 @@ def moving_mnist_source(config: ConfigDict) -> Source:
     )
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of the data on disk: the sequences `chosen`, (count,) bool or None for all, of the
+    data set in `folder`."""
+
+    folder: Path
+    chosen: np.ndarray | None = None
+
+
+def part(config: ConfigDict, name: str) -> Part:
+    """The part "train", "validation" or "test" of `config.data.records`.
+
+    That is a folder of three data sets with these names; or one data set, which `splits.choose`
+    divides: by its official split `config.data.split`, or by groups where that is 0.
+
+    Raises:
+        FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
+    """
+    folder = Path(config.data.records)
+    split = config.data.get("split", 0)  # runs of version 0.2 have none
+    if not (folder / records.MANIFEST).is_file():
+        if not (folder / name / records.MANIFEST).is_file():
+            raise FileNotFoundError(
+                f"config.data.records={folder}: there is no data set, and none in {folder / name}. "
+                f"From videos: python -m data_prep.patches --videos=FOLDER --out={folder}; "
+                "docs/data.md has the other ways"
+            )
+        if split:
+            raise ValueError(
+                f"config.data.split={split} does not go with {folder}, which is divided already"
+            )
+        return Part(folder / name)
+    entries = records.load_index(folder)
+    if not entries:
+        raise ValueError(
+            f"config.data.records={folder}: its sequences have no names, so that it cannot be "
+            f"divided; give a folder that holds {', '.join(f'{p}/' for p in splits.PARTS)}"
+        )
+    return Part(folder, splits.choose(entries, name, split))
+
+
 def records_source(config: ConfigDict) -> Source:
-    """Data sets written by data_prep: folders train/, validation/ and test/ of `data.records`."""
+    """Windows of the parts of the data on disk; those to evaluate on are spread over all of one."""
     data = config.data
     if data.digits_dir:
         raise ValueError("data.digits_dir does not go with data.records: give one of them")
-    manifests = {
-        split: records.Manifest.load(f"{data.records}/{split}") for split in digits.SPLITS
-    }
-    wanted = data.frames_in + data.frames_out
-    for split, manifest in manifests.items():
-        if manifest.shape[0] < wanted:
+    length = data.frames_in + data.frames_out
+    parts = {name: part(config, name) for name in splits.PARTS}
+    manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
+    places = {name: _places(name, p, length) for name, p in parts.items()}
+    shape = manifests["train"].frame_shape
+    for name, manifest in manifests.items():
+        if manifest.frame_shape != shape:
             raise ValueError(
-                f"{data.records}/{split}: sequences of {manifest.shape[0]} frames, but "
-                f"data.frames_in + data.frames_out = {wanted}"
-            )
-        if manifest.shape[1:] != manifests["train"].shape[1:]:
-            raise ValueError(
-                f"{data.records}/{split}: frames of {manifest.shape[1:]}, but those of train/ are "
-                f"{manifests['train'].shape[1:]}"
-            )
-        clips = 1 if split == "train" else config.eval[f"{split}_clips"]
-        if manifest.count < clips:
-            raise ValueError(
-                f"{data.records}/{split}: {manifest.count} sequences, but "
-                f"config.eval.{split}_clips = {clips}"
+                f"{parts[name].folder}: frames of {manifest.frame_shape}, but those of "
+                f"{parts['train'].folder} are {shape}"
             )
 
     def train(batch_size, start):
-        return records.batches(
-            f"{data.records}/train", batch_size, start=start, shuffle_seed=config.seed, repeat=True
-        ).map(to_frames).prefetch(2)
+        found = windows.training(
+            parts["train"].folder, length, config.seed, start, parts["train"].chosen
+        )
+        clips = found.map(lambda window: window["frames"])
+        return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
-    def evaluation(split, count):
-        return collect(records.batches(f"{data.records}/{split}", 100), count)
+    def evaluation(name, count):
+        return read(parts[name].folder, length, windows.spread(places[name], count))
 
-    return Source(
-        frame_shape=tuple(manifests["train"].shape[1:]),
-        train=train,
-        evaluation=evaluation,
-        description={
-            "kind": f"records, {manifests['train'].kind}",
-            "source": data.records,
-            "sha256": {split: manifest.fingerprint for split, manifest in manifests.items()},
-        },
-    )
+    if config.model.output == "logistic":
+        _check_unit_range(evaluation("train", 100), data.records)
+    description = {
+        "kind": f"records, {manifests['train'].kind}",
+        "source": str(data.records),
+        "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+        "parts": {name: _size(p, length, places[name]) for name, p in parts.items()},
+    }
+    return Source(shape, train, evaluation, description)
+
+
+def _places(name, of, length):
+    try:
+        return windows.places(of.folder, length, chosen=of.chosen)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: nothing for {name} (frames are data.frames_in + data.frames_out)"
+        ) from None
+
+
+def _size(of, length, places):
+    """Numbers of sequences, of those too short for a window, and of windows side by side."""
+    short = windows.too_short(of.folder, length)
+    chosen = np.ones(len(short), bool) if of.chosen is None else of.chosen
+    return {
+        "sequences": int(chosen.sum()),
+        "too_short": int((short & chosen).sum()),
+        "windows": len(places),
+    }
+
+
+def read(folder: str | Path, length: int, places: np.ndarray) -> np.ndarray:
+    """The windows of a data set at `places`, (N, length, D) float32."""
+    found = windows.at(folder, length, places).map(lambda window: window["frames"])
+    return np.concatenate(list(found.batch(100).as_numpy_iterator()))
+
+
+def _check_unit_range(clips, name):
+    low, high = clips.min(), clips.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"config.data.records={name}: values from {low:.3g} to {high:.3g}, but the cross "
+            "entropy needs them in [0, 1]; --config.model.output=linear has a squared loss (relu: "
+            "for values that are never negative)"
+        )
 
 
 def build(config: ConfigDict) -> Source:

@@ -29,9 +29,13 @@ def evaluate(
     as good a job for each digit as in domain; a digit too many in the picture costs as well.
 
     Raises:
-        ValueError: bad numbers; a model whose frames are no square pictures of at least 28 pixels.
+        ValueError: bad numbers. results.Unsuitable: a model that was not trained on generated
+            Moving MNIST.
     """
-    own = trained.config.data.num_digits
+    try:
+        own = testset.generator(trained.config).num_digits
+    except (ValueError, FileNotFoundError) as error:
+        raise results.Unsuitable(f"{trained.name} was trained on other data: {error}") from None
     numbers = sorted({own, *num_digits})
     data = trained.config.data
     test_sets = {n: testset.generated(trained.config, clips, num_digits=n) for n in numbers}

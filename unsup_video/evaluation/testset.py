@@ -1,13 +1,16 @@
 """The clips that models are evaluated on."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video.data import digits, moving_mnist, records, sources
+from unsup_video.data import digits, moving_mnist, records, sources, windows
+
+_SEED = 0  # of generated clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +18,7 @@ class TestSet:
     """Clips in an order that never changes.
 
     Attributes:
-        count: how many. num_frames: of each. frame_shape: (H, W) or (H, W, C), D its product.
+        count: how many. num_frames: of each. frame_shape: (H, W), (H, W, C) or (D,), D its product.
         description: what they are, JSON values; equal for equal clips.
         clips: (start, count) -> (count, num_frames, D) float32.
         constant_velocity: (start, count, frames_in) -> (count, num_frames - frames_in, D) float32,
@@ -35,17 +38,20 @@ class TestSet:
 def generated(
     config: ConfigDict, count: int, num_digits: int | None = None, num_frames: int | None = None
 ) -> TestSet:
-    """Moving MNIST of test digits, as `config.data` describes it.
+    """Moving MNIST of test digits, generated in the way of the frames that the run was trained on.
+
+    The clips are the same for runs of all seeds, so that those can be compared.
 
     Args:
-        count: of clips. num_digits, num_frames: others than the config's.
+        count: of clips. num_digits, num_frames: others than in training.
 
     Raises:
-        ValueError, FileNotFoundError: bad numbers; digits that are missing or damaged.
+        ValueError, FileNotFoundError: bad numbers; digits that are missing or damaged; what
+            `generator` raises.
     """
     if count < 1:
         raise ValueError(f"the number of test clips must be at least 1, got {count}")
-    params = sources.generator(config)
+    params = generator(config)
     params = dataclasses.replace(
         params,
         num_digits=params.num_digits if num_digits is None else num_digits,
@@ -55,11 +61,33 @@ def generated(
     description = {
         "kind": "moving_mnist",
         "generator": dataclasses.asdict(params),
-        "seed": config.seed,
+        "seed": _SEED,
         "split": "test",
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
-    return _moving_mnist(chosen.images, params, config.seed, "test", count, description)
+    return _moving_mnist(chosen.images, params, _SEED, "test", count, description)
+
+
+def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
+    """What generates clips like those that the run was trained on, as long as it needs them.
+
+    Raises:
+        ValueError: it was trained on data that were not generated. FileNotFoundError: these data
+            are gone.
+    """
+    data = config.data
+    if not data.records:
+        return sources.generator(config)
+    manifest = records.Manifest.load(sources.part(config, "train").folder)
+    if "generator" not in manifest.source:
+        raise ValueError(f"{data.records} holds {manifest.kind}, not generated Moving MNIST")
+    params = _generator(manifest.source)
+    return dataclasses.replace(params, num_frames=data.frames_in + data.frames_out)
+
+
+def _generator(source):
+    stored = source["generator"]
+    return moving_mnist.MovingMnist(**{**stored, "speed": tuple(stored["speed"])})
 
 
 def _moving_mnist(images, params, seed, split, count, description):
@@ -67,60 +95,77 @@ def _moving_mnist(images, params, seed, split, count, description):
 
     def clips(start, count):
         batches = moving_mnist.batches(images, params, stream, 100, start=start, count=count)
-        return sources.collect(batches, count)
+        return sources.collect(batches)
 
     def constant_velocity(start, count, frames_in):
-        indices = np.arange(start, start + count)
-        return sources.to_frames(
-            moving_mnist.constant_velocity(images, params, stream, indices, frames_in)
-        ).numpy()
+        return _straight_on(images, params, stream, np.arange(start, start + count), frames_in)
 
     shape = (params.frame_size, params.frame_size)
     return TestSet(count, params.num_frames, shape, description, clips, constant_velocity)
 
 
+def _straight_on(images, params, stream, indices, frames_in):
+    return sources.to_frames(
+        moving_mnist.constant_velocity(images, params, stream, indices, frames_in)
+    ).numpy()
+
+
 def from_records(
-    folder: str | Path, count: int | None = None, config: ConfigDict | None = None
+    part: sources.Part,
+    length: int,
+    count: int | None = None,
+    config: ConfigDict | None = None,
+    longest: int | None = None,
 ) -> TestSet:
-    """A data set of data_prep's, or its first `count` clips.
+    """Clips of a data set of data_prep's: windows side by side, or `count` spread over them.
 
     Args:
+        part: of which sequences. length: frames that a clip must have; shorter sequences give none.
         config: says where digits are, for the oracle, which has to draw those of a generated set.
+        longest: frames that are wanted, if there are as many in every sequence that is not too
+            short; else the clips are as long as the shortest of these. None for `length`.
 
     Raises:
         ValueError, FileNotFoundError: no such data set, a damaged one, or fewer clips.
     """
-    folder = Path(folder)
+    folder, chosen = part.folder, part.chosen
     if folder.is_file():
         raise ValueError(
             f"{folder} is a file; first import it: python -m data_prep.moving_mnist "
             f"--import_npy={folder} --out=FOLDER"
         )
     manifest = records.Manifest.load(folder)
-    count = manifest.count if count is None else count
-    if not 1 <= count <= manifest.count:
-        raise ValueError(f"{folder}: 1 to {manifest.count} clips can be asked for, got {count}")
+    description = {"kind": manifest.kind, "source": manifest.source, "sha256": manifest.fingerprint}
+    if chosen is not None:
+        mask = hashlib.sha256(np.packbits(chosen).tobytes()).hexdigest()
+        description |= {"sequences": int(chosen.sum()), "chosen": mask}
+    if longest is not None:
+        sequences = np.unique(windows.places(folder, length, chosen=chosen)[:, 0])
+        length = min(longest, int(windows.lengths(folder)[sequences].min()))
+    places = windows.places(folder, length, chosen=chosen)
+    count = len(places) if count is None else count
+    if not 1 <= count <= len(places):
+        raise ValueError(f"{folder}: 1 to {len(places)} clips can be asked for, got {count}")
+    places = windows.spread(places, count)
 
     def clips(start, count):
-        return sources.collect(records.batches(folder, 100, start=start), count)
+        return sources.read(folder, length, places[start : start + count])
 
     return TestSet(
         count,
-        manifest.shape[0],
-        manifest.shape[1:],
-        {"kind": manifest.kind, "source": manifest.source, "sha256": manifest.fingerprint},
+        length,
+        manifest.frame_shape,
+        {**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
         clips,
-        _oracle(manifest, config),
+        _oracle(manifest, places, config),
     )
 
 
-def _oracle(manifest, config):
+def _oracle(manifest, places, config):
     """The constant-velocity oracle of a set that data_prep generated from digits we have."""
     source = manifest.source
-    if config is None or "generator" not in source:
+    if config is None or "generator" not in source or places[:, 1].any():
         return None
-    generator = dict(source["generator"], speed=tuple(source["generator"]["speed"]))
-    params = moving_mnist.MovingMnist(**generator)
     try:
         chosen = digits.load_digits(
             source["split"], config.data.digits_dir or None, config.data.digits_source
@@ -129,19 +174,40 @@ def _oracle(manifest, config):
         return None
     if chosen.sha256 != source["digits"]["sha256"]:
         return None
-    return _moving_mnist(
-        chosen.images, params, source["seed"], source["split"], manifest.count, {}
-    ).constant_velocity
+    params = _generator(source)
+    stream = moving_mnist.stream_seed(source["seed"], source["split"])
+
+    def constant_velocity(start, count, frames_in):
+        indices = places[start : start + count, 0]
+        return _straight_on(chosen.images, params, stream, indices, frames_in)
+
+    return constant_velocity
 
 
-def of_model(config: ConfigDict, folder: str | None, count: int | None) -> TestSet:
+def of_model(
+    config: ConfigDict, folder: str | None, count: int | None, longest: int | None = None
+) -> TestSet:
     """The test set of a command: `folder` where given, else that which the run's config describes.
 
-    `count` None stands for all of a data set on disk, and for 10,000 generated clips.
+    `count` None stands for all of a data set on disk, and for 10,000 generated clips; `longest` is
+    that of `from_records`.
+
+    Raises:
+        ValueError: `folder` is what the run was trained on. Others as of `from_records`.
     """
-    if folder or config.data.records:
-        return from_records(folder or f"{config.data.records}/test", count, config)
-    return generated(config, 10_000 if count is None else count)
+    if not folder and not config.data.records:
+        return generated(config, 10_000 if count is None else count)
+    if not folder:
+        part = sources.part(config, "test")
+    elif config.data.records and Path(folder).resolve() == Path(config.data.records).resolve():
+        raise ValueError(
+            f"{folder} holds what this run was trained on; without --records it is tested on the "
+            "test part of it"
+        )
+    else:
+        part = sources.Part(Path(folder))
+    length = config.data.frames_in + config.data.frames_out
+    return from_records(part, length, count, config, longest)
 
 
 def check_fits(test_set: TestSet, frame_shape: tuple[int, ...], frames: int, name: str) -> None:

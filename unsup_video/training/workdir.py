@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import fcntl
 import importlib.metadata
 import io
 import json
@@ -19,17 +18,16 @@ import unsup_video
 from unsup_video import files
 
 
-_LOCK = ".lock"
 _CONTENTS = {
-    _LOCK, "config.json", "run.json", "mean_frame.npy", "metrics.jsonl", "results.json",
-    "checkpoints", "samples", "tb", "eval",
+    files.LOCK, "config.json", "run.json", "mean_frame.npy", "metrics.jsonl", "results.json",
+    "checkpoints", "samples", "tb", "export", "eval",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
     """The folder of a run: config.json, run.json, mean_frame.npy, metrics.jsonl, results.json;
-    checkpoints/, samples/, tb/, and eval/, which the evaluations write."""
+    checkpoints/, samples/, tb/, export/, and eval/, which the evaluations write."""
 
     path: Path
     lock: io.TextIOBase  # open as long as this process uses the folder
@@ -45,6 +43,10 @@ class Workdir:
     @property
     def tb(self) -> Path:
         return self.path / "tb"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
 
     @property
     def metrics(self) -> Path:
@@ -71,7 +73,7 @@ class Workdir:
                     f"{path} holds what is not of a run; use another --workdir"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
+            lock = files.lock(path)
             files.remove_leftovers(path)
             if overwrite:
                 _empty(path)
@@ -159,22 +161,12 @@ def read_metrics(file: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _lock(path):
-    """Keeps other processes out of the folder until the file that is returned is closed."""
-    lock = open(path / _LOCK, "w", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{path}: another process is running this run now") from None
-    return lock
-
-
 def _empty(path):
     """Deletes a run, its config last: what a killed deletion leaves is still a run."""
     for child in sorted(path.iterdir(), key=lambda child: child.name == "config.json"):
         if child.is_dir():
             shutil.rmtree(child)
-        elif child.name != _LOCK:
+        elif child.name != files.LOCK:
             child.unlink()
 
 

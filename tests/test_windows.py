@@ -1,0 +1,281 @@
+"""Windows of data sets whose frame i of video v carries v and i, up to the batches of a run."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from unsup_video.configs import base
+from unsup_video.data import records, sources, windows
+
+LENGTHS = [7, 3, 12, 4, 20, 5, 4, 9]
+T = 4
+FITTING = sum(n // T for n in LENGTHS)  # windows side by side
+SIDE_BY_SIDE = [(v, T * k) for v, n in enumerate(LENGTHS) for k in range(n // T)]
+
+
+def video(v, frames, shape=(3,), dtype="uint8"):
+    """Frame i starts with v and i; the rest counts up from them."""
+    values = np.arange(frames)[:, None] + np.arange(np.prod(shape))[None]
+    values[:, 0] = v
+    return values.astype(dtype).reshape(frames, *shape)
+
+
+def write(folder, lengths=LENGTHS, shape=(3,), scale=1.0, dtype="uint8", scales=None, **options):
+    return records.write(
+        folder,
+        [
+            records.Record(
+                video(v, n, shape, dtype), scales and scales[v], f"v{v}", v % 2, f"g{v // 2}"
+            )
+            for v, n in enumerate(lengths)
+        ],
+        len(lengths), "numbered", {}, dtype=dtype, scale=scale, classes=("a", "b"),
+        **{"shards": 3, **options},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "numbered")
+    return tmp_path / "numbered"
+
+
+def found(dataset, take=-1):
+    """[(sequence, first)] of windows, each of which holds exactly the frames that it says."""
+    places = []
+    for window in dataset.take(take).as_numpy_iterator():
+        v, first, frames = window["sequence"], window["first"], window["frames"]
+        assert frames.dtype == np.float32
+        np.testing.assert_array_equal(frames, video(v, LENGTHS[v])[first : first + T])
+        places.append((int(v), int(first)))
+    return places
+
+
+def mask(*sequences):
+    chosen = np.zeros(len(LENGTHS), bool)
+    chosen[list(sequences)] = True
+    return chosen
+
+
+# ---------------------------------------------------------------------- places
+
+
+def test_lengths_and_what_is_too_short(folder, tmp_path):
+    assert windows.lengths(folder).tolist() == LENGTHS
+    assert np.flatnonzero(windows.too_short(folder, 5)).tolist() == [1, 3, 6]
+    same = tmp_path / "same"
+    records.write(same, [video(v, 6) for v in range(3)], 3, "numbered", {})  # without an index
+    assert windows.lengths(same).tolist() == [6, 6, 6] and not windows.too_short(same, 6).any()
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3, 9])
+def test_every_window_at_a_stride(folder, stride):
+    expected = [
+        (v, first) for v, n in enumerate(LENGTHS) for first in range(0, n - T + 1, stride or T)
+    ]
+    assert windows.places(folder, T, stride).tolist() == [list(place) for place in expected]
+    assert found(windows.evaluation(folder, T, stride)) == expected
+
+
+def test_windows_of_chosen_sequences(folder):
+    assert found(windows.evaluation(folder, T, 3, mask(1, 4, 5))) == [
+        *((4, first) for first in (0, 3, 6, 9, 12, 15)), (5, 0)
+    ]
+
+
+@pytest.mark.parametrize("count, expected", [
+    (1, [0]), (4, [0, 2, 5, 7]), (10, range(10)), (11, range(10)), (0, []),
+])
+def test_places_are_spread_evenly(count, expected):
+    assert windows.spread(np.arange(10), count).tolist() == list(expected)
+
+
+def test_shards_without_a_wanted_window_are_not_read(folder):
+    wanted = windows.places(folder, T, chosen=mask(0, 7))
+    shard = folder / "00001-of-00003.tfrecord"  # sequences 2 to 4
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert found(windows.at(folder, T, wanted)) == [(0, 0), (7, 0), (7, 4)]
+    with pytest.raises(tf.errors.DataLossError):
+        found(windows.evaluation(folder, T))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda f: windows.evaluation(f, 0), "length of a window must be at least 1, got 0"),
+    (lambda f: windows.training(f, 0, 1), "length of a window must be at least 1, got 0"),
+    (lambda f: windows.places(f, 2, 0), "stride of a window must be at least 1, got 0"),
+    (lambda f: windows.places(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
+    (lambda f: windows.training(f, 8, 1, chosen=mask(0, 1)), "of 8 frames .* longest .* has 7"),
+    (lambda f: windows.training(f, 4, 1, chosen=mask()), "of 8 sequences none is chosen"),
+    (lambda f: windows.training(f, 4, 1, start=-1), "start must be at least 0, got -1"),
+])
+def test_bad_arguments(folder, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(folder)
+
+
+# ---------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_an_epoch_takes_as_many_windows_as_fit_of_each_sequence(tmp_path, compression):
+    write(tmp_path / "x", compression=compression)
+    stream = found(windows.training(tmp_path / "x", T, seed=3), 5 * FITTING)
+    epochs = [stream[k * FITTING : (k + 1) * FITTING] for k in range(5)]
+    for epoch in epochs:
+        assert sorted(v for v, _ in epoch) == [v for v, _ in SIDE_BY_SIDE]
+        assert [v for v, _ in epoch] != sorted(v for v, _ in epoch)
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_places_are_random_and_reach_everywhere(folder):
+    stream = found(windows.training(folder, T, seed=3, chosen=mask(4, 5)), 60 * 6)
+    for v in (4, 5):
+        counts = np.bincount([first for sequence, first in stream if sequence == v])
+        expected = counts.sum() / (LENGTHS[v] - T + 1)
+        assert len(counts) == LENGTHS[v] - T + 1
+        assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all(), counts
+
+
+@pytest.mark.parametrize("start, buffer", [
+    (1, None), (FITTING, None), (3 * FITTING + 5, None), (FITTING - 1, 3), (2 * FITTING + 1, 3)
+])
+def test_a_resumed_stream_goes_on_where_it_was(folder, start, buffer, monkeypatch):
+    if buffer:
+        monkeypatch.setattr(windows, "_SHUFFLE_BYTES", buffer * T * 3)
+    whole = found(windows.training(folder, T, seed=3), 4 * FITTING)
+    assert found(windows.training(folder, T, 3, start), 4 * FITTING - start) == whole[start:]
+
+
+def test_a_stream_is_a_function_of_its_seed(folder):
+    streams = []
+    for program_seed in (1, 2):
+        tf.random.set_seed(program_seed)
+        streams.append(found(windows.training(folder, T, seed=3), 2 * FITTING))
+        after = tf.random.uniform([]).numpy()  # nor does reading disturb the program's own
+        tf.random.set_seed(program_seed)
+        assert tf.random.uniform([]).numpy() == after
+    assert streams[0] == streams[1]
+    other = found(windows.training(folder, T, seed=4), 2 * FITTING)
+    assert sorted(other) != sorted(streams[0]) and other != streams[0]
+
+
+def test_training_reads_nothing_but_the_chosen(folder):
+    stream = found(windows.training(folder, T, seed=3, chosen=mask(0, 1, 2)), 12)
+    assert sorted(v for v, _ in stream) == 3 * [0] + 9 * [2]  # 1 is too short
+
+
+# ---------------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("shape, dtype, scale, scales", [
+    ((2, 3), "uint8", records.UNIT, None),
+    ((6,), "uint8", 1.0, [0.1 * (v + 1) for v in range(len(LENGTHS))]),
+    ((2, 1, 3), "float16", 1.0, None),
+    ((6,), "float16", 0.25, [None, 3.0, *[None] * 6]),
+])
+def test_stored_values_stand_for_value_times_scale(tmp_path, shape, dtype, scale, scales):
+    write(tmp_path / "x", shape=shape, dtype=dtype, scale=scale, scales=scales)
+    seen = 0
+    for window in windows.evaluation(tmp_path / "x", T, 2).as_numpy_iterator():
+        v, first = window["sequence"], window["first"]
+        factor = np.float32((scales and scales[v]) or scale)
+        stored = video(v, LENGTHS[v], shape, dtype)[first : first + T].reshape(T, 6)
+        np.testing.assert_array_equal(window["frames"], stored.astype(np.float32) * factor)
+        seen += 1
+    assert seen == sum(max(0, (n - T) // 2 + 1) for n in LENGTHS)
+
+
+def test_pixels_stay_within_0_and_1(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(1, 4, 64)
+    records.write(tmp_path / "x", values, 1, "pixels", {})
+    frames = next(windows.evaluation(tmp_path / "x", 4).as_numpy_iterator())["frames"]
+    np.testing.assert_allclose(frames.ravel(), np.arange(256) / 255, atol=1e-7)
+    assert frames.min() == 0 and frames.max() == 1
+
+
+# ---------------------------------------------------------------------- as the source of a run
+
+
+def a_config(path, **data):
+    config = base.get_config()
+    config.data.records = str(path)
+    config.data.frames_in, config.data.frames_out = 3, 1
+    config.model.output = "linear"
+    config.data.update(data)
+    return config
+
+
+def where(clips):
+    """[(video, first frame)] of clips (N, T, 3), each of which is a window of one video."""
+    assert clips.dtype == np.float32
+    for clip in clips:
+        v, first = int(clip[0, 0]), int(clip[0, 1]) - 1
+        np.testing.assert_array_equal(clip, video(v, LENGTHS[v])[first : first + T])
+    return [(int(clip[0, 0]), int(clip[0, 1]) - 1) for clip in clips]
+
+
+def test_one_data_set_is_divided_for_a_run(folder):
+    source = sources.build(a_config(folder))
+    parts = {
+        "train": {v for batch in source.train(5, start=0).take(30).as_numpy_iterator()
+                  for v, _ in where(batch)},
+        **{name: {v for v, _ in where(source.evaluation(name, 100))}
+           for name in ("validation", "test")},
+    }
+    groups = {name: {v // 2 for v in videos} for name, videos in parts.items()}
+    assert set.union(*parts.values()) == {0, 2, 3, 4, 5, 6, 7}  # 1 is too short
+    assert all(groups.values())
+    assert sum(map(len, groups.values())) == len(set.union(*groups.values()))
+    sizes = source.description["parts"]
+    assert sum(size["sequences"] for size in sizes.values()) == len(LENGTHS)
+    assert sum(size["too_short"] for size in sizes.values()) == 1
+    assert sum(size["windows"] for size in sizes.values()) == FITTING
+    assert source.frame_shape == (3,) and source.mean_frame.shape == (3,)
+
+
+def test_batches_of_a_run_are_the_stream_from_any_start(tmp_path):
+    for name in ("train", "validation", "test"):
+        write(tmp_path / name)
+    config = a_config(tmp_path)
+    source = sources.build(config)
+    whole = found(windows.training(tmp_path / "train", T, config.seed), 4 * FITTING)
+    batches = list(source.train(5, start=7).take(6).as_numpy_iterator())
+    assert [batch.shape for batch in batches] == 6 * [(5, T, 3)]
+    assert where(np.concatenate(batches)) == whole[7:37]
+
+
+def test_evaluation_is_spread_over_the_sequences(tmp_path):
+    for name in ("train", "validation", "test"):
+        write(tmp_path / name)
+    source = sources.build(a_config(tmp_path))
+    assert where(source.evaluation("test", 4)) == [
+        SIDE_BY_SIDE[k * FITTING // 4] for k in range(4)
+    ]
+    assert where(source.evaluation("test", FITTING + 1)) == SIDE_BY_SIDE
+
+
+def test_values_outside_of_0_and_1_need_a_squared_loss(tmp_path):
+    for name in ("train", "validation", "test"):
+        write(tmp_path / name)
+    config = a_config(tmp_path)
+    config.model.output = "logistic"
+    with pytest.raises(ValueError, match=r"values from 0 to 21, .*\[0, 1\].*model.output=linear"):
+        sources.build(config)
+
+
+def test_bad_records(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*python -m data_prep\.patches .*nowhere"):
+        sources.build(a_config(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="split 1 is asked for, the data set has no official"):
+        sources.build(a_config(folder, split=1))
+    with pytest.raises(ValueError, match="windows of 31 frames .* has 12: nothing for train"):
+        sources.build(a_config(folder, frames_in=30))
+    records.write(tmp_path / "unnamed", [video(0, 8)], 1, "numbered", {})
+    with pytest.raises(ValueError, match="have no names.*train/, validation/, test/"):
+        sources.build(a_config(tmp_path / "unnamed"))
+    for name, shape in {"train": (3,), "validation": (3,), "test": (4,)}.items():
+        write(tmp_path / "three" / name, shape=shape)
+    with pytest.raises(ValueError, match=r"frames of \(4,\), but those of .*train are \(3,\)"):
+        sources.build(a_config(tmp_path / "three"))
+    with pytest.raises(ValueError, match="split=2 does not go with .*divided already"):
+        sources.build(a_config(tmp_path / "three", split=2))
