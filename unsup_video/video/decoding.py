@@ -1,0 +1,329 @@
+"""Frames of video files, by OpenCV's FFmpeg: what is in them, not what their headers claim.
+
+Time is that of the frames' own time stamps, counted from the first frame. The average rate and the
+number of frames in a header are not relied on: both are wrong for files with edit lists, variable
+rates or repeated frames. FFmpeg conceals damage as well as it can; what shows is treated so:
+
+- A file that is shorter than its container says, or where frames follow one that cannot be decoded,
+  is damaged: a `VideoError`.
+- Fewer frames than the header claims may be damage, or a wrong claim: a note, see `noted`.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+EXTENSIONS = (
+    ".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+)
+_LONGEST_GAP = 10.0  # seconds between two frames; more is a damaged time stamp
+_TOLERANCE = 1e-3  # seconds: some containers round time stamps to it
+_HIGHEST_RATE = 500  # frames a second; more is a damaged header
+_MOST_PIXELS = 1 << 26  # of a frame; more is a damaged header
+_MOST_FAILURES = 1000  # reads that fail in a row; each is a lost packet, or the end
+
+# FFmpeg and OpenCV write about damaged files to the terminal, and not which; we raise instead.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class VideoError(ValueError):
+    """A video that cannot be used.
+
+    Attributes:
+        path: the file. reason: what is wrong. frame: how many frames had been decoded, None where
+        it did not come to that.
+    """
+
+    def __init__(self, path: str | os.PathLike, reason: str, frame: int | None = None):
+        super().__init__(path, reason, frame)  # all of them, so that it can be pickled
+        self.path, self.reason, self.frame = os.fspath(path), reason, frame
+
+    def __str__(self):
+        after = "" if self.frame is None else f" (after {self.frame} frames)"
+        return f"{self.path}: {self.reason}{after}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What a file claims.
+
+    Attributes:
+        height, width: upright, in pixels. fps: average rate, 0 where it is not known. frames:
+        their number, 0 where it is not known.
+    """
+
+    height: int
+    width: int
+    fps: float
+    frames: int
+
+
+def info(path: str | os.PathLike) -> Info:
+    """What a file claims, without decoding it. Raises VideoError where it cannot be opened."""
+    with _opened(path) as (_, claims):
+        return claims
+
+
+_notes = contextvars.ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Yields a list that gets a line for every doubtful video decoded meanwhile, in this thread.
+
+    Outside of it, such a line is a Python warning.
+    """
+    found = []
+    token = _notes.set(found)
+    try:
+        yield found
+    finally:
+        _notes.reset(token)
+
+
+def _note(line):
+    found = _notes.get()
+    if found is None:
+        warnings.warn(line, stacklevel=2)
+    else:
+        found.append(line)
+
+
+def frames(
+    path: str | os.PathLike,
+    fps: float | None = None,
+    colour: bool = True,
+    start: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[np.ndarray]:
+    """The frames of a video, decoded one by one.
+
+    Args:
+        fps: frames a second wanted: frame k is the one on the screen at `start` + k / fps, so some
+            are left out, or come more than once, and the duration stays. None for every frame
+            once, however long it is shown.
+        colour: (H, W, 3) RGB, or else (H, W), luma.
+        start, seconds: which part, in seconds; None to the end. Without `fps` it has the frames
+            that appear from `start` on and before `start` + `seconds`. To be exact, everything from
+            the beginning is decoded, without conversion where it is not needed.
+
+    Yields:
+        uint8 arrays, upright (the file's rotation is applied), all of the size of the first: OpenCV
+        scales what changes its size. Pixels are taken as square.
+
+    Raises:
+        VideoError: on the first frame, a file that is missing, of an unknown extension or not to be
+            opened, has no video or no frame, or is shorter than it should be. Later, where it turns
+            out to be damaged, or to end before `start` + `seconds`: the frames before are good.
+        ValueError: a bad argument.
+    """
+    if not start >= 0 or any(x is not None and not 0 < x < math.inf for x in (fps, seconds)):
+        raise ValueError(
+            f"start at least 0, fps and seconds above 0 expected, got {start}, {fps}, {seconds}"
+        )
+    end = math.inf if seconds is None else start + seconds
+    convert = cv2.COLOR_BGR2RGB if colour else cv2.COLOR_BGR2GRAY
+    with _opened(path) as (capture, claims):
+        period = 1 / claims.fps if claims.fps else 0
+        if not period and (fps or start or seconds):
+            raise VideoError(path, "does not say its frame rate")
+        # The frame on the screen at `start` may have appeared before, but not longer ago than that.
+        since = start - (_LONGEST_GAP if fps else _TOLERANCE)
+        count, given, until = 0, 0, 0.0
+        for begin, until, image in _shown(capture, path, claims, period, since, convert):
+            count += 1
+            if fps:
+                while start + given / fps < min(until, end) - _TOLERANCE:
+                    yield image
+                    given += 1
+            elif image is not None:
+                yield image
+                given += 1
+            if until >= end - _TOLERANCE:
+                break
+        part = f"from {start:g} to {end:g} s"
+        if not count:
+            raise VideoError(path, "no frame can be decoded", 0)
+        if start >= until - _TOLERANCE or until < end - period / 2 < math.inf:
+            raise VideoError(path, f"the part {part} is beyond its {until:g} s", count)
+        if not given:
+            raise VideoError(path, f"no frame appears {part}", count)
+        if seconds is None and claims.frames - count > 1:
+            _note(f"{path}: {count} frames can be decoded, {until:.2f} s in all; its header "
+                  f"claims {claims.frames}: damage, or a wrong claim")
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Yields (cv2.VideoCapture, Info). OpenCV's own errors become VideoErrors."""
+    file = Path(path).absolute()  # a path with a colon would be a protocol
+    try:
+        str(file).encode()
+    except UnicodeError:  # OpenCV crashes
+        raise VideoError(path, "its name is not UTF-8") from None
+    if not file.exists():
+        raise VideoError(path, "missing")
+    if not file.is_file():
+        raise VideoError(path, "is no file")
+    if file.suffix.lower() not in EXTENSIONS:
+        # FFmpeg takes even text for videos: it draws it.
+        raise VideoError(path, f"{file.suffix or 'no'} extension: not that of a video")
+    try:
+        size, expected = file.stat().st_size, _expected_size(file)
+    except OSError as error:
+        raise VideoError(path, f"cannot be read ({error.strerror})") from None
+    if size < expected:
+        raise VideoError(path, f"truncated: {size:,} bytes of {expected:,}")
+    capture = cv2.VideoCapture()
+    try:
+        # One thread: what a damaged file gives depends on the number; jobs use processes.
+        if not capture.open(str(file), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]):
+            raise VideoError(path, "no video that can be opened: damaged, or something else")
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        yield capture, _claims(capture, path)
+    except cv2.error as error:
+        raise VideoError(path, f"OpenCV fails ({error.err})") from None
+    finally:
+        capture.release()
+
+
+def _claims(capture, path):
+    width, height, fps, claimed = (
+        value if math.isfinite(value) and value > 0 else 0
+        for value in map(capture.get, (
+            cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS,
+            cv2.CAP_PROP_FRAME_COUNT,
+        ))
+    )
+    if not 0 < width * height <= _MOST_PIXELS:
+        raise VideoError(path, f"claims frames of {height:g} x {width:g} pixels")
+    return Info(int(height), int(width), fps if fps <= _HIGHEST_RATE else 0.0, int(claimed))
+
+
+def _shown(capture, path, claims, period, since, convert):
+    """Decodes; yields (begin, end, image) of each frame: the seconds that it is on the screen.
+
+    The first begins at 0, the last stays for `period`. Before `since` the image is None.
+    """
+    begin, image = None, None
+    for count, stamp in enumerate(_grabbed(capture, path, claims)):
+        if not count:
+            first, time = stamp, 0.0
+        else:
+            # The last frames of an AVI file may have no time stamp, and raw streams have none.
+            time = stamp - first if stamp - first > begin else begin + period
+            if time - begin > _LONGEST_GAP:
+                raise VideoError(path, f"damaged: no frame for {time - begin:g} s", count)
+            yield begin, time, image
+        begin, image = time, None
+        if time >= since:
+            good, image = capture.retrieve()
+            if not good:
+                raise VideoError(path, "damaged: a frame cannot be converted", count)
+            image = cv2.cvtColor(image, convert)
+    if begin is not None:
+        yield begin, begin + period, image
+
+
+def _grabbed(capture, path, claims):
+    """Decodes frame by frame; yields the time stamp of each, in seconds."""
+    count = 0
+    while True:
+        failures = 0
+        while not capture.grab():
+            # The end, or a packet that cannot be decoded, with more behind it.
+            failures += 1
+            if failures > min(max(claims.frames - count, 10), _MOST_FAILURES):
+                return
+        if failures:
+            raise VideoError(path, "damaged: a frame cannot be decoded, later ones can", count)
+        count += 1
+        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+
+# ---------------------------------------------------------------------- containers
+
+
+def _expected_size(path):
+    """How many bytes a file should have at least, by its container; 0 where that is not known."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if head[:4] == b"RIFF":
+            size = int.from_bytes(head[4:8], "little")
+            # Some writers count the header, and a stream's is never filled in.
+            return size if size < 0xFFFFFFFF else 0
+        if head[:4] == b"\x1aE\xdf\xa3":
+            return _expected_matroska(head)
+        return _expected_boxes(file)
+
+
+_BOXES = (b"ftyp", b"mdat", b"moov", b"moof", b"free", b"skip", b"wide", b"sidx", b"styp", b"uuid",
+          b"mfra")
+
+
+def _expected_boxes(file):
+    """The end of the last of the boxes that an MP4 or MOV file is a row of."""
+    end = 0
+    while True:
+        file.seek(end)
+        head = file.read(16)
+        if len(head) < 8 or head[4:8] not in _BOXES:
+            return end
+        size, = struct.unpack(">I", head[:4])
+        if size == 1 and len(head) == 16:
+            size, = struct.unpack(">Q", head[8:])
+        if size < 8:  # 0 is to the end of the file
+            return end
+        end += size
+
+
+def _expected_matroska(head):
+    """The end of the segment that follows the header of a Matroska or WebM file."""
+    size, start = _variable_integer(head, 4)
+    start += size
+    if head[start : start + 4] != b"\x18S\x80g":
+        return 0
+    size, start = _variable_integer(head, start + 4)
+    return start + size
+
+
+def _variable_integer(data, at):
+    """(EBML number at an offset, the offset behind it); 0 for one that is not known."""
+    first = data[at] if at < len(data) else 0
+    length = 9 - first.bit_length()
+    mask = (1 << 7 * length) - 1
+    value = int.from_bytes(data[at : at + length], "big") & mask
+    return (0 if value == mask else value), at + length
+
+
+# ---------------------------------------------------------------------- frames
+
+
+def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A frame (H, W) or (H, W, 3) uint8, stretched to (height, width)."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    shrinks = frame.shape[0] >= height and frame.shape[1] >= width
+    return cv2.resize(
+        frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def centre_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The central (height, width) of a frame (H, W, ..); a view. ValueError: it is smaller."""
+    top, left = frame.shape[0] - height, frame.shape[1] - width
+    if top < 0 or left < 0:
+        raise ValueError(f"no {height} x {width} in a frame of {frame.shape[0]} x {frame.shape[1]}")
+    return frame[top // 2 : top // 2 + height, left // 2 : left // 2 + width]

@@ -1,0 +1,466 @@
+"""Which videos a data set is made of: a folder, a text file, or an official layout.
+
+What is missing, and what is not used, is in the `Listing`; nothing is left out without a trace.
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+from unsup_video.video import decoding
+
+TRAIN, TEST = 1, 2  # in `Video.splits`; 0 is unused
+
+UCF101_CLASSES = 101
+UCF101_COUNTS = ((9537, 3783), (9586, 3734), (9624, 3696))  # train, test of the official splits
+HMDB51_CLASSES = 51
+HMDB51_COUNTS = (70, 30)  # train, test of every class in every split
+SPORTS1M_CLASSES = 487
+
+_SHOWN = 5  # of a list of names in a message
+_EXTENSION = "|".join(re.escape(extension) for extension in decoding.EXTENSIONS)
+_LINE = re.compile(rf"(?i)(.+(?:{_EXTENSION}))(?:\s+(\S.*))?")
+_UCF101_NAME = re.compile(r"(?i)v_(\w+)_g(\d+)_c(\d+)")
+_HMDB51_NAME = re.compile(r"(.+)_[hluf]_[cn]m_np\d+_(?:fr|ri|le|ba)_(?:goo|med|bad)_\d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A video, or a part of one.
+
+    Attributes:
+        path: of the file.
+        name: unique in the listing, without the folder's own path; with "/" on every system.
+        label: index into the listing's classes, -1 without one.
+        group: videos of one group (of one recording, say) are never split between training and
+            testing; "" for a group of its own.
+        splits: for every official split `TRAIN`, `TEST` or 0 (unused); () without any.
+        start, seconds: the part, in seconds; None to the end.
+    """
+
+    path: str
+    name: str
+    label: int = -1
+    group: str = ""
+    splits: tuple[int, ...] = ()
+    start: float = 0.0
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Videos, and what is known of them together.
+
+    Attributes:
+        kind: "folder", "list", "ucf101", "hmdb51" or "sports1m".
+        videos: in an order that depends on nothing but their names (and a seed).
+        classes: names of the labels.
+        missing: what should be there and is not: names of videos, or a line on a list too short.
+        source: what it was made from, JSON values.
+        ignored: files in the folder that are not used, relative to it.
+    """
+
+    kind: str
+    videos: tuple[Video, ...]
+    classes: tuple[str, ...]
+    missing: tuple[str, ...]
+    source: dict
+    ignored: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.videos:
+            raise ValueError(f"{self.source['videos']}: no video ({_shown(self.missing, 'missing')}"
+                             f"{_shown(self.ignored, 'not used')}extensions known: "
+                             f"{' '.join(decoding.EXTENSIONS)})")
+        for video in self.videos:
+            try:
+                f"{video.path}{video.name}".encode()
+            except UnicodeError:
+                raise ValueError(f"{video.path!r}: its name is not UTF-8; rename it") from None
+
+
+def folder(path: str | os.PathLike) -> Listing:
+    """All videos below a folder, by name; the class is the sub-folder of `path` that it is in.
+
+    Videos directly in `path` have no label. A video is what has one of `decoding.EXTENSIONS`, in
+    any case, and no dot in front; links are followed.
+
+    Raises:
+        FileNotFoundError, OSError: no such folder, or one that cannot be read. ValueError: it holds
+            no video.
+    """
+    found, ignored = _files(path)
+    classes = tuple(sorted({name.split("/")[0] for name in found if "/" in name}))
+    labels = {name: i for i, name in enumerate(classes)}
+    videos = tuple(
+        Video(str(file), name, labels[name.split("/")[0]] if "/" in name else -1)
+        for name, file in found.items()
+    )
+    return Listing("folder", videos, classes, (), {"videos": str(path)}, ignored)
+
+
+def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
+    """Videos from a text file, a line each in that order: `PATH` or `PATH LABEL`.
+
+    PATH is relative to the file's folder. It ends with the last of `decoding.EXTENSIONS` that the
+    line's end or white space follows, so that both PATH and LABEL may have spaces. Classes are
+    sorted, as numbers where all are. Empty lines are skipped; there are no comments.
+
+    Raises:
+        FileNotFoundError, OSError: no such list, or one that cannot be read. ValueError: a bad
+            line, with its number; a video twice; missing videos, unless allowed; no video.
+    """
+    path = Path(path)
+    found, labels, missing, seen = [], set(), [], {}
+    for number, line in _lines(path):
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise ValueError(f"{path}, line {number}: PATH or PATH LABEL expected, and of a path "
+                             f"{' '.join(decoding.EXTENSIONS)} at its end; got {line!r}")
+        name, label = match.groups()
+        file = path.parent / name
+        key = os.path.realpath(file)
+        if key in seen:
+            raise ValueError(f"{path}, line {number}: {name} is there already, on line {seen[key]}")
+        seen[key] = number
+        if not file.is_file():
+            missing.append(name)
+            continue
+        found.append((str(file), PurePath(name).as_posix(), label))
+        labels.add(label)
+    _refuse_missing(missing, len(seen), path, allow_missing)
+    labels.discard(None)
+    numeric = all(label.isdecimal() for label in labels)
+    classes = tuple(sorted(labels, key=int if numeric else None))
+    index = {None: -1} | {label: i for i, label in enumerate(classes)}
+    videos = tuple(Video(file, name, index[label]) for file, name, label in found)
+    return Listing("list", videos, classes, tuple(missing), {"videos": str(path)})
+
+
+def ucf101(
+    videos: str | os.PathLike, splits: str | os.PathLike, allow_missing: bool = False
+) -> Listing:
+    """UCF-101 with its three official splits.
+
+    Args:
+        videos: folder of the videos, `v_CLASS_gNN_cNN.avi`, in folders of classes or not. They are
+            found by name, whatever the case (the lists have HandStandPushups, the files
+            HandstandPushups) and the extension.
+        splits: folder of classInd.txt and trainlist01.txt to testlist03.txt.
+        allow_missing: missing videos, and lists of other lengths than the official ones, are no
+            error.
+
+    Returns:
+        13,320 videos `CLASS/v_CLASS_gNN_cNN.avi` by name, of the group `CLASS_gNN`, with the
+        spelling of classInd.txt.
+
+    Raises:
+        FileNotFoundError, OSError: a folder or list that is not there or cannot be read.
+        ValueError: a bad line, with its number; something missing, unless allowed.
+    """
+    splits = Path(splits)
+    classes = _ucf101_classes(splits / "classInd.txt")
+    labels = {name.lower(): i for i, name in enumerate(classes)}
+    wanted, short = {}, []
+    if len(classes) != UCF101_CLASSES:
+        short.append(f"classInd.txt: {len(classes)} classes, not {UCF101_CLASSES}")
+    for k, counts in enumerate(UCF101_COUNTS):
+        for part, count, code in zip(("train", "test"), counts, (TRAIN, TEST)):
+            path = splits / f"{part}list{k + 1:02d}.txt"
+            names = 0
+            for number, line in _lines(path):
+                where = f"{path}, line {number}"
+                match = re.fullmatch(r"(?:[^/]+/)?([^/]+)\.avi(?:\s+(\d+))?", line)
+                parts = match and _UCF101_NAME.fullmatch(match[1])
+                if not parts or parts[1].lower() not in labels:
+                    raise ValueError(f"{where}: CLASS/v_CLASS_gNN_cNN.avi expected, with a class "
+                                     f"of classInd.txt; got {line!r}")
+                label = labels[parts[1].lower()]
+                if match[2] and int(match[2]) != label + 1:
+                    raise ValueError(f"{where}: class {match[2]}, but {classes[label]} has "
+                                     f"{label + 1} in classInd.txt")
+                name = f"{classes[label]}/v_{classes[label]}_g{parts[2]}_c{parts[3]}.avi"
+                group = f"{classes[label]}_g{parts[2]}"
+                _enter(wanted, name, (label, group), k, code, len(UCF101_COUNTS), where)
+                names += 1
+            if names != count:
+                short.append(f"{path.name}: {names:,} videos, not {count:,}")
+    return _official("ucf101", videos, splits, wanted, classes, short, allow_missing)
+
+
+def hmdb51(
+    videos: str | os.PathLike, splits: str | os.PathLike, allow_missing: bool = False
+) -> Listing:
+    """HMDB-51 with its three official splits.
+
+    Args:
+        videos: folder of the videos, in folders of classes or not; found by name.
+        splits: folder of the files `CLASS_test_splitN.txt`, of lines `NAME.avi CODE` with 1 for
+            training, 2 for testing, 0 for neither.
+        allow_missing: as of `ucf101`.
+
+    Returns:
+        6,766 videos `CLASS/NAME.avi` by name; the group is the video that a clip was cut from: NAME
+        without what follows the class.
+
+    Raises:
+        As of `ucf101`.
+    """
+    splits = Path(splits)
+    paths = {}
+    for path in _folder(splits).iterdir():
+        if match := re.fullmatch(r"(.+)_test_split([123])\.txt", path.name):
+            paths[match[1], int(match[2]) - 1] = path
+    classes = tuple(sorted({name for name, _ in paths}))
+    if not classes:
+        raise FileNotFoundError(f"{splits}: no CLASS_test_splitN.txt is there")
+    wanted, short = {}, []
+    if len(classes) != HMDB51_CLASSES:
+        short.append(f"{splits}: {len(classes)} classes, not {HMDB51_CLASSES}")
+    for label, (name, k) in ((i, (name, k)) for i, name in enumerate(classes) for k in range(3)):
+        path = paths.get((name, k), splits / f"{name}_test_split{k + 1}.txt")
+        codes = Counter()
+        for number, line in _lines(path):
+            match = re.fullmatch(r"([^/]+)\.avi\s+([012])", line)
+            if not match:
+                raise ValueError(f"{path}, line {number}: NAME.avi and 0, 1 or 2 expected; got "
+                                 f"{line!r}")
+            code = int(match[2])
+            codes[code] += 1
+            parts = _HMDB51_NAME.fullmatch(match[1])
+            group = parts[1].removesuffix(f"_{name}") if parts else ""
+            _enter(wanted, f"{name}/{match[1]}.avi", (label, group), k, code, 3,
+                   f"{path}, line {number}")
+        if (codes[TRAIN], codes[TEST]) != HMDB51_COUNTS:
+            short.append(f"{path.name}: {codes[TRAIN]} for training and {codes[TEST]} for testing, "
+                         f"not {HMDB51_COUNTS[0]} and {HMDB51_COUNTS[1]}")
+    return _official("hmdb51", videos, splits, wanted, classes, short, allow_missing)
+
+
+def tfds_ucf101(data_dir: str | os.PathLike, allow_missing: bool = False) -> Listing:
+    """`ucf101` from what TensorFlow Datasets downloaded for its data set of that name.
+
+    Of its prepared records nothing can be used: they hold no names, one split each, and frames that
+    were compressed once more. But it keeps the archives that it extracted, with the official files.
+
+    Args:
+        data_dir: TFDS' folder, such as ~/tensorflow_datasets. Nothing is downloaded.
+
+    Raises:
+        FileNotFoundError: the extracted videos or split files are not there; it says how to get
+            them. Others as of `ucf101`.
+    """
+    extracted = Path(data_dir).expanduser() / "downloads" / "extracted"
+    found = [sorted(extracted.glob(f"*/{name}")) for name in ("UCF101", "ucfTrainTestlist")]
+    if not all(found):
+        raise FileNotFoundError(
+            f"{extracted}: no */UCF101 and */ucfTrainTestlist, which TFDS leaves there: "
+            f"`tfds build ucf101/ucf101_1 --data_dir={data_dir}` makes them (it needs the internet "
+            "and ffmpeg; what it prepares beyond them is not used); or fetch videos and split "
+            "files yourself"
+        )
+    return ucf101(found[0][-1], found[1][-1], allow_missing)
+
+
+def sports1m(
+    partition: str | os.PathLike,
+    videos: str | os.PathLike,
+    hours: float = 300.0,
+    seed: int = 0,
+    seconds: float = 10.0,
+) -> Listing:
+    """Random clips of the Sports-1M videos that have been downloaded.
+
+    A clip of every video at most, until `hours` are full. Which videos, in which order, and where
+    each clip begins are functions of the seed and of the video's id (and of its length) alone:
+    another video in the folder, or more hours, leave the other clips as they are. A shorter video
+    is taken whole; of one whose length is not known, the beginning. A file that cannot be opened is
+    listed too, for no time, so that a job will report it.
+
+    Args:
+        partition: such as train_partition.txt, of lines `https://www.youtube.com/watch?v=ID 12,34`:
+            the address and one or more classes. Lines on one video are put together.
+        videos: folder of the videos `ID.mp4`, with any of `decoding.EXTENSIONS`.
+
+    Returns:
+        Videos named by id, in the order of choice. The label is that of a video with exactly one,
+        -1 for the others; classes are numbers. Videos of the partition that are not in the folder
+        are in `missing`: YouTube has removed many, so it is no error.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as of `text_list`; hours that hold no clip.
+    """
+    if not 0 < seconds <= hours * 3600 < math.inf:
+        raise ValueError(f"clips of {seconds} s do not fit into {hours} hours")
+    partition = Path(partition)
+    found, ignored = _files(videos)
+    by_id = _by_stem(found)
+    labels = {}
+    for number, line in _lines(partition):
+        match = re.fullmatch(r"(\S+)\s+(\d+(?:,\d+)*)", line)
+        ids = urllib.parse.parse_qs(urllib.parse.urlsplit(match[1]).query).get("v") if match else ()
+        given = {int(label) for label in match[2].split(",")} if match else {SPORTS1M_CLASSES}
+        if not ids or max(given) >= SPORTS1M_CLASSES:
+            raise ValueError(f"{partition}, line {number}: an address with v=ID and classes below "
+                             f"{SPORTS1M_CLASSES}, 12,34, expected; got {line!r}")
+        labels.setdefault(ids[0], set()).update(given)
+
+    chosen, left = [], hours * 3600
+    there = [name for name in labels if name in by_id]
+    for name in sorted(there, key=lambda name: _random(seed, name, "order")):
+        path = str(found[by_id[name]])
+        start, length, taken = _clip(path, seconds, _random(seed, name, "start"))
+        if taken > left:
+            break
+        left -= taken
+        label = min(labels[name]) if len(labels[name]) == 1 else -1
+        chosen.append(Video(path, name, label, start=start, seconds=length))
+    missing = tuple(name for name in labels if name not in by_id)
+    used = {by_id[name] for name in there}
+    source = {"videos": str(videos), "partition": str(partition), "hours": hours, "seed": seed,
+              "seconds": seconds, "clips_hours": round(hours - left / 3600, 4)}
+    return Listing("sports1m", tuple(chosen), tuple(map(str, range(SPORTS1M_CLASSES))),
+                   missing, source, ignored + tuple(name for name in found if name not in used))
+
+
+def _clip(path, seconds, fraction):
+    """(start, seconds of a `Video`, seconds that it takes) of a clip, by what the file claims."""
+    try:
+        claims = decoding.info(path)
+    except decoding.VideoError:
+        return 0.0, seconds, 0.0
+    if not claims.frames or not claims.fps:
+        return 0.0, seconds, seconds
+    count = round(seconds * claims.fps)
+    if claims.frames <= count:
+        return 0.0, None, claims.frames / claims.fps
+    first = int(fraction * (claims.frames - count + 1))
+    return first / claims.fps, seconds, seconds
+
+
+def _random(seed, name, purpose):
+    """A number in [0, 1), a function of the arguments alone."""
+    digest = hashlib.sha256(f"{seed} {purpose} {name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+# ---------------------------------------------------------------------- official layouts
+
+
+def _ucf101_classes(path):
+    classes = []
+    for number, line in _lines(path):
+        match = re.fullmatch(r"(\d+)\s+(\w+)", line)
+        if not match or int(match[1]) != len(classes) + 1:
+            raise ValueError(f"{path}, line {number}: `{len(classes) + 1} CLASS` expected, got "
+                             f"{line!r}")
+        classes.append(match[2])
+    return tuple(classes)
+
+
+def _enter(wanted, name, known, k, code, splits, where):
+    """Notes in `wanted` that the split of index k has a video, as `code`."""
+    codes = wanted.setdefault(name, (*known, [None] * splits))[-1]
+    if codes[k] is not None:
+        raise ValueError(f"{where}: {name} is in split {k + 1} already")
+    codes[k] = code
+
+
+def _official(kind, videos, splits, wanted, classes, short, allow_missing):
+    """The listing of the videos `wanted`, {name: (label, group, codes)}, as far as they exist."""
+    found, ignored = _files(videos)
+    by_stem = _by_stem(found, str.lower)
+    listed, missing, used = [], [], set()
+    for name, (label, group, codes) in sorted(wanted.items()):
+        file = by_stem.get(PurePath(name).stem.lower())
+        if file is None:
+            missing.append(name)
+            continue
+        used.add(file)
+        codes = tuple(code or 0 for code in codes)
+        listed.append(Video(str(found[file]), name, label, group, codes))
+    if short and not allow_missing:
+        raise ValueError(f"{splits}: not the official lists: {_shown(short)}. Fetch them again, or "
+                         "go on with them by --allow_missing")
+    _refuse_missing(missing, len(wanted), videos, allow_missing)
+    ignored += tuple(name for name in found if name not in used)
+    return Listing(kind, tuple(listed), classes, (*short, *missing),
+                   {"videos": str(videos), "splits": str(splits)}, ignored)
+
+
+def _refuse_missing(missing, total, where, allow_missing):
+    if missing and not allow_missing:
+        raise ValueError(f"{where}: {len(missing):,} of {total:,} videos are missing: "
+                         f"{_shown(missing)}. Get them, or go on without them by --allow_missing")
+
+
+def _shown(names: Iterable[str], what: str = "") -> str:
+    """The first few of many."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return (f"{what}: " if what else "") + ", ".join(names[:_SHOWN]) + more + ("; " if what else "")
+
+
+# ---------------------------------------------------------------------- files
+
+
+def _folder(path):
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: there is no such folder")
+    return path
+
+
+def _files(path):
+    """({name: path} of the videos below a folder, names of its other files), sorted by name."""
+    path = _folder(path)
+    videos, others = {}, []
+
+    def fail(error):
+        raise error
+
+    for parent, folders, names in os.walk(path, onerror=fail, followlinks=True):
+        above = (folder for folder in Path(parent).parents if folder.is_relative_to(path))
+        if os.path.islink(parent) and any(os.path.samefile(parent, folder) for folder in above):
+            folders.clear()  # a link to a folder that it is in
+            continue
+        for name in names:
+            file = Path(parent, name)
+            relative = file.relative_to(path).as_posix()
+            if name.startswith(".") or file.suffix.lower() not in decoding.EXTENSIONS:
+                others.append(relative)
+            else:
+                videos[relative] = file
+    return dict(sorted(videos.items())), tuple(sorted(others))
+
+
+def _by_stem(found, key=str):
+    """{name of a file without folders and extension: its name} of what `_files` found."""
+    result = {}
+    for name in found:
+        stem = key(PurePath(name).stem)
+        if stem in result:
+            raise ValueError(f"two files for one video: {result[stem]} and {name}; remove one")
+        result[stem] = name
+    return result
+
+
+def _lines(path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of the lines of a text file that are not empty."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeError:
+        raise ValueError(f"{path}: not a text file in UTF-8") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
