@@ -23,6 +23,7 @@ setup(
     package_data={"unsup_video.evaluation": ["*.css"]},
     install_requires=[
         "absl-py",
+        "h5py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
         "keras>=3.15,<4",
         "matplotlib",
@@ -35,7 +36,10 @@ setup(
         "tensorflow>=2.21,<3",
         "tensorflow-datasets",
     ],
-    extras_require={"test": ["pytest", "scikit-image"]},
+    extras_require={
+        "beam": ["apache-beam"],  # for several workers in data_prep
+        "test": ["apache-beam", "pytest", "pytest-xdist", "scikit-image"],
+    },
     entry_points={
         "console_scripts": [
             "unsup-video-pretrain = train.pretrain:run",
@@ -44,7 +48,11 @@ setup(
             "unsup-video-long-range = eval.long_range:run",
             "unsup-video-out-of-domain = eval.out_of_domain:run",
             "unsup-video-report = eval.report:run",
+            "unsup-video-export = unsup_video.export:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
+            "unsup-video-show = data_prep.show:run",
+            "unsup-video-convert = data_prep.convert:run",
+            "unsup-video-percepts = data_prep.percepts:run",
             "unsup-video-verify = data_prep.verify:run",
         ]
     },

@@ -1,0 +1,70 @@
+"""The flags on what is written and who works, of every command that makes records of videos.
+
+A command that was killed, or stopped by a full disk, is started again in the same way and goes on
+where it was. By default one process works; `--num_workers=8` starts so many on this machine. All
+that follows `--` goes to Apache Beam, which runs the same on any cluster that sees the same files:
+
+    python -m data_prep.patches --videos=my_videos --out=data/patches -- \\
+        --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK
+"""
+
+import functools
+from pathlib import Path
+
+from absl import flags
+
+from unsup_video.data import records
+from unsup_video.video import jobs
+from unsup_video.video.listing import Listing
+
+_OUT = flags.DEFINE_string("out", None, "Folder to write.")
+_SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
+_COMPRESSION = flags.DEFINE_enum(
+    "compression", "GZIP", records.COMPRESSIONS, "GZIP makes files smaller and slower to read."
+)
+_MAX_BAD_FRACTION = flags.DEFINE_float(
+    "max_bad_fraction", 0.05, "Fail where more of the videos cannot be used."
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", 1, "Processes on this machine; more than one need Apache Beam."
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace what is there, also what another job has left unfinished."
+)
+
+
+def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
+    """Writes --out, and says what is there and what to do with it.
+
+    Args:
+        argv: of `main`: the program's name, and Beam's flags.
+    """
+    if strange := [text for text in argv[1:] if not text.startswith("--")]:
+        raise ValueError(f"unknown argument {strange[0]!r}: options start with --")
+    out = _OUT.value
+    if not out:
+        raise ValueError("--out=FOLDER is missing: the folder to write")
+    manifest = jobs.run(
+        job,
+        listing,
+        out,
+        shards=_SHARDS.value,
+        compression=_COMPRESSION.value,
+        max_bad_fraction=_MAX_BAD_FRACTION.value,
+        num_workers=_NUM_WORKERS.value,
+        beam_args=argv[1:],
+        overwrite=_OVERWRITE.value,
+        log=functools.partial(print, flush=True),
+    )
+    size = sum(shard.bytes for shard in manifest.shards)
+    print(f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
+          f"{manifest.dtype} in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
+    quarantine = Path(out) / records.QUARANTINE
+    if quarantine.exists():
+        unused = manifest.source["unused"]
+        print(f"{unused:,} videos were not used, {manifest.source['doubtful']:,} are doubtful: "
+              f"see {quarantine}")
+    print("next:")
+    print(f"  python -m data_prep.verify {out}")
+    print(f"  python -m data_prep.show {out}")
+    return manifest

@@ -1,0 +1,52 @@
+"""Shows what is in a data set, and so what a model will see:
+
+    python -m data_prep.show data/patches
+    python -m data_prep.show data/percepts --out=figures --count=12
+
+Prints the number of sequences, their lengths, classes and splits, and what was not used. Writes a
+contact sheet of sequences that are evenly spaced over the data set, OUT/NAME.png; of pictures an
+animation as well, OUT/NAME.gif. Flow is drawn in colours, the direction as hue and the speed as
+saturation; vectors, such as percepts, as features over time.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from pathlib import Path
+
+from absl import flags
+
+from unsup_video import cli
+from unsup_video.data import preview
+
+_OUT = flags.DEFINE_string("out", None, "Folder for the pictures; default: beside the data set.")
+_COUNT = flags.DEFINE_integer("count", 8, "Number of sequences.", lower_bound=1)
+_COLUMNS = flags.DEFINE_integer("columns", 10, "Frames of each, at most.", lower_bound=1)
+_GIF = flags.DEFINE_bool("gif", True, "Write an animation too, of data that are pictures.")
+
+
+def main(argv):
+    if len(argv) != 2:
+        raise ValueError("which data set? python -m data_prep.show FOLDER")
+    folder = Path(argv[1])
+    print(f"{folder}:", *preview.summary(folder), sep="\n  ")
+    sample = preview.sample(folder, _COUNT.value)
+    print(f"  {preview.statistics(sample)}")
+    out = Path(_OUT.value) if _OUT.value else folder.absolute().parent
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / f"{folder.absolute().name}.png"]
+    preview.sheet(sample, written[0], _COLUMNS.value)
+    if _GIF.value and len(sample.manifest.frame_shape) > 1:
+        written.append(written[0].with_suffix(".gif"))
+        preview.animation(sample, written[1])
+    print("wrote", *written)
+    return 0
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,63 @@
+"""A job for tests of the runner: its "videos" are text files of numbers, read in no time."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video.video import jobs
+from unsup_video.video.decoding import VideoError
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """A sequence of `height` x 2 frames a video, which show the numbers of its file.
+
+    Attributes:
+        calls: file that gets a byte for every video that is read. per_video: records of each.
+        seconds: how long a video takes.
+    """
+
+    calls: str = os.devnull
+    height: int = 3
+    per_video: int = 1
+    seconds: float = 0.0
+    kind: str = "numbers"
+    dtype: str = "uint8"
+    scale: float = 1.0
+
+    @property
+    def settings(self):
+        return {"height": self.height, "per_video": self.per_video}
+
+    def records(self, video):
+        with open(self.calls, "ab") as file:
+            file.write(b".")
+        time.sleep(self.seconds)
+        text = Path(video.path).read_text()
+        if text == "bug":
+            raise KeyError("a bug")
+        try:
+            numbers = np.array(text.split(), np.uint8)
+        except ValueError:
+            raise VideoError(video.path, "not numbers", 2) from None
+        frames = np.broadcast_to(numbers[:, None, None], (len(numbers), self.height, 2))
+        if self.per_video == 1:
+            yield jobs.record(video, frames)
+        else:
+            for i in range(self.per_video):
+                yield jobs.record(video, frames, number=i)
+
+
+@dataclasses.dataclass(frozen=True)
+class WhoWorks(Numbers):
+    """`Numbers`, slow, that leaves a file named by the process that read a video in `pids`."""
+
+    pids: str = "."
+    seconds: float = 0.2
+
+    def records(self, video):
+        Path(self.pids, str(os.getpid())).touch()
+        yield from super().records(video)

@@ -1,0 +1,414 @@
+"""Runs a job over many videos: in this process, in several, or on any runner of Apache Beam.
+
+A job says what is made of one video. The runner keeps what is finished in a working folder beside
+the data set, a part a video, so that a run that was killed goes on where it was:
+
+    .parts-NAME/job.json                  what is made of which videos: others cannot go on here
+    .parts-NAME/00012/videos.jsonl        the videos 12,000 to 12,999
+    .parts-NAME/00012/345.tfrecord        the records of video 12,345
+    .parts-NAME/00012/345.json            what they are, a line each; written last: it is done
+    .parts-NAME/00012/346.bad             instead: why video 12,346 could not be used
+
+Then shards are put together from the parts, index and manifest are written, and the data set takes
+its name. Its bytes are a function of the job, the videos and the number of shards alone, and not of
+who did the work. Workers share nothing but the file system.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+import unsup_video
+from unsup_video import files, progress
+from unsup_video.data import records
+from unsup_video.training import workdir
+from unsup_video.video import decoding
+from unsup_video.video.decoding import VideoError
+from unsup_video.video.listing import Listing, Video
+
+_JOB = "job.json"
+_VIDEOS = "videos.jsonl"
+_FOLDER_SIZE = 1000  # videos of a sub-folder
+_LINES_EVERY = 10.0  # seconds, of progress
+
+
+class Job(Protocol):
+    """What is made of every video. A frozen dataclass of a module, whose fields are plain values.
+
+    It is pickled to the workers, and one object may be used by several threads: what is costly to
+    load, such as a CNN, belongs into a function with a cache.
+
+    Attributes:
+        kind, dtype, scale: of the data set, see `records.Manifest`.
+        settings: all that the records depend on besides the video, as a dict of JSON values. It
+            goes into the manifest, and a job of other settings cannot go on with the parts.
+    """
+
+    kind: str
+    dtype: str
+    scale: float
+
+    @property
+    def settings(self) -> dict: ...
+
+    def records(self, video: Video) -> Iterator[records.Record]:
+        """The records of a video, at least one, as `record` makes them, a function of it alone.
+
+        Raises:
+            VideoError: the video cannot be used. It is listed, and the job goes on; so it does
+                after an OSError. Any other error ends the job.
+        """
+        ...
+
+
+def record(
+    video: Video, frames: np.ndarray, scale: float | None = None, number: int | None = None
+) -> records.Record:
+    """A record with the name, label, group and splits of its video.
+
+    Args:
+        frames, scale: see `records.Record`.
+        number: where a video gives several records, which one: it is named "NAME#3".
+    """
+    name = video.name if number is None else f"{video.name}#{number}"
+    return records.Record(frames, scale, name, video.label, video.group, tuple(video.splits))
+
+
+def run(
+    job: Job,
+    listing: Listing,
+    out: str | Path,
+    shards: int | None = None,
+    compression: str = "GZIP",
+    max_bad_fraction: float = 0.05,
+    num_workers: int = 1,
+    beam_args: Sequence[str] = (),
+    overwrite: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> records.Manifest:
+    """Makes the data set `out` of the videos of a listing, in their order.
+
+    Called again after it was killed, or failed, with the same job, listing and `out`, it goes on:
+    videos that were done are not done again, those that could not be used are tried again.
+
+    Args:
+        shards: number of files; None for one per 256 MB of frames. Each holds the records of about
+            as many consecutive videos as the others.
+        compression: of the shards, "" or "GZIP". The parts, which need the space of the records
+            meanwhile, are not compressed.
+        max_bad_fraction: of the videos, how many may be unusable.
+        num_workers: processes on this machine; above 1 it needs Apache Beam.
+        beam_args: Apache Beam's own flags, such as ["--runner=FlinkRunner", ..], instead of
+            `num_workers`. All workers must see the videos and `out` under the paths given here.
+        overwrite: replace a data set, or the parts of another job, that are there.
+        log: gets lines on the progress.
+
+    Raises:
+        ValueError: a bad argument; too many unusable videos, or nothing else; records of different
+            frames; parts of another job, or a process that works on them now.
+        FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: an error in the
+            job, or one that Beam tells.
+    """
+    out = Path(out).absolute()
+    records.check_writable(out, compression, overwrite)
+    _check(listing, shards, num_workers, beam_args, max_bad_fraction)
+    if num_workers > 1:
+        beam_args = (
+            "--runner=DirectRunner", "--direct_running_mode=multi_processing",
+            f"--direct_num_workers={num_workers}", "--default_sdk_harness_log_level=ERROR",
+            # There are no triggers. With this the DirectRunner does the work itself, and does not
+            # first try to fetch another runner, Prism, from the internet.
+            "--allow_unsafe_triggers",
+        )
+    working = out.with_name(f".parts-{out.name}")
+    total = len(listing.videos)
+    with _opened(working, job, listing, overwrite):
+        for path in working.glob("[0-9]*/[0-9]*.bad"):
+            path.unlink()
+        if done := _count_done(working):
+            log(f"{done:,} of {total:,} videos were done before: going on")
+        with _progress(functools.partial(_count_done, working), total, "videos", log):
+            process = functools.partial(_process, job, working, len(listing.classes))
+            _map(process, total, beam_args)
+        good, entries, frame_shape, size, doubtful = _read_parts(working)
+        unused = _read_unused(working, listing)
+        _check_unused(working, unused, total, len(good), max_bad_fraction)
+
+        shards = min(len(good), shards or records.default_shards(size))
+        # Videos from bounds[k] up to bounds[k + 1] go to shard k.
+        bounds = [good[len(good) * k // shards] for k in range(shards)] + [total]
+        written = working / "shards"
+        shutil.rmtree(written, ignore_errors=True)
+        written.mkdir()
+        with records.replacing(out) as temporary:
+            def count_written():
+                return len(list(written.glob("[0-9]*")))
+
+            log(f"{len(entries):,} records: writing {shards} files")
+            with _progress(count_written, shards, "files", log):
+                write = functools.partial(
+                    _write_shard, working, temporary, written, bounds, compression
+                )
+                _map(write, shards, beam_args)
+            if lines := _lines(unused + doubtful):
+                (temporary / records.QUARANTINE).write_text(lines, encoding="utf-8")
+            manifest = records.finish(
+                temporary,
+                job.kind,
+                {"settings": job.settings, "videos": listing.source, "unused": len(unused),
+                 "doubtful": len(doubtful), "version": unsup_video.__version__},
+                frame_shape,
+                [records.Shard(**json.loads(path.read_text()))
+                 for path in sorted(written.glob("[0-9]*"))],
+                entries,
+                compression=compression, dtype=job.dtype, scale=job.scale, classes=listing.classes,
+            )
+        shutil.rmtree(working)
+    return manifest
+
+
+def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
+    twice = [name for name, n in Counter(video.name for video in listing.videos).items() if n > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} names belong to more than one video, such as {twice[0]}")
+    if shards is not None and not 1 <= shards <= len(listing.videos):
+        raise ValueError(f"shards must be 1 to the {len(listing.videos)} videos, got {shards}")
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+    if num_workers > 1 and beam_args:
+        raise ValueError("either num_workers or Beam's own flags say who works, not both")
+    if not 0 <= max_bad_fraction <= 1:
+        raise ValueError(f"max_bad_fraction must be 0 to 1, got {max_bad_fraction}")
+
+
+# ---------------------------------------------------------------------- the working folder
+
+
+@contextlib.contextmanager
+def _opened(working, job, listing, overwrite):
+    """Makes the working folder, or checks the one that is there, and holds its lock."""
+    lines = [_lines([dataclasses.asdict(video) for video in part])
+             for part in _batches(listing.videos)]
+    identity = {
+        "kind": job.kind, "dtype": job.dtype, "scale": job.scale, "settings": job.settings,
+        "classes": list(listing.classes), "version": unsup_video.__version__,
+        "videos": f"{len(listing.videos)}, "
+                  f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
+    }
+    identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
+    if working.exists():
+        with files.lock(working):
+            stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
+            differences = workdir.diff(stored, identity)
+            if differences and not overwrite:
+                raise ValueError(
+                    f"{working} holds the parts of another job that did not end:\n  "
+                    + "\n  ".join(differences)
+                    + "\nStart that one again, use another name, or --overwrite to delete them."
+                )
+            if differences:
+                shutil.rmtree(working)
+    if not working.exists():
+        working.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(working) as temporary:
+            for number, text in enumerate(lines):
+                folder = temporary / f"{number:05d}"
+                folder.mkdir(parents=True)
+                (folder / _VIDEOS).write_text(text, encoding="utf-8")
+            (temporary / _JOB).write_text(json.dumps(identity, indent=2), encoding="utf-8")
+    _videos.cache_clear()
+    with files.lock(working):
+        yield
+
+
+def _lines(values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def _batches(videos):
+    return [videos[i : i + _FOLDER_SIZE] for i in range(0, len(videos), _FOLDER_SIZE)]
+
+
+def _part(working, number, suffix):
+    return working / f"{number // _FOLDER_SIZE:05d}" / f"{number % _FOLDER_SIZE:03d}{suffix}"
+
+
+@functools.lru_cache(maxsize=4)
+def _videos(path):
+    fields = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [Video(**{**video, "splits": tuple(video["splits"])}) for video in fields]
+
+
+def _count_done(working):
+    return sum(path.suffix in (".json", ".bad") for path in working.glob("[0-9]*/[0-9]*"))
+
+
+def _read_parts(working):
+    """(numbers of the good videos, entries, frame shape, bytes of frames, doubts) of all parts."""
+    good, entries, shape, size, doubtful = [], [], None, 0, []
+    for path in sorted(working.glob("[0-9]*/[0-9]*.json")):
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        head = json.loads(head)
+        found = [records.parse_entry(line) for line in lines]
+        shape = shape or head["frame_shape"]
+        if head["frame_shape"] != shape:
+            raise ValueError(
+                f"{found[0].name}: frames of shape {tuple(head['frame_shape'])}, those of "
+                f"{entries[0].name} have {tuple(shape)}; all of a data set have one shape"
+            )
+        good.append(int(path.parent.name) * _FOLDER_SIZE + int(path.stem))
+        entries += found
+        size += head["bytes"]
+        doubtful += head["doubtful"]
+    return good, entries, shape, size, doubtful
+
+
+def _quarantined(path, reason, frame=None, used=False):
+    """A line of quarantine.jsonl: `frame` is how many frames had been decoded, where known."""
+    return {"path": path, "reason": reason, "frame": frame, "used": used}
+
+
+def _read_unused(working, listing):
+    lines = [_quarantined(path, "missing") for path in listing.missing]
+    bad = sorted(working.glob("[0-9]*/[0-9]*.bad"))
+    return lines + [json.loads(path.read_text(encoding="utf-8")) for path in bad]
+
+
+def _check_unused(working, unused, total, good, max_bad_fraction):
+    bad = total - good
+    if good and bad <= max_bad_fraction * total:
+        return
+    path = working / records.QUARANTINE
+    files.write_text(path, _lines(unused))
+    reasons = Counter(line["reason"] for line in unused).most_common(3)
+    raise ValueError(
+        f"{bad:,} of {total:,} videos cannot be used, at most {max_bad_fraction:.0%} may: "
+        + "; ".join(f"{reason} ({n})" for reason, n in reasons)
+        + f"\n{path} lists them. Nothing is lost: start again once they are better, or with a "
+        "higher --max_bad_fraction, and only they are read again."
+    )
+
+
+# ---------------------------------------------------------------------- the work, anywhere
+
+
+def _process(job, working, classes, number):
+    """Makes the part of a video, unless it is there."""
+    done = _part(working, number, ".json")
+    if done.exists():
+        return
+    video = _videos(done.with_name(_VIDEOS))[number % _FOLDER_SIZE]
+    lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": []}
+
+    def examples():
+        for found in _records(job, video, classes):
+            lines.append(records.format_entry(records.entry_of(found)) + "\n")
+            head["frame_shape"] = found.frames.shape[1:]
+            head["bytes"] += found.frames.nbytes
+            yield records.serialize(found)
+
+    try:
+        with files.whole(_part(working, number, ".tfrecord")) as temporary:
+            with decoding.noted() as notes:
+                records.write_file(temporary, examples(), "")
+            if not lines:
+                raise VideoError(video.path, "gave no record")
+    except VideoError as error:
+        line = _quarantined(error.path, error.reason, error.frame)
+        files.write_text(_part(working, number, ".bad"), json.dumps(line))
+    else:
+        head["doubtful"] = [
+            _quarantined(video.path, note.removeprefix(f"{video.path}: "), used=True)
+            for note in notes
+        ]
+        files.write_text(done, json.dumps(head) + "\n" + "".join(lines))
+
+
+def _records(job, video, classes):
+    """The checked records of a video. Its errors are `VideoError`s, the job's `RuntimeError`s."""
+    try:
+        shape = None
+        for found in job.records(video):
+            shape = shape or found.frames.shape[1:]
+            problem = records.record_problem(found, job.dtype, classes)
+            if problem or found.frames.shape[1:] != shape:
+                raise ValueError(problem or f"frames of {shape} and {found.frames.shape[1:]}")
+            yield found
+    except VideoError:
+        raise
+    except OSError as error:
+        raise VideoError(video.path, f"cannot be read ({error})") from error
+    except Exception as error:
+        raise RuntimeError(f"{video.path}: {type(error).__name__} in the job: {error}") from error
+
+
+def _write_shard(working, folder, written, bounds, compression, number):
+    """Puts a shard together from its parts, and notes its `records.Shard`."""
+    parts = (_part(working, n, ".tfrecord") for n in range(bounds[number], bounds[number + 1]))
+    paths = [str(path) for path in parts if path.exists()]
+    examples = tf.data.TFRecordDataset(paths).as_numpy_iterator()
+    shard = records.write_shard(folder, number, len(bounds) - 1, examples, compression)
+    files.write_text(written / f"{number:05d}.json", json.dumps(dataclasses.asdict(shard)))
+
+
+def _map(function, count, beam_args):
+    """Calls `function` of 0 to `count` - 1: here, or with `beam_args` wherever Beam does."""
+    if not beam_args or count == 1:
+        for number in range(count):
+            function(number)
+        return
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise ValueError(
+            "several workers need Apache Beam: pip install 'unsup_video[beam]'"
+        ) from None
+    with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
+        # Ranges, so that the pipeline is small for a million videos too.
+        _ = (
+            pipeline
+            | beam.Create(range(0, count, _FOLDER_SIZE))
+            | beam.FlatMap(_numbers, count)
+            | beam.Reshuffle()
+            | beam.Map(function)
+        )
+
+
+def _numbers(first, count):
+    return range(first, min(first + _FOLDER_SIZE, count))
+
+
+@contextlib.contextmanager
+def _progress(count_done, total, what, log):
+    """Logs a line every few seconds, from what `count_done()` finds in the file system."""
+    first, began, ended = count_done(), time.monotonic(), threading.Event()
+
+    def watch():
+        pause = _LINES_EVERY
+        while not ended.wait(pause):
+            now = time.monotonic()
+            done = count_done()
+            if done > first:
+                log(progress.line(done, total, what, (done - first) / (now - began)))
+            pause = max(_LINES_EVERY, 20 * (time.monotonic() - now))  # counting is work, too
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
