@@ -14,6 +14,7 @@ _FAINT = (130, 136, 144)
 _PAST = (84, 132, 184)  # frame colour of what was given
 _FUTURE = (205, 133, 63)  # and of what lies ahead
 _GAP = 4  # pixels
+_SHADES = 14  # above black, of a mosaic in grey: even, so that there is one in the middle
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:
@@ -22,6 +23,11 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
     if frames.dtype == np.uint8:
         return frames
     return np.rint(np.clip(frames, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def drawable(shape: tuple[int, ...]) -> bool:
+    """Whether frames of that shape are pictures: (H, W), (H, W, 1) or (H, W, 3)."""
+    return len(shape) == 2 or len(shape) == 3 and shape[2] in (1, 3)
 
 
 def _tile(frame, scale):
@@ -124,6 +130,7 @@ def mosaic(
     """Writes sets of weights as a PNG, as in the paper's figures 9 and 10.
 
     A weight w is drawn as (1 + w / m) / 2, m the largest |w| of its feature: zero is mid grey.
+    Without colours the picture has 15 shades of grey, in 4 bits a pixel.
 
     Args:
         panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels of
@@ -150,22 +157,33 @@ def mosaic(
             largest = np.abs(feature).max() or 1.0
             place = (left + margin + n % columns * width, upper + top + n // columns * height)
             picture.paste(_tile((1 + feature / largest) / 2, scale), place)
+    if example.shape[3:] != (3,):
+        picture = picture.convert("L").point(lambda value: round(value * _SHADES / 255))
+        picture.putpalette([round(k * 255 / _SHADES) for k in range(_SHADES + 1) for _ in "RGB"])
     with files.whole(path) as temporary:
-        picture.save(temporary, "PNG")
+        picture.save(temporary, "PNG", optimize=True)
 
 
-def gif(panels: dict[str, list], captions: list[str], past: int, fps: float = 5) -> bytes:
+def gif(
+    panels: dict[str, list],
+    captions: list[str],
+    past: int,
+    fps: float = 5,
+    colourful: bool = False,
+) -> bytes:
     """Panels side by side, animated.
 
     Args:
         panels: label -> frames (H, W[, 3]), all of one length. captions: a text for each step.
         past: how many steps are input; they have a blue frame, later ones an orange one.
+        colourful: keep rare colours too, those of flow or of a video, not only the common 64.
     """
     example = next(iter(panels.values()))[0]
     scale = 2 * _scale(example)
     height, width = example.shape[0] * scale, example.shape[1] * scale
     font = ImageFont.load_default(14)
     size = (len(panels) * (width + 12) + 12, height + 56)
+    palette = (256, Image.Quantize.FASTOCTREE) if colourful else (64, Image.Quantize.MEDIANCUT)
     pictures = []
     for t, caption in enumerate(captions):
         picture = Image.new("RGB", size, _BACKGROUND)
@@ -181,7 +199,7 @@ def gif(panels: dict[str, list], captions: list[str], past: int, fps: float = 5)
         # the animation of a picture that stands still.
         done = round((t + 1) / len(captions) * size[0])
         draw.rectangle((0, size[1] - 2, done, size[1] - 1), colour)
-        pictures.append(picture.quantize(64, dither=Image.Dither.NONE))
+        pictures.append(picture.quantize(*palette, dither=Image.Dither.NONE))
     data = io.BytesIO()
     pictures[0].save(
         data, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0

@@ -1,0 +1,87 @@
+"""Optical flow of videos, as records: what moves where, in pixels a frame.
+
+    python -m data_prep.flow --videos=my_videos --out=data/flow
+    python -m data_prep.flow --layout=ucf101 --videos=UCF-101 --splits_dir=ucfTrainTestlist \\
+        --out=data/ucf_flow
+
+A record is (T - 1, 240, 320, 2) int8 for a video of T frames: u, to the right, and v, downwards,
+clipped to 20 pixels a frame; a stored value stands for value * 20 / 127. For a temporal-stream CNN
+(Simonyan & Zisserman 2014), stacks of 10 with the camera's motion taken off, 20 channels:
+
+    python -m data_prep.flow --videos=my_videos --out=data/flow10 --stack=10 --subtract_mean
+
+Windows of 10 consecutive single flows hold the same, from any frame on, and nothing is stored
+twice. Look at it first, video beside flow, in OUT-previews/:
+
+    python -m data_prep.flow --videos=my_videos --limit=5 --out=/tmp/flow --previews=5
+
+Many files repeat frames, which then have no flow in between: see it in the previews, and set --fps.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+import re
+from pathlib import Path
+
+from absl import flags
+
+from data_prep import job_flags, source_flags
+from unsup_video import cli
+from unsup_video.video import flow
+
+_DEFAULT = flow.Flow()
+
+_METHOD = flags.DEFINE_enum(
+    "method", _DEFAULT.method, flow.METHODS,
+    "dis: dense inverse search and variational refinement. tvl1 needs OpenCV's contrib modules."
+)
+_SIZE = flags.DEFINE_string("size", "240x320", "HxW: frames are stretched to it before.")
+_BOUND = flags.DEFINE_float("bound", _DEFAULT.bound, "Pixels a frame; what is faster is clipped.")
+_FPS = flags.DEFINE_float("fps", None, "Frames a second to resample to; default: the video's own.")
+_SUBTRACT_MEAN = flags.DEFINE_bool(
+    "subtract_mean", False, "Take the mean vector off every flow: most of the camera's motion."
+)
+_STACK = flags.DEFINE_integer("stack", 1, "Flows of a stack, as channels u1, v1, u2, v2, ..")
+_STACK_STRIDE = flags.DEFINE_integer(
+    "stack_stride", None, "Flows from one stack to the next; default: side by side."
+)
+_PREVIEWS = flags.DEFINE_integer(
+    "previews", 0, "Of how many videos, from the first, to write a GIF.", lower_bound=0
+)
+
+
+def main(argv):
+    size = re.fullmatch(r"(\d+)x(\d+)", _SIZE.value)
+    if not size:
+        raise ValueError(f"--size must be HEIGHTxWIDTH, such as 240x320, got {_SIZE.value!r}")
+    if _STACK_STRIDE.present and _STACK.value == 1:
+        raise ValueError("--stack_stride needs --stack")
+    job = flow.Flow(
+        method=_METHOD.value,
+        size=(int(size[1]), int(size[2])),
+        bound=_BOUND.value,
+        fps=_FPS.value,
+        subtract_mean=_SUBTRACT_MEAN.value,
+        stack=_STACK.value,
+        stack_stride=_STACK.value if _STACK_STRIDE.value is None else _STACK_STRIDE.value,
+    )
+    listing = source_flags.listing()
+    job_flags.run(job, listing, argv)
+    out = Path(flags.FLAGS.out)
+    print(f"{flow.share_at_bound(out):.2%} of the values are at the bound of {job.bound:g} pixels "
+          "a frame: faster motion is clipped")
+    if _PREVIEWS.value:
+        folder = out.with_name(f"{out.name}-previews")
+        flow.write_previews(folder, _PREVIEWS.value, job, listing, out)
+        print(f"wrote {folder}: video beside flow")
+    return 0
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()
