@@ -2,8 +2,9 @@
 `python -m benchmarks.input_pipeline [--step_seconds=S] [--out=FILE.md]`.
 
 Moving MNIST is read in the ways that training can read it: generated on the fly, and from records,
-raw and gzip, that are written to a temporary folder first. Without `--step_seconds` the time of our
-fastest training step is measured here (see train_step).
+raw and gzip, that are written to a temporary folder first. Then percepts: windows of 16 + 9 frames
+of 4096 values from records of longer videos, for a model of 2 layers. Without `--step_seconds` and
+`--percepts_step_seconds` our fastest training steps are timed here first (see train_step).
 """
 
 import os
@@ -14,6 +15,7 @@ import itertools
 import statistics
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from benchmarks import _common, train_step
@@ -25,6 +27,8 @@ SEED = 0
 WANTED = 5  # times what training consumes
 # Taken before the clock starts in each round: what was prepared while another pipeline ran.
 _DISCARDED = 5
+_PERCEPTS = 4096
+_VIDEO_FRAMES = 180  # as UCF-101's videos have on average
 
 
 def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset]:
@@ -54,6 +58,31 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
     return found
 
 
+def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data.Dataset]:
+    """As `pipelines`, of percepts: half of the values are 0, as of VGG-16's fc6."""
+    config = base.get_config()
+    config.model.output = "relu"
+    config.data.frames_in, config.data.frames_out = 16, 9
+    config.eval.validation_clips = config.eval.test_clips = 1  # read by nobody here
+    found = {}
+    for storage, compression in itertools.product(("uint8", "float16"), ("", "GZIP")):
+        generator = np.random.default_rng(SEED)
+
+        def videos_of():
+            for i in range(videos):
+                values = generator.normal(0, 40, (_VIDEO_FRAMES, _PERCEPTS)).clip(0, 255)
+                yield records.Record(values.astype(np.uint8).astype(storage), name=f"{i}")
+
+        name = f"{storage}, {compression or 'raw'}"
+        config.data.records = f"{folder}/{name}"
+        records.write(
+            config.data.records, videos_of(), videos, kind="percepts", source={"seed": SEED},
+            compression=compression, dtype=storage,
+        )
+        found[name] = sources.build(config).train(batch, start=0)
+    return found
+
+
 def rate_of(dataset: tf.data.Dataset, batch: int, batches: int):
     """A function that takes so many batches and returns sequences/s; it keeps its place."""
     iterator = iter(dataset)
@@ -76,23 +105,12 @@ def fastest_step(size: _common.Size) -> float:
     return train_step.measure([case], rounds=3)[case].median
 
 
-def main():
-    parser = _common.flags(__doc__)
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--batches", type=int, default=20, help="taken in a round")
-    parser.add_argument("--stored", type=int, default=2000, help="sequences in the records")
-    parser.add_argument("--step_seconds", type=float, help="of the training step of that batch")
-    args = parser.parse_args()
-    size = _common.Size(units=args.units, batch=args.batch)
-    seconds = args.step_seconds or fastest_step(size)
-    consumed = args.batch / seconds
-
-    with tempfile.TemporaryDirectory() as folder:
-        rates = _common.interleave({
-            name: rate_of(dataset, args.batch, args.batches)
-            for name, dataset in pipelines(folder, args.batch, args.stored).items()
-        }, args.rounds)
-
+def compare(datasets: dict[str, tf.data.Dataset], batch: int, batches: int, rounds: int,
+            consumed: float) -> str:
+    """A table of the data sets' rates against `consumed` sequences/s."""
+    rates = _common.interleave(
+        {name: rate_of(dataset, batch, batches) for name, dataset in datasets.items()}, rounds
+    )
     rows = []
     for name, figures in rates.items():
         times = statistics.median(figures) / consumed
@@ -104,11 +122,41 @@ def main():
         "pipeline", "sequences/s: median (range)", "times what training consumes",
         f"target: at least {WANTED}",
     ]
-    parts = [
-        f"Batches of {args.batch} sequences of 20 frames, 64 x 64. A training step of "
-        f"{seconds:.3g} s consumes {consumed:.1f} sequences/s.",
-        _common.table(columns, rows),
-    ]
+    return _common.table(columns, rows)
+
+
+def main():
+    parser = _common.flags(__doc__)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=20, help="taken in a round")
+    parser.add_argument("--stored", type=int, default=2000, help="sequences in the records")
+    parser.add_argument("--videos", type=int, default=60, help="in the records of percepts")
+    parser.add_argument("--step_seconds", type=float, help="of the training step of that batch")
+    parser.add_argument("--percepts_step_seconds", type=float, help="the same, on percepts")
+    args = parser.parse_args()
+    size = _common.Size(units=args.units, batch=args.batch)
+    deep = _common.Size(units=args.units, batch=args.batch, layers=2, frame_dim=_PERCEPTS)
+    seconds = args.step_seconds or fastest_step(size)
+    percepts_seconds = args.percepts_step_seconds or fastest_step(deep)
+
+    def table(datasets, consumed):
+        return compare(datasets, args.batch, args.batches, args.rounds, consumed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = pipelines(folder, args.batch, args.stored)
+        parts = [
+            f"Batches of {args.batch} sequences of 20 frames, 64 x 64. A training step of "
+            f"{seconds:.3g} s consumes {args.batch / seconds:.1f} sequences/s.",
+            table(datasets, args.batch / seconds),
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = percept_pipelines(folder, args.batch, args.videos)
+        parts += [
+            f"Percepts: batches of {args.batch} windows of 25 frames of {_PERCEPTS} values, from "
+            f"videos of {_VIDEO_FRAMES}, as training reads them. A training step of "
+            f"{percepts_seconds:.3g} s consumes {args.batch / percepts_seconds:.1f} windows/s.",
+            table(datasets, args.batch / percepts_seconds),
+        ]
     _common.report("The input pipeline", parts, args.out)
 
 

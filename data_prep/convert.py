@@ -1,0 +1,98 @@
+"""Turns percepts that you already have into records.
+
+Arrays of NumPy's: a `.npz` with X (N, T, D) and, where there are any, scale, label, split, group
+and name; a `.npy` (N, T, D); or a folder of `.npy` files (T, D), a video each:
+
+    python -m data_prep.convert --input=ucf101_fc6.npz --out=data/ucf101_fc6
+    python -m data_prep.convert --input=fc6.npy --labels=labels.txt --out=data/fc6
+    python -m data_prep.convert --input=percepts/ --out=data/fc6           # sub-folders are classes
+
+The formats of the authors' releases, HDF5 with text files: all frames in one file, or a list of
+files:
+
+    python -m data_prep.convert --input=train_features.h5 --dataset=hidden6 \\
+        --num_frames=train_num_frames.txt --labels=train_labels.txt --out=data/train
+    python -m data_prep.convert --input=sports_files.txt --num_frames=sports_num_frames.txt \\
+        --out=data/sports
+
+Floating-point numbers are stored as float16, or with --storage=uint8 in 8 bits with a scale for
+each video; uint8 is kept as it is. Videos that are named as UCF-101's (--names) get its groups.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from absl import flags
+
+from data_prep import progress
+from unsup_video import cli
+from unsup_video.data import convert, records, storage
+
+_INPUT = flags.DEFINE_string("input", None, "A .npz, .npy, .h5 or .txt file, or a folder of .npy.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write.")
+_LABELS = flags.DEFINE_string(
+    "labels", None, "Text file: the label of every video, one a line; for a folder NAME LABEL."
+)
+_NUM_FRAMES = flags.DEFINE_string(
+    "num_frames", None, "Text file: the number of frames of every video, one a line, of HDF5."
+)
+_NAMES = flags.DEFINE_string("names", None, "Text file: the name of every video, one a line.")
+_CLASSES = flags.DEFINE_string(
+    "classes", None, "Text file: a class a line, from 0; or NUMBER NAME, as classInd.txt."
+)
+_DATASET = flags.DEFINE_string("dataset", None, "Data set inside of HDF5; default: the only one.")
+_SCALE = flags.DEFINE_float("scale", None, "What a stored 1 stands for, of uint8 without a scale.")
+_STORAGE = flags.DEFINE_enum(
+    "storage", None, storage.STORAGES, "How floating-point numbers are stored; default: float16."
+)
+_SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
+_COMPRESSION = flags.DEFINE_enum(
+    "compression", "GZIP", records.COMPRESSIONS, "'' makes files larger and faster to read."
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    for flag, what in ((_INPUT, "the percepts to convert"), (_OUT, "the folder to write")):
+        if not flag.value:
+            raise ValueError(f"--{flag.name} is missing: {what}")
+    percepts = convert.read(
+        _INPUT.value,
+        labels=_LABELS.value,
+        num_frames=_NUM_FRAMES.value,
+        names=_NAMES.value,
+        classes=_CLASSES.value,
+        dataset=_DATASET.value,
+        scale=_SCALE.value,
+        storage=_STORAGE.value,
+    )
+    manifest = records.write(
+        _OUT.value,
+        progress.report(percepts.records, percepts.count, "videos"),
+        percepts.count,
+        "percepts",
+        percepts.source,
+        shards=_SHARDS.value,
+        compression=_COMPRESSION.value,
+        overwrite=_OVERWRITE.value,
+        dtype=percepts.dtype,
+        scale=percepts.scale,
+        classes=percepts.classes,
+    )
+    size = sum(shard.bytes for shard in manifest.shards)
+    print(f"wrote {_OUT.value}: {manifest.count:,} videos of {manifest.shape} {manifest.dtype}, "
+          f"{len(manifest.classes)} classes, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
+    print("next:")
+    print(f"  python -m data_prep.verify {_OUT.value}")
+    return 0
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,417 @@
+"""Percepts that somebody already has, as records: from arrays of NumPy's, or HDF5.
+
+    X.npz     X (N, T, D), and where there are any: scale, label (N,), split (N, K), group (N,),
+              name (N,); or one array of any name
+    X.npy     (N, T, D)
+    FOLDER    of .npy files, (T, D) each, one for each video; sub-folders are classes
+    X.h5      (total frames, D), all videos one after the other; a text file has the videos' numbers
+              of frames, one a line. The authors' releases call this LABELLED
+    X.txt     paths of HDF5 files, one a line, (T, D) each. The authors call this UNLABELLED
+
+Values are uint8 with a scale, which are kept as they are, or floating-point numbers. Files are read
+a video at a time; pickles are not read.
+"""
+
+import contextlib
+import dataclasses
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from unsup_video import files
+from unsup_video.data import storage as packing
+from unsup_video.data.records import Record
+
+_HDF5 = (".h5", ".hdf5")
+_KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
+# The name of a video of UCF-101, with its class and the number of its group.
+_UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g\d+)_c\d+(?:\.\w+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Percepts:
+    """What `records.write` takes, see there. `records` can be read once."""
+
+    records: Iterator[Record]
+    count: int
+    dtype: str
+    scale: float
+    classes: tuple[str, ...]
+    source: dict
+
+
+@dataclasses.dataclass
+class _Found:
+    """What a file holds: the values of `count` videos, one by one, and what it says of them."""
+
+    count: int
+    videos: Iterator[np.ndarray]  # (T, D)
+    dtype: np.dtype
+    scale: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
+    groups: Sequence | None = None
+    splits: np.ndarray | None = None
+
+
+def read(
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    num_frames: str | Path | None = None,
+    names: str | Path | None = None,
+    classes: str | Path | None = None,
+    dataset: str | None = None,
+    scale: float | None = None,
+    storage: str | None = None,
+) -> Percepts:
+    """Opens percepts; what can be checked is checked before their values are read.
+
+    The name of a UCF-101 video gives its group, and the names of the classes to labels that are
+    numbers. Other numbers are names of their own, from 0 to the largest.
+
+    Args:
+        path: see the module's text.
+        labels: text file, the label of every video in order, one a line: a name, or a number, -1
+            for none. For a folder a line is `NAME LABEL`, in any order.
+        num_frames: text file, the number of frames of every video in order, one a line; HDF5 only.
+        names: text file, the name of every video in order, one a line.
+        classes: text file, a class a line: names, numbered from 0; or `NUMBER NAME`, as in
+            UCF-101's classInd.txt.
+        dataset: name inside of HDF5 files; None if they have only one.
+        scale: what a stored 1 stands for, of uint8 that has none of its own.
+        storage: of `storage.STORAGES`, how floating-point numbers are stored; None for float16.
+
+    Raises:
+        ValueError: something does not fit. `records` raises it too, about values, and names the
+            video. OSError: a file cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if num_frames is not None and path.suffix not in (*_HDF5, ".txt"):
+        raise ValueError(f"{path}: a file of the numbers of frames is for HDF5")
+    if path.is_dir():
+        found = _folder(path)
+    elif path.suffix == ".npz":
+        found = _npz(path)
+    elif path.suffix == ".npy":
+        found = _npy(path)
+    elif path.suffix in _HDF5:
+        found = _hdf5(path, dataset, num_frames)
+    elif path.suffix == ".txt":
+        found = _hdf5_list(path, dataset, num_frames)
+    else:
+        raise ValueError(f"{path}: a folder or a .npz, .npy, .h5, .hdf5 or .txt file is expected")
+
+    if names is not None:
+        found.names = _lines(names)
+    elif found.names is None:
+        found.names = [f"{i:06d}" for i in range(found.count)]
+    if labels is not None:
+        by_name = path.is_dir()
+        found.labels = _labels_by_name(labels, found.names) if by_name else _lines(labels)
+    for what in ("names", "labels", "groups", "splits"):
+        values = getattr(found, what)
+        if values is not None and len(values) != found.count:
+            raise ValueError(f"{path}: {found.count} videos, but {len(values)} {what}")
+
+    dtype, scales = _storage(path, found, scale, storage)
+    indices, class_names = _classes(path, found.labels, found.names, classes)
+    source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
+    return Percepts(
+        _records(path, found, dtype, scales, indices, _splits(path, found)),
+        found.count, dtype, 1.0 if scales.ndim else float(scales), class_names, source,
+    )
+
+
+def _records(path, found, dtype, scales, indices, splits):
+    for i, values in enumerate(found.videos):
+        name, scale = found.names[i], float(scales[i]) if scales.ndim else None
+        if found.dtype != np.uint8:
+            try:
+                values, scale = packing.pack(values, dtype)
+            except ValueError as error:
+                raise ValueError(f"{path}: video {name}: {error}") from None
+        ucf101 = _UCF101.fullmatch(name)
+        if ucf101:
+            group = "_".join(ucf101.groups())
+        else:
+            group = "" if found.groups is None else str(found.groups[i])
+        yield Record(np.ascontiguousarray(values), scale, name, indices[i], group, splits[i])
+
+
+def _storage(path, found, scale, storage):
+    """(dtype to store, what a stored 1 stands for: float32, () or (N,))."""
+    if found.dtype != np.uint8:
+        if scale is not None:
+            raise ValueError(f"{path} holds {found.dtype}: a scale is for uint8")
+        return storage or "float16", np.float32(1)
+    if storage is not None:
+        raise ValueError(f"{path} holds uint8: it is stored as it is, and not as {storage}")
+    if found.scale is not None and scale is not None:
+        raise ValueError(f"{path} has a scale of its own")
+    scales = np.asarray(found.scale if scale is None else scale, np.float32)
+    if np.shape(scales) not in ((), (found.count,)) or not (scales > 0).all():
+        raise ValueError(
+            f"{path} holds uint8: a scale must say what a stored 1 stands for, one positive "
+            "number, or one for each video"
+        )
+    return "uint8", scales
+
+
+def _splits(path, found):
+    if found.splits is None:
+        return [()] * found.count
+    splits = np.reshape(found.splits, (found.count, -1))
+    if not np.isin(splits, (0, 1, 2)).all():
+        raise ValueError(f"{path}: a split is 0 (unused), 1 (train) or 2 (test)")
+    return [tuple(row) for row in splits.astype(int).tolist()]
+
+
+def _classes(path, labels, names, classes):
+    """(index of the class of every video, names of the classes)."""
+    if labels is None:
+        if classes is not None:
+            raise ValueError(f"{classes} names classes, but no video has a label")
+        return [-1] * len(names), ()
+    with contextlib.suppress(ValueError):
+        labels = [int(label) for label in labels]
+    numbers = isinstance(labels[0], int)
+    if numbers and min(labels) < -1:
+        raise ValueError(f"{path}: label {min(labels)}, -1 (none) or more expected")
+    used = sorted(set(labels) - {-1})
+    if classes is not None:
+        known = _class_names(classes)  # number: name
+    elif numbers:
+        known = _named_by_videos(labels, names) or {n: str(n) for n in range(max(labels) + 1)}
+    else:
+        known = dict(enumerate(used))
+    keys = list(known if numbers else known.values())
+    if unknown := set(used) - set(keys):
+        raise ValueError(f"{path}: label {min(unknown)}, but {classes} has {keys[0]} to {keys[-1]}")
+    index = {key: i for i, key in enumerate(keys)} | {-1: -1}
+    return [index[label] for label in labels], tuple(known.values())
+
+
+def _named_by_videos(labels, names):
+    """{number: name of the class} if all videos have names of UCF-101 that agree, else None."""
+    found = [_UCF101.fullmatch(name) for name in names]
+    if not all(found):
+        return None
+    pairs = sorted({(n, match[1]) for n, match in zip(labels, found) if n >= 0})
+    known = dict(pairs)
+    return known if len(pairs) == len(known) == len(set(known.values())) else None
+
+
+# ---------------------------------------------------------------------- text files
+
+
+def _lines(path):
+    """The lines of a text file, stripped, without empty ones."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    if not (found := [line.strip() for line in lines if line.strip()]):
+        raise ValueError(f"{path} is empty")
+    return found
+
+
+def _counts(path):
+    lines = _lines(path)
+    for line in lines:
+        if not line.isdecimal() or int(line) < 1:
+            raise ValueError(f"{path}: {line!r}, a number of frames expected, one a line")
+    return [int(line) for line in lines]
+
+
+def _labels_by_name(path, names):
+    """The labels of `names`, from lines `NAME LABEL`."""
+    found = {}
+    for line in _lines(path):
+        name, *label = line.rsplit(maxsplit=1)
+        if not label:
+            raise ValueError(f"{path}: {line!r}, NAME LABEL expected, one a line")
+        found[name.removesuffix(".npy")] = label[0]
+    if differing := sorted(found.keys() ^ set(names)):
+        what = "is not in the folder" if differing[0] in found else "has no label"
+        raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
+    return [found[name] for name in names]
+
+
+def _class_names(path):
+    lines = [line.split(maxsplit=1) for line in _lines(path)]
+    if all(len(fields) == 2 and fields[0].isdecimal() for fields in lines):
+        return dict(sorted((int(number), name) for number, name in lines))
+    return {number: " ".join(fields) for number, fields in enumerate(lines)}
+
+
+# ---------------------------------------------------------------------- NumPy
+
+
+def _check(where, shape, dtype, axes):
+    """Raises unless an array has the axes that `axes` names, and values that can be used."""
+    if len(shape) != axes.count(",") + 1 or not all(shape):
+        raise ValueError(f"{where}: shape {tuple(shape)}, {axes} expected")
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise ValueError(f"{where}: {dtype}, uint8 or floating-point numbers expected")
+
+
+@contextlib.contextmanager
+def _damage_named(path):
+    try:
+        yield
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path}: truncated, damaged, or not of NumPy's ({error})") from None
+
+
+def _npz(path):
+    with _damage_named(path), np.load(path, allow_pickle=False) as archive:
+        keys = archive.files
+        known = {key: archive[key] for key in keys if key in _KNOWN}
+    key = keys[0] if len(keys) == 1 else "X"
+    if key not in keys:
+        raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
+    with _damage_named(path), _member(path, key) as (_, shape, dtype):
+        pass
+    _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
+    for name in {"label", "group", "name", "split"} & known.keys():
+        if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
+            raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
+    return _Found(
+        shape[0], _npz_videos(path, key), dtype,
+        scale=known.get("scale"),
+        names=known["name"].astype(str).tolist() if "name" in known else None,
+        labels=known["label"].tolist() if "label" in known else None,
+        groups=known.get("group"),
+        splits=known.get("split"),
+    )
+
+
+def _npz_videos(path, key):
+    # From the stream: np.load would hold all of the array.
+    with _damage_named(path), _member(path, key) as (file, shape, dtype):
+        size = int(np.prod(shape[1:])) * dtype.itemsize
+        for _ in range(shape[0]):
+            yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
+
+
+@contextlib.contextmanager
+def _member(path, key):
+    """(file at the first value, shape, dtype) of an array of an archive."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran_order, dtype = read_header(file)
+        if fortran_order:
+            raise ValueError(f"{key} is in Fortran's order, save np.ascontiguousarray of it")
+        yield file, shape, dtype
+
+
+def _npy(path):
+    array = _mapped(path)
+    _check(path, array.shape, array.dtype, "(N, T, D)")
+    return _Found(len(array), iter(array), array.dtype)
+
+
+def _mapped(path):
+    with _damage_named(path):
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def _folder(path):
+    found = sorted(path.rglob("*.npy"))
+    if not found:
+        raise ValueError(f"{path} holds no .npy file")
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
+    in_folders = all("/" in name for name in names)
+    return _Found(
+        len(found), _alike(found, map(_mapped, found)), _mapped(found[0]).dtype, names=names,
+        labels=[name.split("/")[0] for name in names] if in_folders else None,
+    )
+
+
+def _alike(paths, arrays):
+    """Passes on the arrays of the files, which must be (T, D), all of one D and kind of values."""
+    first = None
+    for path, array in zip(paths, arrays):
+        _check(path, array.shape, array.dtype, "(T, D)")
+        kind = array.shape[1], array.dtype.kind
+        if kind != (first := first or kind):
+            raise ValueError(
+                f"{path}: {array.dtype} {array.shape}, but those before it have D = {first[0]}, "
+                f"{'uint8' if first[1] == 'u' else 'floating-point numbers'}"
+            )
+        yield array
+
+
+# ---------------------------------------------------------------------- HDF5, as the authors'
+
+
+def _hdf5(path, dataset, num_frames):
+    if num_frames is None:
+        raise ValueError(f"{path}: a file of the videos' numbers of frames is needed")
+    counts = _counts(num_frames)
+    with _opened(path, dataset) as values:
+        _check(f"{path}: {values.name}", values.shape, values.dtype, "(total frames, D)")
+        if sum(counts) != len(values):
+            raise ValueError(
+                f"{path} has {len(values):,} frames, those of {num_frames} are {sum(counts):,}"
+            )
+        dtype = values.dtype
+
+    def videos():
+        first = 0
+        with _opened(path, dataset) as values:
+            for count in counts:
+                yield values[first : first + count]
+                first += count
+
+    return _Found(len(counts), videos(), dtype)
+
+
+def _hdf5_list(path, dataset, num_frames):
+    names = _lines(path)
+    paths = [path.parent / name for name in names]
+    counts = [None] * len(paths) if num_frames is None else _counts(num_frames)
+    if len(counts) != len(paths):
+        raise ValueError(f"{path} has {len(paths)} files, {num_frames} {len(counts)} numbers")
+    with _opened(paths[0], dataset) as values:
+        dtype = values.dtype
+
+    def arrays():
+        for file, count in zip(paths, counts):
+            with _opened(file, dataset) as values:
+                if count not in (None, len(values)):
+                    raise ValueError(f"{file} has {len(values)} frames, {num_frames} says {count}")
+                yield values[()]
+
+    return _Found(len(paths), _alike(paths, arrays()), dtype, names=names)
+
+
+@contextlib.contextmanager
+def _opened(path, dataset):
+    """The data set of that name of an HDF5 file, or its only one."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: damaged, or not HDF5 ({error})") from None
+    with file:
+        found = []
+        file.visititems(lambda name, item: found.append((name, item)))
+        names = [name for name, item in found if isinstance(item, h5py.Dataset)]
+        if dataset is None and len(names) != 1:
+            raise ValueError(
+                f"{path} holds {', '.join(names) or 'no data set'}: say which data set it is"
+            )
+        if dataset not in (None, *names):
+            raise ValueError(f"{path} has no data set {dataset}, only {', '.join(names)}")
+        yield file[dataset or names[0]]
