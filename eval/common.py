@@ -7,6 +7,10 @@ from unsup_video.evaluation import trained
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "Folder of a run; give it several times to compare runs."
 )
+_MODEL = flags.DEFINE_multi_string(
+    "model", [], "SavedModel: a version's folder, or that of all versions, of which the newest is "
+    "taken; several times to compare."
+)
 RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute anew what is stored already.")
 
 
@@ -22,9 +26,13 @@ def models() -> list[trained.Trained]:
     Raises:
         ValueError: none is named. Whatever `trained.load` raises.
     """
-    if not _WORKDIR.value:
-        raise ValueError("--workdir=RUN is missing: the folder that train.pretrain wrote")
-    return [trained.load(path) for path in _WORKDIR.value]
+    paths = [*_WORKDIR.value, *_MODEL.value]
+    if not paths:
+        raise ValueError(
+            "--workdir=RUN is missing: the folder that train.pretrain wrote; or "
+            "--model=SAVED_MODEL: what unsup_video.export wrote"
+        )
+    return [trained.load(path) for path in paths]
 
 
 def show(evaluation) -> None:

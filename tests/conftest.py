@@ -1,4 +1,7 @@
+import copy
+import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,3 +15,46 @@ def real_data():
     if not path.is_dir():
         pytest.skip(f"no real data at {path} (set UNSUP_VIDEO_TEST_DATA)")
     return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
+    from unsup_video.configs import quickstart  # seconds, which other tests do without
+    from unsup_video.data import sources
+    from unsup_video.training import experiment, loop, workdir
+
+    config = quickstart.get_config()
+    config.model.units = 8
+    config.model.conditional_future = True
+    config.data.frame_size = 32
+    config.data.frames_in, config.data.frames_out = 4, 3
+    config.train.steps = 1
+    config.eval.validation_clips = config.eval.test_clips = 5
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    source = sources.build(config)
+    model = experiment.build_model(config, source.frame_shape, source.mean_frame)
+    folder = workdir.Workdir.open(path, config.to_dict())
+    info = {"data": source.description, "frame_shape": source.frame_shape}
+    loop.run(loop.Trainer(config, model), source, folder, info, log=lambda text: None)
+    folder.lock.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(run):
+    """The trained model of `run`."""
+    from unsup_video.evaluation import trained
+
+    return trained.load(run)
+
+
+@pytest.fixture
+def fresh(model, tmp_path):
+    """`model` with a folder of its own, that nothing was evaluated in, and a config of its own.
+
+    The weights are those of all tests: who changes them loads his own from the folder.
+    """
+    path = tmp_path / "run"
+    shutil.copytree(model.path, path, ignore=shutil.ignore_patterns("eval"))
+    return dataclasses.replace(model, path=path, config=copy.deepcopy(model.config))

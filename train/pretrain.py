@@ -15,8 +15,9 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import config_flags
 
-from unsup_video import cli, configs
+from unsup_video import cli, configs, export
 from unsup_video.data import sources
+from unsup_video.evaluation import trained
 from unsup_video.training import experiment, loop, precision
 from unsup_video.training.workdir import Workdir
 
@@ -25,10 +26,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in workdir and start anew.")
+_EXPORT = flags.DEFINE_bool("export", True, "Export the best checkpoint at the end.")
 _DIGITS_DIR = flags.DEFINE_string(
     "digits_dir", None, "Folder of MNIST's idx files; short for --config.data.digits_dir."
 )
 
+_LARGER = {"quickstart": "moving_mnist_1layer", "patches_small": "patches"}
 # "Try again later" of sysexits.h: the run was told to stop, its state is saved.
 EXIT_INTERRUPTED = 75
 
@@ -63,6 +66,9 @@ def main(argv):
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     print(f"{config.name}: {shape}, {parameters:,} parameters, recipe {config.recipe.name}")
     print(f"data: {source.description['kind']}: {source.description['source']}")
+    for name, size in source.description.get("parts", {}).items():
+        print(f"  {name}: {size['windows']:,} windows, side by side, of {size['sequences']:,} "
+              f"sequences, {size['too_short']:,} of them too short")
     print(f"matrix products in {gemm_dtype} (config.precision={config.precision}); run: {path}")
 
     # ------------------------------------------------------------------ training
@@ -76,17 +82,24 @@ def main(argv):
         except loop.Interrupted as stop:
             print(stop)
             return EXIT_INTERRUPTED
-        print(f"testing the best checkpoint on {config.eval.test_clips} clips ...")
+        print("testing the best checkpoint ...")
         results = experiment.test(config, model, source, workdir)
+    exported = None
+    if _EXPORT.value:
+        print(f"exporting to {workdir.export} ...")
+        exported = export.write_once(trained.load(path), workdir.export)
 
     # ------------------------------------------------------------------ what came out
     print(f"\n{experiment.table(config, results)}\n")
-    print("look at:")
-    for picture in sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
-        print(f"  {picture}")
+    if pictures := sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
+        print("look at:", *pictures, sep="\n  ")
+    if exported:
+        print(f"exported: {exported}")
     print("next:")
     print(f"  tensorboard --logdir={workdir.tb}")
-    print("  python -m train.pretrain --config=moving_mnist_1layer    (the paper's size)")
+    print(f"  python -m eval.future_prediction --workdir={path}")
+    if larger := _LARGER.get(config.name):
+        print(f"  python -m train.pretrain --config={larger}    (the paper's size)")
     return 0
 
 

@@ -3,11 +3,13 @@
 import sys
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 
 def run(main) -> None:
     """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
+    tf.get_logger().setLevel("WARNING")
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
 
 

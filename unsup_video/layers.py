@@ -1,11 +1,31 @@
 """The peephole LSTM and the frame decoder built from it.
 
 Written in `keras.ops`, so they run on every Keras backend; on TensorFlow the time loop is
-`unsup_video.fast_lstm`.
+`unsup_video.fast_lstm`, except inside `portable`.
 """
+
+import contextlib
+import contextvars
 
 import keras
 from keras import ops
+
+
+_PORTABLE = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable():
+    """Inside, layers are called in plain operations: for a graph that another program will run.
+
+    The fast path insists on XLA, which TensorFlow Serving refuses on a CPU, and keeps the gates of
+    every step for a gradient.
+    """
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
 
 
 def project(x, kernel, bias, gemm_dtype):
@@ -130,7 +150,7 @@ class PeepholeLSTM(keras.layers.Layer):
 
     def _run(self, inputs, initial_state, steps):
         arguments = self._arguments(inputs, initial_state, steps)
-        if keras.backend.backend() == "tensorflow":
+        if keras.backend.backend() == "tensorflow" and not _PORTABLE.get():
             from unsup_video import fast_lstm  # the one place where TensorFlow itself is used
 
             return fast_lstm.recurrence(*arguments, self.gemm_dtype)
@@ -215,7 +235,7 @@ def _cell(projected, h, c, recurrent_kernel, peepholes, gemm_dtype):
 
 
 def scan_recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype):
-    """`fast_lstm.recurrence` for the backends other than TensorFlow: same arguments and result."""
+    """`fast_lstm.recurrence` in `keras.ops`: same arguments and result."""
     has_input = len(projected.shape) == 3
 
     def step(carry, z):
@@ -224,8 +244,9 @@ def scan_recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_
         )
         return (h, c), (h, c)
 
-    z = ops.transpose(projected, (1, 0, 2)) if has_input else None
-    _, (h, c) = ops.scan(step, (h0, c0), z, length=None if has_input else steps)
+    # Without input a clock is scanned: `length` has to be a Python integer, `steps` need not be.
+    z = ops.transpose(projected, (1, 0, 2)) if has_input else ops.zeros((steps,))
+    _, (h, c) = ops.scan(step, (h0, c0), z)
     return ops.transpose(h, (1, 0, 2)), ops.transpose(c, (1, 0, 2))
 
 

@@ -42,7 +42,7 @@ class Initialization:
         return keras.initializers.RandomUniform(-self.peepholes, self.peepholes)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
 class VideoModel:
     """One model in its functional forms; all share the same layers and weights.
 

@@ -1,4 +1,4 @@
-"""A trained model as the evaluations take it, from the folder of a run."""
+"""A trained model as the evaluations take it, from the folder of a run or from a SavedModel."""
 
 import dataclasses
 import json
@@ -6,10 +6,19 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import files
 from unsup_video.models import VideoModel
 from unsup_video.training import checkpoints, experiment, loop
+
+# What `unsup_video.export` writes into a version's folder beside TensorFlow's own files.
+EXTRA = "assets.extra"
+SUMS = f"{EXTRA}/sha256sums.txt"
+CARD = "model_card.json"
+# Of a variable in TensorFlow's checkpoint; the name of the weight is between them, "/" as ".S".
+_KEY = ("weights/", "/.ATTRIBUTES/VARIABLE_VALUE")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
@@ -17,11 +26,12 @@ class Trained:
     """A trained model and where it comes from.
 
     Attributes:
-        path: the run's folder. name: the folder's name, for tables.
+        path: the run's folder, or that of a SavedModel's version.
         config: of the run. model: with the trained weights. step: at which they were taken.
-        sha256: of the weights' file.
-        frame_shape: (H, W) or (H, W, C); D is its product.
+        sha256: of the weights' checkpoint in the run.
+        frame_shape: (H, W), (H, W, C) or (D,); D is its product.
         mean_frame: (D,) float32, of the training data.
+        saved_model: whether `path` is a SavedModel.
     """
 
     path: Path
@@ -31,15 +41,30 @@ class Trained:
     sha256: str
     frame_shape: tuple[int, ...]
     mean_frame: np.ndarray
+    saved_model: bool = False
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return name_of(self.path)
+
+    @property
+    def flag(self) -> str:
+        """The argument that gives this model to a command."""
+        return f"--{'model' if self.saved_model else 'workdir'}={self.path}"
 
     @property
     def evaluations(self) -> Path:
-        """The folder that evaluations of this run write into."""
-        return self.path / "eval"
+        """The folder that evaluations of this model write into.
+
+        For a SavedModel it is outside, `runs/eval-NAME` under the current folder: what a server
+        reads is not written to.
+        """
+        return Path("runs") / f"eval-{self.name}" if self.saved_model else self.path / "eval"
+
+    @property
+    def origin(self) -> Path:
+        """The folder that has the run's config.json, run.json and mean_frame.npy."""
+        return self.path / EXTRA if self.saved_model else self.path
 
     def describe(self) -> dict:
         """What a table or a page says of the model; JSON values."""
@@ -54,32 +79,100 @@ class Trained:
         }
 
 
+def name_of(path: Path) -> str:
+    """A name for tables: RUN, NAME-VERSION, or RUN-VERSION for the export of a run."""
+    path = path.resolve()
+    if not path.name.isdecimal() or not (path / "saved_model.pb").exists():
+        return path.name
+    parent = path.parent
+    return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
+
+
 def load(path: str | Path) -> Trained:
-    """The best checkpoint of a run.
+    """The best checkpoint of a run, or the weights of a SavedModel.
+
+    A SavedModel's weights are read as data and its program is not run. It is given as the folder of
+    a version, or of all versions, of which the newest is taken.
 
     Raises:
-        FileNotFoundError: no run is there, or it has no checkpoint yet. ValueError: it is damaged.
+        FileNotFoundError: neither is there, or the run has no checkpoint yet. ValueError: it is
+            damaged, or a SavedModel that `unsup_video.export` did not write.
     """
     path = Path(path)
+    found = version(path)
+    if found is not None:
+        return _load_saved_model(found)
+    if not (path / "config.json").exists():
+        raise FileNotFoundError(
+            f"{path} is not the folder of a run: config.json is missing; nor is it a SavedModel: "
+            "saved_model.pb is missing, and so are folders with the number of a version. "
+            "python -m train.pretrain makes a run, python -m unsup_video.export a SavedModel"
+        )
+    origin = _read_origin(path)
+    best = checkpoints.best(path / "checkpoints")
+    step, arrays, _ = checkpoints.restore(best)
+    return _trained(path, origin, arrays, best, step, checkpoints.fingerprint(best))
+
+
+def version(path: str | Path) -> Path | None:
+    """`path` where it is a SavedModel, else its newest version; None where it has none."""
+    path = Path(path)
+    if (path / "saved_model.pb").exists():
+        return path
+    found = [p.parent for p in path.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+    return max(found, key=lambda folder: int(folder.name), default=None)
+
+
+def _load_saved_model(path):
+    if not (path / CARD).exists() or not (path / SUMS).exists():
+        raise ValueError(
+            f"{path} is a SavedModel without {CARD} or {SUMS}, which hold what an evaluation needs "
+            "to know; python -m unsup_video.export writes them"
+        )
     try:
-        config = ConfigDict(json.loads((path / "config.json").read_text()))
-        run = json.loads((path / "run.json").read_text())
-        mean_frame = np.load(path / "mean_frame.npy", allow_pickle=False)
+        for line in (path / SUMS).read_text(encoding="utf-8").splitlines():
+            digest, _, name = line.partition("  ")
+            if files.sha256(path / name) != digest:
+                raise ValueError(f"the sha256 of {name} is not the recorded one")
+        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        step, sha256 = card["step"], card["sha256"]
+        weights = _read_weights(path)
+    except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
+    return _trained(path, _read_origin(path / EXTRA), weights, path, step, sha256, True)
+
+
+def _read_weights(path):
+    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    start, end = _KEY
+    return {
+        key.removeprefix(start).removesuffix(end).replace(".S", "/"): reader.get_tensor(key)
+        for key in reader.get_variable_to_shape_map()
+        if key.startswith(start) and key.endswith(end)
+    }
+
+
+def _read_origin(folder):
+    """(config, frame_shape, mean_frame) of a run."""
+    try:
+        config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        mean_frame = np.load(folder / "mean_frame.npy", allow_pickle=False)
+        return config, tuple(run["frame_shape"]), mean_frame
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{path} is not the folder of a run: {Path(error.filename).name} is missing; "
+            f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "
             "python -m train.pretrain makes one"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{path}: a file of the run is damaged ({error})") from None
-    best = checkpoints.best(path / "checkpoints")
-    step, arrays, _ = checkpoints.restore(best)
-    frame_shape = tuple(run["frame_shape"])
+        raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
+
+
+def _trained(path, origin, weights, weights_path, step, sha256, saved_model=False):
+    config, frame_shape, mean_frame = origin
     model = experiment.build_model(config, frame_shape, mean_frame)
-    loop.load_weights(model, arrays, best)
-    return Trained(
-        path, config, model, step, checkpoints.fingerprint(best), frame_shape, mean_frame
-    )
+    loop.load_weights(model, weights, weights_path)
+    return Trained(path, config, model, step, sha256, frame_shape, mean_frame, saved_model)
 
 
 def untrained(trained: Trained, seed: int = 0) -> VideoModel:

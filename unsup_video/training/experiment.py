@@ -35,7 +35,7 @@ def build_model(
     """The model of `config`, with the recipe's starting weights.
 
     Args:
-        frame_shape: (H, W[, C]). mean_frame: (D,), of the training data.
+        frame_shape: (H, W[, C]) or (D,). mean_frame: (D,), of the training data.
     """
     model = models.build(
         **config.model,
@@ -84,7 +84,8 @@ def table(config: ConfigDict, results: dict) -> str:
     """The results beside what to expect and the floors, as text."""
     names = list(results["floors"])
     unit = "nats/frame" if config.model.output == "logistic" else "squared loss/frame"
-    lines = [f"{f'test set, {unit}':<44}" + "".join(f"{name:>16}" for name in names)]
+    head = f"test set, {results['clips']:,} clips, {unit}"
+    lines = [f"{head:<44}" + "".join(f"{name:>16}" for name in names)]
 
     def row(label, values):
         lines.append(f"{label:<44}" + "".join(f"{v:16.1f}" if v else f"{'-':>16}" for v in values))

@@ -54,7 +54,7 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
     figures do not depend on the batch size of the evaluation.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def batch_losses(past, future):
         targets = decoder_targets(past, future)
         x = model.free_running({"past": past, "clock": future[:, :, 0]})
@@ -98,7 +98,7 @@ class Trainer:
         self.count = 0
         self.best: dict | None = None  # {"step": .., "score": ..}
         self.stale = 0  # evaluations since the best one
-        self._train_step = tf.function(self._step)
+        self._train_step = tf.function(self._step, autograph=False)
         self._apply = tf.function(self._apply_gradients, jit_compile=True, autograph=False)
 
     def _step(self, clips):
@@ -150,7 +150,7 @@ class Trainer:
         Raises:
             NonFiniteLoss: naming the step and the first weight that is not finite.
         """
-        return self._finite(_weights(self.model))
+        return self._finite(weights(self.model))
 
     def _slots(self):
         return {f"optimizer/{i:03d}/{v.name}": v for i, v in enumerate(self.optimizer.variables)}
@@ -163,7 +163,7 @@ class Trainer:
         return arrays
 
     def save(self, workdir: Workdir) -> None:
-        arrays = self._finite({**_weights(self.model), **self._slots()})
+        arrays = self._finite({**weights(self.model), **self._slots()})
         meta = {k: getattr(self, k) for k in ("elapsed_s", "sums", "count", "best", "stale")}
         checkpoints.save(workdir.checkpoints, self.step, arrays, meta)
 
@@ -174,7 +174,7 @@ class Trainer:
             ValueError: the checkpoint is of another architecture or optimiser.
         """
         step, arrays, meta = checkpoints.restore(path)
-        _assign({**_weights(self.model), **self._slots()}, arrays, path)
+        _assign({**weights(self.model), **self._slots()}, arrays, path)
         self.step = step
         for k, v in meta.items():
             setattr(self, k, v)
@@ -186,10 +186,11 @@ def load_weights(model: VideoModel, arrays: dict[str, np.ndarray], path) -> None
     Raises:
         ValueError: a weight is missing, left over, or has another shape; all are named.
     """
-    _assign(_weights(model), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
+    _assign(weights(model), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
 
 
-def _weights(model):
+def weights(model: VideoModel) -> dict[str, tf.Variable]:
+    """The weights of a model under the names that a checkpoint has for them."""
     return {f"model/{v.path}": v for v in model.training.weights}
 
 
@@ -308,6 +309,8 @@ def run(
     validation = source.evaluation("validation", config.eval.validation_clips)
     evaluate = evaluator(model, config)
     batch_size, steps = config.recipe.batch_size, config.train.steps
+    if not visualize.drawable(source.frame_shape):
+        log(f"frames of shape {source.frame_shape} are no pictures: no samples are drawn")
 
     stop_signals = []
 
@@ -348,7 +351,8 @@ def run(
                 scores = evaluate(validation)
                 _record(workdir, board, trainer, "validation", scores)
                 _keep_best(trainer, scores, workdir)
-                _sample(model, validation, config, source.frame_shape, workdir, board, step)
+                if visualize.drawable(source.frame_shape):
+                    _sample(model, validation, config, source.frame_shape, workdir, board, step)
                 log("  validation: " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
                 since = (time.perf_counter(), step)
             last = step == steps or _stale(trainer)
