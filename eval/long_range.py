@@ -16,8 +16,12 @@ from eval import common
 from unsup_video import cli
 from unsup_video.evaluation import long_range
 
-_STEPS = flags.DEFINE_integer("steps", 100, "Frames to predict.")
-_CLIPS = flags.DEFINE_integer("clips", 100, "Test clips.", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Frames to predict; default: 100, or four times those of training, if more."
+)
+_CLIPS = flags.DEFINE_integer(
+    "clips", None, "Test clips; default: 100, or all of a smaller data set.", lower_bound=1
+)
 _UNITS = flags.DEFINE_integer("units", 200, "Units whose activity is drawn.", lower_bound=1)
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
 
@@ -30,8 +34,7 @@ def main(argv):
             common.RECOMPUTE.value,
         )
         print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
-        longest = _STEPS.value - model.config.data.frames_out
-        print(f"a period of {longest} frames, the longest there is, is a drift and no oscillation")
+        print("without a period, what is left is a drift or stands still")
         common.show(evaluation)
     return 0
 

@@ -18,12 +18,19 @@ import sys
 from absl import flags
 
 from eval import common
-from unsup_video import cli
+from unsup_video import cli, metrics
 from unsup_video.evaluation import report
 
 _OUT = flags.DEFINE_string("out", None, "Folder for index.html, results.json and results.csv.")
 _CLIPS = flags.DEFINE_integer(
     "clips", None, "Test clips of Table 2; default: 10,000, or all of the data set."
+)
+_RECORDS = flags.DEFINE_string(
+    "records", None, "A data set of data_prep's to test all runs on."
+)
+_CONVENTION = flags.DEFINE_enum(
+    "metric_convention", None, metrics.CONVENTIONS,
+    "How MSE, SSIM and PSNR are computed, see docs/evaluation.md; default: correct.",
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a page that is there.")
 
@@ -38,7 +45,9 @@ def main(argv):
     found = []
     for model in models:
         print(f"{model.name}: evaluations")
-        found.append(report.evaluate(model, _CLIPS.value, common.RECOMPUTE.value))
+        found.append(report.evaluate(
+            model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.RECOMPUTE.value
+        ))
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     runs = report.collect(models, found)

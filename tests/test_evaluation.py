@@ -11,44 +11,10 @@ import pytest
 from PIL import Image
 
 from unsup_video import losses, metrics
-from unsup_video.configs import quickstart
-from unsup_video.data import digits, records, sources
+from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.evaluation import future_prediction, out_of_domain, predict, results, testset
 from unsup_video.evaluation import trained as trained_module
-from unsup_video.training import experiment, loop, workdir
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
-    config = quickstart.get_config()
-    config.model.units = 8
-    config.model.conditional_future = True
-    config.data.frame_size = 32
-    config.data.frames_in, config.data.frames_out = 4, 3
-    config.train.steps = 1
-    config.eval.validation_clips = config.eval.test_clips = 5
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame)
-    folder = workdir.Workdir.open(path, config.to_dict())
-    info = {"data": source.description, "frame_shape": source.frame_shape}
-    loop.run(loop.Trainer(config, model), source, folder, info, log=lambda text: None)
-    folder.lock.close()
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return trained_module.load(run)
-
-
-@pytest.fixture
-def fresh(run, tmp_path):
-    """A copy of the run that nothing was evaluated in."""
-    path = tmp_path / "run"
-    shutil.copytree(run, path, ignore=shutil.ignore_patterns("eval"))
-    return trained_module.load(path)
+from unsup_video.training import loop, workdir
 
 
 def evaluate(model, test_set, **options):
@@ -101,9 +67,6 @@ def test_what_is_stored_is_not_computed_again(model):
     assert run({"clips": 1}) == first and len(calls) == 1
     assert run({"clips": 2}).folder != first.folder and len(calls) == 2
     assert run({"clips": 1}, recompute=True).folder == first.folder and len(calls) == 3
-    assert {e.folder for e in results.find(model, "kind_b")} == {
-        results.folder_of(model, "kind_b", {"clips": n}) for n in (1, 2)
-    }
 
 
 def test_a_failed_computation_keeps_the_stored_one(model):
@@ -201,7 +164,8 @@ def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
 
     folder = workdir.Workdir.open(tmp_path / "anew", config.to_dict())
     loop.run(
-        loop.Trainer(config, fresh.model), dataclasses.replace(source, evaluation=evaluation),
+        loop.Trainer(config, trained_module.load(fresh.path).model),
+        dataclasses.replace(source, evaluation=evaluation),
         folder, {"data": source.description}, log=lambda text: None,
     )
     assert set(asked) == {"validation"}
@@ -223,18 +187,19 @@ def test_records_are_the_clips_that_were_written(model, tmp_path):
     clips = generated.clips(0, 6)
     frames = np.rint(clips * 255).astype(np.uint8).reshape(6, 7, 32, 32)
     records.write(tmp_path / "set", frames, 6, "moving_mnist", generated.description)
-    test_set = testset.from_records(tmp_path / "set", config=model.config)
+    test_set = testset.from_records(sources.Part(tmp_path / "set"), 7, config=model.config)
     np.testing.assert_array_equal(test_set.clips(2, 3), clips[2:5])
     np.testing.assert_array_equal(
         test_set.constant_velocity(1, 2, 4), generated.constant_velocity(1, 2, 4)
     )
     other = dict(generated.description, digits={"source": "others", "sha256": "0"})
     records.write(tmp_path / "other", frames, 6, "moving_mnist", other)
-    assert testset.from_records(tmp_path / "other", config=model.config).constant_velocity is None
+    other = testset.from_records(sources.Part(tmp_path / "other"), 7, config=model.config)
+    assert other.constant_velocity is None
     with pytest.raises(ValueError, match="1 to 6 clips can be asked for, got 7"):
-        testset.from_records(tmp_path / "set", 7)
+        testset.from_records(sources.Part(tmp_path / "set"), 7, 7)
     with pytest.raises(ValueError, match="first import it"):
-        testset.from_records(tmp_path / "set" / "manifest.json")
+        testset.from_records(sources.Part(tmp_path / "set" / "manifest.json"), 7)
 
 
 # ---------------------------------------------------------------------- future_prediction
@@ -261,13 +226,19 @@ def test_figures_agree_with_the_run_and_with_the_floors(fresh):
     floors = losses.floors("logistic", clips[:, :4], clips[:, 4:7], fresh.mean_frame)
 
     def value(subject, part="future", metric="cross_entropy"):
-        (found,) = evaluation.find(subject=subject, part=part, metric=metric, frame=None)
+        mode = "free_running" if subject == "model" else ""
+        here = {"subject": subject, "mode": mode, "part": part, "metric": metric, "frame": None}
+        (found,) = evaluation.find(**here)
         return found.value
 
     assert value("model") == pytest.approx(scores["free_running/future"], rel=1e-6)
     assert value("model", "reconstruction") == pytest.approx(
         scores["free_running/reconstruction"], rel=1e-6
     )
+    forced = evaluation.find(mode="teacher_forced", metric="cross_entropy", frame=None)
+    assert [row.part for row in forced] == ["future"]  # which alone is conditional
+    assert forced[0].value == pytest.approx(scores["teacher_forced/future"], rel=1e-6)
+    assert forced[0].value != value("model")
     assert value("entropy") == pytest.approx(floors["targets"], rel=1e-9)
     assert value("copy_last") == pytest.approx(floors["copy_last"], rel=1e-9)
     assert value("mean_frame") == pytest.approx(floors["mean_frame"], rel=1e-9)
@@ -280,10 +251,12 @@ def test_figures_agree_with_the_run_and_with_the_floors(fresh):
 def test_frames_average_to_the_mean(fresh):
     evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
     means = [row for row in evaluation.rows if row.frame is None]
-    assert len(means) == 2 * 5 + 3 * 5 + 1  # two parts; three floors; the entropy
+    # Two parts, and the conditional one teacher-forced; three floors; the entropy.
+    assert len(means) == (2 + 1) * 5 + 3 * 5 + 1
     for mean in means:
         each = [r for r in evaluation.rows if r.frame is not None and
-                (r.subject, r.part, r.metric) == (mean.subject, mean.part, mean.metric)]
+                (r.subject, r.mode, r.part, r.metric)
+                == (mean.subject, mean.mode, mean.part, mean.metric)]
         assert [r.frame for r in each] == list(range(1, (4 if mean.part != "future" else 3) + 1))
         assert np.mean([r.value for r in each]) == pytest.approx(mean.value)
 
@@ -297,7 +270,7 @@ def test_a_model_that_copies_the_truth_scores_the_entropy(fresh, monkeypatch):
     evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
     for frame in (None, 1, 2, 3):
         rows = evaluation.find(metric="cross_entropy", frame=frame)
-        values = {row.subject: row.value for row in rows}
+        values = {row.subject: row.value for row in rows if row.mode != "teacher_forced"}
         assert values["model"] == values["entropy"] < values["constant_velocity"]
 
 
@@ -338,10 +311,12 @@ def test_other_frames_and_short_clips_are_refused(fresh, tmp_path):
     frames = np.zeros((2, 7, 28, 28), np.uint8)
     records.write(tmp_path / "small", frames, 2, "x", {})
     with pytest.raises(ValueError, match=r"reads frames of \(32, 32\), the test set has .*28, 28"):
-        evaluate(fresh, testset.from_records(tmp_path / "small"))
+        evaluate(fresh, testset.from_records(sources.Part(tmp_path / "small"), 7))
     records.write(tmp_path / "short", np.zeros((2, 6, 32, 32), np.uint8), 2, "x", {})
     with pytest.raises(ValueError, match="needs clips of 7 frames, the test set has 6"):
-        evaluate(fresh, testset.from_records(tmp_path / "short"))
+        evaluate(fresh, testset.from_records(sources.Part(tmp_path / "short"), 6))
+    with pytest.raises(ValueError, match="windows of 7 frames are wanted, the longest .* has 6"):
+        testset.from_records(sources.Part(tmp_path / "short"), 7)
     with pytest.raises(ValueError, match="unknown metric convention"):
         evaluate(fresh, testset.generated(fresh.config, 2), convention="mine")
 
@@ -349,18 +324,25 @@ def test_other_frames_and_short_clips_are_refused(fresh, tmp_path):
 def test_the_table_shows_runs_side_by_side(fresh):
     evaluation = evaluate(fresh, testset.generated(fresh.config, 5))
     lines = future_prediction.table([evaluation, evaluation]).splitlines()
-    (value,) = evaluation.find(subject="model", part="future", metric="mae", frame=None)
-    assert [line.split()[0] for line in lines[1:3]] == ["run", "run"]
-    assert all(f"{value.value:.1f}" in line for line in lines[1:3])
-    assert "+-" in lines[1] and len(lines) == 7
+    free, forced = evaluation.find(part="future", metric="mae", frame=None, subject="model")
+    assert (free.mode, forced.mode) == ("free_running", "teacher_forced")
+    assert [line.split()[0] for line in lines[1:5]] == ["run"] * 4
+    assert all(f"{free.value:.1f}" in line for line in lines[1:5:2])
+    assert all(f"{forced.value:.1f}" in line and "teacher-forced" in line for line in lines[2:5:2])
+    assert "+-" in lines[1] and len(lines) == 9
 
 
 def test_the_papers_column():
-    model = {"kind": "composite", "layers": 2, "conditional_future": True}
-    evaluation = results.Evaluation("", None, "", "", model, {}, {}, {}, (), ())
+    model = {"kind": "composite", "layers": 2, "conditional_future": True, "output": "logistic"}
+    data = {"kind": "moving_mnist"}
+    evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
-    model["layers"] = 1
-    assert future_prediction.reference(evaluation) is None
+    for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),
+                          (data, {"kind": "noise"})):
+        before = dict(fields)
+        fields.update(other)
+        assert future_prediction.reference(evaluation) is None
+        fields.update(before)
 
 
 # ---------------------------------------------------------------------- out_of_domain
@@ -386,3 +368,31 @@ def test_out_of_domain(fresh):
     assert [line.split("  ")[0] for line in lines[1:]] == ["1 digit", "2 digits", "3 digits"]
     with pytest.raises(ValueError, match="num_digits must be at least 1"):
         out_of_domain.evaluate(fresh, (0,))
+
+
+def test_what_a_run_on_records_was_trained_on(fresh, tmp_path):
+    generator = {"num_digits": 3, "frame_size": 32, "num_frames": 30, "speed": [0.0, 0.2],
+                 "bounce": "reflect"}
+    frames = np.zeros((2, 7, 32, 32), np.uint8)
+    for part in ("train", "validation", "test"):
+        records.write(tmp_path / "data" / part, frames, 2, "moving_mnist", {"generator": generator})
+        records.write(tmp_path / "noise" / part, frames, 2, "noise", {})
+    # What the config says of digits is not what the frames on disk are.
+    fresh.config.data.records = str(tmp_path / "data")
+    assert testset.generator(fresh.config) == moving_mnist.MovingMnist(
+        3, 32, 7, (0.0, 0.2), "reflect"
+    )
+    fresh.config.data.records = str(tmp_path / "noise")
+    with pytest.raises(results.Unsuitable, match="other data: .* holds noise, not generated"):
+        out_of_domain.evaluate(fresh)
+    fresh.config.data.records = str(tmp_path / "nowhere")
+    with pytest.raises(results.Unsuitable, match="there is no data set"):
+        out_of_domain.evaluate(fresh)
+
+
+def test_runs_of_all_seeds_are_tested_on_the_same_clips(fresh):
+    before = testset.generated(fresh.config, 3)
+    fresh.config.seed = 1
+    after = testset.generated(fresh.config, 3)
+    assert after.description == before.description
+    np.testing.assert_array_equal(after.clips(0, 3), before.clips(0, 3))

@@ -106,6 +106,14 @@ def test_an_oscillation_too_small_has_no_peak():
     assert "variance" in still and not {"peak_frequency", "period", "peak_share"} & set(still)
 
 
+def test_a_drift_has_no_period():
+    h = np.linspace(0, 1, 32)[None, :, None]
+    steps = np.zeros((1, 40))
+    measured = {"model": long_range.Measured(steps, steps, long_range.spectrum(h))}
+    rows = {row.metric: row.value for row in long_range._rows(measured, 8, 40)}
+    assert rows["peak_frequency"] == 1 / 32 and "period" not in rows
+
+
 # ---------------------------------------------------------------------- running
 
 
@@ -213,7 +221,8 @@ def test_the_truth_ends_where_the_clips_of_a_data_set_end(trained, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (2, 9, 32, 32), np.uint8)
     records.write(tmp_path / "set", frames, 2, "noise", {})
     folder = tmp_path / "set"
-    evaluation = long_range.evaluate(trained, STEPS, clips=2, records=str(folder))
+    evaluation = long_range.evaluate(trained, STEPS, records=str(folder))
+    assert evaluation.settings["clips"] == 2  # all there are
     assert len(values(evaluation, "truth", "motion")) == 9 - READ
     assert len(values(evaluation, "model", "motion")) == STEPS
     assert not evaluation.find(subject="truth", metric="motion_late_early")
@@ -228,7 +237,7 @@ def test_blocks_of_clips_change_nothing(trained, monkeypatch):
     whole, blocks = [], []
     for found, size in ((whole, 20), (blocks, 2)):
         monkeypatch.setattr(long_range, "_BLOCK", size)
-        measured = long_range._measure(trained, {"model": trained.model}, test_set, STEPS)
+        measured = long_range._measure(trained, {"model": trained.model}, test_set, STEPS, print)
         found += [measured["truth"].motion, *dataclasses.astuple(measured["model"])]
     for a, b in zip(whole, blocks, strict=True):
         assert len(a) == CLIPS
@@ -242,10 +251,10 @@ def test_bad_input(trained, tmp_path):
         long_range.evaluate(trained, units=0)
     with pytest.raises(ValueError, match="test clips must be at least 1, got 0"):
         long_range.evaluate(trained, clips=0)
-    with pytest.raises(ValueError, match="is an autoencoder and has no future predictor"):
+    with pytest.raises(results.Unsuitable, match="is an autoencoder and has no future predictor"):
         long_range.evaluate(tiny(tmp_path / "blind", "autoencoder"))
     records.write(tmp_path / "short", np.zeros((2, 6, 32, 32), np.uint8), 2, "x", {})
-    with pytest.raises(ValueError, match="needs clips of 7 frames, the test set has 6"):
+    with pytest.raises(ValueError, match="windows of 7 frames are wanted, the longest .* has 6"):
         long_range.evaluate(trained, STEPS, clips=2, records=tmp_path / "short")
     other = dataclasses.replace(trained, frame_shape=(28, 28))
     with pytest.raises(ValueError, match=r"reads frames of \(28, 28\), the test set has"):

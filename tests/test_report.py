@@ -15,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from unsup_video.evaluation import charts, report, results
+from unsup_video.evaluation import charts, page, report, results
 from unsup_video.evaluation.trained import Trained
 
 TIME = "2026-01-31T12:00:00+00:00"
@@ -71,16 +71,19 @@ def evaluation(folder, kind, rows, pictures=(), model=None, settings=None):
 
 
 def prediction(folder, values, model, parts, clips):
-    def of(subject, part, metric, per_frame, unit=""):
+    def of(subject, part, metric, per_frame, unit="", mode=""):
         return [
-            results.row(subject, "test", part, metric, [v - 1.0, v + 1.0], unit=unit, frame=frame)
+            results.row(subject, "test", part, metric, [v - 1.0, v + 1.0], mode, unit, frame)
             for frame, v in [(None, sum(per_frame) / len(per_frame)), *enumerate(per_frame, 1)]
         ]
 
     rows = [row for part in parts for row in (
-        of("model", part, "cross_entropy", values, "nats")
-        + of("model", part, "ssim", [0.5] * len(values))
+        of("model", part, "cross_entropy", values, "nats", "free_running")
+        + of("model", part, "ssim", [0.5] * len(values), mode="free_running")
     )]
+    if "future" in parts:  # told the truth, it is 100 nats better
+        told = [value - 100 for value in values]
+        rows += of("model", "future", "cross_entropy", told, "nats", "teacher_forced")
     rows += of("entropy", "future", "cross_entropy", [90.0] * len(values), "nats")
     rows.append(results.row("copy_last", "test", "future", "psnr", [math.inf], unit="dB"))
     settings = {"data": {"kind": "moving_mnist"}, "clips": clips, "convention": "correct"}
@@ -146,13 +149,13 @@ def no_charts(monkeypatch):
 
 def test_the_page_has_every_section_and_every_command(written):
     runs, _, text = written
-    page = Page(text)
-    anchors = {a["id"] for a in page.all("section")}
+    shown = Page(text)
+    anchors = {a["id"] for a in shown.all("section")}
     assert anchors == {"runs", "learning", "table-2", "figure-5", "long-range", "out-of-domain",
                        "features"}
-    targets = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
+    targets = {a["href"][1:] for a in shown.all("a") if a["href"].startswith("#")}
     assert targets == anchors | {"run-1", "run-2"}
-    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    names = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
     assert len(names) == len(set(names)) and targets <= set(names)
     for run in runs:
         for figure in FIGURES:
@@ -161,17 +164,17 @@ def test_the_page_has_every_section_and_every_command(written):
             assert Page(part).text.count(run.evaluations[figure].command) == 1
         assert run.prediction.command in Page(section(text, "table-2")).text
         assert run.prediction.command in Page(section(text, "figure-5")).text
-    assert "python -m eval.report --out=here" in page.text and TIME[:10] in page.text
+    assert "python -m eval.report --out=here" in shown.text and TIME[:10] in shown.text
 
 
 def test_a_run_says_what_was_trained_and_how(written):
-    page = Page(section(written[2], "runs").split("</article>")[0] + "</article></section>")
+    shown = Page(section(written[2], "runs").split("</article>")[0] + "</article></section>")
     for fact in ("0123abc, with uncommitted changes", "feed5eed", "some digits", "12,345",
                  "2 h 0 min", "a processor", "keras: 3.15.1", "step 40 of 40", '"seed": 7',
                  "python -m train.pretrain '--workdir=with space'", "train, teacher-forced",
                  "validation, free-running"):
-        assert fact in page.text, fact
-    assert len([a for a in page.all("svg") if a["class"] == "chart"]) == 2
+        assert fact in shown.text, fact
+    assert len([a for a in shown.all("svg") if a["class"] == "chart"]) == 2
 
 
 def test_table_2_has_the_figures_of_results_json(written):
@@ -187,10 +190,11 @@ def test_table_2_has_the_figures_of_results_json(written):
     paper = 341.2  # a conditional composite of 2 layers in the paper's Table 2
     assert stored["runs"][0]["paper"] == paper
     assert found == figures | {350.0 - paper, 310.0 - paper}
-    page = Page(table)
-    assert "+8.8 (+2.6%)" in page.text and "-31.2 (-9.1%)" in page.text
+    shown = Page(table)
+    assert "+8.8 (+2.6%)" in shown.text and "-31.2 (-9.1%)" in shown.text
     # Two clips, of v - 1 and v + 1: 1.96 sqrt(2) / sqrt(2).
-    assert "350.0 ± 2.0" in page.text and "convention: correct" in page.text
+    assert "350.0 ± 2.0" in shown.text and "a, teacher-forced" in shown.text
+    assert "250.0 ± 2.0" in shown.text and "convention: correct" in shown.text
 
 
 def test_all_rows_of_all_runs_are_stored(written):
@@ -207,14 +211,14 @@ def test_all_rows_of_all_runs_are_stored(written):
 
 def test_the_page_needs_nothing_from_outside(written):
     text = written[2]
-    page = Page(text)
-    outside = [value for _, attributes in page.tags for name, value in attributes.items()
+    shown = Page(text)
+    outside = [value for _, attributes in shown.tags for name, value in attributes.items()
                if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
                and not value.startswith(("#", "data:"))]
     assert outside == ["https://arxiv.org/abs/1502.04681"]
     assert "url(" not in re.sub(r"url\(#", "", text) and "@import" not in text
-    assert not page.all("script") and not page.all("iframe")
-    images = page.all("img")
+    assert not shown.all("script") and not shown.all("iframe")
+    images = shown.all("img")
     assert len(images) == 2 * (2 + 2 * len(FIGURES))  # the newest step's samples, and pictures
     for image in images:
         kind, data = re.fullmatch(r"data:(image/\w+);base64,(.*)", image["src"]).groups()
@@ -223,7 +227,7 @@ def test_the_page_needs_nothing_from_outside(written):
             assert Image.MIME[picture.format] == kind
             assert picture.size == (int(image["width"]), int(image["height"]))
         assert image["alt"]
-    assert "at step 40" in page.text and "at step 9" not in page.text
+    assert "at step 40" in shown.text and "at step 9" not in shown.text
 
 
 def test_what_comes_from_files_is_escaped(tmp_path, no_charts):
@@ -234,18 +238,18 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_charts):
     features = run.evaluations["features"]
     features.pictures[0].__dict__["caption"] = f'" onload="x{evil}'
     run.evaluations["long_range"] = evil
-    text = report.page([run], evil, TIME)
-    page = Page(text)
-    assert not page.all("b") and not page.all("script")
-    assert not any("onload" in attributes for _, attributes in page.tags)
-    assert name in page.text and evil in page.text
+    text = page.render([run], evil, TIME)
+    shown = Page(text)
+    assert not shown.all("b") and not shown.all("script")
+    assert not any("onload" in attributes for _, attributes in shown.tags)
+    assert name in shown.text and evil in shown.text
     assert html.escape(name) in text
 
 
 def test_a_figure_that_cannot_be_made_says_why(tmp_path, no_charts):
     run = make(tmp_path, kind="autoencoder")
     run.evaluations["long_range"] = "it has no future predictor"
-    text = report.page([run], "", TIME)
+    text = page.render([run], "", TIME)
     part = Page(section(text, "long-range"))
     assert "Not made of this run: it has no future predictor." in part.text
     assert not part.all("img")
@@ -253,31 +257,65 @@ def test_a_figure_that_cannot_be_made_says_why(tmp_path, no_charts):
     assert "341.2" not in section(text, "table-2")
 
 
-def test_an_autoencoder_goes_without_long_range(monkeypatch):
+@pytest.fixture
+def autoencoder(monkeypatch):
+    """A model; what is asked of other modules comes back as their evaluations."""
     model = SimpleNamespace(outputs=("reconstruction",), kind="autoencoder")
     trained = Trained(Path("x"), ConfigDict({"data": {}}), model, 1, "", (8, 8), None)
-    monkeypatch.setattr(report.testset, "of_model", lambda *arguments: arguments[1:])
-    monkeypatch.setattr(
-        report.future_prediction, "evaluate",
-        lambda trained, test_set, command, **options: (test_set, command, options["recompute"]),
-    )
-    for module in (report.out_of_domain, report.features):
-        monkeypatch.setattr(module, "evaluate", lambda trained, recompute: recompute)
+    monkeypatch.setattr(report.testset, "of_model", lambda config, *given: given)
+    for module in (report.future_prediction, report.out_of_domain, report.features):
+        monkeypatch.setattr(module, "evaluate", lambda trained, *given, log, **options:
+                            (*given, options))
+    return trained
+
+
+def test_an_autoencoder_goes_without_long_range(autoencoder):
     said = []
-    found = report.evaluate(trained, 50, recompute=True, log=said.append)
+    found = report.evaluate(autoencoder, 50, recompute=True, log=said.append)
     command = "python -m eval.future_prediction --workdir=x --clips=50"
-    assert found["future_prediction"] == ((None, 50), command, True)
+    options = {"convention": "correct", "recompute": True}
+    assert found["future_prediction"] == ((None, 50), command, options)
     assert "no future predictor" in found["long_range"] and len(said) == 1
-    assert found["out_of_domain"] is found["features"] is True
+    assert found["out_of_domain"] == found["features"] == ({"recompute": True},)
+
+
+def test_what_the_command_is_told_is_passed_on(autoencoder, monkeypatch):
+    monkeypatch.setattr(report.long_range, "evaluate", lambda trained, log, **options: options)
+    found = report.evaluate(autoencoder, records="set", convention="openstl")
+    test_set, command, options = found["future_prediction"]
+    assert test_set == ("set", None) and options["convention"] == "openstl"
+    assert command.endswith("--workdir=x --records=set --metric_convention=openstl")
+    assert found["long_range"] == {"records": "set", "recompute": False}
+
+
+def test_a_damaged_evaluation_is_no_sentence_on_a_page(autoencoder, monkeypatch):
+    def damaged(*arguments, **options):
+        raise ValueError("results.json: damaged")
+
+    monkeypatch.setattr(report.features, "evaluate", damaged)
+    with pytest.raises(ValueError, match="damaged"):
+        report.evaluate(autoencoder, log=print)
 
 
 def test_runs_tested_on_different_clips_get_a_table_each(tmp_path, no_charts):
     runs = [make(tmp_path, "a"), make(tmp_path, "b", clips=5000)]
-    text = section(report.page(runs, "", TIME), "table-2")
+    text = section(page.render(runs, "", TIME), "table-2")
     assert "tested on different clips" in text
     assert "Test set 1: 100 clips" in text and "Test set 2: 5,000 clips" in text
-    alone = section(report.page(runs[:1], "", TIME), "table-2")
+    alone = section(page.render(runs[:1], "", TIME), "table-2")
     assert "tested on different clips" not in alone
+
+
+def test_losses_on_other_data_are_not_drawn_together(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "svg", lambda lines, name, *arguments, **options:
+                        drawn.append((name, [line.label for line in lines])) or "<svg></svg>")
+    runs = [make(tmp_path, name) for name in "abc"]
+    runs[1].info["data"]["sha256"] = {"test": "other"}
+    page.render(runs, "", TIME)
+    learning = {name: labels for name, labels in drawn if name.startswith("learning")}
+    assert learning == {"learning-1-0": ["a", "c"], "learning-1-1": ["a", "c"],
+                        "learning-2-0": ["b"], "learning-2-1": ["b"]}
 
 
 def test_a_page_is_replaced_only_when_told_to(tmp_path, no_charts):

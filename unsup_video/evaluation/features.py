@@ -1,5 +1,6 @@
 """What the weights look like: input features (figure 9) and output features (figure 10)."""
 
+import functools
 from collections.abc import Callable
 
 import cv2
@@ -14,9 +15,11 @@ from unsup_video.models import VideoModel
 KIND = "features"
 # The four sets of weights from the input to a unit, by their place in the kernel (i, f, g, o).
 _INPUT_SETS = {"input": 2, "input_gate": 0, "forget_gate": 1, "output_gate": 3}
+_INK = 0.05  # of the brightest pixel of the mean frame, which makes a pixel one that is used
+_STEP = 0.25  # pixels, along a direction in which a strip is measured
 _UNITS = {
     "strip_length": "pixels", "strip_width": "pixels", "elongation": "",
-    "effective_area": "of the frame", "spatial_frequency": "cycles/pixel",
+    "effective_area": "of the used pixels", "spatial_frequency": "cycles/pixel",
 }
 
 
@@ -35,13 +38,15 @@ def evaluate(
         count: of features, of each set; a model with fewer units shows all of them.
 
     Raises:
-        ValueError: count below 1, or frames that are no pictures.
+        ValueError: count below 1. results.Unsuitable: frames that are no pictures.
     """
     shape = trained.frame_shape
     if count < 1:
         raise ValueError(f"the number of features must be at least 1, got {count}")
-    if len(shape) < 2:
-        raise ValueError(f"{trained.name} reads frames of {shape}: features that are no pictures")
+    if len(shape) < 2 or shape[2:] > (3,):
+        raise results.Unsuitable(
+            f"{trained.name} reads frames of {shape}, so its features are no pictures"
+        )
     units = trained.config.model.units
     shown = min(count, units)
     if shown < count:
@@ -61,7 +66,8 @@ def evaluate(
             results.Picture(outputs, f"Output features: the {shown} units of each decoder with the "
                                      "largest output weights"),
         ]
-        rows = [row for subject, of in sets.items() for row in _rows(subject, of)]
+        used = used_pixels(trained.mean_frame, shape)
+        rows = [row for subject, of in sets.items() for row in _rows(subject, of, used)]
         return results.Found(rows, pictures)
 
     command = results.command(trained, KIND, {"count": count})
@@ -96,18 +102,37 @@ def _draw(sets, folder):
     pictures = {"input_features.png": {}, "output_features.png": {}}
     for name, features in sets.items():
         file = "input_features.png" if name.startswith("encoder/") else "output_features.png"
-        pictures[file][_TITLES[name]] = features
+        pictures[file] |= _panels(_TITLES[name], features)
     for file, titled in pictures.items():
         visualize.mosaic(titled, folder / file)
     return tuple(pictures)
 
 
-def _rows(subject, sets):
+def _panels(title, features):
+    """title -> features; two channels, such as those of optical flow, apart."""
+    if visualize.drawable(features.shape[1:]):
+        return {title: features}
+    return {f"{title}, channel {k + 1}": features[..., k] for k in range(features.shape[3])}
+
+
+def used_pixels(mean_frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) bool: where frames of pictures have ink now and then; everywhere for other frames.
+
+    Digits hardly ever reach the rim of their frame. The weights there are never tested, and an
+    optimizer such as Adam can make them the largest of all.
+    """
+    if not visualize.drawable(shape):
+        return np.ones(shape[:2], bool)
+    brightness = mean_frame.reshape(*shape[:2], -1).mean(-1)
+    return brightness >= _INK * brightness.max()
+
+
+def _rows(subject, sets, used):
     rows = []
     for part, features in sets.items():
-        measured = [measure(feature) for feature in features if feature.any()]
+        measured = [found for f in features if (found := measure(f, used))]
         if not measured:
-            raise ValueError(f"all weights of {part} are zero: nothing was trained")
+            raise ValueError(f"all features of {part} are constant: nothing was trained")
         for name, unit in _UNITS.items():
             q25, median, q75 = np.quantile([m[name] for m in measured], (0.25, 0.5, 0.75))
             for metric, value in {name: median, f"{name}_q25": q25, f"{name}_q75": q75}.items():
@@ -117,47 +142,70 @@ def _rows(subject, sets):
     return rows
 
 
-def measure(feature: np.ndarray) -> dict[str, float]:
-    """The shape of one feature f, (H, W) or (H, W, C), not all zero.
+def measure(feature: np.ndarray, used: np.ndarray) -> dict[str, float]:
+    """The shape of one feature, (H, W) or (H, W, C), at the pixels `used`, (H, W) bool.
 
-    Measures are averaged over the channels that are not all zero.
+    f is a channel less its mean over these pixels, and 0 at all others: a value that is the same
+    everywhere has no shape, and would hide what has. Measures are averaged over the channels that
+    are not constant; {} without any.
 
-    strip_length, strip_width, elongation: of the autocorrelation's peak,
-        a(d) = sum_x f(x) f(x + d); P = the connected lags d around 0 where a(d) > a(0) / 2.
-        With C the mean of d d^T over P and the eigenvalues l1 >= l2 of C + I / 12 (a lag stands
-        for a whole pixel), the length is 4 sqrt(l1) and the width 4 sqrt(l2), the axes of an
-        ellipse with these moments; elongation is their quotient. A bar of length L and width W
-        has a peak of about L x W.
-    effective_area: (sum f^2)^2 / (D sum f^4), the share of the frame that holds the weights: 1 for
-        equal weights, 1 / D for a single pixel.
-    spatial_frequency: the mean radial frequency in cycles a pixel, weighted with the power of f
-        less its mean.
+    strip_length, strip_width: of the peak of the autocorrelation
+        a(d) = sum_x f(x) f(x + d), f = 0 outside of the frame:
+        its full width at half maximum in the direction where that is largest, and in the direction
+        across. Between whole lags, a is interpolated bicubically. A bar of length L and width W has
+        a(d) = (1 - |d_1| / L) (1 - |d_2| / W) a(0), so its length is L and its width W.
+    elongation: length / width.
+    effective_area: (sum f^2)^2 / (D sum f^4) of the D used pixels, the share of them that holds the
+        weights: 1 for weights of one size, 1 / D for a single pixel.
+    spatial_frequency: the mean radial frequency in cycles a pixel, weighted with the power of f.
     """
     channels = feature.reshape(*feature.shape[:2], -1).astype(np.float64).transpose(2, 0, 1)
-    each = [_measure_plane(plane) for plane in channels if plane.any()]
-    return {name: float(np.mean([m[name] for m in each])) for name in each[0]}
+    each = [
+        _measure_plane(np.where(used, plane - plane[used].mean(), 0), used.sum())
+        for plane in channels if np.ptp(plane[used])
+    ]
+    return {name: float(np.mean([m[name] for m in each])) for name in each[0]} if each else {}
 
 
-def _measure_plane(f):
+def _measure_plane(f, pixels):
     height, width = f.shape
     power = np.abs(np.fft.fft2(f, (2 * height, 2 * width))) ** 2  # padded: lags do not wrap around
     lags = np.fft.fftshift(np.fft.ifft2(power).real)
-    peak = np.uint8(lags > lags[height, width] / 2)
-    _, labels = cv2.connectedComponents(peak, connectivity=4)
-    lag = np.argwhere(labels == labels[height, width]) - (height, width)
-    minor, major = np.linalg.eigvalsh(lag.T @ lag / len(lag) + np.eye(2) / 12)
-    length, breadth = 4 * np.sqrt(major), 4 * np.sqrt(minor)
+    widths = _widths(lags / lags[height, width])
+    longest = widths.argmax()
+    length, breadth = widths[longest], widths[(longest + 90) % 180]
 
-    spectrum = np.abs(np.fft.fft2(f - f.mean())) ** 2
+    spectrum = np.abs(np.fft.fft2(f)) ** 2
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     square = np.square(f)
     return {
         "strip_length": length,
         "strip_width": breadth,
         "elongation": length / breadth,
-        "effective_area": square.sum() ** 2 / (f.size * np.square(square).sum()),
-        "spatial_frequency": (spectrum * radius).sum() / max(spectrum.sum(), 1e-300),
+        "effective_area": square.sum() ** 2 / (pixels * np.square(square).sum()),
+        "spatial_frequency": (spectrum * radius).sum() / spectrum.sum(),
     }
+
+
+def _widths(a):
+    """(180,): the full width at half maximum of a peak of 1 in the middle of `a`, a direction a
+    degree; `a` is the same in opposite directions."""
+    heights = cv2.remap(np.float32(a), *_rays(a.shape), cv2.INTER_CUBIC)  # 0 outside
+    beyond = (heights <= 0.5).argmax(1)  # the first sample that is
+    direction = np.arange(180)
+    above, below = heights[direction, beyond - 1], heights[direction, beyond]
+    return 2 * _STEP * (beyond - 1 + (above - 0.5) / (above - below))
+
+
+@functools.cache
+def _rays(shape):
+    """x and y, (180, samples) each, on rays from the middle of an array of that shape."""
+    distance = np.arange(0, max(shape) / 2 + 1, _STEP)
+    angle = np.deg2rad(np.arange(180))
+    return tuple(
+        np.float32(size // 2 + np.outer(part, distance))
+        for size, part in ((shape[1], np.cos(angle)), (shape[0], np.sin(angle)))
+    )
 
 
 def table(evaluation: results.Evaluation) -> str:

@@ -27,11 +27,12 @@ def evaluate(
     recompute: bool = False,
     log: Callable[[str], None] = print,
 ) -> results.Evaluation:
-    """Scores a model, free-running, on a test set.
+    """Scores a model on a test set.
 
     Rows, for every frame and for their mean: the model's loss, MSE, MAE, SSIM and PSNR (see
-    `metrics`), and LPIPS where it is given, of each part that it decodes; the same of the future
-    for the floors: "entropy" (the loss of the truth itself), "copy_last", "mean_frame", and
+    `metrics`), and LPIPS where it is given, of each part that it decodes, "free_running"; of its
+    conditional decoders once more, "teacher_forced"; and of the future for the floors: "entropy"
+    (the loss of the truth itself), "copy_last", "mean_frame", and
     "constant_velocity" where the motion is known. For the cross entropy, copy_last and
     constant_velocity are clipped to [0.01, 0.99]. Frames of a reconstruction are counted in the
     order in which they are decoded: frame 1 is the last one read.
@@ -79,7 +80,7 @@ def evaluate(
 
 
 def _score(trained, test_set, start, count, convention, lpips, seconds):
-    """{"SUBJECT PART METRIC": (count, frames) float64} of one block; adds to `seconds`."""
+    """{"SUBJECT MODE PART METRIC": (count, frames) float64} of a block; adds to `seconds`."""
     data, output = trained.config.data, trained.config.model.output
     loss = LOSSES[output][0]
     scores = {}
@@ -90,18 +91,20 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         seconds[name] += time.perf_counter() - began
         return value
 
-    def measure(subject, part, targets, frames):
+    def measure(what, targets, frames):
         found = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
         if lpips is not None:
             found["lpips"] = lpips(targets, frames, trained.frame_shape)
-        scores.update({f"{subject} {part} {name}": values for name, values in found.items()})
+        scores.update({f"{what} {name}": values for name, values in found.items()})
 
     clips = timed("data", test_set.clips, start, count)
     past, future = loop.split(clips, data.frames_in, data.frames_out)
     targets = {"reconstruction": past[:, ::-1], "future": future}
-    for part, (frame_losses, frames) in timed("inference", predict.predict, trained, clips).items():
-        scores[f"model {part} {loss}"] = frame_losses
-        timed("metrics", measure, "model", part, targets[part], frames)
+    modes = {"free_running": predict.predict, "teacher_forced": predict.teacher_forced}
+    for mode, decode in modes.items():
+        for part, (frame_losses, frames) in timed("inference", decode, trained, clips).items():
+            scores[f"model {mode} {part} {loss}"] = frame_losses
+            timed("metrics", measure, f"model {mode} {part}", targets[part], frames)
 
     guesses = {
         "copy_last": np.broadcast_to(past[:, -1:], future.shape),
@@ -111,11 +114,11 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
         guesses["constant_velocity"] = ahead[:, : data.frames_out]
     for subject, frames in guesses.items():
-        timed("metrics", measure, subject, "future", future, frames)
+        timed("metrics", measure, f"{subject}  future", future, frames)
         sharp = output == "logistic" and subject != "mean_frame"
         guess = np.clip(frames, 0.01, 0.99) if sharp else frames
-        scores[f"{subject} future {loss}"] = timed("metrics", _losses, output, future, guess)
-    scores[f"entropy future {loss}"] = timed("metrics", _losses, output, future, future)
+        scores[f"{subject}  future {loss}"] = timed("metrics", _losses, output, future, guess)
+    scores[f"entropy  future {loss}"] = timed("metrics", _losses, output, future, future)
     return scores
 
 
@@ -153,8 +156,7 @@ def _rows(scores, trained):
     units = {**metrics.UNITS, loss: loss_unit}
     rows = []
     for name, values in scores.items():
-        subject, part, metric = name.split(" ")
-        mode = "free_running" if subject == "model" else ""
+        subject, mode, part, metric = name.split(" ")
         columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
         rows += [
             results.row(subject, "test", part, metric, v, mode, units[metric], frame)
@@ -164,7 +166,7 @@ def _rows(scores, trained):
 
 
 # What a model is compared with, for people.
-SUBJECTS = {
+FLOORS = {
     "constant_velocity": "straight motion, digits given",
     "mean_frame": "always the mean frame",
     "copy_last": "the last input frame repeated",
@@ -175,6 +177,7 @@ SUBJECTS = {
 def table(evaluations: list[results.Evaluation]) -> str:
     """The means over frames of the future, a line a model and floor, as text.
 
+    Models are free-running, as in the paper, but for the lines that say "teacher-forced".
     The floors are those of the first evaluation; all should be of one test set.
     """
     loss = next(r.metric for r in evaluations[0].find(subject="entropy", frame=None))
@@ -182,10 +185,11 @@ def table(evaluations: list[results.Evaluation]) -> str:
     head = f"{'future, mean over frames':<44}{loss:>24}{'paper':>8}"
     lines = [head + "".join(f"{name:>10}" for name in names[1:])]
 
-    def line(label, evaluation, subject, reference):
+    def line(label, evaluation, subject, mode="", reference=None):
+        here = {"subject": subject, "mode": mode, "part": "future", "frame": None}
         cells = []
         for name in names:
-            found = evaluation.find(subject=subject, part="future", metric=name, frame=None)
+            found = evaluation.find(**here, metric=name)
             text = _number(name, found[0].value) if found else "-"
             if found and name == loss and subject == "model" and found[0].low is not None:
                 text += f" +- {found[0].high - found[0].value:.1f}"
@@ -199,17 +203,24 @@ def table(evaluations: list[results.Evaluation]) -> str:
             continue  # an autoencoder
         model = evaluation.model
         label = f"{model['name']} (step {model['step']})"
-        line(label, evaluation, "model", reference(evaluation))
-    for subject, label in SUBJECTS.items():
+        line(label, evaluation, "model", "free_running", reference(evaluation))
+        if evaluation.find(part="future", mode="teacher_forced"):
+            line(f"{label}, teacher-forced", evaluation, "model", "teacher_forced")
+    for subject, label in FLOORS.items():
         if evaluations[0].find(subject=subject):
-            line(label, evaluations[0], subject, None)
+            line(label, evaluations[0], subject)
     return "\n".join(lines)
 
 
 def reference(evaluation: results.Evaluation) -> float | None:
-    """The paper's figure for such a model in Table 2; None where it has none."""
+    """The paper's figure for such a model and data in Table 2; None where it has none."""
     model = evaluation.model
-    return paper.table_2(model["kind"], model["layers"], model["conditional_future"])
+    data = evaluation.settings["data"]
+    if model["output"] != {"moving_mnist": "logistic", "patches": "linear"}.get(data["kind"]):
+        return None
+    if data["kind"] == "patches" and (data["frames"], data["frame_shape"]) != (29, [32, 32, 3]):
+        return None
+    return paper.table_2(data["kind"], model["kind"], model["layers"], model["conditional_future"])
 
 
 def _number(metric, value):

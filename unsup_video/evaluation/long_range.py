@@ -19,6 +19,7 @@ KIND = "long_range"
 # standard deviation of 0.001. The spectrum of less than that is no oscillation to speak of.
 STILL = 1e-6
 _SEED = 0  # of the choice of units, and of the untrained predictor's weights
+_CLIPS = 100
 _BLOCK = 20  # clips that are held at a time
 _COLOURS = {"model": "#2f81c8", "untrained": "#cf6a22", "truth": "#28946a"}
 _GATES = {  # title and range of each panel; the range of the cell is that of what it holds
@@ -33,8 +34,8 @@ _GATES = {  # title and range of each panel; the range of the cell is that of wh
 
 def evaluate(
     trained: Trained,
-    steps: int = 100,
-    clips: int = 100,
+    steps: int | None = None,
+    clips: int | None = None,
     units: int = 200,
     records: str | None = None,
     recompute: bool = False,
@@ -54,28 +55,34 @@ def evaluate(
             nothing moves early.
         "variance": of h over t = F + 1 .. steps, the mean over units.
         "peak_frequency", "period", "peak_share": `peak` of the spectrum of h over the same frames.
-            No row where the variance is below `STILL`.
+            No row where the variance is below `STILL`, and no period where the peak is at the
+            lowest frequency: that is a drift, not an oscillation.
 
-    Pictures: `activity.png`, `persistence.png`, `long_range.png`, `long_range.gif`.
+    Pictures: `activity.png`, `persistence.png`, and of frames that are pictures `long_range.png`
+    and `long_range.gif`.
 
     Args:
-        steps: at least 4 F. clips: how many. units: that `activity.png` shows; all where there are
-            fewer.
+        steps: at least 4 F; None for 100, or 4 F where that is more.
+        clips: how many; None for 100, or all of a smaller data set.
+        units: that `activity.png` shows; all where there are fewer.
         records: a data set of data_prep's; default: that of the run, or generated clips, which are
             as long as `steps` needs.
 
     Raises:
-        ValueError: a model without a future predictor; bad numbers; clips that it cannot read.
+        ValueError: bad numbers; clips that it cannot read. results.Unsuitable: a model without a
+            future predictor.
     """
     data = trained.config.data
     if "future" not in trained.model.outputs:
-        raise ValueError(
+        raise results.Unsuitable(
             f"{trained.name} is an {trained.model.kind} and has no future predictor: it cannot run "
             "ahead; train a future_predictor or a composite"
         )
-    if steps < 4 * data.frames_out:
+    least = 4 * data.frames_out
+    steps = max(100, least) if steps is None else steps
+    if steps < least:
         raise ValueError(
-            f"steps must be at least {4 * data.frames_out}, four times the {data.frames_out} "
+            f"steps must be at least {least}, four times the {data.frames_out} "
             f"frames that {trained.name} was trained to predict, got {steps}"
         )
     if units < 1:
@@ -83,7 +90,7 @@ def evaluate(
     test_set = _test_set(trained, steps, clips, records)
     settings = {
         "data": test_set.description,
-        "clips": clips,
+        "clips": test_set.count,
         "steps": steps,
         "units": min(units, trained.config.model.units),
         "seed": _SEED,
@@ -93,8 +100,8 @@ def evaluate(
 
     def compute(folder):
         models = {"model": trained.model, "untrained": trained_module.untrained(trained, _SEED)}
-        log(f"{trained.name}: {steps} frames ahead of {clips} clips")
-        measured = _measure(trained, models, test_set, steps)
+        log(f"{trained.name}: {steps} frames ahead of {test_set.count} clips")
+        measured = _measure(trained, models, test_set, steps, log)
         pictures = [
             *_draw_first_clip(trained, models, test_set, steps, settings["units"], folder),
             _draw_persistence(measured, data.frames_out, folder / "persistence.png"),
@@ -107,10 +114,14 @@ def evaluate(
 
 def _test_set(trained, steps, clips, records):
     data = trained.config.data
+    length = data.frames_in + steps
     if records or data.records:
-        test_set = testset.of_model(trained.config, records, clips)
+        if clips is None:
+            clips = min(_CLIPS, testset.of_model(trained.config, records, None, length).count)
+        test_set = testset.of_model(trained.config, records, clips, length)
     else:
-        test_set = testset.generated(trained.config, clips, num_frames=data.frames_in + steps)
+        count = _CLIPS if clips is None else clips
+        test_set = testset.generated(trained.config, count, num_frames=length)
     testset.check_fits(
         test_set, trained.frame_shape, data.frames_in + data.frames_out, trained.name
     )
@@ -162,7 +173,7 @@ class Measured:
     power: np.ndarray | None = None
 
 
-def _measure(trained, models, test_set, steps):
+def _measure(trained, models, test_set, steps, log):
     """subject -> `Measured`, block by block of clips."""
     read, predicted = trained.config.data.frames_in, trained.config.data.frames_out
     blocks = {subject: [] for subject in (*models, "truth")}
@@ -179,6 +190,7 @@ def _measure(trained, models, test_set, steps):
                 activity_energy(np.asarray(states[-2])[:, None], h),
                 spectrum(h[:, predicted:]),
             ))
+        log(f"{trained.name}: {start + len(clips)} of {test_set.count} clips")
     return {
         subject: Measured(*(np.concatenate(values) for values in zip(*found, strict=True)))
         for subject, found in blocks.items()
@@ -278,7 +290,8 @@ def _rows(measured, frames_out, steps):
             frequency, share = peak(found.power, steps - frames_out)
             count = len(found.power)
             add(subject, "peak_frequency", frequency, "cycles/frame", count=count)
-            add(subject, "period", 1 / frequency, "frames", count=count)
+            if frequency > 1 / (steps - frames_out):
+                add(subject, "period", 1 / frequency, "frames", count=count)
             add(subject, "peak_share", share)
     return rows
 
@@ -298,8 +311,16 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
         frames[subject], activity = free_run(model, states, steps)
         activities[subject] = {name: x[0][:, chosen].T for name, x in activity.items()}
     _draw_activity(activities, data.frames_out, folder / "activity.png")
-
+    which = f"all {units} units" if units == total else f"{units} of {total} units, chosen randomly"
+    activity = results.Picture(
+        "activity.png",
+        f"Activity of {which}, of the future predictor's top layer, over {steps} steps of one "
+        "clip: the trained predictor above one with random weights that starts from the same "
+        f"state; the dashed line is where training ended, step {data.frames_out}",
+    )
     shape = trained.frame_shape
+    if not visualize.drawable(shape):
+        return [activity]
     past, truth, made = (x.reshape(-1, *shape) for x in (past, truth, frames["model"]))
     shown = _shown_steps(steps)
     picture = visualize.strip([
@@ -312,15 +333,9 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
     visualize.sample_gif(
         past, np.concatenate([truth, ended]), None, made, folder / "long_range.gif", fps=10
     )
-    which = f"all {units} units" if units == total else f"{units} of {total} units, chosen randomly"
     until = "" if len(truth) == steps else f"; the clips end after step {len(truth)}"
     return [
-        results.Picture(
-            "activity.png",
-            f"Activity of {which}, of the future predictor's top layer, over {steps} steps of one "
-            "clip: the trained predictor above one with random weights that starts from the same "
-            f"state; the dashed line is where training ended, step {data.frames_out}",
-        ),
+        activity,
         results.Picture(
             "long_range.png", f"One clip up to step {steps} of the future: truth and model{until}"
         ),

@@ -1,4 +1,4 @@
-"""What a trained model makes of clips, free-running, with the loss of every frame."""
+"""What a trained model makes of clips, with the loss of every frame."""
 
 import functools
 
@@ -10,11 +10,11 @@ from unsup_video.evaluation.trained import Trained
 from unsup_video.layers import ACTIVATIONS
 from unsup_video.training import loop
 
+Predicted = dict[str, tuple[np.ndarray, np.ndarray]]
 
-def predict(
-    trained: Trained, clips: np.ndarray, batch_size: int = 100
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads the first frames of clips and decodes, as many frames as the model was trained for.
+
+def predict(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predicted:
+    """Reads the first frames of clips and decodes, free-running, as many as in training.
 
     Args:
         clips: (N, T, D), T at least frames_in + frames_out.
@@ -23,8 +23,21 @@ def predict(
         part -> (losses (N, S) float64, frames (N, S, D) float32) of what the model decodes. The
         reconstruction is in REVERSED order, the last frame read first.
     """
+    return _in_batches(_free_running(trained.model), trained, clips, batch_size)
+
+
+def teacher_forced(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predicted:
+    """The same of conditional decoders that are given the true frame before each; {} without any.
+
+    It is another quantity than `predict`'s: the truth of one frame gives the next one away.
+    """
+    if not trained.model.conditional:
+        return {}
+    return _in_batches(_teacher_forced(trained.model), trained, clips, batch_size)
+
+
+def _in_batches(decode, trained, clips, batch_size):
     data = trained.config.data
-    decode = _decoder(trained)
     batches = []
     for start in range(0, len(clips), batch_size):
         past, future = loop.split(
@@ -41,19 +54,31 @@ def predict(
 
 
 @functools.lru_cache(maxsize=1)
-def _decoder(trained):
-    model = trained.model
+def _free_running(model):
+    return _decoder(
+        model, lambda past, future: model.free_running({"past": past, "clock": future[:, :, 0]})
+    )
 
-    @tf.function(reduce_retracing=True)
+
+@functools.lru_cache(maxsize=1)
+def _teacher_forced(model):
+    def run(past, future):
+        x = model.training({"past": past, "future": future})
+        return {part: x[part] for part in model.conditional}
+
+    return _decoder(model, run)
+
+
+def _decoder(model, run):
+    @tf.function(reduce_retracing=True, autograph=False)
     def decode(past, future):
         targets = loop.decoder_targets(past, future)
-        x = model.free_running({"past": past, "clock": future[:, :, 0]})
         return {
             part: (
-                losses.frame_losses(model.output, targets[part], x[part]),
-                ACTIVATIONS[model.output](x[part]),
+                losses.frame_losses(model.output, targets[part], x),
+                ACTIVATIONS[model.output](x),
             )
-            for part in x
+            for part, x in run(past, future).items()
         }
 
     return decode

@@ -26,7 +26,11 @@ from unsup_video import files
 from unsup_video.evaluation.trained import Trained
 from unsup_video.training import workdir
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had features measured with their mean, and nothing teacher-forced
+
+
+class Unsuitable(ValueError):
+    """An evaluation that does not exist for such a model, whatever is done about it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +138,7 @@ def row(subject, data, part, metric, values, mode="", unit="", frame=None, count
 def command(trained: Trained, kind: str, flags: dict) -> str:
     """The command line of an evaluation of that model; `flags` without those left at None."""
     given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
-    return shlex.join(["python", "-m", f"eval.{kind}", f"--workdir={trained.path}", *given])
+    return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *given])
 
 
 def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
@@ -169,7 +173,7 @@ def run(
     if folder.exists() and not recompute:
         log(f"{folder} is there already; --recompute makes it anew")
         return load(folder)
-    trained.evaluations.mkdir(exist_ok=True)
+    trained.evaluations.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(trained.evaluations)
     began = time.perf_counter()
     with files.whole(folder) as temporary:
@@ -230,10 +234,3 @@ def load(folder: str | Path) -> Evaluation:
         return Evaluation(folder=Path(folder), **fields)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}); delete {folder} or use --recompute") from None
-
-
-def find(trained: Trained, kind: str) -> list[Evaluation]:
-    """All stored evaluations of that kind and of these very weights, the newest first."""
-    found = [load(folder) for folder in trained.evaluations.glob(f"{kind}-*")]
-    found = [evaluation for evaluation in found if evaluation.model["sha256"] == trained.sha256]
-    return sorted(found, key=lambda evaluation: evaluation.time, reverse=True)
