@@ -3,7 +3,7 @@ import importlib
 import pytest
 from ml_collections import config_dict
 
-from unsup_video import configs, models
+from unsup_video import configs, models, paper
 from unsup_video.training import experiment, recipes
 
 
@@ -21,8 +21,18 @@ EXPERIMENTS = {
 }
 
 
+# Table 2 and figure 6: kind, conditional future predictor, units, the paper's figure.
+PATCHES = {
+    "patches": ("composite", False, 2048, 210.7),
+    "patches_4096": ("composite", False, 4096, 210.7),
+    "patches_conditional_future": ("composite", True, 2048, 208.1),
+    "table2_patches_future_predictor": ("future_predictor", False, 2048, 225.2),
+    "table2_patches_conditional_future_predictor": ("future_predictor", True, 2048, 221.3),
+}
+
+
 def test_every_experiment_of_the_paper_is_there():
-    assert set(configs.names()) == {"quickstart", *EXPERIMENTS}
+    assert set(configs.names()) == {"quickstart", "patches_small", *EXPERIMENTS, *PATCHES}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -37,6 +47,17 @@ def test_experiments_are_the_papers(name):
     assert (config.model.units, config.data.frames_in, config.data.frames_out) == (2048, 10, 10)
     assert (config.data.num_digits, config.data.frame_size, config.data.speed_max) == (2, 64, 0.1)
     assert config.expect.future == future
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_experiments_on_patches_are_the_papers(name):
+    config = load(name)
+    kind, conditional, units, figure = PATCHES[name]
+    model = config.model
+    assert (config.name, model.kind, model.layers, model.units) == (name, kind, 2, units)
+    assert (model.conditional_future, model.conditional_reconstruction) == (conditional, False)
+    assert (config.data.frames_in, config.data.frames_out, model.output) == (16, 13, "linear")
+    assert paper.table_2("patches", kind, 2, conditional) == figure
 
 
 @pytest.mark.parametrize("name", configs.names())
