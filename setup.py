@@ -50,6 +50,8 @@ setup(
             "unsup-video-report = eval.report:run",
             "unsup-video-export = unsup_video.export:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
+            "unsup-video-patches = data_prep.patches:run",
+            "unsup-video-flow = data_prep.flow:run",
             "unsup-video-show = data_prep.show:run",
             "unsup-video-convert = data_prep.convert:run",
             "unsup-video-percepts = data_prep.percepts:run",

@@ -13,7 +13,7 @@ clipped to 20 pixels a frame; a stored value stands for value * 20 / 127. For a 
 Windows of 10 consecutive single flows hold the same, from any frame on, and nothing is stored
 twice. Look at it first, video beside flow, in OUT-previews/:
 
-    python -m data_prep.flow --videos=my_videos --limit=5 --out=/tmp/flow --previews=5
+    python -m data_prep.flow --videos=my_videos --limit=5 --out=data/flow_try --previews=5
 
 Many files repeat frames, which then have no flow in between: see it in the previews, and set --fps.
 """
@@ -53,6 +53,7 @@ _PREVIEWS = flags.DEFINE_integer(
 
 
 def main(argv):
+    job_flags.check(argv)
     size = re.fullmatch(r"(\d+)x(\d+)", _SIZE.value)
     if not size:
         raise ValueError(f"--size must be HEIGHTxWIDTH, such as 240x320, got {_SIZE.value!r}")

@@ -33,17 +33,22 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 
 
+def check(argv: list[str]) -> None:
+    """Raises ValueError or OSError where `run` could not write --out, before there is any work."""
+    if strange := [text for text in argv[1:] if not text.startswith("--")]:
+        raise ValueError(f"unknown argument {strange[0]!r}: options start with --")
+    if not _OUT.value:
+        raise ValueError("--out=FOLDER is missing: the folder to write")
+    records.check_writable(Path(_OUT.value), _COMPRESSION.value, _OVERWRITE.value)
+
+
 def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
-    """Writes --out, and says what is there and what to do with it.
+    """Writes --out, and says what is there and what to do with it; after `check`.
 
     Args:
         argv: of `main`: the program's name, and Beam's flags.
     """
-    if strange := [text for text in argv[1:] if not text.startswith("--")]:
-        raise ValueError(f"unknown argument {strange[0]!r}: options start with --")
     out = _OUT.value
-    if not out:
-        raise ValueError("--out=FOLDER is missing: the folder to write")
     manifest = jobs.run(
         job,
         listing,

@@ -56,6 +56,8 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Frames that the CNN sees a
 
 
 def main(argv):
+    job_flags.check(argv)
+    listing = source_flags.listing()  # before the CNN, which may have to be downloaded
     job = percepts.job(
         _CNN.value,
         _WEIGHTS.value,
@@ -71,7 +73,7 @@ def main(argv):
     )
     print(f"{job.cnn}, layer {job.layer or 'of the last global pooling'}: the central "
           f"{job.size[0]}x{job.size[1]} of {job.resize[0]}x{job.resize[1]}")
-    job_flags.run(job, source_flags.listing(), argv)
+    job_flags.run(job, listing, argv)
     return 0
 
 

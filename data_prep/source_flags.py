@@ -71,7 +71,7 @@ def _find():
         if flag.present and flag.name not in names:
             raise ValueError(f"--{flag.name} does not go with --layout={layout}")
     for flag in (_LIST if layout == "list" else _VIDEOS, *_OF_LAYOUT[layout]):
-        if flag.value is None:
+        if flag.value in (None, ""):  # "" would be this folder
             raise ValueError(f"--{flag.name} is missing" + (
                 f": --layout={layout} needs it" if flag is not _VIDEOS else
                 ": the folder of the videos; or --list=FILE"

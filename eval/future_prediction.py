@@ -47,6 +47,8 @@ def main(argv):
         ))
     print(f"\n{future_prediction.table(evaluations)}\n")
     print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval over clips")
+    if any(e.settings["data"]["kind"] == "patches" for e in evaluations):
+        print("paper: its patches are in units that it does not give; compare its rows alone")
     if len({str(e.settings["data"]) for e in evaluations}) > 1:
         print("CAUTION: these runs were tested on different data")
     for evaluation in evaluations:

@@ -145,6 +145,28 @@ def test_folder(tmp_path):
     assert [found.classes[record.label] for record in found.records] == ["a"] * 3 + ["b", "b", "c"]
 
 
+def test_some_without_a_label(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name in ("a/0", "1", "2"):
+        np.save(tmp_path / "in" / f"{name}.npy", VALUES[0])
+
+    def labels(**arguments):
+        found = convert.read(tmp_path / "in", **arguments)
+        return [(record.name, record.label) for record in found.records], found.classes
+
+    assert labels() == ([("1", -1), ("2", -1), ("a/0", 0)], ("a",))
+    named = lines(tmp_path / "labels", ["1 b", "2 -1", "a/0 c"])
+    assert labels(labels=named) == ([("1", 0), ("2", -1), ("a/0", 1)], ("b", "c"))
+
+
+def test_text_as_bytes(tmp_path):
+    np.savez(tmp_path / "a.npz", X=VALUES, label=np.array([b"run", b"jump"] * 3),
+             group=np.array([b"g"] * 6))
+    found = convert.read(tmp_path / "a.npz")
+    assert found.classes == ("jump", "run")
+    assert {(record.label, record.group) for record in found.records} == {(0, "g"), (1, "g")}
+
+
 def test_class_files(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
 
@@ -272,6 +294,12 @@ def unequal(path, second):
     return path
 
 
+def elsewhere(path):
+    with h5py.File(path / "a.h5", "w") as file:
+        file.create_dataset("x", (4, 5), "uint8", external=[(path / "b", 0, h5py.h5f.UNLIMITED)])
+    return path / "a.h5"
+
+
 def with_one(value):
     values = VALUES.copy()
     values[4, 1, 2] = value
@@ -294,6 +322,7 @@ def with_one(value):
     (lambda p: saved(p, X=CODES, scale=1.0, label=LABELS[1:]), {}, "6 videos, but 5 labels"),
     (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name of shape \(\)"),
     (lambda p: saved(p, X=CODES, scale=1.0, label=np.zeros((6, 2))), {}, r"label of shape \(6, 2"),
+    (lambda p: saved(p, X=CODES, scale=1.0, label=[0.5] * 6), {}, "label holds float64, integers"),
     (lambda p: saved(p, X=CODES, scale=1.0, split=[3] * 6), {}, "a split is 0 .unused., 1"),
     (lambda p: saved(p, X=CODES, scale=1.0, label=[-2] * 6), {}, "label -2"),
     (lambda p: saved(p, X=CODES, scale=1.0), {"scale": 1.0}, "has a scale of its own"),
@@ -316,8 +345,10 @@ def with_one(value):
     (lambda p: unequal(p, CODES[0]), {}, "1.npy: uint8 .*floating-point numbers"),
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a"]}, "labels: 1 has no label"),
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "2 a"]}, "2 is not in the folder"),
+    (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "0.npy b"]}, "0 is there twice"),
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0", "1 a"]}, "'0', NAME LABEL expected"),
     (lambda p: stack(p, VALUES[0]), {}, "numbers of frames is needed"),
+    (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": ["4 frames"]}, "a number of frames expected"),

@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +83,20 @@ def test_a_failed_computation_keeps_the_stored_one(model):
     with pytest.raises(RuntimeError):
         results.run(model, "kind_c", {}, "", bad, recompute=True)
     assert results.load(stored.folder) == stored
+    assert not list(model.evaluations.glob(".partial*"))
+
+
+def test_another_evaluation_of_the_run_does_not_disturb_one_that_is_being_computed(model):
+    def slow(folder):
+        results.run(model, "kind_f", {}, "", lambda folder: results.Found([]))  # by a colleague
+        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+
+    left = model.evaluations / ".partial-1-kind_e-0123456789"
+    left.mkdir(parents=True)
+    stored = results.run(model, "kind_e", {}, "", slow)
+    assert results.load(stored.folder) == stored and left.exists()
+    left.rename(left.with_name(f".partial-1-{stored.folder.name}"))
+    results.run(model, "kind_e", {}, "", slow, recompute=True)
     assert not list(model.evaluations.glob(".partial*"))
 
 
@@ -338,10 +354,12 @@ def test_the_papers_column():
     evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
     for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),
-                          (data, {"kind": "noise"})):
+                          (data, {"kind": "noise"}), (data, {"generator": {"num_digits": 1}}),
+                          (data, {"source": {"generator": {"frame_size": 32}}})):
         before = dict(fields)
         fields.update(other)
         assert future_prediction.reference(evaluation) is None
+        fields.clear()
         fields.update(before)
 
 
@@ -374,14 +392,20 @@ def test_what_a_run_on_records_was_trained_on(fresh, tmp_path):
     generator = {"num_digits": 3, "frame_size": 32, "num_frames": 30, "speed": [0.0, 0.2],
                  "bounce": "reflect"}
     frames = np.zeros((2, 7, 32, 32), np.uint8)
-    for part in ("train", "validation", "test"):
-        records.write(tmp_path / "data" / part, frames, 2, "moving_mnist", {"generator": generator})
-        records.write(tmp_path / "noise" / part, frames, 2, "noise", {})
+    sha256 = digits.load_digits("train").sha256
+    for name, sha256_of in {"data": sha256, "idx": "0"}.items():
+        source = {"generator": generator, "digits": {"source": "idx", "sha256": sha256_of}}
+        records.write(tmp_path / name / "train", frames, 2, "moving_mnist", source)
+    records.write(tmp_path / "noise" / "train", frames, 2, "noise", {})
     # What the config says of digits is not what the frames on disk are.
     fresh.config.data.records = str(tmp_path / "data")
     assert testset.generator(fresh.config) == moving_mnist.MovingMnist(
         3, 32, 7, (0.0, 0.2), "reflect"
     )
+    # Our test digits may be among others' training digits.
+    fresh.config.data.records = str(tmp_path / "idx")
+    with pytest.raises(results.Unsuitable, match="but of idx: it may hold our test digits"):
+        out_of_domain.evaluate(fresh)
     fresh.config.data.records = str(tmp_path / "noise")
     with pytest.raises(results.Unsuitable, match="other data: .* holds noise, not generated"):
         out_of_domain.evaluate(fresh)
@@ -396,3 +420,14 @@ def test_runs_of_all_seeds_are_tested_on_the_same_clips(fresh):
     after = testset.generated(fresh.config, 3)
     assert after.description == before.description
     np.testing.assert_array_equal(after.clips(0, 3), before.clips(0, 3))
+
+
+@pytest.mark.parametrize("loss, expected", [
+    ("cross_entropy", ["copy_last", "entropy"]), ("squared_loss", ["copy_last"]),
+])
+def test_the_truth_is_a_floor_of_the_cross_entropy_alone(loss, expected):
+    rows = [results.row(subject, "test", "future", loss, [1.0])
+            for subject in ("model", "entropy", "copy_last")]
+    evaluation = SimpleNamespace(rows=rows)
+    evaluation.find = functools.partial(results.Evaluation.find, evaluation)
+    assert list(future_prediction.floors(evaluation)) == expected

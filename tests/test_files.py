@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import os
 
 import pytest
 
@@ -54,6 +55,20 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / "b.txt").write_text("mine")
     files.remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_leftovers_are_told_apart_by_name(tmp_path):
+    for name in (".partial-7-a", ".partial-8-b-a", ".partial-9-a-b"):
+        (tmp_path / name).touch()
+    assert files.leftovers(tmp_path, "a") == [tmp_path / ".partial-7-a"]
+
+
+def test_a_leftover_of_the_same_process_number_is_no_obstacle(tmp_path):
+    leftover = tmp_path / f".partial-{os.getpid()}-a"
+    (leftover / "deep").mkdir(parents=True)
+    with files.whole(tmp_path / "a") as temporary:
+        temporary.mkdir()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
 
 
 def test_sha256(tmp_path):

@@ -263,6 +263,103 @@ def test_parts_of_another_job_are_not_used(tmp_path, calls):
     assert calls() == 10 and records.Manifest.load(tmp_path / "out").shape == (None, 4, 2)
 
 
+def test_what_is_left_of_a_video_that_is_bad_by_now_is_not_used(tmp_path):
+    """Killed between the records and their list; when it goes on the video is broken."""
+    interrupt(tmp_path, Numbers())
+    videos, parts = listing(tmp_path / "in", 10, bad=[4]), tmp_path / ".parts-out" / "00000"
+    (parts / "004.json").unlink()
+    assert (parts / "004.tfrecord").exists()
+    manifest = jobs.run(Numbers(), videos, tmp_path / "out", max_bad_fraction=0.2)
+    assert manifest.count == 9 and records.verify(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_while_parts_are_removed(tmp_path, monkeypatch, overwrite):
+    """Then no part counts as done whose records are gone."""
+    if overwrite:
+        interrupt(tmp_path, Numbers(height=4))
+    remove = files.shutil.rmtree
+
+    def kill(path, *args, **kwargs):
+        if "parts" not in str(path) or Path(path).name == "shards":
+            return remove(path, *args, **kwargs)
+        for part in Path(path).glob("*/*.tfrecord"):
+            part.unlink()
+        raise KeyboardInterrupt
+
+    videos, out = listing(tmp_path / "in"), tmp_path / "out"
+    monkeypatch.setattr(files.shutil, "rmtree", kill)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run(Numbers(), videos, out, overwrite=overwrite)
+    monkeypatch.undo()
+    jobs.run(Numbers(), videos, out, overwrite=True)
+    assert records.verify(out) == [] and len(names(out)) == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_leftovers_of_a_killed_job_are_removed_and_no_others(tmp_path):
+    for name in (".partial-7-out", ".partial-7-my-out"):
+        (tmp_path / name).mkdir()
+    jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-7-my-out", "in", "out"]
+
+
+def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
+    videos, plain = listing(tmp_path / "in"), Numbers.records
+
+    def slow(self, video):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "precious").touch()
+        yield from plain(self, video)
+
+    monkeypatch.setattr(Numbers, "records", slow)
+    with pytest.raises(FileExistsError, match="out exists"):
+        jobs.run(Numbers(), videos, tmp_path / "out")
+    assert (tmp_path / "out" / "precious").exists()
+
+
+def test_a_runner_that_does_not_wait_is_told(tmp_path, monkeypatch):
+    plain = jobs._map
+    monkeypatch.setattr(jobs, "_map", lambda f, count, args: plain(f, count - 1, args))
+    with pytest.raises(ValueError, match="9 of 10 videos were worked on"):
+        jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out", max_bad_fraction=1)
+
+
+def test_what_was_tried_again_is_not_bad(tmp_path):
+    interrupt(tmp_path, Numbers())
+    working = tmp_path / ".parts-out"
+    for number in (3, 7):
+        (working / "00000" / f"{number:03d}.bad").write_text('{"path": "x"}')
+    assert jobs._read_bad(working) == [{"path": "x"}]  # video 7 is not done
+
+
+def test_workers_get_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    videos, seen = listing(Path("in"), 2), []
+    plain = Numbers.records
+
+    def note(self, video):
+        seen.append(video.path)
+        yield from plain(self, video)
+
+    monkeypatch.setattr(Numbers, "records", note)
+    jobs.run(Numbers(), videos, "out")
+    assert seen == [str(tmp_path / "in" / f"v{i}.txt") for i in range(2)]
+
+
+def test_more_shards_than_five_digits_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_note", lambda folder, number: folder / f"{number}.json")
+    manifest = jobs.run(Numbers(), listing(tmp_path / "in", 11), tmp_path / "out", shards=11)
+    assert [shard.name[:5] for shard in manifest.shards] == [f"{k:05d}" for k in range(11)]
+
+
+def test_out_below_a_file(tmp_path):
+    videos = listing(tmp_path / "in")
+    for out in (tmp_path / "in" / "v0.txt" / "out", tmp_path / "in" / "v0.txt" / "a" / "out"):
+        with pytest.raises(OSError, match="out cannot be made: .*v0.txt is a file"):
+            jobs.run(Numbers(), videos, out)
+
+
 def test_one_process_at_a_time(tmp_path):
     interrupt(tmp_path, Numbers())
     with files.lock(tmp_path / ".parts-out"):

@@ -498,6 +498,7 @@ def test_flags_of_the_others(tmp_path, ucf, hmdb, sports, by_flags, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "--videos is missing: the folder of the videos; or --list=FILE"),
+    (["--videos="], "--videos is missing"),
     (["--videos=x", "--list=y"], "--list does not go with --videos"),
     (["--list=y", "--layout=folder"], "--list does not go with --videos or --layout"),
     (["--videos=x", "--layout=ucf101"], "--splits_dir is missing: --layout=ucf101 needs it"),

@@ -224,6 +224,23 @@ def test_a_bad_video(cnn, videos, tmp_path, monkeypatch):
         values(job, videos[1])
 
 
+def test_a_video_whose_values_cannot_be_stored(cnn, videos, monkeypatch):
+    job = percepts.job(cnn, **SCALED)
+    monkeypatch.setattr(percepts.Percepts, "percepts", lambda self, video: np.full((5, 6), 7e4))
+    with pytest.raises(VideoError, match="of its percepts a value of 7e[+]04 is beyond float16"):
+        list(job.records(videos[0]))
+
+
+def test_a_worker_without_the_cnn_does_not_blame_the_video(videos, monkeypatch):
+    def fails(job):
+        raise OSError("the ImageNet weights are not here")
+
+    monkeypatch.setattr(percepts, "_loaded", fails)
+    job = percepts.Percepts("VGG16", "imagenet", "", "fc1", (224, 224), (240, 320))
+    with pytest.raises(RuntimeError, match="the CNN cannot be loaded: the ImageNet"):
+        list(job.records(videos[0]))
+
+
 def test_settings_tell_jobs_apart(cnn, tmp_path):
     copy = tmp_path / "elsewhere" / Path(cnn).name
     copy.parent.mkdir()
@@ -250,6 +267,7 @@ def test_settings_tell_jobs_apart(cnn, tmp_path):
     ({"size": (18, 20)}, "input|shape"),
     ({"dtype": "int4"}, "unknown storage 'int4'"),
     ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"fps": 0.0}, "fps must be above 0"), ({"fps": float("inf")}, "fps must be above 0"),
 ])
 def test_bad_arguments(cnn, options, message):
     with pytest.raises(ValueError, match=message):
@@ -260,7 +278,9 @@ def test_a_cnn_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match="no CNN 'VGG17': a .keras file, or one of .*VGG16"):
         percepts.job("VGG17")
     with pytest.raises(OSError, match="none.keras"):
-        percepts.job(str(tmp_path / "none.keras"), **SCALED)
+        percepts.job(str(tmp_path / "none.keras"))  # and not that mean and std are missing
+    with pytest.raises(ValueError, match="bgr goes with mean and std: VGG16"):
+        percepts.job("VGG16", bgr=True)
     (tmp_path / "bad.keras").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="bad.keras cannot be loaded"):
         percepts.job(str(tmp_path / "bad.keras"), **SCALED)
@@ -287,6 +307,15 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 
 
 # ---------------------------------------------------------------------- the command
+
+
+def test_flags_are_checked_before_the_cnn():
+    done = subprocess.run(
+        [sys.executable, "-m", "data_prep.percepts", "--videos=x", "--cnn=VGG17"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: --out=FOLDER is missing: the folder to write"
 
 
 def test_as_a_command(cnn, videos, tmp_path):

@@ -133,6 +133,24 @@ def test_flow_is_drawn_in_colours(tmp_path):
     assert tuple(right) in pixels(tmp_path / "a.png")
 
 
+def test_animations_keep_rare_colours(tmp_path):
+    """A point of colour before a picture of 64 levels of grey."""
+    frames = np.empty((1, 2, 64, 64, 3), np.uint8)
+    frames[:] = 4 * np.arange(64, dtype=np.uint8)[:, None]
+    frames[:, :, 30:32, 30:32] = 255, 0, 0
+    folder = write(tmp_path / "a", frames)
+    preview.animation(preview.sample(folder, 1), tmp_path / "a.gif")
+    found = np.array(Image.open(tmp_path / "a.gif").convert("RGB")).reshape(-1, 3).astype(int)
+    assert (found[:, 0] - found[:, 1]).max() > 200
+
+
+def test_pictures_of_real_values(tmp_path):
+    frames = np.full((1, 2, 64, 64), 50, np.float16)
+    folder = write(tmp_path / "a", frames, dtype="float16", scale=0.01)
+    preview.sheet(preview.sample(folder, 1), tmp_path / "a.png")
+    assert (128, 128, 128) in pixels(tmp_path / "a.png")
+
+
 def test_vectors_are_plotted(tmp_path, show, capsys):
     values = np.random.default_rng(0).random((5, 7, 300)).astype(np.float16)
     folder = write(tmp_path / "a", values, "percepts", dtype="float16", scale=1.0)
@@ -146,5 +164,8 @@ def test_vectors_are_plotted(tmp_path, show, capsys):
 def test_what_cannot_be_shown(tmp_path, show):
     with pytest.raises(FileNotFoundError, match="is missing"):
         show(tmp_path / "nowhere")
+    write(tmp_path / "a", np.zeros((1, 2, 8, 8, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"frames of \(8, 8, 4\) are no pictures"):
+        show(tmp_path / "a")
     with pytest.raises(ValueError, match="which data set"):
         show()

@@ -82,6 +82,10 @@ def test_a_divided_data_set_is_tested_on_its_test_part(percepts):
     assert few.description == test_set.description
     with pytest.raises(ValueError, match="what this run was trained on; without --records"):
         testset.of_model(model.config, str(folder), None)
+    for part in ("train", "validation"):  # of a folder of three
+        config = a_config(folder.parent)
+        with pytest.raises(ValueError, match="what this run was trained on"):
+            testset.of_model(config, str(folder.parent / "x" / ".." / part), None)
     with pytest.raises(ValueError, match=f"1 to {chosen.sum()} clips"):
         testset.of_model(model.config, None, 100)
 

@@ -50,6 +50,13 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
     assert read_metrics(workdir.metrics) == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
 
 
+def test_a_run_that_was_killed_while_writing_a_file_is_resumed(tmp_path):
+    Workdir.open(tmp_path, CONFIG).append_metrics({"step": 1})
+    (tmp_path / ".partial-123-metrics.jsonl").write_text("ha")
+    assert read_metrics(Workdir.open(tmp_path, CONFIG).metrics) == [{"step": 1}]
+    assert not list(tmp_path.glob(".partial-*"))
+
+
 def test_run_info_tells_what_ran_where(tmp_path):
     workdir = Workdir.open(tmp_path, CONFIG)
     extra = {"seed": 5, "data": {"sha256": {"train": "abc"}}}

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import io
 import os
@@ -31,6 +32,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
+    _remove(temporary)  # of one that was killed and had the same number, as in containers
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else []:
@@ -39,6 +41,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
+        if error.errno is None:
+            raise  # with a text of its own
         if error.filename is not None and not str(error.filename).startswith(str(temporary)):
             raise  # about another file
         raise OSError(error.errno, f"{path}: cannot be written ({error.strerror})") from error
@@ -59,10 +63,25 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Removes what processes that were killed while writing left in `folder`."""
-    for path in Path(folder).glob(f"{_MARK}*"):
+def leftovers(folder: str | os.PathLike, name: str = "*") -> list[Path]:
+    """What processes that were killed while writing `folder`/`name`, a pattern, left there."""
+    return [
+        path for path in Path(folder).glob(f"{_MARK}*")
+        if fnmatch.fnmatchcase(path.name.removeprefix(_MARK).partition("-")[2], name)
+    ]
+
+
+def remove_leftovers(folder: str | os.PathLike, name: str = "*") -> None:
+    """Removes `leftovers`; and what is being written, so keep other processes out of these."""
+    for path in leftovers(folder, name):
         _remove(path)
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder: under its name it is whole, or not there, also where this is killed."""
+    leftover = folder.with_name(f"{_MARK}{os.getpid()}-{folder.name}")
+    os.replace(folder, leftover)
+    shutil.rmtree(leftover)
 
 
 def lock(folder: str | os.PathLike) -> io.TextIOBase:

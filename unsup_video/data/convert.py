@@ -3,7 +3,8 @@
     X.npz     X (N, T, D), and where there are any: scale, label (N,), split (N, K), group (N,),
               name (N,); or one array of any name
     X.npy     (N, T, D)
-    FOLDER    of .npy files, (T, D) each, one for each video; sub-folders are classes
+    FOLDER    of .npy files, (T, D) each, one for each video; sub-folders are classes, those in
+              none have no label
     X.h5      (total frames, D), all videos one after the other; a text file has the videos' numbers
               of frames, one a line. The authors' releases call this LABELLED
     X.txt     paths of HDF5 files, one a line, (T, D) each. The authors call this UNLABELLED
@@ -180,9 +181,10 @@ def _classes(path, labels, names, classes):
         if classes is not None:
             raise ValueError(f"{classes} names classes, but no video has a label")
         return [-1] * len(names), ()
-    with contextlib.suppress(ValueError):
-        labels = [int(label) for label in labels]
-    numbers = isinstance(labels[0], int)
+    try:
+        labels, numbers = [int(label) for label in labels], True
+    except ValueError:
+        labels, numbers = [-1 if label == "-1" else label for label in labels], False
     if numbers and min(labels) < -1:
         raise ValueError(f"{path}: label {min(labels)}, -1 (none) or more expected")
     used = sorted(set(labels) - {-1})
@@ -235,7 +237,10 @@ def _labels_by_name(path, names):
         name, *label = line.rsplit(maxsplit=1)
         if not label:
             raise ValueError(f"{path}: {line!r}, NAME LABEL expected, one a line")
-        found[name.removesuffix(".npy")] = label[0]
+        name = name.removesuffix(".npy")
+        if name in found:
+            raise ValueError(f"{path}: {name} is there twice")
+        found[name] = label[0]
     if differing := sorted(found.keys() ^ set(names)):
         what = "is not in the folder" if differing[0] in found else "has no label"
         raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
@@ -281,6 +286,10 @@ def _npz(path):
     for name in {"label", "group", "name", "split"} & known.keys():
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
             raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
+        if known[name].dtype.kind == "S":
+            known[name] = known[name].astype(str)
+        if known[name].dtype.kind not in "iuU":
+            raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text wanted")
     return _Found(
         shape[0], _npz_videos(path, key), dtype,
         scale=known.get("scale"),
@@ -330,10 +339,11 @@ def _folder(path):
     if not found:
         raise ValueError(f"{path} holds no .npy file")
     names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
-    in_folders = all("/" in name for name in names)
+    in_folders = any("/" in name for name in names)
     return _Found(
         len(found), _alike(found, map(_mapped, found)), _mapped(found[0]).dtype, names=names,
-        labels=[name.split("/")[0] for name in names] if in_folders else None,
+        labels=[name.split("/")[0] if "/" in name else "-1" for name in names]
+        if in_folders else None,
     )
 
 
@@ -414,4 +424,7 @@ def _opened(path, dataset):
             )
         if dataset not in (None, *names):
             raise ValueError(f"{path} has no data set {dataset}, only {', '.join(names)}")
-        yield file[dataset or names[0]]
+        values = file[dataset or names[0]]
+        if values.external or values.is_virtual:
+            raise ValueError(f"{path}: the values of {values.name} are in other files; copy them")
+        yield values

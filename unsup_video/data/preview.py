@@ -129,10 +129,14 @@ def _spread(count, wanted):
 
 def statistics(sample: Sample) -> str:
     """A line on the values, in the units that a model gets."""
-    values = np.concatenate([found.frames.astype(np.float32).ravel() * found.scale
-                             for found in sample.records])
-    return (f"values of these: {values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}, "
-            f"{(values == 0).mean():.1%} are 0")
+    # One by one, without conversion: the flow of a video may take 1 GiB.
+    parts = [(found.frames, found.scale) for found in sample.records]
+    low = min(float(frames.min()) * scale for frames, scale in parts)
+    high = max(float(frames.max()) * scale for frames, scale in parts)
+    size = sum(frames.size for frames, _ in parts)
+    mean = sum(frames.sum(dtype=np.float64) * scale for frames, scale in parts) / size
+    zeros = 1 - sum(np.count_nonzero(frames) for frames, _ in parts) / size
+    return f"values of these: {low:.4g} to {high:.4g}, mean {mean:.4g}, {zeros:.1%} are 0"
 
 
 def sheet(sample: Sample, path: str | os.PathLike, columns: int = 10) -> None:
@@ -162,7 +166,9 @@ def animation(sample: Sample, path: str | os.PathLike, fps: float = 10) -> None:
     pictures = _pictures(sample, [range(length)] * len(sample.records))
     panels = {f"{i + 1}": frames for i, frames in enumerate(pictures)}
     captions = [f"frame {t + 1}" for t in range(length)]
-    data = visualize.gif(panels, captions, length, fps)
+    shape = sample.manifest.frame_shape
+    colourful = sample.manifest.kind == "flow" or shape[2:] == (3,)
+    data = visualize.gif(panels, captions, length, fps, colourful)
     with files.whole(path) as temporary:
         temporary.write_bytes(data)
 
@@ -175,6 +181,11 @@ def _pictures(sample, times):
         flows = [part[..., :2] * np.float32(sample.manifest.scale) for part in frames]
         bound = flow.visible_bound(np.concatenate(flows))
         frames = [flow.to_colour(part[..., 0], part[..., 1], bound) for part in flows]
+    elif not visualize.drawable(sample.manifest.frame_shape):
+        raise ValueError(f"frames of {sample.manifest.frame_shape} are no pictures")
+    elif sample.manifest.dtype != "uint8":
+        frames = [visualize.to_uint8(part.astype(np.float32) * found.scale)
+                  for part, found in zip(frames, sample.records, strict=True)]
     return [[_small(frame) for frame in part] for part in frames]
 
 

@@ -264,7 +264,7 @@ def write(
             entries.append(entry_of(record))
             yield serialize(record)
 
-    with replacing(folder) as temporary:
+    with replacing(folder, overwrite) as temporary:
         written = []
         for i in range(shards):
             size = count * (i + 1) // shards - count * i // shards
@@ -282,12 +282,16 @@ def default_shards(size: int) -> int:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write a data set into, which takes the place of `folder` at the end."""
+def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder to write a data set into, which takes the place of `folder` at the end.
+
+    What is there by then is replaced only as `check_writable` allows.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as temporary:
         temporary.mkdir()
         yield temporary
+        check_writable(folder, "", overwrite)
         if folder.exists():
             shutil.rmtree(folder)
 
@@ -347,6 +351,9 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
     """Raises ValueError or FileExistsError where a data set cannot be written to `folder`."""
     if compression not in COMPRESSIONS:
         raise ValueError(f"unknown compression {compression!r}: '' or 'GZIP'")
+    for parent in folder.absolute().parents:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"{folder} cannot be made: {parent} is a file")
     if not folder.exists():
         return
     if not overwrite:

@@ -109,7 +109,7 @@ def part(config: ConfigDict, name: str) -> Part:
         FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
     """
     folder = Path(config.data.records)
-    split = config.data.get("split", 0)  # runs of version 0.2 have none
+    split = config.data.get("split", 0)  # older runs have none
     if not (folder / records.MANIFEST).is_file():
         if not (folder / name / records.MANIFEST).is_file():
             raise FileNotFoundError(
@@ -139,6 +139,13 @@ def records_source(config: ConfigDict) -> Source:
     length = data.frames_in + data.frames_out
     parts = {name: part(config, name) for name in splits.PARTS}
     manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
+    for name, manifest in manifests.items():
+        made_for = manifest.source.get("split") if "generator" in manifest.source else None
+        if parts[name].chosen is None and made_for not in (None, name):
+            raise ValueError(
+                f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
+                f"{name}; write it anew: python -m data_prep.moving_mnist --split={name}"
+            )
     places = {name: _places(name, p, length) for name, p in parts.items()}
     shape = manifests["train"].frame_shape
     for name, manifest in manifests.items():
@@ -211,4 +218,8 @@ def build(config: ConfigDict) -> Source:
     Raises:
         ValueError, FileNotFoundError: data that is missing, damaged, or too short.
     """
-    return records_source(config) if config.data.records else moving_mnist_source(config)
+    if config.data.records:
+        return records_source(config)
+    if config.data.split:
+        raise ValueError(f"config.data.split={config.data.split} needs config.data.records")
+    return moving_mnist_source(config)

@@ -407,7 +407,7 @@ def _prediction_table(runs, group):
         lines.append([_run_cell(runs, run), first, paper_cell, _difference_cell(run), *others])
         lines += _aside(f"{run.name}, teacher-forced", run.prediction, "model", "teacher_forced",
                         metrics)
-    for subject, label in future_prediction.FLOORS.items():
+    for subject, label in future_prediction.floors(group[0].prediction).items():
         lines += _aside(label, group[0].prediction, subject, "", metrics)
     first, *others = metrics.values()
     return _table(["future", first, "paper's Table 2", "difference", *others], lines)
@@ -449,9 +449,14 @@ def _figure_5(runs):
     ])
 
 
+_DASHES = {
+    "constant_velocity": charts.DOTTED, "mean_frame": charts.DASHED,
+    "copy_last": charts.DASH_DOTTED, "entropy": charts.SOLID,
+}
+
+
 def _frame_curves(runs, group, number):
     """Charts of every metric over the frames of the future: the runs of a group, and its floors."""
-    dashes = (charts.DOTTED, charts.DASHED, charts.DASH_DOTTED, charts.SOLID)
     drawn, shown = [], []
     for metric in _CURVES:
         lines = []
@@ -461,10 +466,10 @@ def _frame_curves(runs, group, number):
                                  band=True, **look)
         if not lines:
             continue
-        for (subject, label), dash in zip(
-            future_prediction.FLOORS.items(), dashes, strict=True
-        ):
-            lines += _frame_line(group[0].prediction, subject, metric, label, dash=dash, width=1.0)
+        for subject, label in future_prediction.floors(group[0].prediction).items():
+            lines += _frame_line(
+                group[0].prediction, subject, metric, label, dash=_DASHES[subject], width=1.0
+            )
         row = group[0].prediction.find(metric=metric)[0]
         drawn.append(charts.svg(
             lines, f"frames-{number}-{metric}", _metric_title(row), "frame of the future", "",

@@ -174,7 +174,7 @@ def run(
         log(f"{folder} is there already; --recompute makes it anew")
         return load(folder)
     trained.evaluations.mkdir(parents=True, exist_ok=True)
-    files.remove_leftovers(trained.evaluations)
+    files.remove_leftovers(trained.evaluations, folder.name)  # others may be being computed now
     began = time.perf_counter()
     with files.whole(folder) as temporary:
         temporary.mkdir()

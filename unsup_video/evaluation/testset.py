@@ -57,7 +57,7 @@ def generated(
         num_digits=params.num_digits if num_digits is None else num_digits,
         num_frames=params.num_frames if num_frames is None else num_frames,
     )
-    chosen = digits.load_digits("test", config.data.digits_dir or None, config.data.digits_source)
+    chosen = _digits(config, "test")
     description = {
         "kind": "moving_mnist",
         "generator": dataclasses.asdict(params),
@@ -72,8 +72,9 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
     """What generates clips like those that the run was trained on, as long as it needs them.
 
     Raises:
-        ValueError: it was trained on data that were not generated. FileNotFoundError: these data
-            are gone.
+        ValueError: it was trained on data that were not generated, or on digits other than the
+            training digits that we have: our test digits may be among them. FileNotFoundError:
+            these data are gone.
     """
     data = config.data
     if not data.records:
@@ -81,8 +82,17 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
     manifest = records.Manifest.load(sources.part(config, "train").folder)
     if "generator" not in manifest.source:
         raise ValueError(f"{data.records} holds {manifest.kind}, not generated Moving MNIST")
+    if _digits(config, "train").sha256 != manifest.source["digits"]["sha256"]:
+        raise ValueError(
+            f"{data.records} was not made of the training digits that we have, but of "
+            f"{manifest.source['digits']['source']}: it may hold our test digits"
+        )
     params = _generator(manifest.source)
     return dataclasses.replace(params, num_frames=data.frames_in + data.frames_out)
+
+
+def _digits(config, split):
+    return digits.load_digits(split, config.data.digits_dir or None, config.data.digits_source)
 
 
 def _generator(source):
@@ -167,9 +177,7 @@ def _oracle(manifest, places, config):
     if config is None or "generator" not in source or places[:, 1].any():
         return None
     try:
-        chosen = digits.load_digits(
-            source["split"], config.data.digits_dir or None, config.data.digits_source
-        )
+        chosen = _digits(config, source["split"])
     except FileNotFoundError:
         return None
     if chosen.sha256 != source["digits"]["sha256"]:
@@ -199,7 +207,7 @@ def of_model(
         return generated(config, 10_000 if count is None else count)
     if not folder:
         part = sources.part(config, "test")
-    elif config.data.records and Path(folder).resolve() == Path(config.data.records).resolve():
+    elif config.data.records and Path(folder).resolve() in _read_in_training(config):
         raise ValueError(
             f"{folder} holds what this run was trained on; without --records it is tested on the "
             "test part of it"
@@ -208,6 +216,11 @@ def of_model(
         part = sources.Part(Path(folder))
     length = config.data.frames_in + config.data.frames_out
     return from_records(part, length, count, config, longest)
+
+
+def _read_in_training(config):
+    folder = Path(config.data.records).resolve()
+    return folder, folder / "train", folder / "validation"
 
 
 def check_fits(test_set: TestSet, frame_shape: tuple[int, ...], frames: int, name: str) -> None:

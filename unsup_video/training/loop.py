@@ -210,8 +210,10 @@ def _assign(variables, stored, path):
 
 
 def _sample(model, clips, config, shape, workdir, board, step):
-    """Strips and an animation of the first validation clips."""
-    past, future = split(clips[:4], config.data.frames_in, config.data.frames_out)
+    """Strips and animations of four clips, from all over the validation data."""
+    count = min(4, len(clips))
+    chosen = clips[np.arange(count) * len(clips) // count]
+    past, future = split(chosen, config.data.frames_in, config.data.frames_out)
     out = model.inference({"past": past, "clock": future[:, :, 0]})
     for i in range(len(past)):
         frames = {

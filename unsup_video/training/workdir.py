@@ -68,7 +68,8 @@ class Workdir:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
         stored = path / "config.json"
         try:
-            if path.is_dir() and {p.name for p in path.iterdir()} - _CONTENTS:
+            found = set(path.iterdir()) - set(files.leftovers(path)) if path.is_dir() else set()
+            if {p.name for p in found} - _CONTENTS:
                 raise ValueError(
                     f"{path} holds what is not of a run; use another --workdir"
                 )

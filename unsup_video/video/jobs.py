@@ -17,6 +17,7 @@ who did the work. Workers share nothing but the file system.
 import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
 import shutil
@@ -116,8 +117,8 @@ def run(
         log: gets lines on the progress.
 
     Raises:
-        ValueError: a bad argument; too many unusable videos, or nothing else; records of different
-            frames; parts of another job, or a process that works on them now.
+        ValueError: a bad argument; too many unusable videos, or unfinished ones; records of
+            different frames; parts of another job, or a process that works on them now.
         FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: an error in the
             job, or one that Beam tells.
     """
@@ -135,6 +136,8 @@ def run(
     working = out.with_name(f".parts-{out.name}")
     total = len(listing.videos)
     with _opened(working, job, listing, overwrite):
+        for name in (out.name, working.name):
+            files.remove_leftovers(out.parent, glob.escape(name))
         for path in working.glob("[0-9]*/[0-9]*.bad"):
             path.unlink()
         if done := _count_done(working):
@@ -143,8 +146,9 @@ def run(
             process = functools.partial(_process, job, working, len(listing.classes))
             _map(process, total, beam_args)
         good, entries, frame_shape, size, doubtful = _read_parts(working)
-        unused = _read_unused(working, listing)
-        _check_unused(working, unused, total, len(good), max_bad_fraction)
+        bad = _read_bad(working)
+        _check_bad(working, bad, total, len(good), max_bad_fraction)
+        unused = [_quarantined(path, "missing") for path in listing.missing] + bad
 
         shards = min(len(good), shards or records.default_shards(size))
         # Videos from bounds[k] up to bounds[k + 1] go to shard k.
@@ -152,7 +156,7 @@ def run(
         written = working / "shards"
         shutil.rmtree(written, ignore_errors=True)
         written.mkdir()
-        with records.replacing(out) as temporary:
+        with records.replacing(out, overwrite) as temporary:
             def count_written():
                 return len(list(written.glob("[0-9]*")))
 
@@ -170,12 +174,12 @@ def run(
                 {"settings": job.settings, "videos": listing.source, "unused": len(unused),
                  "doubtful": len(doubtful), "version": unsup_video.__version__},
                 frame_shape,
-                [records.Shard(**json.loads(path.read_text()))
-                 for path in sorted(written.glob("[0-9]*"))],
+                [records.Shard(**json.loads(_note(written, number).read_text()))
+                 for number in range(shards)],
                 entries,
                 compression=compression, dtype=job.dtype, scale=job.scale, classes=listing.classes,
             )
-        shutil.rmtree(working)
+        files.discard(working)
     return manifest
 
 
@@ -199,7 +203,9 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
 @contextlib.contextmanager
 def _opened(working, job, listing, overwrite):
     """Makes the working folder, or checks the one that is there, and holds its lock."""
-    lines = [_lines([dataclasses.asdict(video) for video in part])
+    # Absolute paths: workers may be in other folders.
+    lines = [_lines([dataclasses.asdict(video) | {"path": str(Path(video.path).absolute())}
+                     for video in part])
              for part in _batches(listing.videos)]
     identity = {
         "kind": job.kind, "dtype": job.dtype, "scale": job.scale, "settings": job.settings,
@@ -219,7 +225,7 @@ def _opened(working, job, listing, overwrite):
                     + "\nStart that one again, use another name, or --overwrite to delete them."
                 )
             if differences:
-                shutil.rmtree(working)
+                files.discard(working)
     if not working.exists():
         working.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(working) as temporary:
@@ -280,21 +286,26 @@ def _quarantined(path, reason, frame=None, used=False):
     return {"path": path, "reason": reason, "frame": frame, "used": used}
 
 
-def _read_unused(working, listing):
-    lines = [_quarantined(path, "missing") for path in listing.missing]
-    bad = sorted(working.glob("[0-9]*/[0-9]*.bad"))
-    return lines + [json.loads(path.read_text(encoding="utf-8")) for path in bad]
+def _read_bad(working):
+    paths = sorted(working.glob("[0-9]*/[0-9]*.bad"))
+    # A runner may have tried again what failed at first.
+    paths = [path for path in paths if not path.with_suffix(".json").exists()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def _check_unused(working, unused, total, good, max_bad_fraction):
-    bad = total - good
-    if good and bad <= max_bad_fraction * total:
+def _check_bad(working, bad, total, good, max_bad_fraction):
+    if good + len(bad) != total:
+        raise ValueError(
+            f"{good + len(bad):,} of {total:,} videos were worked on when Beam's runner ended: let "
+            "it wait for its workers, and start again"
+        )
+    if good and len(bad) <= max_bad_fraction * total:
         return
     path = working / records.QUARANTINE
-    files.write_text(path, _lines(unused))
-    reasons = Counter(line["reason"] for line in unused).most_common(3)
+    files.write_text(path, _lines(bad))
+    reasons = Counter(line["reason"] for line in bad).most_common(3)
     raise ValueError(
-        f"{bad:,} of {total:,} videos cannot be used, at most {max_bad_fraction:.0%} may: "
+        f"{len(bad):,} of {total:,} videos cannot be used, at most {max_bad_fraction:.0%} may: "
         + "; ".join(f"{reason} ({n})" for reason, n in reasons)
         + f"\n{path} lists them. Nothing is lost: start again once they are better, or with a "
         "higher --max_bad_fraction, and only they are read again."
@@ -356,11 +367,17 @@ def _records(job, video, classes):
 
 def _write_shard(working, folder, written, bounds, compression, number):
     """Puts a shard together from its parts, and notes its `records.Shard`."""
-    parts = (_part(working, n, ".tfrecord") for n in range(bounds[number], bounds[number + 1]))
-    paths = [str(path) for path in parts if path.exists()]
+    # Not those without a list: what a killed process left of a video that is bad by now.
+    paths = [str(_part(working, n, ".tfrecord"))
+             for n in range(bounds[number], bounds[number + 1])
+             if _part(working, n, ".json").exists()]
     examples = tf.data.TFRecordDataset(paths).as_numpy_iterator()
     shard = records.write_shard(folder, number, len(bounds) - 1, examples, compression)
-    files.write_text(written / f"{number:05d}.json", json.dumps(dataclasses.asdict(shard)))
+    files.write_text(_note(written, number), json.dumps(dataclasses.asdict(shard)))
+
+
+def _note(written, number):
+    return written / f"{number:05d}.json"
 
 
 def _map(function, count, beam_args):

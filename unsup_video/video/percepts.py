@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import math
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,13 +74,23 @@ class Percepts:
         return fields | names | {"keras": keras.__version__}
 
     def records(self, video: Video) -> Iterator[records.Record]:
-        """The record of a video. Raises VideoError: decoding fails, or it is too long."""
-        stored, scale = storage.pack(self.percepts(video), self.dtype)
+        """The record of a video.
+
+        Raises VideoError: decoding fails, it is too long, or `storage.pack` refuses its values.
+        """
+        values = self.percepts(video)
+        try:
+            stored, scale = storage.pack(values, self.dtype)
+        except ValueError as error:
+            raise VideoError(video.path, f"of its percepts {error}", len(values)) from None
         yield jobs.record(video, stored, scale)
 
     def percepts(self, video: Video) -> np.ndarray:
         """(T, D) float32. The next batch is decoded while the CNN works on one."""
-        function = _loaded(self)
+        try:
+            function = _loaded(self)
+        except OSError as error:  # the job would take it for the video's
+            raise RuntimeError(f"the CNN cannot be loaded: {error}") from error
         batches = self.batches(video)
         found, size = [], 0
         with ThreadPoolExecutor(1) as pool:
@@ -139,6 +150,12 @@ def job(
         OSError: a file that cannot be read, or ImageNet weights that cannot be had.
     """
     is_file = cnn.endswith(".keras")
+    if is_file:
+        cnn = str(Path(cnn).absolute())  # workers may be in another folder
+        if not Path(cnn).is_file():
+            raise FileNotFoundError(f"{cnn} does not exist")
+    elif weights not in ("", IMAGENET):
+        weights = str(Path(weights).absolute())
     if is_file and weights:
         raise ValueError(f"{cnn} has its weights in it: others are for a CNN by name")
     if bool(mean) != bool(std) or (is_file and not mean):
@@ -146,8 +163,13 @@ def job(
             f"{cnn}: which values it takes is not known. Give mean and std, it gets (pixel - mean) "
             "/ std of pixels of 0 to 255: mean 0 and std 1 if it scales them itself"
         )
+    if others.get("bgr") and not mean:
+        raise ValueError(f"bgr goes with mean and std: {cnn} has its own order of the channels")
     if any(len(values) not in (0, 1, 3) for values in (mean, std)) or 0 in std:
         raise ValueError(f"mean and std: one number, or three, std not 0; got {mean} and {std}")
+    fps = others.get("fps")
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"fps must be above 0, got {fps}")
     weights = weights or ("" if is_file else IMAGENET)
     file = cnn if is_file else weights
     sha256 = "" if file == IMAGENET else files.sha256(file)
