@@ -83,8 +83,8 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
     no_amx = not all(result.info.get("native_bfloat16", True) for result in results.values())
     if no_amx:
         notes.append(
-            "This CPU has no AMX instructions: its bfloat16 figures, emulated or by AVX512-BF16, say "
-            "nothing about a CPU that has them."
+            "This CPU has no AMX instructions: its bfloat16 figures, emulated or by AVX512-BF16, "
+            "say nothing about a CPU that has them."
         )
     notes += [f"{r.info['version']}." for r in results.values() if "version" in r.info]
     return [

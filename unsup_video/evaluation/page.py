@@ -15,7 +15,6 @@ from unsup_video.evaluation import (
     future_prediction,
     long_range,
     out_of_domain,
-    results,
 )
 
 TITLE = "Video representations learned by LSTMs"

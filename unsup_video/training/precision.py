@@ -10,9 +10,9 @@ _CHOICES = ("auto", "float32", "bfloat16")
 def gemm_dtype(precision: str) -> str:
     """The dtype that `config.precision` stands for.
 
-    "auto" is bfloat16 where it was measured to be faster than float32: with a GPU, or a CPU that has
-    AMX instructions. With AVX512-BF16 alone a training step takes 1.7 times as long as in float32
-    (docs/results/train_step.md), and with neither bfloat16 is emulated, and slower still.
+    "auto" is bfloat16 with a GPU, or a CPU that has AMX instructions. With AVX512-BF16 alone a
+    training step takes 1.7 times as long as in float32 (docs/results/train_step.md), and with
+    neither bfloat16 is emulated, and slower still.
 
     Raises:
         ValueError: for another value than auto, float32, bfloat16.

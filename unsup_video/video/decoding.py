@@ -142,7 +142,7 @@ def frames(
         # The frame on the screen at `start` may have appeared before, but not longer ago than that.
         since = start - (_LONGEST_GAP if fps else _TOLERANCE)
         count, given, until = 0, 0, 0.0
-        for begin, until, image in _shown(capture, path, claims, period, since, convert):
+        for _, until, image in _shown(capture, path, claims, period, since, convert):
             count += 1
             if fps:
                 while start + given / fps < min(until, end) - _TOLERANCE:
