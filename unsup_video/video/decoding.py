@@ -142,7 +142,7 @@ def frames(
         # The frame on the screen at `start` may have appeared before, but not longer ago than that.
         since = start - (_LONGEST_GAP if fps else _TOLERANCE)
         count, given, until = 0, 0, 0.0
-        for _, until, image in _shown(capture, path, claims, period, since, convert):
+        for until, image in _shown(capture, path, claims, period, since, convert):
             count += 1
             if fps:
                 while start + given / fps < min(until, end) - _TOLERANCE:
@@ -213,7 +213,7 @@ def _claims(capture, path):
 
 
 def _shown(capture, path, claims, period, since, convert):
-    """Decodes; yields (begin, end, image) of each frame: the seconds that it is on the screen.
+    """Decodes; yields (end, image) of each frame: the second until which it is on the screen.
 
     The first begins at 0, the last stays for `period`. Before `since` the image is None.
     """
@@ -226,7 +226,7 @@ def _shown(capture, path, claims, period, since, convert):
             time = stamp - first if stamp - first > begin else begin + period
             if time - begin > _LONGEST_GAP:
                 raise VideoError(path, f"damaged: no frame for {time - begin:g} s", count)
-            yield begin, time, image
+            yield time, image
         begin, image = time, None
         if time >= since:
             good, image = capture.retrieve()
@@ -234,7 +234,7 @@ def _shown(capture, path, claims, period, since, convert):
                 raise VideoError(path, "damaged: a frame cannot be converted", count)
             image = cv2.cvtColor(image, convert)
     if begin is not None:
-        yield begin, begin + period, image
+        yield begin + period, image
 
 
 def _grabbed(capture, path, claims):
