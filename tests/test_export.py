@@ -379,6 +379,11 @@ def test_damage_and_what_is_no_model(exported, tmp_path):
         (copy / name).write_bytes(data)
         with pytest.raises(ValueError, match=f"damaged .the sha256 of {name}"):
             trained_module.load(copy)
+    copy = tmp_path / "cut"
+    shutil.copytree(exported[0], copy)
+    (copy / "assets.extra" / "sha256sums.txt").write_text("")
+    with pytest.raises(ValueError, match="damaged .the sha256 of README.md"):
+        trained_module.load(copy)
     foreign = tmp_path / "foreign"
     tf.saved_model.save(tf.Module(), foreign)
     with pytest.raises(ValueError, match="without model_card.json"):

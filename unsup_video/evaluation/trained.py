@@ -130,9 +130,11 @@ def _load_saved_model(path):
             "to know; python -m unsup_video.export writes them"
         )
     try:
-        for line in (path / SUMS).read_text(encoding="utf-8").splitlines():
-            digest, _, name = line.partition("  ")
-            if files.sha256(path / name) != digest:
+        lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        here = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {SUMS}
+        for name in sorted(here | sums.keys()):
+            if name not in sums or files.sha256(path / name) != sums[name]:
                 raise ValueError(f"the sha256 of {name} is not the recorded one")
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
         step, sha256 = card["step"], card["sha256"]
