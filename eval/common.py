@@ -11,7 +11,7 @@ _MODEL = flags.DEFINE_multi_string(
     "model", [], "SavedModel: a version's folder, or that of all versions, of which the newest is "
     "taken; several times to compare."
 )
-RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute anew what is stored already.")
+_RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute anew what is stored already.")
 
 
 def check_arguments(argv) -> None:
@@ -33,6 +33,11 @@ def models() -> list[trained.Trained]:
             "--model=SAVED_MODEL: what unsup_video.export wrote"
         )
     return [trained.load(path) for path in paths]
+
+
+def recompute() -> bool:
+    """Whether what is stored is computed anew."""
+    return _RECOMPUTE.value
 
 
 def show(evaluation) -> None:

@@ -22,7 +22,7 @@ _COUNT = flags.DEFINE_integer("count", 200, "How many features of each set.")
 def main(argv):
     common.check_arguments(argv)
     for model in common.models():
-        evaluation = features.evaluate(model, _COUNT.value, common.RECOMPUTE.value)
+        evaluation = features.evaluate(model, _COUNT.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{features.table(evaluation)}\n")
         common.show(evaluation)
     return 0

@@ -43,7 +43,7 @@ def main(argv):
             results.command(model, future_prediction.KIND, flags_given),
             _CONVENTION.value,
             lpips,
-            common.RECOMPUTE.value,
+            common.recompute(),
         ))
     print(f"\n{future_prediction.table(evaluations)}\n")
     print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval over clips")

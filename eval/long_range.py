@@ -31,7 +31,7 @@ def main(argv):
     for model in common.models():
         evaluation = long_range.evaluate(
             model, _STEPS.value, _CLIPS.value, _UNITS.value, _RECORDS.value,
-            common.RECOMPUTE.value,
+            common.recompute(),
         )
         print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
         print("without a period, what is left is a drift or stands still")

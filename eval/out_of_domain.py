@@ -26,7 +26,7 @@ def main(argv):
     except ValueError:
         raise ValueError(f"--num_digits={','.join(_NUM_DIGITS.value)}: 1,3 is a good one") from None
     for model in common.models():
-        evaluation = out_of_domain.evaluate(model, numbers, _CLIPS.value, common.RECOMPUTE.value)
+        evaluation = out_of_domain.evaluate(model, numbers, _CLIPS.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{out_of_domain.table(evaluation)}\n")
         common.show(evaluation)
     return 0

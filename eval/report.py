@@ -46,7 +46,7 @@ def main(argv):
     for model in models:
         print(f"{model.name}: evaluations")
         found.append(report.evaluate(
-            model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.RECOMPUTE.value
+            model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute()
         ))
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
