@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 
 from absl import flags
 
-from data_prep import progress
+from data_prep import common
 from unsup_video import cli
 from unsup_video.data import convert, records, storage
 
@@ -71,7 +71,7 @@ def main(argv):
     )
     manifest = records.write(
         _OUT.value,
-        progress.report(percepts.records, percepts.count, "videos"),
+        common.report(percepts.records, percepts.count, "videos"),
         percepts.count,
         "percepts",
         percepts.source,
@@ -82,11 +82,7 @@ def main(argv):
         scale=percepts.scale,
         classes=percepts.classes,
     )
-    size = sum(shard.bytes for shard in manifest.shards)
-    print(f"wrote {_OUT.value}: {manifest.count:,} videos of {manifest.shape} {manifest.dtype}, "
-          f"{len(manifest.classes)} classes, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
-    print("next:")
-    print(f"  python -m data_prep.verify {_OUT.value}")
+    common.written(_OUT.value, manifest)
     return 0
 
 

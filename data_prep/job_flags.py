@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from data_prep import common
 from unsup_video.data import records
 from unsup_video.video import jobs
 from unsup_video.video.listing import Listing
@@ -61,15 +62,9 @@ def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
         overwrite=_OVERWRITE.value,
         log=functools.partial(print, flush=True),
     )
-    size = sum(shard.bytes for shard in manifest.shards)
-    print(f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
-          f"{manifest.dtype} in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
-    quarantine = Path(out) / records.QUARANTINE
+    notes, quarantine = [], Path(out) / records.QUARANTINE
     if quarantine.exists():
-        unused = manifest.source["unused"]
-        print(f"{unused:,} videos were not used, {manifest.source['doubtful']:,} are doubtful: "
-              f"see {quarantine}")
-    print("next:")
-    print(f"  python -m data_prep.verify {out}")
-    print(f"  python -m data_prep.show {out}")
+        notes.append(f"{manifest.source['unused']:,} videos were not used, "
+                     f"{manifest.source['doubtful']:,} are doubtful: see {quarantine}")
+    common.written(out, manifest, *notes)
     return manifest

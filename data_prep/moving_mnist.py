@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 import numpy as np
 from absl import flags
 
-from data_prep import progress
+from data_prep import common
 from unsup_video import cli, files
 from unsup_video.data import digits, moving_mnist, records
 
@@ -156,7 +156,7 @@ def write(sequences, count, source):
     """Writes --out and says what to do with it."""
     manifest = records.write(
         _OUT.value,
-        progress.report(sequences, count, "sequences"),
+        common.report(sequences, count, "sequences"),
         count,
         "moving_mnist",
         source,
@@ -164,11 +164,7 @@ def write(sequences, count, source):
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
     )
-    size = sum(shard.bytes for shard in manifest.shards)
-    print(f"wrote {_OUT.value}: {count:,} sequences of {manifest.shape} in "
-          f"{len(manifest.shards)} files, {size / 1e6:,.1f} MB")
-    print("next:")
-    print(f"  python -m data_prep.verify {_OUT.value}")
+    common.written(_OUT.value, manifest)
     print(f"  python -m train.pretrain --config.data.records={Path(_OUT.value).absolute().parent}"
           f"    (once it holds {', '.join(f'{split}/' for split in digits.SPLITS)})")
 
@@ -195,7 +191,7 @@ def export():
         )
         data = file.tell()
         total = -(-count // _BLOCK)
-        for i, block in enumerate(progress.report(blocks, total, f"blocks of {_BLOCK} sequences")):
+        for i, block in enumerate(common.report(blocks, total, f"blocks of {_BLOCK} sequences")):
             for t, frames in enumerate(block.numpy().swapaxes(0, 1)):
                 file.seek(data + (t * count + i * _BLOCK) * frame_bytes)
                 file.write(np.ascontiguousarray(frames))

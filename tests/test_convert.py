@@ -378,7 +378,7 @@ def test_as_a_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"python -m data_prep.verify {tmp_path / 'out'}" in done.stdout
-    assert "6 videos" in done.stdout and "3 classes" in done.stdout
+    assert "6 sequences of (4, 5) float16, 3 classes" in done.stdout
     assert records.verify(tmp_path / "out") == []
 
 

@@ -1,0 +1,31 @@
+"""What the commands that write a data set print."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from unsup_video import progress
+from unsup_video.data import records
+
+
+def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:
+    """Passes `items` on, of which there are `total`, and prints how many there were so far."""
+    began = shown = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - shown >= every:
+            print(progress.line(done, total, what, done / (now - began)), flush=True)
+            shown = now
+        yield item
+
+
+def written(out: str, manifest: records.Manifest, *notes: str) -> None:
+    """Says what a data set holds, then `notes`, and what to do with it next."""
+    size = sum(shard.bytes for shard in manifest.shards)
+    classes = f", {len(manifest.classes)} classes" if manifest.classes else ""
+    print(f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
+          f"{manifest.dtype}{classes}, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
+    for note in notes:
+        print(note)
+    print("next:")
+    print(f"  python -m data_prep.verify {out}")
+    print(f"  python -m data_prep.show {out}")
