@@ -382,7 +382,7 @@ def test_damage_and_what_is_no_model(exported, tmp_path):
     copy = tmp_path / "cut"
     shutil.copytree(exported[0], copy)
     (copy / "assets.extra" / "sha256sums.txt").write_text("")
-    with pytest.raises(ValueError, match="damaged .the sha256 of README.md"):
+    with pytest.raises(ValueError, match="damaged .*does not list README.md"):
         trained_module.load(copy)
     foreign = tmp_path / "foreign"
     tf.saved_model.save(tf.Module(), foreign)

@@ -134,7 +134,9 @@ def _load_saved_model(path):
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         here = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {SUMS}
         for name in sorted(here | sums.keys()):
-            if name not in sums or files.sha256(path / name) != sums[name]:
+            if name not in sums:
+                raise ValueError(f"{SUMS} does not list {name}")
+            if files.sha256(path / name) != sums[name]:
                 raise ValueError(f"the sha256 of {name} is not the recorded one")
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
         step, sha256 = card["step"], card["sha256"]
