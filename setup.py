@@ -20,7 +20,7 @@ setup(
     packages=find_packages(
         include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
     ),
-    package_data={"unsup_video.evaluation": ["*.css"]},
+    package_data={"unsup_video": ["*.csv"], "unsup_video.evaluation": ["*.css"]},
     install_requires=[
         "absl-py",
         "h5py",
@@ -38,20 +38,30 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam"],  # for several workers in data_prep
-        "test": ["apache-beam", "pytest", "pytest-xdist", "scikit-image"],
+        "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
+        "test": [
+            "apache-beam", "pytest", "pytest-xdist", "pyyaml", "scikit-image",
+            "tensorflow-serving-api>=2.21,<3",
+        ],
     },
     entry_points={
         "console_scripts": [
             "unsup-video-pretrain = train.pretrain:run",
+            "unsup-video-finetune = train.finetune:run",
+            "unsup-video-flow-cnn = train.flow_cnn:run",
+            "unsup-video-action-recognition = eval.action_recognition:run",
+            "unsup-video-few-labels = eval.few_labels:run",
             "unsup-video-future-prediction = eval.future_prediction:run",
             "unsup-video-features = eval.features:run",
             "unsup-video-long-range = eval.long_range:run",
             "unsup-video-out-of-domain = eval.out_of_domain:run",
             "unsup-video-report = eval.report:run",
             "unsup-video-export = unsup_video.export:run",
+            "unsup-video-client = unsup_video.client:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
             "unsup-video-patches = data_prep.patches:run",
             "unsup-video-flow = data_prep.flow:run",
+            "unsup-video-flow-percepts = data_prep.flow_percepts:run",
             "unsup-video-show = data_prep.show:run",
             "unsup-video-convert = data_prep.convert:run",
             "unsup-video-percepts = data_prep.percepts:run",

@@ -23,74 +23,29 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
-import re
-
 from absl import flags
 
-from data_prep import job_flags, source_flags
+from data_prep import cnn_flags, job_flags, source_flags
 from unsup_video import cli
 from unsup_video.data import storage
 from unsup_video.video import percepts
 
-_CNN = flags.DEFINE_string("cnn", "VGG16", "A name in keras.applications, or a .keras file.")
-_WEIGHTS = flags.DEFINE_string(
-    "weights", "", "Of a CNN by name: imagenet (the default), or a file of weights."
-)
-_LAYER = flags.DEFINE_string(
-    "layer", "", "Which layer's output; (H, W, D) is averaged over H and W. Default: fc1 (fc6) of "
-    "VGG, the last global pooling of others."
-)
-_SIZE = flags.DEFINE_string("size", None, "HxW of the CNN's input; default: its own, or 224x224.")
-_RESIZE = flags.DEFINE_string(
-    "resize", None, "HxW that a frame is stretched to; its centre is the input. Default: 240x320 "
-    "for 224x224, in proportion for others."
-)
-_MEAN = flags.DEFINE_list("mean", None, "A number, or three: the CNN gets (pixel - mean) / std.")
-_STD = flags.DEFINE_list("std", None, "A number, or three; default: the CNN's own preprocessing.")
-_BGR = flags.DEFINE_bool("bgr", False, "The CNN gets blue, green, red; with --mean and --std.")
+_cnn = cnn_flags.define()
+flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them
 _STORAGE = flags.DEFINE_enum(
     "storage", "float16", storage.STORAGES, "uint8: 255 is the video's largest value."
 )
-_FPS = flags.DEFINE_float("fps", None, "Frames a second to resample to; default: the video's own.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Frames that the CNN sees at once.")
 
 
 def main(argv):
     job_flags.check(argv)
     listing = source_flags.listing()  # before the CNN, which may have to be downloaded
-    job = percepts.job(
-        _CNN.value,
-        _WEIGHTS.value,
-        _LAYER.value,
-        _pixels(_SIZE),
-        _pixels(_RESIZE),
-        _numbers(_MEAN),
-        _numbers(_STD),
-        bgr=_BGR.value,
-        dtype=_STORAGE.value,
-        fps=_FPS.value,
-        batch_size=_BATCH_SIZE.value,
-    )
+    job = percepts.job(**_cnn(), dtype=_STORAGE.value, batch_size=_BATCH_SIZE.value)
     print(f"{job.cnn}, layer {job.layer or 'of the last global pooling'}: the central "
           f"{job.size[0]}x{job.size[1]} of {job.resize[0]}x{job.resize[1]}")
     job_flags.run(job, listing, argv)
     return 0
-
-
-def _pixels(flag):
-    if flag.value is None:
-        return None
-    size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
-    if not size:
-        raise ValueError(f"--{flag.name} must be HEIGHTxWIDTH, such as 240x320, got {flag.value!r}")
-    return int(size[1]), int(size[2])
-
-
-def _numbers(flag):
-    try:
-        return tuple(float(number) for number in flag.value or ())
-    except ValueError:
-        raise ValueError(f"--{flag.name}: numbers expected, got {','.join(flag.value)!r}") from None
 
 
 def run():

@@ -6,12 +6,15 @@
     --layout=hmdb51 --videos=FOLDER --splits_dir=FOLDER
     --layout=tfds_ucf101 --videos=~/tensorflow_datasets        what TFDS has downloaded
     --layout=sports1m --videos=FOLDER --partition=FILE         random clips, up to --hours
+
+--folds=5 gives videos that have no official splits five of them, for cross-validation.
 """
 
 import dataclasses
 
 from absl import flags
 
+from unsup_video.data import splits
 from unsup_video.video import listing as listings
 
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
@@ -29,6 +32,9 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 )
 _LIMIT = flags.DEFINE_integer(
     "limit", None, "At most so many videos, evenly spread: to try something out.", lower_bound=1
+)
+_FOLDS = flags.DEFINE_integer(
+    "folds", None, "Make so many splits: each video is for testing in one of them."
 )
 
 _OF_LAYOUT = {  # beside --videos
@@ -54,12 +60,35 @@ def listing() -> listings.Listing:
         if names:
             more = ", .." if len(names) > _SHOWN else ""
             print(f"  {what}: {len(names):,}: {', '.join(names[:_SHOWN])}{more}")
+    return _folded(_limited(found))
+
+
+def _limited(found):
     limit = _LIMIT.value
     if limit is None or limit >= len(found.videos):
         return found
     print(f"  --limit: {limit:,} of them")
     videos = tuple(found.videos[i * len(found.videos) // limit] for i in range(limit))
     return dataclasses.replace(found, videos=videos, source={**found.source, "limit": limit})
+
+
+def _folded(found):
+    if _FOLDS.value is None:
+        return found
+    if any(video.splits for video in found.videos):
+        raise ValueError(f"--folds does not go with {found.kind}, which has official splits")
+    dealt = splits.folds(
+        [video.label for video in found.videos],
+        [video.group or video.name for video in found.videos],
+        _FOLDS.value,
+    )
+    videos = tuple(
+        dataclasses.replace(video, splits=of)
+        for video, of in zip(found.videos, dealt, strict=True)
+    )
+    return dataclasses.replace(
+        found, videos=videos, source={**found.source, "folds": _FOLDS.value}
+    )
 
 
 def _find():

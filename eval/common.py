@@ -21,18 +21,49 @@ def check_arguments(argv) -> None:
 
 
 def models() -> list[trained.Trained]:
-    """The trained models that the flags name, loaded one after the other.
+    """The trained video models that the flags name, loaded one after the other.
 
     Raises:
-        ValueError: none is named. Whatever `trained.load` raises.
+        ValueError: none is named, or a classifier. Whatever `trained.load` raises.
     """
-    paths = [*_WORKDIR.value, *_MODEL.value]
-    if not paths:
+    found = _load("train.pretrain")
+    for model in found:
+        if model.classes:
+            raise ValueError(
+                f"{model.path} is a classifier of train.finetune, and predicts no frames: "
+                "python -m eval.action_recognition evaluates it"
+            )
+    return found
+
+
+def classifiers() -> list[trained.Trained]:
+    """The trained classifiers that the flags name, those of --workdir first.
+
+    Raises:
+        ValueError: none is named, or a video model. Whatever `trained.load` raises.
+    """
+    found = _load("train.finetune")
+    for model in found:
+        if not model.classes:
+            raise ValueError(
+                f"{model.path} is a {model.config.model.kind} of train.pretrain, and names no "
+                f"actions: python -m train.finetune --init={model.path} makes a classifier of it"
+            )
+    return found
+
+
+def paths() -> list[str]:
+    """What --workdir and --model name, in that order; [] where neither is given."""
+    return [*_WORKDIR.value, *_MODEL.value]
+
+
+def _load(command):
+    if not paths():
         raise ValueError(
-            "--workdir=RUN is missing: the folder that train.pretrain wrote; or "
+            f"--workdir=RUN is missing: the folder that {command} wrote; or "
             "--model=SAVED_MODEL: what unsup_video.export wrote"
         )
-    return [trained.load(path) for path in paths]
+    return [trained.load(path) for path in paths()]
 
 
 def recompute() -> bool:

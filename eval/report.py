@@ -1,10 +1,13 @@
-"""One page about trained models: the paper's Table 2 and figures 5, 7, 8, 9 and 10.
+"""One page about trained models: the paper's tables and figures 5, 7 to 10 and 12.
 
     python -m eval.report --workdir=runs/quickstart --out=report
     python -m eval.report --workdir=runs/a --workdir=runs/b --out=report --overwrite
+    python -m eval.report --workdir=runs/finetune --few_labels=results/few_labels --out=report
 
-report/index.html holds all that it shows, so that it can be sent as it is. Evaluations that a run
-does not have yet are made first, which takes minutes; fewer --clips take less.
+Runs are those of train.pretrain (table 2, figures 5 and 7 to 10) and of train.finetune (tables 1
+and 4), studies those of eval.few_labels (figure 12, tables 3 and 4). report/index.html holds all
+that it shows, so that it can be sent as it is. Evaluations that a run does not have yet are made
+first, which takes minutes; fewer --clips take less.
 """
 
 import os
@@ -19,8 +22,11 @@ from absl import flags
 
 from eval import common
 from unsup_video import cli, metrics
-from unsup_video.evaluation import report
+from unsup_video.evaluation import report, trained
 
+_FEW_LABELS = flags.DEFINE_multi_string(
+    "few_labels", [], "Folder of a study of eval.few_labels; several times for several."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder for index.html, results.json and results.csv.")
 _CLIPS = flags.DEFINE_integer(
     "clips", None, "Test clips of Table 2; default: 10,000, or all of the data set."
@@ -40,7 +46,8 @@ def main(argv):
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: where the page is written")
     report.check_folder(_OUT.value, _OVERWRITE.value)
-    models = common.models()
+    studies = report.studies(_FEW_LABELS.value)
+    models = _models()
     report.names([model.path for model in models])  # before hours of evaluations
     found = []
     for model in models:
@@ -51,9 +58,31 @@ def main(argv):
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     runs = report.collect(models, found)
-    for path in report.write(runs, _OUT.value, command, time, _OVERWRITE.value):
+    for path in report.write(runs, _OUT.value, command, time, _OVERWRITE.value, studies):
         print(f"written: {path}")
     return 0
+
+
+def _models():
+    """The models that the flags name, of both kinds.
+
+    Raises:
+        ValueError: neither they nor studies are given, or a flag that goes with models that are
+            not there. Whatever `trained.load` raises.
+    """
+    paths = common.paths()
+    if not paths and not _FEW_LABELS.value:
+        raise ValueError(
+            "--workdir=RUN is missing: the folder that train.pretrain or train.finetune wrote; or "
+            "--model=SAVED_MODEL: what unsup_video.export wrote; or --few_labels=STUDY"
+        )
+    models = [trained.load(path) for path in paths]
+    for flag in (_RECORDS, _CLIPS, _CONVENTION):
+        wanted = models if flag is _RECORDS else [m for m in models if not m.classes]
+        if flag.present and not wanted:
+            kind = "" if flag is _RECORDS else " of train.pretrain"
+            raise ValueError(f"--{flag.name} is for runs{kind}, and none is given")
+    return models
 
 
 def run():

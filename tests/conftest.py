@@ -22,7 +22,7 @@ def run(tmp_path_factory):
     """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
     from unsup_video.configs import quickstart  # seconds, which other tests do without
     from unsup_video.data import sources
-    from unsup_video.training import experiment, loop, workdir
+    from unsup_video.training import experiment, loop, pretraining, workdir
 
     config = quickstart.get_config()
     config.model.units = 8
@@ -36,7 +36,8 @@ def run(tmp_path_factory):
     model = experiment.build_model(config, source.frame_shape, source.mean_frame)
     folder = workdir.Workdir.open(path, config.to_dict())
     info = {"data": source.description, "frame_shape": source.frame_shape}
-    loop.run(loop.Trainer(config, model), source, folder, info, log=lambda text: None)
+    task = pretraining.Pretraining(config, model, source)
+    loop.run(loop.Trainer(config, task), folder, info, log=lambda text: None)
     folder.lock.close()
     return path
 

@@ -31,8 +31,35 @@ PATCHES = {
 }
 
 
+# Table 3: kind, conditional reconstruction, conditional future.
+PERCEPTS = {
+    "percepts": ("composite", False, False),
+    "table3_autoencoder": ("autoencoder", False, False),
+    "table3_future_predictor": ("future_predictor", False, False),
+    "table3_conditional_autoencoder": ("autoencoder", True, False),
+    "table3_conditional_future_predictor": ("future_predictor", False, True),
+    "table3_composite_conditional_future": ("composite", False, True),
+}
+
+
 def test_every_experiment_of_the_paper_is_there():
-    assert set(configs.names()) == {"quickstart", "patches_small", *EXPERIMENTS, *PATCHES}
+    assert set(configs.names()) == {
+        "quickstart", "patches_small", "percepts_small", *EXPERIMENTS, *PATCHES, *PERCEPTS
+    }
+    assert configs.names("finetune") == ["finetune", "finetune_few_labels"]
+    assert configs.names("flow_cnn") == ["flow_cnn", "flow_cnn_small", "flow_cnn_stack10"]
+
+
+@pytest.mark.parametrize("name", PERCEPTS)
+def test_experiments_on_percepts_are_the_papers(name):
+    config = load(name)
+    model = config.model
+    assert config.name == name
+    assert (
+        model.kind, model.conditional_reconstruction, model.conditional_future
+    ) == PERCEPTS[name]
+    assert (model.layers, model.units, model.output) == (2, 2048, "linear")
+    assert (config.data.frames_in, config.data.frames_out) == (16, 13)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

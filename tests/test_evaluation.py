@@ -16,7 +16,7 @@ from unsup_video import losses, metrics
 from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.evaluation import future_prediction, out_of_domain, predict, results, testset
 from unsup_video.evaluation import trained as trained_module
-from unsup_video.training import loop, workdir
+from unsup_video.training import loop, pretraining, workdir
 
 
 def evaluate(model, test_set, **options):
@@ -118,7 +118,7 @@ def test_the_loaded_model_is_the_trained_one(run, model):
     assert model.frame_shape == (32, 32)
     source = sources.build(model.config)
     clips = source.evaluation("validation", 5)
-    scores = loop.evaluator(model.model, model.config)(clips)
+    scores = pretraining.evaluator(model.model, model.config)(clips)
     lines = workdir.read_metrics(run / "metrics.jsonl")
     validated = next(line for line in lines if line["split"] == "validation")
     assert scores == {key: validated[key] for key in scores}
@@ -179,10 +179,12 @@ def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
         return source.evaluation(split, count)
 
     folder = workdir.Workdir.open(tmp_path / "anew", config.to_dict())
-    loop.run(
-        loop.Trainer(config, trained_module.load(fresh.path).model),
+    task = pretraining.Pretraining(
+        config, trained_module.load(fresh.path).model,
         dataclasses.replace(source, evaluation=evaluation),
-        folder, {"data": source.description}, log=lambda text: None,
+    )
+    loop.run(
+        loop.Trainer(config, task), folder, {"data": source.description}, log=lambda text: None
     )
     assert set(asked) == {"validation"}
 
@@ -238,7 +240,7 @@ def test_figures_agree_with_the_run_and_with_the_floors(fresh):
     test_set = testset.generated(fresh.config, 5)
     evaluation = evaluate(fresh, test_set)
     clips = test_set.clips(0, 5)
-    scores = loop.evaluator(fresh.model, fresh.config)(clips)
+    scores = pretraining.evaluator(fresh.model, fresh.config)(clips)
     floors = losses.floors("logistic", clips[:, :4], clips[:, 4:7], fresh.mean_frame)
 
     def value(subject, part="future", metric="cross_entropy"):

@@ -302,7 +302,7 @@ def test_versions_count_up_and_nothing_is_overwritten(model, exported, tmp_path,
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "_text", fail)
+    monkeypatch.setattr(export.model_card, "text", fail)
     whole = listing(out)
     with pytest.raises(OSError, match="9: cannot be written"):
         export.write(model, out)

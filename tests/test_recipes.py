@@ -9,7 +9,7 @@ from unsup_video.training import recipes
 def steps_of(recipe, start, gradients, name="kernel", total_steps=100):
     """Weights after each update of one variable with the given gradients."""
     variable = keras.Variable(np.array(start), dtype="float32", name=name)
-    optimizer = recipes.optimizer(recipe, total_steps)
+    optimizer = recipes.optimizer(recipe, recipes.learning_rate(recipe, total_steps))
     optimizer.build([variable])
     weights = []
     for gradient in gradients:
@@ -101,7 +101,7 @@ def test_the_rate_of_modern_is_that_of_the_number_of_inputs(name, shape, factor)
     rate = recipes.learning_rate(recipe, 100)
     with keras.name_scope(name.rpartition("/")[0] or "layer"):
         variable = keras.Variable(np.zeros(shape, np.float32), name=name.rpartition("/")[2])
-    optimizer = recipes.optimizer(recipe, 100)
+    optimizer = recipes.optimizer(recipe, rate)
     optimizer.build([variable])
     for _ in range(3):  # Adam moves by its rate when all gradients are alike
         before = variable.numpy()
@@ -144,7 +144,7 @@ def test_unknown_names_are_errors():
     recipe = recipes.get("modern")
     recipe.optimizer = "sgdx"
     with pytest.raises(ValueError, match="sgdx"):
-        recipes.optimizer(recipe, 10)
+        recipes.optimizer(recipe, 0.1)
     recipe = recipes.get("modern")
     recipe.schedule = "linear"
     with pytest.raises(ValueError, match="linear"):

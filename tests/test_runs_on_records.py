@@ -9,7 +9,7 @@ from unsup_video import paper
 from unsup_video.configs import patches_small
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.evaluation import future_prediction, testset, trained
-from unsup_video.training import experiment, loop, workdir
+from unsup_video.training import experiment, loop, pretraining, workdir
 
 VIDEOS = 30
 
@@ -45,7 +45,8 @@ def trained_on(folder, path):
     model = experiment.build_model(config, source.frame_shape, source.mean_frame)
     opened = workdir.Workdir.open(path, config.to_dict())
     info = {"data": source.description, "frame_shape": source.frame_shape}
-    loop.run(loop.Trainer(config, model), source, opened, info, log=lines.append)
+    task = pretraining.Pretraining(config, model, source)
+    loop.run(loop.Trainer(config, task), opened, info, log=lines.append)
     results = experiment.test(config, model, source, opened)
     opened.lock.close()
     return trained.load(path), "\n".join(lines), results

@@ -118,3 +118,40 @@ def test_bad_arguments(options, message):
         splits.choose(entries, **{"part": "train", **options})
     with pytest.raises(ValueError, match="no official splits; 0 divides it by groups"):
         splits.choose([entry("a")], "train", 1)
+
+
+def test_every_group_is_tested_in_one_fold():
+    labels = [0] * 12 + [1] * 9 + [-1] * 4
+    groups = [f"g{i // 2}" for i in range(12)] + [f"h{i}" for i in range(9)] + list("wxyz")
+    dealt = np.array(splits.folds(labels, groups, 3))
+    assert dealt.shape == (25, 3) and set(dealt.ravel()) == {1, 2}
+    np.testing.assert_array_equal((dealt == 2).sum(1), 1)  # each is tested once
+    for group in set(groups):
+        assert len({tuple(d) for d, g in zip(dealt, groups, strict=True) if g == group}) == 1
+    tested = dealt == 2
+    np.testing.assert_array_equal(tested[:12].sum(0), 4)  # 6 groups of 2 videos
+    np.testing.assert_array_equal(tested[12:21].sum(0), 3)
+    # A function of names alone, whatever the order of the videos.
+    order = np.random.default_rng(0).permutation(25)
+    again = splits.folds([labels[i] for i in order], [groups[i] for i in order], 3)
+    np.testing.assert_array_equal(again, dealt[order])
+
+
+def test_folds_that_cannot_be():
+    with pytest.raises(ValueError, match="at least 2 folds, got 1"):
+        splits.folds([0, 0], ["a", "b"], 1)
+    with pytest.raises(ValueError, match="class 1 has 2"):
+        splits.folds([0, 0, 0, 1, 1, 1], list("abcdee"), 3)
+
+
+def test_few_labels_of_every_class():
+    labels = np.repeat([0, 1, -1, 2], [5, 2, 4, 9])
+    one = splits.few(labels, 1, seed=3)
+    assert sorted(labels[one]) == [0, 1, 2]
+    four = splits.few(labels, 4, seed=3)
+    assert [(labels[four] == k).sum() for k in (0, 1, 2, -1)] == [4, 2, 4, 0]  # all of class 1
+    assert four[one].all()  # nested
+    others = {tuple(np.flatnonzero(splits.few(labels, 1, seed))) for seed in range(20)}
+    assert len(others) > 5
+    with pytest.raises(ValueError, match="at least 1 video"):
+        splits.few(labels, 0, 0)

@@ -250,6 +250,21 @@ def scan_recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_
     return ops.transpose(h, (1, 0, 2)), ops.transpose(c, (1, 0, 2))
 
 
+@keras.saving.register_keras_serializable("unsup_video")
+class FrameScale(keras.layers.Layer):
+    """Frames in units of their own spread: `x / scale`, or `x * scale` with `inverse=True`.
+
+    `scale` is one number, a weight that is not trained: it goes wherever the model's weights go.
+    """
+
+    def build(self, shape):
+        self.scale = self.add_weight((), "ones", trainable=False, name="scale")
+        self.built = True
+
+    def call(self, x, inverse=False):
+        return x * self.scale if inverse else x / self.scale
+
+
 ACTIVATIONS = {"logistic": ops.sigmoid, "linear": lambda x: x, "relu": ops.relu}
 
 

@@ -11,6 +11,11 @@ from keras import ops
 _EPSILON = 1e-7  # keeps the logarithm of a predicted 0 or 1 finite
 
 
+def unit(output: str) -> str:
+    """Of a loss, for people."""
+    return "nats/frame" if output == "logistic" else "squared loss/frame"
+
+
 def frame_losses(output: str, targets, predictions):
     """Loss of every frame, from pre-activations.
 
@@ -30,6 +35,16 @@ def frame_losses(output: str, targets, predictions):
     if output == "relu":
         predictions = ops.relu(predictions)
     return 0.5 * ops.sum(ops.square(predictions - targets), axis=-1)
+
+
+def step_cross_entropy(labels, logits):
+    """Cross entropy of the softmax of every step, a scalar: the mean over steps and clips, in nats.
+
+    Args:
+        labels: (B,) int, of the clip and so of all its steps. logits: (B, T, K).
+    """
+    every = ops.broadcast_to(labels[:, None], ops.shape(logits)[:2])
+    return ops.mean(ops.sparse_categorical_crossentropy(every, logits, from_logits=True))
 
 
 def frame_scores(output: str, targets: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from unsup_video.layers import ACTIVATIONS, Decoder, PeepholeLSTM
+from unsup_video.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
 
 # What each kind of model decodes.
 KINDS = {
@@ -62,6 +62,8 @@ class VideoModel:
             non-linearity; conditional decoders read their own frames.
         inference: `free_running` after the non-linearity: frames.
         decoder_layers: name -> `Decoder`.
+        frame_scale: what frames are divided by when they are read, and predictions multiplied by;
+            None in a model that takes frames as they are.
     """
 
     kind: str
@@ -72,6 +74,21 @@ class VideoModel:
     free_running: keras.Model
     inference: keras.Model
     decoder_layers: dict[str, Decoder]
+    frame_scale: FrameScale | None = None
+
+    @property
+    def network(self) -> keras.Model:
+        """The model that is trained, and has all weights: `training`."""
+        return self.training
+
+    @property
+    def lstms(self) -> list[PeepholeLSTM]:
+        """The encoder's layers, bottom first."""
+        return [layer for layer in self.encoder.layers if isinstance(layer, PeepholeLSTM)]
+
+    def read(self, frames):
+        """Frames as the layers of encoder and decoders see them."""
+        return self.frame_scale(frames) if self.frame_scale else frames
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -83,7 +100,10 @@ class VideoModel:
         return tuple(name for name in self.outputs if self.decoder_layers[name].conditional)
 
 
-def _stack(name, layers, units, initialization, **options):
+def lstm_stack(
+    name: str, layers: int, units: int, initialization: Initialization, **options
+) -> list[PeepholeLSTM]:
+    """Layers named NAME_lstm_1, .., bottom first; `options` of `PeepholeLSTM`."""
     return [
         PeepholeLSTM(
             units,
@@ -107,6 +127,7 @@ def build(
     conditional_future: bool = False,
     output: str = "logistic",
     use_peepholes: bool = True,
+    frame_scaling: bool = False,
     initialization: Initialization = Initialization(),
     gemm_dtype: str | None = None,
 ) -> VideoModel:
@@ -119,12 +140,14 @@ def build(
             frame.
         output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
         use_peepholes: False gives ordinary LSTMs.
+        frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
+            their own units, and so do the losses.
         initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 
     Raises:
-        ValueError: an unknown kind or output, a size below 1, or a conditional decoder that the
-            kind does not have.
+        ValueError: an unknown kind or output, a size below 1, a conditional decoder that the kind
+            does not have, or a scale for logistic outputs.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
@@ -138,11 +161,21 @@ def build(
         if wanted and name not in KINDS[kind]:
             raise ValueError(f"conditional_{name} is set, but a {kind} has no such decoder")
 
-    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+    if frame_scaling and output == "logistic":
+        raise ValueError("frame_scaling is for the squared loss: logistic outputs are in [0, 1]")
 
-    x = frames = keras.Input((None, frame_dim), name="frames")
-    states = []
-    for lstm in _stack("encoder", layers, units, initialization, **options):
+    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+    scale = FrameScale(name="frame_scale") if frame_scaling else None
+
+    def read(frames):
+        return scale(frames) if scale else frames
+
+    def written(x):
+        return scale(x, inverse=True) if scale else x
+
+    frames = keras.Input((None, frame_dim), name="frames")
+    x, states = read(frames), []
+    for lstm in lstm_stack("encoder", layers, units, initialization, **options):
         x, h, c = lstm(x)
         states += [h, c]
     encoder = keras.Model(frames, states, name="encoder")
@@ -150,7 +183,7 @@ def build(
     decoder_layers, decoders = {}, {}
     for name in KINDS[kind]:
         decoder = decoder_layers[name] = Decoder(
-            _stack(name, layers, units, initialization, **options),
+            lstm_stack(name, layers, units, initialization, **options),
             frame_dim,
             conditional[name],
             output,
@@ -163,7 +196,9 @@ def build(
             "clock": keras.Input((None,), name="clock"),
         }
         decoders[name] = keras.Model(
-            inputs, decoder.activate(decoder(inputs["states"], clock=inputs["clock"])), name=name
+            inputs,
+            decoder.activate(written(decoder(inputs["states"], clock=inputs["clock"]))),
+            name=name,
         )
 
     past = keras.Input((None, frame_dim), name="past")
@@ -175,17 +210,18 @@ def build(
     training = keras.Model(
         {"past": past, "future": future},
         {
-            name: decoder(
+            name: written(decoder(
                 states,
                 clock=targets[name],
-                teacher=targets[name] if decoder.conditional else None,
-            )
+                teacher=read(targets[name]) if decoder.conditional else None,
+            ))
             for name, decoder in decoder_layers.items()
         },
         name="training",
     )
     pre_activations = {
-        name: decoder(states, clock=clocks[name]) for name, decoder in decoder_layers.items()
+        name: written(decoder(states, clock=clocks[name]))
+        for name, decoder in decoder_layers.items()
     }
     free_running = keras.Model({"past": past, "clock": clock}, pre_activations, name="free_running")
     inference = keras.Model(
@@ -194,5 +230,5 @@ def build(
         name="inference",
     )
     return VideoModel(
-        kind, output, encoder, decoders, training, free_running, inference, decoder_layers
+        kind, output, encoder, decoders, training, free_running, inference, decoder_layers, scale
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from unsup_video.training import recipes
 
 _FOLDER = Path(__file__).parent
+_COMMANDS = ("finetune", "flow_cnn")  # whose configs start with their name; others are pretraining
 
 
 def path(name: str) -> str:
@@ -12,12 +13,17 @@ def path(name: str) -> str:
     return str(_FOLDER / f"{name}.py")
 
 
-def names() -> list[str]:
-    """The packaged experiments."""
-    return sorted(f.stem for f in _FOLDER.glob("*.py") if f.stem not in ("__init__", "base"))
+def names(command: str = "pretrain") -> list[str]:
+    """The packaged experiments of a command of train/."""
+
+    def of(name):
+        return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
+
+    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base"}
+    return sorted(name for name in found if of(name) == command)
 
 
-def expand(argv: list[str], default: str) -> list[str]:
+def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:
     """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
 
     A path (with a slash or .py) is left as it is; without --config, `default` is put in, which is
@@ -31,10 +37,10 @@ def expand(argv: list[str], default: str) -> list[str]:
         name, colon, recipe = value.partition(":")
         if "/" in name or name.endswith(".py"):
             return value
-        if name not in names():
+        if name not in names(command):
             raise SystemExit(
-                f"error: --config: no experiment {name!r}; there are {', '.join(names())}; "
-                "or give the path of a .py file"
+                f"error: --config: no experiment {name!r}; there are "
+                f"{', '.join(names(command))}; or give the path of a .py file"
             )
         if recipe and recipe not in recipes.RECIPES:
             raise SystemExit(
@@ -42,10 +48,10 @@ def expand(argv: list[str], default: str) -> list[str]:
             )
         return path(name) + colon + recipe
 
-    command, *arguments = argv
+    program, *arguments = argv
     if not any(a.lstrip("-").partition("=")[0] == "config" for a in arguments):
         arguments = [f"--config={default}", *arguments]
-    expanded = [command]
+    expanded = [program]
     for argument in arguments:
         if argument.startswith(("--config=", "-config=")):
             flag, _, value = argument.partition("=")

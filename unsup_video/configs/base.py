@@ -22,6 +22,9 @@ def get_config(recipe: str = "") -> ConfigDict:
         conditional_future=False,
         output="logistic",  # logistic | linear | relu
         use_peepholes=True,
+        # Reads frames divided by the standard deviation of the training data, and multiplies what
+        # it predicts by it. The number is one of the model's weights.
+        frame_scaling=False,
     ))
 
     config.data = ConfigDict(dict(

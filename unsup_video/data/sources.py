@@ -31,10 +31,19 @@ class Source:
     description: dict
 
     @functools.cached_property
+    def _statistics(self):
+        clips = next(iter(self.train(500, start=0))).numpy()
+        return clips.mean(axis=(0, 1), dtype=np.float64).astype(np.float32), float(clips.std())
+
+    @property
     def mean_frame(self) -> np.ndarray:
         """(D,): the mean of the first 500 training clips."""
-        clips = next(iter(self.train(500, start=0))).numpy()
-        return clips.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+        return self._statistics[0]
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of all values of the first 500 training clips."""
+        return self._statistics[1]
 
 
 def to_frames(clips):
@@ -114,8 +123,8 @@ def part(config: ConfigDict, name: str) -> Part:
         if not (folder / name / records.MANIFEST).is_file():
             raise FileNotFoundError(
                 f"config.data.records={folder}: there is no data set, and none in {folder / name}. "
-                f"From videos: python -m data_prep.patches --videos=FOLDER --out={folder}; "
-                "docs/data.md has the other ways"
+                f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
+                "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
             )
         if split:
             raise ValueError(

@@ -71,5 +71,56 @@ def choose(
     return chosen
 
 
+def folds(labels: Sequence[int], groups: Sequence[str], count: int) -> list[tuple[int, ...]]:
+    """Splits for cross-validation: for each sequence what `Entry.splits` holds, `count` numbers.
+
+    Every sequence is for testing in one split and for training in the others. A group is never
+    divided, and the groups of each class are dealt out evenly, in an order that looks random, but
+    is a function of their names alone.
+
+    Args:
+        labels: -1 for a sequence without one. groups: names, none empty. count: at least 2.
+
+    Raises:
+        ValueError: count below 2, or more than there are groups of a class.
+    """
+    if count < 2:
+        raise ValueError(f"cross-validation needs at least 2 folds, got {count}")
+    groups_of = {}
+    for label, group in zip(labels, groups, strict=True):
+        groups_of.setdefault(label, set()).add(group)
+    fold_of = {}
+    for label in sorted(groups_of):
+        found = sorted(groups_of[label], key=lambda group: hashlib.sha256(group.encode()).digest())
+        if label >= 0 and len(found) < count:
+            raise ValueError(
+                f"{count} folds need as many groups of videos of each class; class {label} has "
+                f"{len(found)}"
+            )
+        for number, group in enumerate(found):
+            fold_of.setdefault(group, number % count)
+    return [
+        tuple(_TEST if fold_of[group] == fold else _TRAIN for fold in range(count))
+        for group in groups
+    ]
+
+
+def few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """(len(labels),) bool: `per_class` sequences of each class at random, all where it has fewer.
+
+    Those of a smaller number are among those of a larger one with the same seed.
+
+    Args:
+        labels: (N,) int, -1 for a sequence that is never chosen.
+    """
+    if per_class < 1:
+        raise ValueError(f"at least 1 video of a class is needed, got {per_class}")
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels[labels >= 0]):
+        order = np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+        chosen[order[:per_class]] = True
+    return chosen
+
+
 def _group(entry):
     return entry.group or entry.name

@@ -96,6 +96,8 @@ def training(
     seed: int,
     start: int = 0,
     chosen: np.ndarray | None = None,
+    most: int | None = None,
+    shuffle_bytes: int = _SHUFFLE_BYTES,
 ) -> tf.data.Dataset:
     """Windows at random places, shuffled, without end.
 
@@ -106,12 +108,17 @@ def training(
     Args:
         length, chosen: as of `places`.
         start: number of windows already consumed: the stream goes on where it was.
+        most: of each sequence in an epoch; None for as many as fit. With fewer, those in the buffer
+            are of more sequences.
+        shuffle_bytes: of stored values, at most, that are held for shuffling.
 
     Returns, and raises, what `at` and `places` do.
     """
     _check_positive(folder, length=length)
     manifest = records.Manifest.load(folder)
     numbers = _usable(folder, length, chosen) // length
+    if most is not None:
+        numbers = np.minimum(numbers, most)
     numbers_of = tf.constant(numbers)
 
     def cut(epoch, index, example):
@@ -126,7 +133,7 @@ def training(
 
     found = records.examples(
         folder, start, shuffle_seed=seed, repeat=True, cut=cut, pieces=numbers,
-        shuffle_buffer=max(1, _SHUFFLE_BYTES // (length * _frame_bytes(manifest))),
+        shuffle_buffer=max(1, shuffle_bytes // (length * _frame_bytes(manifest))),
     )
     return _decoded(manifest, length, found)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import io
+import math
 import re
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ class Line:
 
     Attributes:
         x, y: its points. low, high: of a band around it, one value a point, or None.
+        bars: draw error bars instead of the band, which can be told apart where lines cross.
         colour, dash, width: how it is drawn, in points.
     """
 
@@ -45,6 +47,21 @@ class Line:
     width: float = 1.8
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    bars: bool = False
+
+
+def of_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
+    """[the line of figures over their frames]; [] where there is none.
+
+    Args:
+        rows: `results.Row`s. band: with the interval of each. look: as of `Line`.
+    """
+    found = [row for row in rows if row.frame is not None and math.isfinite(row.value)]
+    if not found:
+        return []
+    if band and all(row.low is not None for row in found):
+        look |= {"low": [row.low for row in found], "high": [row.high for row in found]}
+    return [Line(label, [row.frame for row in found], [row.value for row in found], **look)]
 
 
 def style(index: int) -> dict:
@@ -58,7 +75,7 @@ def style(index: int) -> dict:
 
 def svg(
     lines: list[Line], name: str, title: str, x_label: str, y_label: str, log: bool = False,
-    settled: bool = False,
+    settled: bool = False, ticks: Sequence[str] = (),
 ) -> str:
     """An <svg> of the lines, without their labels: `legend` has those.
 
@@ -66,6 +83,7 @@ def svg(
         name: letters, digits and hyphens that no other chart of the page has.
         log: a logarithmic y axis, where all values are positive.
         settled: leave what is above the y axis out of sight if only the first 5% of x reach there.
+        ticks: what x = 0, 1, .. are called.
     """
     figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
     file = io.StringIO()
@@ -76,6 +94,9 @@ def svg(
             _draw(axes, line)
         whole = all(isinstance(x, int) for line in lines for x in line.x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        if ticks:
+            axes.set_xticks(range(len(ticks)), ticks)
+            axes.set_xlim(-0.5, len(ticks) - 0.5)
         if log and all(value > 0 for line in lines for value in line.y):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -93,7 +114,11 @@ def _draw(axes, line):
         line.x, line.y, color=line.colour, linestyle=(0, line.dash or None),
         linewidth=line.width, marker=marker, markersize=2 * line.width,
     )
-    if line.low is not None:
+    if line.low is None:
+        return
+    if line.bars:
+        axes.vlines(line.x, line.low, line.high, color=line.colour, linewidth=line.width / 2)
+    else:
         axes.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.18, linewidth=0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from unsup_video import files, losses, metrics, paper
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.trained import Trained
-from unsup_video.training import loop, precision
+from unsup_video.training import precision, pretraining
 
 KIND = "future_prediction"
 _BLOCK = 500  # clips that are held at a time; each finished block is kept
@@ -98,7 +98,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         scores.update({f"{what} {name}": values for name, values in found.items()})
 
     clips = timed("data", test_set.clips, start, count)
-    past, future = loop.split(clips, data.frames_in, data.frames_out)
+    past, future = pretraining.split(clips, data.frames_in, data.frames_out)
     targets = {"reconstruction": past[:, ::-1], "future": future}
     modes = {"free_running": predict.predict, "teacher_forced": predict.teacher_forced}
     for mode, decode in modes.items():

@@ -146,7 +146,7 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
     frames = model.decoders["future"]({"states": states, "clock": clock})
     x = None
     if decoder.conditional:  # its own frames as the teacher are what it reads when it runs freely
-        x = ops.concatenate([ops.zeros_like(frames[:, :1]), frames[:, :-1]], axis=1)
+        x = ops.concatenate([ops.zeros_like(frames[:, :1]), model.read(frames[:, :-1])], axis=1)
     for k, lstm in enumerate(decoder.lstms):
         run = {"initial_state": states[2 * k : 2 * k + 2], "steps": steps}
         if lstm is decoder.lstms[-1]:

@@ -7,7 +7,7 @@ from unsup_video import losses, visualize
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.future_prediction import LOSSES
 from unsup_video.evaluation.trained import Trained
-from unsup_video.training import loop, precision
+from unsup_video.training import precision, pretraining
 
 KIND = "out_of_domain"
 _PICTURES = 3  # clips that are drawn, of each number of digits
@@ -71,8 +71,8 @@ def _name(digits):
 def _rows(trained, digits, clips, outputs):
     data, output = trained.config.data, trained.config.model.output
     metric, unit = LOSSES[output]
-    past, future = loop.split(clips, data.frames_in, data.frames_out)
-    targets = loop.decoder_targets(past, future)
+    past, future = pretraining.split(clips, data.frames_in, data.frames_out)
+    targets = pretraining.decoder_targets(past, future)
     rows = []
     for part, (frame_losses, _) in outputs.items():
         columns = [(None, frame_losses.mean(1))]
@@ -107,7 +107,7 @@ def _relative(rows, own):
 
 def _draw(trained, digits, clips, outputs, folder: Path, in_domain):
     data, shape = trained.config.data, trained.frame_shape
-    past, future = loop.split(clips, data.frames_in, data.frames_out)
+    past, future = pretraining.split(clips, data.frames_in, data.frames_out)
     pictures = []
     for i in range(len(clips)):
         made = {part: frames[i].reshape(-1, *shape) for part, (_, frames) in outputs.items()}

@@ -8,7 +8,7 @@ import tensorflow as tf
 from unsup_video import losses
 from unsup_video.evaluation.trained import Trained
 from unsup_video.layers import ACTIVATIONS
-from unsup_video.training import loop
+from unsup_video.training import pretraining
 
 Predicted = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -40,7 +40,7 @@ def _in_batches(decode, trained, clips, batch_size):
     data = trained.config.data
     batches = []
     for start in range(0, len(clips), batch_size):
-        past, future = loop.split(
+        past, future = pretraining.split(
             clips[start : start + batch_size], data.frames_in, data.frames_out
         )
         batches.append(decode(tf.constant(past), tf.constant(future)))
@@ -72,7 +72,7 @@ def _teacher_forced(model):
 def _decoder(model, run):
     @tf.function(reduce_retracing=True, autograph=False)
     def decode(past, future):
-        targets = loop.decoder_targets(past, future)
+        targets = pretraining.decoder_targets(past, future)
         return {
             part: (
                 losses.frame_losses(model.output, targets[part], x),

@@ -1,7 +1,7 @@
 """One page of HTML about trained models, with everything that it shows inside it.
 
-`collect` takes a run's own files and its evaluations together, `write` makes index.html of them,
-and results.json and results.csv with all figures.
+`collect` takes a run's own files and its evaluations together, `studies` reads those with few
+labels, `write` makes index.html of them, and results.json and results.csv with all figures.
 """
 
 import csv
@@ -9,24 +9,33 @@ import dataclasses
 import io
 import json
 import math
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unsup_video import files, metrics
+import numpy as np
+
+from unsup_video import files, metrics, paper
 from unsup_video.evaluation import (
+    action_recognition,
     features,
+    few_labels,
     future_prediction,
     long_range,
     out_of_domain,
     page,
+    page_actions,
     results,
     testset,
+    testvideos,
 )
-from unsup_video.evaluation.trained import Trained, name_of
+from unsup_video.evaluation.naming import names
+from unsup_video.evaluation.trained import EXTRA, Trained
 from unsup_video.training import workdir
 
 _FILES = ("index.html", "results.json", "results.csv")
+_STUDY = "few_labels"  # the kind of a study's rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Run:
         config, info, metrics: its config.json, run.json and metrics.jsonl.
         model: `Trained.describe()`.
         evaluations: kind -> evaluation, or the reason why there is none.
+        classes: of a classifier; () of a video model.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Run:
     metrics: list[dict]
     model: dict
     evaluations: dict[str, results.Evaluation | str]
+    classes: tuple[str, ...] = ()
 
     @property
     def prediction(self) -> results.Evaluation:
@@ -59,7 +70,68 @@ class Run:
         program = Path(program)
         module = f"{program.parent.name}.{program.stem}"
         start = ["python", "-m", module] if program.suffix == ".py" else [program.name]
-        return shlex.join([*start, *arguments])
+        return shlex.join([*start, *map(_typed, arguments)])
+
+
+def _typed(argument):
+    """An argument with the name of a packaged config, for which `configs.expand` put its path."""
+    return re.sub(r"^(--?config=)?.*/unsup_video/configs/(\w+)\.py(?=:|$)", r"\1\2", argument)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the page says of a study of `few_labels`.
+
+    Attributes:
+        name: that no other study of the page has. path: its folder.
+        settings, summaries: as of `few_labels.load`.
+        variants: contender -> its row in `paper.TABLE_3`, of those that have one.
+    """
+
+    name: str
+    path: Path
+    settings: dict
+    summaries: list[few_labels.Summary]
+    variants: dict[str, str]
+
+    @property
+    def contenders(self) -> list[str]:
+        return list(dict.fromkeys(s.contender for s in self.summaries))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of labelled videos a class; 0 for all."""
+        return list(dict.fromkeys(s.per_class for s in self.summaries))
+
+
+def studies(folders: Sequence[str | Path]) -> list[Study]:
+    """Reads studies of `few_labels`.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    found = []
+    for name, path in zip(names(paths), paths, strict=True):
+        settings, summaries = few_labels.load(path)
+        variants = {few_labels.BASELINE: "none"}
+        for contender, model in settings["pretrained"].items():
+            if (variant := _variant(contender, Path(model["path"]))) is not None:
+                variants[contender] = variant
+        found.append(Study(name, path, settings, summaries, variants))
+    return found
+
+
+def _variant(name, path):
+    """The row of `paper.TABLE_3` of a pretrained model: by its config, or its name without one."""
+    for folder in (path, path / EXTRA):
+        if (folder / "config.json").is_file():
+            model = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
+            return paper.variant(
+                model["kind"], model["conditional_reconstruction"], model["conditional_future"]
+            )
+    known = name.removeprefix("table3_")
+    return known if known in paper.TABLE_3 else None
 
 
 def evaluate(
@@ -77,12 +149,18 @@ def evaluate(
 
     Args:
         clips: test clips of future_prediction; None for all of them. records: a data set of
-            data_prep's to test on; None for the run's own. convention: of `metrics`.
+            data_prep's to test on; None for the run's own. convention: of `metrics`. Of these,
+            only `records` is for classifiers.
 
     Raises:
-        ValueError, OSError: the model cannot be tested on these clips; a stored evaluation is
+        ValueError, OSError: the model cannot be tested on these data; a stored evaluation is
             damaged.
     """
+    if trained.classes:
+        command = results.command(trained, action_recognition.KIND, {"records": records})
+        return {action_recognition.KIND: action_recognition.evaluate(
+            testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
+        )}
     test_set = testset.of_model(trained.config, records, clips)
     given = {"records": records, "clips": clips, "metric_convention": convention}
     found = {
@@ -122,25 +200,9 @@ def collect(
             else workdir.read_metrics(trained.path / "metrics.jsonl"),
             model=trained.describe(),
             evaluations=found,
+            classes=trained.classes,
         ))
     return runs
-
-
-def names(paths: list[Path]) -> list[str]:
-    """A name for each run: that of its folder, or the whole path where two are called the same.
-
-    Raises:
-        ValueError: a folder is given twice.
-    """
-    folders = [path.resolve() for path in paths]
-    for path, folder in zip(paths, folders, strict=True):
-        if folders.count(folder) > 1:
-            raise ValueError(f"the run {path} is given twice; give each run once")
-    short = [name_of(folder) for folder in folders]
-    return [
-        str(path) if short.count(name) > 1 else name
-        for path, name in zip(paths, short, strict=True)
-    ]
 
 
 def check_folder(folder: str | Path, overwrite: bool) -> None:
@@ -155,7 +217,12 @@ def check_folder(folder: str | Path, overwrite: bool) -> None:
 
 
 def write(
-    runs: list[Run], folder: str | Path, command: str, time: str, overwrite: bool = False
+    runs: list[Run],
+    folder: str | Path,
+    command: str,
+    time: str,
+    overwrite: bool = False,
+    studies: Sequence[Study] = (),
 ) -> list[Path]:
     """Writes results.csv, results.json and, last, index.html; returns them.
 
@@ -168,36 +235,68 @@ def write(
     """
     check_folder(folder, overwrite)
     folder = Path(folder)
-    texts = [page.render(runs, command, time), _json(runs, command, time), _csv(runs)]
+    found = rows(runs, studies)
+    texts = [
+        page.render(runs, command, time, studies),
+        _json(runs, studies, found, command, time),
+        _csv(found),
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in reversed(list(zip(_FILES, texts, strict=True))):
         files.write_text(folder / name, text)
     return [folder / name for name in _FILES]
 
 
-def rows(runs: list[Run]) -> list[dict]:
-    """All rows of all runs, with the columns "run" and "kind" in front; inf is the text "inf"."""
-    return [
-        {
-            "run": run.name,
-            "kind": evaluation.kind,
-            **dataclasses.asdict(row),
-            "value": row.value if math.isfinite(row.value) else str(row.value),
-        }
+def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
+    """All rows of all runs, with the columns "run" and "kind" in front; inf is the text "inf".
+
+    Those of studies have the kind "few_labels", a contender as the subject and the part
+    "videos_per_class/K": "accuracy" with its interval over subsets, "accuracy_std", and "gain".
+    """
+    found = [
+        (run.name, evaluation.kind, row)
         for run in runs
         for evaluation in run.evaluations.values() if not isinstance(evaluation, str)
         for row in evaluation.rows
     ]
+    found += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
+    return [
+        {
+            "run": name,
+            "kind": kind,
+            **dataclasses.asdict(row),
+            "value": row.value if math.isfinite(row.value) else str(row.value),
+        }
+        for name, kind, row in found
+    ]
 
 
-def _json(runs, command, time):
+def _study_rows(study):
+    for s in study.summaries:
+        part = f"videos_per_class/{s.per_class or 'all'}"
+
+        def row(metric, value, low=None, high=None):
+            known = [None if x is None or math.isnan(x) else x for x in (low, high)]
+            return results.Row(
+                s.contender, "test", part, "", metric, "%", None, value, *known, len(s.accuracies)
+            )
+
+        yield row("accuracy", *few_labels.interval(np.array(s.accuracies)))
+        if not math.isnan(s.std):
+            yield row("accuracy_std", s.std)
+        if s.difference is not None:
+            yield row("gain", s.difference, s.low, s.high)
+
+
+def _json(runs, studies, rows, command, time):
     described = [
         {
             "run": run.name,
             "model": run.model,
             "info": run.info,
             "config": run.config,
-            "paper": future_prediction.reference(run.prediction),
+            "paper": page_actions.reference(run) if run.classes
+            else future_prediction.reference(run.prediction),
             "evaluations": {
                 kind: {"missing": found} if isinstance(found, str)
                 else {"command": found.command, "time": found.time, "settings": found.settings}
@@ -211,14 +310,23 @@ def _json(runs, command, time):
         "command": command,
         "time": time,
         "runs": described,
-        "rows": rows(runs),
+        "studies": [
+            {
+                "study": study.name,
+                "path": str(study.path),
+                "settings": study.settings,
+                "paper": {name: paper.TABLE_3[of] for name, of in study.variants.items()},
+            }
+            for study in studies
+        ],
+        "rows": rows,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _csv(runs):
+def _csv(rows):
     file = io.StringIO()
     table = csv.DictWriter(file, ("run", "kind", *results.COLUMNS), lineterminator="\n")
     table.writeheader()
-    table.writerows(rows(runs))
+    table.writerows(rows)
     return file.getvalue()

@@ -16,7 +16,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -135,10 +135,21 @@ def row(subject, data, part, metric, values, mode="", unit="", frame=None, count
     )
 
 
-def command(trained: Trained, kind: str, flags: dict) -> str:
-    """The command line of an evaluation of that model; `flags` without those left at None."""
-    given = [f"--{name}={value}" for name, value in flags.items() if value is not None]
-    return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *given])
+def command(
+    trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()
+) -> str:
+    """The command line of an evaluation of that model.
+
+    Args:
+        flags: name -> value; a list for one that is repeated, None for one that is left out.
+        others: the arguments that give more models.
+    """
+    given = [
+        f"--{name}={one}"
+        for name, value in flags.items() if value is not None
+        for one in (value if isinstance(value, list) else [value])
+    ]
+    return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *others, *given])
 
 
 def folder_of(trained: Trained, kind: str, settings: dict) -> Path:

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video import files
+from unsup_video import classifiers, files
+from unsup_video.classifiers import Classifier
 from unsup_video.models import VideoModel
 from unsup_video.training import checkpoints, experiment, loop
 
@@ -27,25 +28,37 @@ class Trained:
 
     Attributes:
         path: the run's folder, or that of a SavedModel's version.
-        config: of the run. model: with the trained weights. step: at which they were taken.
+        config: of the run. model: with the trained weights; a video model of train.pretrain or a
+            classifier of train.finetune. step: at which they were taken.
         sha256: of the weights' checkpoint in the run.
         frame_shape: (H, W), (H, W, C) or (D,); D is its product.
-        mean_frame: (D,) float32, of the training data.
+        mean_frame: (D,) float32, of the training data; None of a classifier.
         saved_model: whether `path` is a SavedModel.
     """
 
     path: Path
     config: ConfigDict
-    model: VideoModel
+    model: VideoModel | Classifier
     step: int
     sha256: str
     frame_shape: tuple[int, ...]
-    mean_frame: np.ndarray
+    mean_frame: np.ndarray | None
     saved_model: bool = False
 
     @property
     def name(self) -> str:
         return name_of(self.path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier; () of a video model."""
+        return self.model.classes if isinstance(self.model, Classifier) else ()
+
+    def rebuilt(self, config: ConfigDict) -> VideoModel | Classifier:
+        """A model of `config`, with starting weights, for the same frames and classes."""
+        scale = self.model.frame_scale
+        spread = 1.0 if scale is None else float(scale.scale)
+        return build(config, self.frame_shape, self.mean_frame, self.classes, spread)
 
     @property
     def flag(self) -> str:
@@ -157,12 +170,14 @@ def _read_weights(path):
 
 
 def _read_origin(folder):
-    """(config, frame_shape, mean_frame) of a run."""
+    """(config, frame_shape, mean_frame or None, classes or ()) of a run."""
     try:
         config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        mean_frame = np.load(folder / "mean_frame.npy", allow_pickle=False)
-        return config, tuple(run["frame_shape"]), mean_frame
+        frame_shape = tuple(run["frame_shape"])
+        if config.model.kind in classifiers.KINDS:
+            return config, frame_shape, None, experiment.read_classes(folder)
+        return config, frame_shape, np.load(folder / "mean_frame.npy", allow_pickle=False), ()
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "
@@ -173,13 +188,26 @@ def _read_origin(folder):
 
 
 def _trained(path, origin, weights, weights_path, step, sha256, saved_model=False):
-    config, frame_shape, mean_frame = origin
-    model = experiment.build_model(config, frame_shape, mean_frame)
-    loop.load_weights(model, weights, weights_path)
+    config, frame_shape, mean_frame, classes = origin
+    model = build(config, frame_shape, mean_frame, classes)
+    loop.load_weights(model.network, weights, weights_path)
     return Trained(path, config, model, step, sha256, frame_shape, mean_frame, saved_model)
+
+
+def build(
+    config: ConfigDict,
+    frame_shape: tuple[int, ...],
+    mean_frame: np.ndarray | None,
+    classes: tuple[str, ...],
+    spread: float = 1.0,
+) -> VideoModel | Classifier:
+    """The model of `config`, with starting weights: a classifier where there are classes."""
+    if classes:
+        return experiment.build_classifier(config, classes, frame_shape, spread)
+    return experiment.build_model(config, frame_shape, mean_frame, spread)
 
 
 def untrained(trained: Trained, seed: int = 0) -> VideoModel:
     """The same architecture with the starting weights of its recipe."""
     keras.utils.set_random_seed(seed)
-    return experiment.build_model(trained.config, trained.frame_shape, trained.mean_frame)
+    return trained.rebuilt(trained.config)

@@ -1,17 +1,18 @@
 """From a config to a model, and from a finished run to its results."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video import losses, models
+from unsup_video import classifiers, files, losses, models
+from unsup_video.classifiers import Classifier
 from unsup_video.data.sources import Source
-from unsup_video.files import write_text
-from unsup_video.training import checkpoints, loop, precision, recipes
+from unsup_video.training import checkpoints, loop, precision, pretraining, recipes
 from unsup_video.training.workdir import Workdir
 
-
+CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the outputs
 _AT_LEAST_ONE = (
     "data.frames_in", "data.frames_out", "recipe.batch_size", "train.steps", "train.log_every",
     "train.eval_every", "train.checkpoint_every", "eval.validation_clips", "eval.test_clips",
@@ -21,21 +22,30 @@ _AT_LEAST_ONE = (
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a number of frames, clips or steps below 1, or a negative patience."""
-    for field in _AT_LEAST_ONE:
-        section, name = field.split(".")
-        if config[section][name] < 1:
-            raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+    check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 
 
+def check_at_least_one(config: ConfigDict, fields: tuple[str, ...]) -> None:
+    """Raises ValueError for the first of these fields, such as "train.steps", that is below 1."""
+    for field in fields:
+        section, name = field.split(".")
+        if config[section][name] < 1:
+            raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+
+
 def build_model(
-    config: ConfigDict, frame_shape: tuple[int, ...], mean_frame: np.ndarray
+    config: ConfigDict,
+    frame_shape: tuple[int, ...],
+    mean_frame: np.ndarray,
+    spread: float = 1.0,
 ) -> models.VideoModel:
     """The model of `config`, with the recipe's starting weights.
 
     Args:
-        frame_shape: (H, W[, C]) or (D,). mean_frame: (D,), of the training data.
+        frame_shape: (H, W[, C]) or (D,). mean_frame, spread: of the training data, see `Source`;
+            they only matter for a model that is to be trained.
     """
     model = models.build(
         **config.model,
@@ -43,15 +53,60 @@ def build_model(
         initialization=recipes.initialization(config.recipe),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
+    _set_scale(model, spread)
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on it.
         bias = mean_frame
+        if model.frame_scale is not None:
+            bias = bias / spread
         if config.model.output == "logistic":
             p = np.clip(bias, 1e-3, 1 - 1e-3)
             bias = np.log(p / (1 - p))
         for decoder in model.decoder_layers.values():
             decoder.bias.assign(bias)
     return model
+
+
+def build_classifier(
+    config: ConfigDict, classes: tuple[str, ...], frame_shape: tuple[int, ...], spread: float = 1.0
+) -> Classifier:
+    """The classifier of `config`, with starting weights.
+
+    Args:
+        frame_shape: (D,) or that of a picture. spread: what frames are divided by; it only matters
+            for a classifier that does not start from an encoder.
+
+    Raises:
+        ValueError: as of `classifiers.build`; data that are all the same.
+    """
+    fields = {key: value for key, value in config.model.items() if key != "init"}
+    classifier = classifiers.build(
+        classes,
+        int(np.prod(frame_shape)),
+        initialization=recipes.initialization(config.recipe),
+        gemm_dtype=precision.gemm_dtype(config.precision),
+        **fields,
+    )
+    _set_scale(classifier, spread)
+    return classifier
+
+
+def _set_scale(model, spread):
+    if model.frame_scale is None:
+        return
+    if not spread > 0:
+        raise ValueError("model.frame_scaling: all values of the training data are the same")
+    model.frame_scale.scale.assign(spread)
+
+
+def write_classes(folder: Path, classes: tuple[str, ...]) -> None:
+    """Writes FOLDER/classes.json."""
+    files.write_text(folder / CLASSES, json.dumps(list(classes), indent=1) + "\n")
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """Reads FOLDER/classes.json."""
+    return tuple(json.loads((folder / CLASSES).read_text(encoding="utf-8")))
 
 
 def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: Workdir) -> dict:
@@ -63,27 +118,27 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(model, arrays, best)
+    loop.load_weights(model.network, arrays, best)
     clips = source.evaluation("test", config.eval.test_clips)
-    past, future = loop.split(clips, config.data.frames_in, config.data.frames_out)
+    past, future = pretraining.split(clips, config.data.frames_in, config.data.frames_out)
     targets = {"reconstruction": past, "future": future}
     results = {
         "step": step,
         "clips": len(clips),
-        "scores": loop.evaluator(model, config)(clips),
+        "scores": pretraining.evaluator(model, config)(clips),
         "floors": {
             name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
             for name in model.outputs
         },
     }
-    write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
+    files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
 def table(config: ConfigDict, results: dict) -> str:
     """The results beside what to expect and the floors, as text."""
     names = list(results["floors"])
-    unit = "nats/frame" if config.model.output == "logistic" else "squared loss/frame"
+    unit = losses.unit(config.model.output)
     head = f"test set, {results['clips']:,} clips, {unit}"
     lines = [f"{head:<44}" + "".join(f"{name:>16}" for name in names)]
 

@@ -3,20 +3,16 @@
 import signal
 import time
 from collections.abc import Callable
+from typing import Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video import losses, visualize
-from unsup_video.data.sources import Source
-from unsup_video.models import VideoModel
 from unsup_video.training import checkpoints, recipes
 from unsup_video.training.summaries import TensorBoard
 from unsup_video.training.workdir import Workdir
-
-# Fused by XLA: a third less time than op by op (losses), and than Keras' Adam op by op.
-_frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
 
 
 class NonFiniteLoss(ValueError):
@@ -27,71 +23,46 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its state is saved."""
 
 
-def score_name(model: VideoModel) -> str:
-    """The decoder whose free-running loss ranks checkpoints."""
-    return "future" if "future" in model.outputs else "reconstruction"
+class Task(Protocol):
+    """What is trained, on what, and how it is judged.
 
-
-def mode(model: VideoModel, name: str) -> str:
-    """How decoder `name` runs inside `model.training`; scores of the two never mix."""
-    return "teacher_forced" if name in model.conditional else "free_running"
-
-
-def decoder_targets(past, future) -> dict:
-    """What each decoder should give: the past REVERSED, and the future."""
-    return {"reconstruction": past[:, ::-1], "future": future}
-
-
-def split(clips, frames_in: int, frames_out: int):
-    """(B, T, D) clips -> the frames to read and the frames to predict."""
-    return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
-
-
-def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
-    """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
-
-    Decoders that read their previous frame are also scored teacher-forced, under that name. The
-    figures do not depend on the batch size of the evaluation.
+    Attributes:
+        network: the Keras model whose weights are trained, and kept in checkpoints.
+        unit: of the losses in the line of progress.
     """
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def batch_losses(past, future):
-        targets = decoder_targets(past, future)
-        x = model.free_running({"past": past, "clock": future[:, :, 0]})
-        results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
-        if model.conditional:
-            x = model.training({"past": past, "future": future})
-            for k in model.conditional:
-                results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
-        return results
+    network: keras.Model
+    unit: str
 
-    def evaluate(clips):
-        parts = []
-        for start in range(0, len(clips), config.eval.batch_size):
-            batch = clips[start : start + config.eval.batch_size]
-            past, future = split(batch, config.data.frames_in, config.data.frames_out)
-            parts.append(batch_losses(tf.constant(past), tf.constant(future)))
-        return {
-            k: float(np.mean(np.concatenate([p[k].numpy() for p in parts]), dtype=np.float64))
-            for k in parts[0]
-        }
+    def prepare(self, workdir: Workdir, log: Callable[[str], None]) -> None:
+        """Writes what evaluations need besides the weights; called before the first step."""
 
-    return evaluate
+    def train(self, start: int) -> tf.data.Dataset:
+        """Endless batches, from the one that comes after `start` examples."""
+
+    def losses(self, batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """(what is differentiated, the figures to report) of a batch, in training; all scalars."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures of the validation data."""
+
+    def score(self, figures: dict[str, float]) -> float:
+        """What ranks checkpoints, from `validate`'s figures: the lower, the better."""
+
+    def sample(self, workdir: Workdir, board: TensorBoard, step: int) -> None:
+        """Draws what the network does now, if that can be drawn."""
 
 
 class Trainer:
-    """A model with its optimiser, its place in the run, and everything a checkpoint holds."""
+    """A task with its optimiser, its place in the run, and everything a checkpoint holds."""
 
-    def __init__(self, config: ConfigDict, model: VideoModel):
-        if config.recipe.batch_reduction not in ("mean", "sum"):
-            raise ValueError(
-                f"unknown recipe.batch_reduction {config.recipe.batch_reduction!r}: mean or sum"
-            )
+    def __init__(self, config: ConfigDict, task: Task):
         self.config = config
-        self.model = model
+        self.task = task
         self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
-        self.optimizer = recipes.optimizer(config.recipe, config.train.steps)
-        self.optimizer.build(model.training.trainable_variables)
+        # A variable, set before every step, so that `rewind` can change the schedule.
+        self.optimizer = recipes.optimizer(config.recipe, rate=0.0)
+        self.optimizer.build(task.network.trainable_variables)
         self.step = 0
         self.elapsed_s = 0.0
         self.sums: dict[str, float] = {}  # of the steps since the last log line
@@ -101,34 +72,25 @@ class Trainer:
         self._train_step = tf.function(self._step, autograph=False)
         self._apply = tf.function(self._apply_gradients, jit_compile=True, autograph=False)
 
-    def _step(self, clips):
-        data, model = self.config.data, self.model
-        past, future = split(clips, data.frames_in, data.frames_out)
-        targets = decoder_targets(past, future)
-        variables = model.training.trainable_variables
+    def _step(self, batch):
+        variables = self.task.network.trainable_variables
         with tf.GradientTape() as tape:
-            x = model.training({"past": past, "future": future}, training=True)
-            frame = {k: _frame_losses(model.output, targets[k], x[k]) for k in model.outputs}
-            # Summed over frames and pixels, and over the batch or its mean.
-            total = tf.add_n([tf.reduce_sum(loss) for loss in frame.values()])
-            if self.config.recipe.batch_reduction == "mean":
-                total /= tf.cast(tf.shape(clips)[0], total.dtype)
+            total, results = self.task.losses(batch)
         gradients = tape.gradient(total, [v.value for v in variables])
-        results = {f"{mode(model, k)}/{k}": tf.reduce_mean(loss) for k, loss in frame.items()}
-        results["gradient_norm"] = tf.linalg.global_norm(gradients)
         self._apply(gradients)
-        return results
+        return {**results, "gradient_norm": tf.linalg.global_norm(gradients)}
 
     def _apply_gradients(self, gradients):
-        self.optimizer.apply(gradients, self.model.training.trainable_variables)
+        self.optimizer.apply(gradients, self.task.network.trainable_variables)
 
-    def train_step(self, clips) -> None:
-        """One update from `clips` (B, T, D).
+    def train_step(self, batch) -> None:
+        """One update from a batch of `Task.train`.
 
         Raises:
             NonFiniteLoss: naming the step.
         """
-        results = {k: float(v) for k, v in self._train_step(clips).items()}
+        self.optimizer.learning_rate = self.schedule(self.step)
+        results = {k: float(v) for k, v in self._train_step(batch).items()}
         self.step += 1
         if not np.isfinite(list(results.values())).all():
             raise NonFiniteLoss(
@@ -145,12 +107,12 @@ class Trainer:
         return means
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The model's weights as a checkpoint holds them.
+        """The network's weights as a checkpoint holds them.
 
         Raises:
             NonFiniteLoss: naming the step and the first weight that is not finite.
         """
-        return self._finite(weights(self.model))
+        return self._finite(weights(self.task.network))
 
     def _slots(self):
         return {f"optimizer/{i:03d}/{v.name}": v for i, v in enumerate(self.optimizer.variables)}
@@ -162,8 +124,27 @@ class Trainer:
                 raise NonFiniteLoss(f"step {self.step}: {name} is not finite after the update")
         return arrays
 
+    def _state(self):
+        """Every variable that the steps to come depend on."""
+        return {**state(self.task.network), **self._slots()}
+
+    def slots(self) -> dict[str, np.ndarray]:
+        """A copy of the optimiser's variables."""
+        return {name: v.numpy() for name, v in self._slots().items()}
+
+    def rewind(self, config: ConfigDict, arrays: dict[str, np.ndarray]) -> None:
+        """Goes back to step 0 with a `state` and `slots`, to train again with another config.
+
+        Nothing is compiled again, so model and optimiser must be the same; the learning rate, the
+        number of steps and the task's data need not be.
+        """
+        self.config = config
+        self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
+        _assign(self._state(), arrays, "what is rewound to")
+        self.step, self.sums, self.count = 0, {}, 0
+
     def save(self, workdir: Workdir) -> None:
-        arrays = self._finite({**weights(self.model), **self._slots()})
+        arrays = self._finite(self._state())
         meta = {k: getattr(self, k) for k in ("elapsed_s", "sums", "count", "best", "stale")}
         checkpoints.save(workdir.checkpoints, self.step, arrays, meta)
 
@@ -174,24 +155,31 @@ class Trainer:
             ValueError: the checkpoint is of another architecture or optimiser.
         """
         step, arrays, meta = checkpoints.restore(path)
-        _assign({**weights(self.model), **self._slots()}, arrays, path)
+        _assign(self._state(), arrays, path)
         self.step = step
         for k, v in meta.items():
             setattr(self, k, v)
 
 
-def load_weights(model: VideoModel, arrays: dict[str, np.ndarray], path) -> None:
-    """Copies a checkpoint's weights into `model`.
+def load_weights(network: keras.Model, arrays: dict[str, np.ndarray], path) -> None:
+    """Copies a checkpoint's weights into `network`.
 
     Raises:
         ValueError: a weight is missing, left over, or has another shape; all are named.
     """
-    _assign(weights(model), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
+    _assign(weights(network), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
 
 
-def weights(model: VideoModel) -> dict[str, tf.Variable]:
-    """The weights of a model under the names that a checkpoint has for them."""
-    return {f"model/{v.path}": v for v in model.training.weights}
+def weights(network: keras.Model) -> dict[str, tf.Variable]:
+    """The weights of a network under the names that a checkpoint has for them."""
+    return {f"model/{v.path}": v for v in network.weights}
+
+
+def state(network: keras.Model) -> dict[str, tf.Variable]:
+    """`weights`, and the seeds of dropout."""
+    found = weights(network)
+    seeds = [v for v in network.variables if not any(v is w for w in network.weights)]
+    return found | {f"seed/{i}": v for i, v in enumerate(seeds)}
 
 
 def _assign(variables, stored, path):
@@ -209,29 +197,6 @@ def _assign(variables, stored, path):
         v.assign(stored[k])
 
 
-def _sample(model, clips, config, shape, workdir, board, step):
-    """Strips and animations of four clips, from all over the validation data."""
-    count = min(4, len(clips))
-    chosen = clips[np.arange(count) * len(clips) // count]
-    past, future = split(chosen, config.data.frames_in, config.data.frames_out)
-    out = model.inference({"past": past, "clock": future[:, :, 0]})
-    for i in range(len(past)):
-        frames = {
-            "past": past[i].reshape(-1, *shape),
-            "future": future[i].reshape(-1, *shape),
-            "reconstruction": None,
-            "prediction": None,
-        }
-        if "reconstruction" in out:
-            frames["reconstruction"] = out["reconstruction"][i].numpy().reshape(-1, *shape)
-        if "future" in out:
-            frames["prediction"] = out["future"][i].numpy().reshape(-1, *shape)
-        stem = workdir.samples / f"step-{step:08d}-{i}"
-        visualize.sample_figure(**frames, path=stem.with_suffix(".png"))
-        gif = visualize.sample_gif(**frames, path=stem.with_suffix(".gif"))
-        board.animation(step, f"samples/{i}", gif)
-
-
 def _record(workdir, board, trainer, split_name, values):
     board.scalars(trainer.step, {f"{split_name}/{k}": v for k, v in values.items()})
     workdir.append_metrics(
@@ -240,7 +205,7 @@ def _record(workdir, board, trainer, split_name, values):
 
 
 def _keep_best(trainer, scores, workdir):
-    score = scores[f"free_running/{score_name(trainer.model)}"]
+    score = trainer.task.score(scores)
     if trainer.best is not None and score >= trainer.best["score"]:
         trainer.stale += 1
         return
@@ -270,19 +235,18 @@ def _clock(seconds: float) -> str:
 
 
 def _progress(trainer, means, config, examples_per_s) -> str:
-    unit = "nats/frame" if trainer.model.output == "logistic" else "per frame"
-    scores = "  ".join(f"{k} {means[k]:.1f}" for k in means if "/" in k)
+    scores = "  ".join(f"{k} {v:.4g}" for k, v in means.items()
+                       if k not in ("gradient_norm", "learning_rate"))
     step, steps = trainer.step, config.train.steps
     eta = (steps - step) * config.recipe.batch_size / examples_per_s
     return (
         f"step {step}/{steps} ({100 * step / steps:.1f}%)  {examples_per_s:.0f} examples/s  "
-        f"ETA {_clock(eta)}  {scores} {unit}  |g| {means['gradient_norm']:.3g}"
+        f"ETA {_clock(eta)}  {scores} {trainer.task.unit}  |g| {means['gradient_norm']:.3g}"
     )
 
 
 def run(
     trainer: Trainer,
-    source: Source,
     workdir: Workdir,
     info: dict,
     log: Callable[[str], None] = print,
@@ -299,20 +263,16 @@ def run(
         CheckpointError: every checkpoint is damaged.
         Interrupted: after SIGTERM or SIGINT; the state is saved.
     """
-    config, model = trainer.config, trainer.model
+    config, task = trainer.config, trainer.task
     newest = checkpoints.latest(workdir.checkpoints)
     if newest is not None:
         trainer.restore(newest)
         log(f"resumed from {newest}")
     workdir.write_run_info({**info, "resumed_from": newest and newest.name})
-    workdir.write_mean_frame(source.mean_frame)
+    task.prepare(workdir, log)
     checkpoints.discard_after(workdir.checkpoints, trainer.step)
     workdir.truncate_metrics(trainer.step)
-    validation = source.evaluation("validation", config.eval.validation_clips)
-    evaluate = evaluator(model, config)
     batch_size, steps = config.recipe.batch_size, config.train.steps
-    if not visualize.drawable(source.frame_shape):
-        log(f"frames of shape {source.frame_shape} are no pictures: no samples are drawn")
 
     stop_signals = []
 
@@ -325,14 +285,14 @@ def run(
     handlers = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
     board = TensorBoard(workdir.tb)
     try:
-        clips = iter(source.train(batch_size, start=trainer.step * batch_size))
+        batches = iter(task.train(trainer.step * batch_size))
         first = trainer.step + 1
         since = None  # (time, step) from which the speed is measured
         while trainer.step < steps and not _stale(trainer):
             started = time.perf_counter()
             if trainer.step + 1 == first:
                 log("compiling the training step, which takes some seconds ...")
-            trainer.train_step(next(clips))
+            trainer.train_step(next(batches))
             step = trainer.step
             if step == first:
                 log(f"compiled and ran step {step} in {time.perf_counter() - started:.0f} s")
@@ -342,20 +302,19 @@ def run(
 
             if step % config.train.log_every == 0 or step == steps:
                 means = trainer.interval_means()
-                rate = float(trainer.schedule(step - 1))  # the optimiser counts from 0
-                _record(workdir, board, trainer, "train", {**means, "learning_rate": rate})
+                means["learning_rate"] = float(trainer.schedule(step - 1))  # of this step
+                _record(workdir, board, trainer, "train", means)
                 if step > since[1]:
                     seconds = time.perf_counter() - since[0]
                     speed = (step - since[1]) * batch_size / seconds
                     log(_progress(trainer, means, config, speed))
                 since = (time.perf_counter(), step)
             if step % config.train.eval_every == 0 or step == steps:
-                scores = evaluate(validation)
+                scores = task.validate()
                 _record(workdir, board, trainer, "validation", scores)
                 _keep_best(trainer, scores, workdir)
-                if visualize.drawable(source.frame_shape):
-                    _sample(model, validation, config, source.frame_shape, workdir, board, step)
-                log("  validation: " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+                task.sample(workdir, board, step)
+                log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
                 since = (time.perf_counter(), step)
             last = step == steps or _stale(trainer)
             if step % config.train.checkpoint_every == 0 or last or stop_signals:

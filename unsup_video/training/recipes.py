@@ -3,6 +3,8 @@
 `toronto` and `github` follow the two releases of the authors' code, `modern` is ours.
 """
 
+import math
+
 import keras
 from keras import ops
 from ml_collections import ConfigDict
@@ -92,20 +94,26 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
         )
     if recipe.schedule == "warmup_linear":
         return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
-    raise ValueError(f"unknown recipe.schedule {recipe.schedule!r}: staircase or warmup_linear")
+    if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
+        rates = [recipe.learning_rate * recipe.decay_rate**k
+                 for k in range(len(recipe.boundaries) + 1)]
+        return schedules.PiecewiseConstantDecay(list(recipe.boundaries), rates)
+    raise ValueError(
+        f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
+    )
 
 
-def optimizer(recipe: ConfigDict, total_steps: int) -> keras.optimizers.Optimizer:
-    """The recipe's Keras optimizer with its schedule over `total_steps` steps."""
-    rate = learning_rate(recipe, total_steps)
+def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
+    """The recipe's Keras optimizer; `rate` is a learning rate or a schedule."""
+    encoder_factor = recipe.get("encoder_factor", 1.0)  # only finetuning has one
     if recipe.optimizer == "adam":
         return FanInAdam(
-            rate, recipe.fan_in, recipe.output_factor,
+            rate, recipe.fan_in, recipe.output_factor, encoder_factor,
             beta_1=recipe.beta_1, beta_2=recipe.beta_2, epsilon=1e-8,
         )
     if recipe.optimizer == "clipped_momentum":
         return ClippedMomentum(
-            rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2
+            rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2, encoder_factor
         )
     raise ValueError(f"unknown recipe.optimizer {recipe.optimizer!r}: adam or clipped_momentum")
 
@@ -151,13 +159,17 @@ class FanInAdam(keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule. fan_in: the number of inputs that it is meant for.
         output_factor: further factor for the kernels that write frames, those of a `Decoder`.
+        encoder_factor: further factor for all weights of the encoder's LSTMs.
         Others as of `keras.optimizers.Adam`.
     """
 
-    def __init__(self, learning_rate=8e-3, fan_in=512, output_factor=2.0, **kwargs):
+    def __init__(
+        self, learning_rate=8e-3, fan_in=512, output_factor=2.0, encoder_factor=1.0, **kwargs
+    ):
         super().__init__(learning_rate, **kwargs)
         self.fan_in = fan_in
         self.output_factor = output_factor
+        self.encoder_factor = encoder_factor
 
     def build(self, variables):
         if self.built:
@@ -166,10 +178,12 @@ class FanInAdam(keras.optimizers.Adam):
         self.factors = [self._factor(v) for v in variables]
 
     def _factor(self, variable):
+        factor = _encoder_factor(variable, self.encoder_factor)
         if not variable.path.endswith("kernel"):
-            return 1.0
-        output = self.output_factor if variable.path.endswith("_decoder/kernel") else 1.0
-        return output * self.fan_in / variable.shape[0]
+            return factor
+        if variable.path.endswith("_decoder/kernel"):
+            factor *= self.output_factor
+        return factor * self.fan_in / math.prod(variable.shape[:-1])
 
     def update_step(self, gradient, variable, learning_rate):
         factor = self.factors[self._get_variable_index(variable)]
@@ -177,8 +191,15 @@ class FanInAdam(keras.optimizers.Adam):
 
     def get_config(self):
         return {
-            **super().get_config(), "fan_in": self.fan_in, "output_factor": self.output_factor,
+            **super().get_config(),
+            "fan_in": self.fan_in,
+            "output_factor": self.output_factor,
+            "encoder_factor": self.encoder_factor,
         }
+
+
+def _encoder_factor(variable, factor):
+    return factor if variable.path.startswith("encoder_lstm_") else 1.0
 
 
 @keras.saving.register_keras_serializable("unsup_video")
@@ -191,14 +212,17 @@ class ClippedMomentum(keras.optimizers.Optimizer):
         w <- w + s
 
     The clip bounds the momentum-accumulated step, so that no weight ever moves further than
-    `step_clip` in one step. `rms_decay=0` leaves the second line out. The releases have no 1e-8:
+    `step_clip` in one step. `rms_decay=0` leaves the second line out. The encoder's LSTMs have
+    `encoder_factor` times the learning rate. The releases have no 1e-8:
     a weight without gradient then ends in 0 / 0.
     """
 
     def __init__(
-        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4, **kwargs
+        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4,
+        encoder_factor=1.0, **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        self.encoder_factor = encoder_factor
         self.momentum = momentum
         self.rms_decay = rms_decay
         self.step_clip = step_clip
@@ -209,13 +233,14 @@ class ClippedMomentum(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.decayed = [not v.path.endswith("bias") for v in variables]
+        self.factors = [_encoder_factor(v, self.encoder_factor) for v in variables]
         self.steps = self.add_optimizer_variables(variables, "step")
         if self.rms_decay:
             self.rms = self.add_optimizer_variables(variables, "rms", initializer="ones")
 
     def update_step(self, gradient, variable, learning_rate):
-        learning_rate = ops.cast(learning_rate, variable.dtype)
         index = self._get_variable_index(variable)
+        learning_rate = self.factors[index] * ops.cast(learning_rate, variable.dtype)
         if self.decayed[index]:
             gradient = gradient + self.l2 * variable
         if self.rms_decay:
@@ -238,4 +263,5 @@ class ClippedMomentum(keras.optimizers.Optimizer):
             "rms_decay": self.rms_decay,
             "step_clip": self.step_clip,
             "l2": self.l2,
+            "encoder_factor": self.encoder_factor,
         }

@@ -19,15 +19,15 @@ from unsup_video import files
 
 
 _CONTENTS = {
-    files.LOCK, "config.json", "run.json", "mean_frame.npy", "metrics.jsonl", "results.json",
+    files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl", "results.json",
     "checkpoints", "samples", "tb", "export", "eval",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder of a run: config.json, run.json, mean_frame.npy, metrics.jsonl, results.json;
-    checkpoints/, samples/, tb/, export/, and eval/, which the evaluations write."""
+    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
+    metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the evaluations write."""
 
     path: Path
     lock: io.TextIOBase  # open as long as this process uses the folder

@@ -73,6 +73,11 @@ class Percepts:
         names = {key: Path(fields[key]).name for key in ("cnn", "weights") if fields["sha256"]}
         return fields | names | {"keras": keras.__version__}
 
+    @property
+    def dim(self) -> int:
+        """D."""
+        return _loaded(self).get_concrete_function().structured_outputs.shape[1]
+
     def records(self, video: Video) -> Iterator[records.Record]:
         """The record of a video.
 

@@ -1,0 +1,174 @@
+"""Action recognition: how many videos and windows a finetuned classifier names right.
+
+    python -m eval.action_recognition --workdir=runs/finetune
+    python -m eval.action_recognition --workdir=runs/finetune --split=2 --part=validation --topk=1,5
+
+Accuracies with 95% intervals, of videos (the mean over their blocks of 16 frames, one every 8), of
+windows, over time steps and by class, and the confusion matrix. Without --records it tests on the
+test part of the data that the run was trained on.
+
+Several classifiers are evaluated one by one, and then their late fusion: the weighted mean of what
+they say of the same videos. Each reads its own data, --records is given once for each, in the order
+of the models, those of --workdir first:
+
+    python -m eval.action_recognition --workdir=runs/rgb --workdir=runs/flow --weights=1,2
+
+Classifiers of the folds of a cross-validation are tested on their own videos each, all of which are
+then counted together:
+
+    python -m eval.action_recognition --cross_validation --workdir=runs/fold1 --workdir=runs/fold2
+
+Names the actions in files of one's own, videos or .npy files (T, D) of percepts, and draws how
+probable they are over time:
+
+    python -m eval.action_recognition --workdir=runs/finetune --predict=my_videos --cnn=mine.keras
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+import functools
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from data_prep import cnn_flags
+from eval import common
+from unsup_video import cli
+from unsup_video.data import splits
+from unsup_video.evaluation import action_recognition, naming, predictions, results, testvideos
+
+_RECORDS = flags.DEFINE_multi_string(
+    "records", None, "Labelled data set of data_prep's to test on, or folder of three; default: "
+    "that of the run."
+)
+_SPLIT = flags.DEFINE_integer(
+    "split", None, "Official split, 0: divided by groups; default: the run's own.", lower_bound=0
+)
+_PART = flags.DEFINE_enum("part", "test", splits.PARTS, "Of the split.")
+_TOPK = flags.DEFINE_list("topk", None, "Numbers of guesses, such as 1,5 (the default).")
+_cnn = cnn_flags.define(weights="cnn_weights")
+flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them
+_WEIGHTS = flags.DEFINE_list("weights", None, "Of the models in their fusion; default: equal.")
+_CROSS_VALIDATION = flags.DEFINE_bool(
+    "cross_validation", False, "The models are of folds: count their test videos together."
+)
+_PREDICT = flags.DEFINE_string("predict", None, "A video, a .npy file, or a folder of them.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for what --predict finds; default: predictions-NAME where evaluations go."
+)
+_FLAGS = (_RECORDS, _SPLIT, _PART, _TOPK)
+
+
+def main(argv):
+    common.check_arguments(argv)
+    models = common.classifiers()
+    topk = _numbers(_TOPK, int)
+    if _PREDICT.value is not None:
+        return _predict(models, topk)
+    if given := [*_cnn(), *(["out"] if _OUT.present else [])]:
+        raise ValueError(f"{given[0]} goes with --predict")
+    return _evaluate(models, topk)
+
+
+def _evaluate(models, topk):
+    if _CROSS_VALIDATION.value and _WEIGHTS.present:
+        raise ValueError("--weights does not go with --cross_validation: no video has two models")
+    weights = action_recognition.check_weights(_numbers(_WEIGHTS, float), len(models))
+    naming.names([model.path for model in models])  # before minutes of evaluations
+    folders = _RECORDS.value or [None] * len(models)
+    if len(folders) != len(models):
+        raise ValueError(f"--records is given {len(folders)} times for {len(models)} models: once "
+                         "for each, in their order, or not at all")
+    tests = []
+    for model, folder in zip(models, folders, strict=True):
+        test = testvideos.select(model, folder, _SPLIT.value, _PART.value)
+        print(f"{model.name} (step {model.step}): {len(test.videos):,} videos of "
+              f"{test.videos.folder}, part {test.part}, "
+              + (f"official split {test.split}" if test.split else "divided by groups"))
+        tests.append(test)
+    for test, folder in zip(tests, folders, strict=True):
+        given = {f.name: _text(f) for f in _FLAGS if f.present} | {"records": folder}
+        command = results.command(test.trained, action_recognition.KIND, given)
+        _show(test.trained.name, [test], action_recognition.evaluate(
+            test, command, topk, common.recompute()
+        ))
+    if len(tests) > 1 or _CROSS_VALIDATION.value:
+        _show(*_together(models, tests, weights, topk))
+    return 0
+
+
+def _together(models, tests, weights, topk):
+    """(title, tests, evaluation) of what the models say together."""
+    given = {f.name: _text(f) for f in (*_FLAGS, _WEIGHTS) if f.present}
+    if _CROSS_VALIDATION.value:
+        given["cross_validation"] = True
+    others = [model.flag for model in models[1:]]
+    command = results.command(models[0], action_recognition.KIND, given, others)
+    if _CROSS_VALIDATION.value:
+        return "cross-validation: all test videos", tests, action_recognition.cross_validate(
+            tests, command, topk, common.recompute()
+        )
+    shares = ", ".join(f"{model.name} {weight:.3g}"
+                       for model, weight in zip(models, weights, strict=True))
+    return f"late fusion: {shares}", tests, action_recognition.fuse(
+        tests, command, weights, topk, common.recompute()
+    )
+
+
+def _show(title, tests, evaluation):
+    print(f"\n{title}\n{action_recognition.table(evaluation, tests[0].trained.classes)}\n")
+    for note in dict.fromkeys(note for test in tests for note in test.notes()):
+        print(note)
+    common.show(evaluation)
+
+
+def _predict(models, topk):
+    for flag in (_RECORDS, _SPLIT, _PART, _WEIGHTS, _CROSS_VALIDATION):
+        if flag.present:
+            raise ValueError(f"--{flag.name} does not go with --predict")
+    if len(models) > 1:
+        raise ValueError(f"--predict takes one model, {len(models)} are given")
+    model, = models
+    most = max(topk or (min(5, len(model.classes)),))
+    if not 1 <= most <= len(model.classes):
+        raise ValueError(f"--topk={most}: {model.path} has {len(model.classes)} classes")
+    found, ignored = predictions.find(_PREDICT.value)
+    print(f"{len(found):,} files of {_PREDICT.value}"
+          + (f"; {len(ignored):,} others are not used, such as {ignored[0]}" if ignored else ""))
+    given = _cnn()
+    job = functools.cache(lambda: predictions.percepts_job(model, given))
+    if any(map(predictions.is_video, found)):
+        print(f"percepts: {job().cnn}, layer {job().layer or 'of the last global pooling'}")
+    elif given:
+        raise ValueError(f"{next(iter(given))} is for videos, and {_PREDICT.value} holds none")
+    out = _OUT.value or model.evaluations / f"predictions-{Path(_PREDICT.value).resolve().name}"
+    names = predictions.names(_PREDICT.value, found)
+    problems = predictions.run(model, found, names, out, job, most)
+    print(f"written: {out}/{predictions.TABLE}, and a picture of each file")
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _numbers(flag, kind):
+    try:
+        return None if flag.value is None else tuple(kind(text) for text in flag.value)
+    except ValueError:
+        raise ValueError(f"--{flag.name}={_text(flag)}: numbers expected, such as 1,5") from None
+
+
+def _text(flag):
+    """A flag's value as a command line has it; a list of those of a flag that is repeated."""
+    lists = flag is not _RECORDS and isinstance(flag.value, list)
+    return ",".join(flag.value) if lists else flag.value
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,188 @@
+"""Studies of few labels, tiny ones on percepts that tell their class."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unsup_video.configs import finetune_few_labels
+from unsup_video.data import records
+from unsup_video.evaluation import few_labels, few_labels_fits
+
+CLASSES, DIM = 3, 6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """12 groups of 2 videos of each class, 6 to 8 frames: a pattern of the class, and noise."""
+    folder = tmp_path_factory.mktemp("data") / "percepts"
+    rng = np.random.default_rng(0)
+    videos = []
+    for label, group, part in itertools.product(range(CLASSES), range(12), range(2)):
+        pattern = np.eye(CLASSES, DIM)[label] * 2
+        frames = np.maximum(pattern + rng.normal(size=(6 + group % 3, DIM)), 0).astype("float16")
+        videos.append(records.Record(
+            frames, None, f"c{label}g{group}p{part}", label, f"c{label}g{group}"
+        ))
+    records.write(
+        folder, videos, len(videos), "percepts", {}, dtype="float16", scale=1.0,
+        classes=("a", "b", "c"),
+    )
+    return folder
+
+
+def settings(data, **changes):
+    config = finetune_few_labels.get_config()
+    config.data.records = str(data)
+    config.data.frames, config.data.stride = 4, 2
+    config.model.init = "none"
+    config.model.units, config.model.layers = 5, 1
+    config.train.steps = 4
+    fields = dict(
+        pretrained={}, data="x", per_class=(1, 0), subsets=3, epochs=1, search_subsets=2,
+        learning_rates=(1e-3, 3e-2), dropouts=(0.0,),
+    )
+    return few_labels.Settings(config.to_dict(), **{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def study(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    return settings(data), folder, few_labels.run(settings(data), folder, log=lambda text: None)
+
+
+def test_a_study_writes_what_it_found(study):
+    of, folder, summaries = study
+    assert [(s.contender, s.per_class) for s in summaries] == list(
+        (name, k) for k in (1, 0) for name in ("single frame", "mean frame", "LSTM")
+    )
+    for s in summaries:
+        assert len(s.accuracies) == (3 if s.per_class else 2)  # seeds, where all are labelled
+        assert s.learning_rate in of.learning_rates
+        assert s.mean == pytest.approx(np.mean(s.accuracies))
+        assert s.std == pytest.approx(np.std(s.accuracies, ddof=1))
+        assert (s.difference is None) == (s.contender == "LSTM")
+    found = {(s.contender, s.per_class): s for s in summaries}
+    gained = np.subtract(found["mean frame", 1].accuracies, found["LSTM", 1].accuracies)
+    assert found["mean frame", 1].difference == pytest.approx(gained.mean())
+    assert found["mean frame", 0].mean > 60  # of three classes: patterns like these are learned
+
+    loaded_settings, loaded = few_labels.load(folder)
+    assert loaded == summaries and loaded_settings["per_class"] == [1, 0]
+    with open(folder / "results.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 3 * (3 + 2)
+    assert {line["videos_per_class"] for line in lines} == {"1", "all"}
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert f"| mean frame | {found['mean frame', 1].mean:.1f} ± " in table
+    assert (folder / "figure_12.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_learning_rate_is_that_of_the_best_validation(study):
+    _, folder, summaries = study
+    for s in summaries:
+        name = f"{s.contender.replace(' ', '_')}-{s.per_class or 'all'}.jsonl"
+        lines = [json.loads(line) for line in (folder / "fits" / name).read_text().splitlines()]
+        means = {
+            rate: np.mean([line["accuracy"] for line in lines
+                           if line["key"][:2] == ["search", rate]])
+            for rate in (1e-3, 3e-2)
+        }
+        assert means[s.learning_rate] == max(means.values())
+        # The search never sees the test part, nor trains on the validation part.
+        videos = {line["key"][0]: line["videos"] for line in lines}
+        if s.per_class == 0:
+            assert videos["search"] < videos["test"]
+
+
+def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
+    of, folder, summaries = study
+    again = tmp_path / "again"
+    count = itertools.count(1)
+    whole = few_labels_fits.Fits._fit
+
+    def stopped(*arguments):
+        if next(count) == 6:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(few_labels_fits.Fits, "_fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        few_labels.run(of, again, log=lambda text: None)
+    first = again / "fits" / "single_frame-1.jsonl"
+    lines = first.read_text().splitlines()
+    assert len(lines) == 5
+    first.write_text("\n".join(lines) + '\n{"key": ["te')  # a crash while writing
+    monkeypatch.setattr(few_labels_fits.Fits, "_fit", whole)
+    assert few_labels.run(of, again, log=lambda text: None) == summaries
+    kept = [json.loads(line)["seconds"] for line in first.read_text().splitlines()[:5]]
+    assert kept == [json.loads(line)["seconds"] for line in lines]  # not trained again
+
+
+def test_another_study_is_refused(study, data):
+    _, folder, _ = study
+    with pytest.raises(ValueError, match=r"other settings:\n  subsets: 3 there, 4 here"):
+        few_labels.run(settings(data, subsets=4), folder)
+
+
+@pytest.mark.parametrize("changes, text", [
+    ({"per_class": (1, 1)}, "given twice"), ({"per_class": ()}, "at least 1, or 0 for all"),
+    ({"subsets": 0}, "subsets must be at least 1"), ({"learning_rates": (0.0,)}, "above 0"),
+])
+def test_settings_that_cannot_be(data, tmp_path, changes, text):
+    with pytest.raises(ValueError, match=text):
+        few_labels.run(settings(data, **changes), tmp_path)
+
+
+def test_contenders_get_the_same_subsets_and_the_same_softmax(data):
+    fits = {name: few_labels_fits.Fits(settings(data), name, 1) for name in ("LSTM", "mean frame")}
+    seen = {}
+    for name, fit in fits.items():
+        original = fit.train.subset
+        fit.train.subset = lambda which, name=name, original=original: (
+            seen.setdefault(name, []).append(tuple(np.flatnonzero(which))), original(which)
+        )[1]
+        for subset in range(3):
+            fit.search(1e-3, 0.0, subset)
+    assert seen["LSTM"] == seen["mean frame"] and len(set(seen["LSTM"])) == 3
+
+
+def test_a_fit_depends_on_its_key_alone(data):
+    fits = few_labels_fits.Fits(settings(data), "LSTM", 1)
+    first = fits.test(3e-2, 0.0, 0)
+    fits.test(1e-3, 0.0, 1)
+    again = fits.test(3e-2, 0.0, 0)  # by a trainer that was used before
+    other = few_labels_fits.Fits(settings(data), "LSTM", 1).test(3e-2, 0.0, 0)
+    for figures in (first, again, other):
+        del figures["seconds"]
+    assert first == again == other
+
+
+def test_the_interval_is_students():
+    differences = np.array([1.0, 3.0, -2.0, 4.5, 0.5])
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    found = few_labels.interval(differences)
+    assert found == pytest.approx((differences.mean(), expected.low, expected.high), rel=1e-3)
+    for n in range(2, 31):
+        assert few_labels._T[n - 2] == pytest.approx(stats.t.ppf(0.975, n - 1), abs=6e-4)
+    mean, low, high = few_labels.interval(differences[:1])
+    assert mean == 1.0 and math.isnan(low) and math.isnan(high)
+
+
+def test_a_model_that_was_trained_further_is_refused(data, study, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
+        few_labels_fits.Fits(
+            dataclasses.replace(study[0], pretrained={
+                "gone": {"path": str(tmp_path / "gone"), "sha256": "0"}
+            }), "gone", 1,
+        )
+
+
+def test_a_folder_without_a_study(tmp_path):
+    with pytest.raises(ValueError, match="holds no finished study of eval.few_labels"):
+        few_labels.load(tmp_path)

@@ -1,0 +1,19 @@
+"""The export at the end of a training command."""
+
+from pathlib import Path
+
+from absl import flags
+
+from unsup_video import export
+from unsup_video.evaluation import trained
+from unsup_video.training.workdir import Workdir
+
+_EXPORT = flags.DEFINE_bool("export", True, "Export the best checkpoint at the end.")
+
+
+def exported(workdir: Workdir) -> Path | None:
+    """The export of the best checkpoint, made now where there is none yet; None with --noexport."""
+    if not _EXPORT.value:
+        return None
+    print(f"exporting to {workdir.export} ...")
+    return export.write_once(trained.load(workdir.path), workdir.export)

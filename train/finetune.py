@@ -1,0 +1,94 @@
+"""Trains an action classifier: `python -m train.finetune --init=RUN_OR_SAVED_MODEL|none`.
+
+    python -m train.finetune --init=runs/percepts_small --records=data/percepts --config.data.split=1
+    python -m train.finetune --init=none --records=data/percepts --config.model.units=256
+    python -m train.finetune --init=none --config.model.kind=single_frame --records=data/percepts
+
+It starts from the encoder of a run of train.pretrain, or of its export, or from random weights, and
+reads percepts with labels. The same command again resumes a run that was interrupted.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from absl import flags
+from ml_collections import config_flags
+
+from train import common, exports
+from unsup_video import cli, configs
+from unsup_video.evaluation import trained
+from unsup_video.training import finetuning, loop
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."
+)
+_INIT = flags.DEFINE_string(
+    "init", None, "Run or SavedModel whose encoder it starts from, or none; short for "
+    "--config.model.init."
+)
+_RECORDS = flags.DEFINE_string(
+    "records", None, "The labelled percepts; short for --config.data.records."
+)
+
+
+def main(argv):
+    common.check_arguments(argv)
+    config = _CONFIG.value
+    if _INIT.value is not None:
+        config.model.init = _INIT.value
+    if _RECORDS.value is not None:
+        config.data.records = _RECORDS.value
+    finetuning.check(config)
+    common.seed(config)
+
+    # ------------------------------------------------------------------ data and model
+    init = None if config.model.init == finetuning.NO_INIT else trained.load(config.model.init)
+    finetuning.take_architecture(config, init)
+    data = finetuning.data(config)
+    classifier, copied = finetuning.start(config, data, init)
+    trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
+    workdir = common.open_workdir(config)
+    shape = "softmax regression"
+    if classifier.lstms:
+        shape = f"{config.model.layers} x {config.model.units} units and a softmax"
+    print(f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "
+          f"parameters, recipe {config.recipe.name}")
+    print(f"data: {data.description['kind']}: {data.description['source']}")
+    for name, part in (("train", data.train), ("validation", data.validation)):
+        print(f"  {name}: {len(part):,} videos of {len(part.classes)} classes")
+    if init:
+        print(f"encoder: {len(copied)} arrays of {init.name} (step {init.step}), equal")
+    else:
+        print("encoder: random" if classifier.lstms else "no encoder")
+
+    # ------------------------------------------------------------------ training
+    info = {
+        "data": finetuning.with_init(data.description, init),
+        "frame_shape": data.train.frame_shape,
+    }
+    results = common.run(
+        trainer, workdir, info, lambda: finetuning.test(config, classifier, workdir)
+    )
+    if results is None:
+        return common.EXIT_INTERRUPTED
+    exported = exports.exported(workdir)
+
+    # ------------------------------------------------------------------ what came out
+    print(f"\n{finetuning.table(results)}\n")
+    if exported:
+        print(f"exported: {exported}")
+    print("next:")
+    print(f"  tensorboard --logdir={workdir.tb}")
+    print(f"  python -m eval.action_recognition --workdir={workdir.path}")
+    return 0
+
+
+def run():
+    sys.argv = configs.expand(sys.argv, default="finetune", command="finetune")
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

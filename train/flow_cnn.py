@@ -1,0 +1,76 @@
+"""Trains the temporal-stream CNN on optical flow: `python -m train.flow_cnn --config=NAME`.
+
+    python -m data_prep.flow --videos=my_videos --out=data/flow        # a sub-folder for each class
+    python -m train.flow_cnn --config=flow_cnn --config.data.records=data/flow
+
+NAME is flow_cnn (single flows), flow_cnn_stack10 (stacks of 10), flow_cnn_small (the default:
+minutes on a laptop), or the path of one's own config. Every field has a flag, for example
+--config.model.dropout=0.5. The same command again resumes a run that was interrupted. Then
+
+    python -m data_prep.flow_percepts --cnn=runs/flow_cnn --flow=data/flow --out=data/flow_percepts
+
+makes percepts of fc6, as data_prep.percepts does of frames.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+from ml_collections import config_flags
+
+from train import common
+from unsup_video import cli, configs
+from unsup_video.data import flow_stacks
+from unsup_video.training import flow_classification, loop, precision
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment, NAME or FILE.py; default: flow_cnn_small."
+)
+
+
+def main(argv):
+    common.check_arguments(argv)
+    config = _CONFIG.value
+    flow_classification.check(config)
+    common.seed(config)
+
+    # ------------------------------------------------------------------ data and network
+    stacks = flow_stacks.build(config)
+    network = flow_classification.build_network(
+        config, len(stacks.classes), precision.gemm_dtype(config.precision)
+    )
+    task = flow_classification.FlowClassification(config, network, stacks)
+    trainer = loop.Trainer(config, task)
+    workdir = common.open_workdir(config)
+    print(f"{config.name}: {network.count_params():,} parameters, recipe {config.recipe.name}")
+    print(f"data: {stacks.description['kind']}: {stacks.description['source']}")
+    for name, size in stacks.description["parts"].items():
+        print(f"  {name}: {size['videos']:,} videos, {size['too_short']:,} of them too short")
+
+    # ------------------------------------------------------------------ training
+    results = common.run(
+        trainer,
+        workdir,
+        {"data": stacks.description},
+        lambda: flow_classification.test(config, network, stacks, workdir),
+    )
+    if results is None:
+        return common.EXIT_INTERRUPTED
+
+    # ------------------------------------------------------------------ what came out
+    print(f"\n{flow_classification.table(config, results)}\n")
+    print("next:")
+    print(f"  tensorboard --logdir={workdir.tb}")
+    print(f"  python -m data_prep.flow_percepts --cnn={workdir.path} "
+          f"--flow={config.data.records} --out=data/flow_percepts")
+    return 0
+
+
+def run():
+    sys.argv = configs.expand(sys.argv, default="flow_cnn_small", command="flow_cnn")
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

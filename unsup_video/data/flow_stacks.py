@@ -1,0 +1,263 @@
+"""Stacks of optical flow with the class of their video, from what `data_prep.flow` wrote.
+
+A stack is (size, size, 2 L) float32 in pixels a frame, a crop of L consecutive flows as channels
+u1, v1, u2, v2, .. (Simonyan & Zisserman 2014, section 3.1). Records of single flows give a stack
+from any flow on; records of stacks hold them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.data import records, sources, splits, windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a CNN reads.
+
+    Attributes:
+        size: of the square crop, pixels. stack: number of flows, L.
+        subtract_mean: take the mean vector off every flow, over the whole field and not the crop,
+            which a moving camera causes for the most part. Flow of which `data_prep.flow` has
+            taken it off stays as it is, but for what was clipped there.
+    """
+
+    size: int
+    stack: int
+    subtract_mean: bool
+
+    @property
+    def channels(self) -> int:
+        return 2 * self.stack
+
+    def window(self, folder: str | Path) -> int:
+        """How many consecutive frames of the records of a data set make a stack: L, or 1.
+
+        Raises:
+            ValueError: they are no flow, smaller than the crop, or stacks of another length.
+        """
+        manifest = records.Manifest.load(folder)
+        if manifest.kind != "flow" or len(manifest.frame_shape) != 3:
+            raise ValueError(
+                f"{folder} holds {manifest.kind} of {records.format_shape(manifest.shape)}, no "
+                "optical flow; python -m data_prep.flow makes it"
+            )
+        height, width, channels = manifest.frame_shape
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"{folder}: flow of {height}x{width} is smaller than the CNN's input of "
+                f"{self.size}x{self.size}; write it larger (data_prep.flow --size=240x320 for "
+                "224x224), or give a smaller config.model.size"
+            )
+        if channels not in (2, self.channels):
+            raise ValueError(
+                f"{folder} holds stacks of {channels // 2} flows, the CNN reads {self.stack}: give "
+                f"config.data.stack={channels // 2}, or records of single flows, of which stacks "
+                "of any length are made"
+            )
+        return self.stack if channels == 2 else 1
+
+
+def cropped(flows: tf.Tensor, form: Form, top=None, left=None) -> tf.Tensor:
+    """(n, H, W, C) float32 -> (n, size, size, C), less the mean where `form` says so.
+
+    Args:
+        top, left: of the crop, the same of all n; None for the centre.
+    """
+    height, width, channels = flows.shape[1:]
+    if form.subtract_mean:
+        flows = flows - tf.reduce_mean(flows, axis=(1, 2), keepdims=True)
+    top = (height - form.size) // 2 if top is None else top
+    left = (width - form.size) // 2 if left is None else left
+    crop = flows[:, top : top + form.size, left : left + form.size]
+    return tf.ensure_shape(crop, (None, form.size, form.size, channels))
+
+
+def mirrored(flows: tf.Tensor) -> tf.Tensor:
+    """What the flow of the mirrored video is: (.., W, C) from right to left, and -u for u."""
+    sign = tf.constant([-1.0, 1.0] * (flows.shape[-1] // 2))
+    return tf.reverse(flows, axis=[-2]) * sign
+
+
+def stacked(flows: tf.Tensor) -> tf.Tensor:
+    """(.., n, H, W, C) -> (.., H, W, n * C): consecutive flows as channels."""
+    rank = len(flows.shape)
+    first = list(range(rank - 4))
+    n, height, width, channels = flows.shape[-4:]
+    moved = tf.transpose(flows, first + [rank - 3, rank - 2, rank - 4, rank - 1])
+    return tf.reshape(moved, [*tf.unstack(tf.shape(flows))[:-4], height, width, n * channels])
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacks:
+    """The data of a run.
+
+    Attributes:
+        form: of a stack. classes: names of the labels.
+        train: (batch_size, start) -> endless `tf.data.Dataset` of {"stack": (B, size, size, 2 L)
+            float32, "label": (B,) int32}, random crops, one half of them mirrored; `start` is the
+            number of stacks already consumed.
+        evaluation: (part, batch_size) -> `tf.data.Dataset` of {"stack": as above, "sequence": (B,)
+            int64, the index of the video, "first": (B,) int64, that of the first flow}: centre
+            crops, of every video of the part as many as `config.eval.stacks_per_video`, evenly
+            spread, or all it has.
+        labels: of each part, (N,) int32, those of the videos that are not too short, in order.
+        description: what the data is, for people and for run.json.
+    """
+
+    form: Form
+    classes: tuple[str, ...]
+    train: Callable[..., tf.data.Dataset]
+    evaluation: Callable[[str, int], tf.data.Dataset]
+    labels: dict[str, np.ndarray]
+    description: dict
+
+
+def form(config: ConfigDict) -> Form:
+    """What the CNN of `config` reads."""
+    return Form(config.model.size, config.data.stack, config.data.subtract_mean)
+
+
+def build(config: ConfigDict) -> Stacks:
+    """The data that `config.data` describes; its parts are those of `sources.part`.
+
+    Raises:
+        FileNotFoundError, ValueError: flow that is missing, damaged, without classes, or does not
+            fit `config`; a video without a label.
+    """
+    data = config.data
+    if not data.records:
+        raise ValueError(
+            "config.data.records is missing: the optical flow to train on. From videos in a folder "
+            "for each class: python -m data_prep.flow --videos=FOLDER --out=data/flow, then "
+            "--config.data.records=data/flow"
+        )
+    shape = form(config)
+    parts = {name: sources.part(config, name) for name in splits.PARTS}
+    sizes = {name: shape.window(part.folder) for name, part in parts.items()}
+    labels = {name: _labels(part) for name, part in parts.items()}
+    classes = _classes(parts)
+    places = {
+        name: _spread(name, part, sizes[name], config.eval.stacks_per_video)
+        for name, part in parts.items()
+    }
+
+    def train(batch_size, start):
+        part = parts["train"]
+        found = windows.training(
+            part.folder, sizes["train"], config.seed, start, part.chosen,
+            most=data.stacks_per_video or None, shuffle_bytes=data.shuffle_mb << 20,
+        )
+        augment = _augmentation(
+            shape, sizes["train"], records.Manifest.load(part.folder).frame_shape, config.seed,
+            labels["train"],
+        )
+        found = found.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+        return found.batch(batch_size, drop_remainder=True).prefetch(2)
+
+    def evaluation(name, batch_size):
+        part = parts[name]
+        frame_shape = records.Manifest.load(part.folder).frame_shape
+
+        def centre(window):
+            flows = tf.reshape(window["frames"], (sizes[name], *frame_shape))
+            return {
+                "stack": stacked(cropped(flows, shape)),
+                "sequence": window["sequence"],
+                "first": window["first"],
+            }
+
+        found = windows.at(part.folder, sizes[name], places[name])
+        return found.map(centre, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+    return Stacks(
+        shape, classes, train, evaluation,
+        {name: labels[name][np.unique(places[name][:, 0])] for name in splits.PARTS},
+        {
+            "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
+            "source": str(data.records),
+            "sha256": {
+                name: records.Manifest.load(part.folder).fingerprint
+                for name, part in parts.items()
+            },
+            "parts": {
+                name: _size(part, sizes[name], places[name]) for name, part in parts.items()
+            },
+        },
+    )
+
+
+def _classes(parts):
+    found = {name: records.Manifest.load(part.folder).classes for name, part in parts.items()}
+    for name, classes in found.items():
+        if len(classes) < 2:
+            raise ValueError(
+                f"{parts[name].folder} has {len(classes)} classes, two at least are needed: write "
+                "the flow of videos that are in a folder for each class, or have labels in a list"
+            )
+        if classes != found["train"]:
+            raise ValueError(
+                f"{parts[name].folder}: its classes are not those of {parts['train'].folder}"
+            )
+    return found["train"]
+
+
+def _labels(part):
+    """(count,) int32: the class of every video of the part, -1 for the others."""
+    entries = records.load_index(part.folder)
+    if not entries:
+        raise ValueError(f"{part.folder}: its sequences have no names, and so no labels")
+    labels = np.array([entry.label for entry in entries], np.int32)
+    chosen = np.ones(len(entries), bool) if part.chosen is None else part.chosen
+    without = np.flatnonzero(chosen & (labels < 0))
+    if len(without):
+        raise ValueError(
+            f"{part.folder}: {len(without):,} videos have no label, such as "
+            f"{entries[without[0]].name}; write the flow of labelled videos alone"
+        )
+    return np.where(chosen, labels, -1).astype(np.int32)
+
+
+def _spread(name, part, window, count):
+    """(N, 2) places of windows: up to `count` of every video of the part, evenly spread."""
+    try:
+        places = windows.places(part.folder, window, stride=1, chosen=part.chosen)
+    except ValueError as error:
+        raise ValueError(f"{error}: nothing for {name}") from None
+    firsts = np.flatnonzero(np.diff(places[:, 0])) + 1  # of the next video
+    return np.concatenate([
+        windows.spread(of_video, count) for of_video in np.split(places, firsts)
+    ])
+
+
+def _size(part, window, places):
+    """Numbers of videos, of those too short for a stack, and of stacks to evaluate on."""
+    short = windows.too_short(part.folder, window)
+    chosen = np.ones(len(short), bool) if part.chosen is None else part.chosen
+    return {
+        "videos": int(chosen.sum()),
+        "too_short": int((short & chosen).sum()),
+        "evaluation_stacks": len(places),
+    }
+
+
+def _augmentation(shape, window, frame_shape, seed, labels):
+    """(number, window) -> a random crop of a stack, mirrored or not, as functions of the number."""
+    labels_of = tf.constant(labels)
+    last = [n - shape.size for n in frame_shape[:2]]
+
+    def augment(number, found):
+        key = tf.stack([tf.constant(seed, tf.int64), number])
+        draw = tf.random.stateless_uniform([3], key)
+        top, left = (tf.cast(draw[i] * (last[i] + 1), tf.int32) for i in range(2))
+        flows = tf.reshape(found["frames"], (window, *frame_shape))
+        flows = cropped(flows, shape, top, left)
+        flows = tf.cond(draw[2] < 0.5, lambda: mirrored(flows), lambda: flows)
+        return {"stack": stacked(flows), "label": labels_of[found["sequence"]]}
+
+    return augment

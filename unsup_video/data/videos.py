@@ -1,0 +1,164 @@
+"""Labelled videos, read as windows: what classifiers are trained and judged on."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from unsup_video.data import records, windows
+
+_HELD_BYTES = 1 << 30  # of stored values: more are not held in memory
+
+
+class Videos:
+    """Some sequences of a data set of data_prep's, all with a label.
+
+    Up to 1 GiB is held in memory, as it is stored: to find a few videos among thousands, in
+    compressed files, takes longer than a training step. More is streamed.
+
+    Args:
+        folder: the data set. chosen: (count,) bool, which sequences.
+
+    Attributes:
+        chosen: as given. indices: (N,) int64, of these sequences in the data set, ascending.
+        names, labels, lengths: N names, classes (N,) int64 and numbers of frames (N,) int64.
+        classes: names of the data set's classes. frame_shape: (D,) or that of a picture.
+
+    Raises:
+        FileNotFoundError, ValueError: no data set, a damaged one, one without names or classes; a
+            chosen sequence without a label; nothing chosen.
+    """
+
+    def __init__(self, folder: str | Path, chosen: np.ndarray):
+        self.folder = Path(folder)
+        manifest = records.Manifest.load(folder)
+        entries = records.load_index(folder)
+        if not entries or not manifest.classes:
+            raise ValueError(
+                f"{folder}: its sequences have no labels. Sub-folders of videos are classes, and "
+                "lists have labels: docs/data.md"
+            )
+        self.indices = np.flatnonzero(chosen)
+        if not len(self.indices):
+            raise ValueError(f"{folder}: none of its {len(entries)} videos is chosen")
+        found = [entries[i] for i in self.indices]
+        if unlabelled := [entry.name for entry in found if entry.label < 0]:
+            raise ValueError(f"{folder}: {unlabelled[0]} has no label")
+        self.names = tuple(entry.name for entry in found)
+        self.labels = np.array([entry.label for entry in found])
+        self.lengths = np.array([entry.frames for entry in found])
+        self.classes = manifest.classes
+        self.frame_shape = manifest.frame_shape
+        self.chosen = np.asarray(chosen, bool)
+        size = self.lengths.sum() * int(np.prod(self.frame_shape))
+        self._is_held = size * np.dtype(manifest.dtype).itemsize <= _HELD_BYTES
+
+    def __len__(self):
+        return len(self.indices)
+
+    def subset(self, which: np.ndarray) -> "Videos":
+        """Some of these videos, (N,) bool; what is held in memory is shared.
+
+        Raises:
+            ValueError: none of them.
+        """
+        chosen = np.zeros_like(self.chosen)
+        chosen[self.indices[which]] = True
+        found = Videos(self.folder, chosen)
+        if self._is_held:
+            found._held = [self._held[i] for i in np.flatnonzero(which)]
+        return found
+
+    @functools.cached_property
+    def _held(self):
+        return records.pick(self.folder, self.indices)
+
+    def training(self, length: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
+        """Windows at random places with the labels of their videos, shuffled, without end.
+
+        An epoch takes as many of each video as fit into it side by side, at least one. What comes
+        is a function of `seed` and the number of the example.
+
+        Args:
+            length: frames of a window. start: number of examples already consumed.
+
+        Returns:
+            Batches {"frames": (B, T, D) float32, "label": (B,) int64}.
+
+        Raises:
+            ValueError: a video is shorter than a window.
+        """
+        if (self.lengths < length).any():
+            short = self.names[int(np.argmin(self.lengths))]
+            raise ValueError(f"{self.folder}: {short} has fewer than {length} frames")
+        if self._is_held:
+            found = self._held_training(length, batch_size, seed, start)
+        else:
+            label_of = np.zeros(len(self.chosen), np.int64)
+            label_of[self.indices] = self.labels
+            label_of = tf.constant(label_of)
+            found = windows.training(self.folder, length, seed, start, self.chosen).map(
+                lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]}
+            ).batch(batch_size)
+        return found.prefetch(2)
+
+    def _held_training(self, length, batch_size, seed, start):
+        videos = np.repeat(np.arange(len(self)), self.lengths // length)
+
+        @functools.lru_cache(2)  # of the two epochs that a batch may be of
+        def epoch(number):
+            rng = np.random.default_rng((seed, number))
+            firsts = rng.integers(0, self.lengths[videos] - length + 1)
+            order = rng.permutation(len(videos))
+            return videos[order], firsts[order]
+
+        def batch(first):
+            frames, labels = [], []
+            for example in range(first, first + batch_size):
+                number, k = divmod(example, len(videos))
+                order, firsts = epoch(number)
+                frames.append(self._frames(order[k], firsts[k], length))
+                labels.append(self.labels[order[k]])
+            return np.stack(frames), np.array(labels)
+
+        def read(first):
+            frames, labels = tf.numpy_function(batch, [first], (tf.float32, tf.int64))
+            dim = int(np.prod(self.frame_shape))
+            return {
+                "frames": tf.ensure_shape(frames, (batch_size, length, dim)),
+                "label": tf.ensure_shape(labels, (batch_size,)),
+            }
+
+        return tf.data.Dataset.range(start, np.iinfo(np.int64).max, batch_size).map(read)
+
+    def _frames(self, video, first, length):
+        record = self._held[video]
+        frames = record.frames[first : first + length].reshape(length, -1)
+        return frames.astype(np.float32) * np.float32(record.scale)
+
+    def blocks(
+        self, length: int, stride: int, batch_size: int = 100
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Every block of `length` frames at `stride`; a shorter video is one block by itself.
+
+        Yields:
+            (frames (B, T, D) float32, the blocks' videos (B,) as numbers 0..N-1, the blocks' first
+            frames (B,)); all blocks of a batch have the same T.
+        """
+        for size in sorted({min(int(n), length) for n in self.lengths}):
+            which = self.lengths >= length if size == length else self.lengths == size
+            chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
+            places = windows.places(self.folder, size, stride, chosen)
+            if not self._is_held:
+                found = windows.at(self.folder, size, places).batch(batch_size)
+                for batch in found.as_numpy_iterator():
+                    videos = np.searchsorted(self.indices, batch["sequence"])
+                    yield batch["frames"], videos, batch["first"]
+                continue
+            for start in range(0, len(places), batch_size):
+                sequences, firsts = places[start : start + batch_size].T
+                videos = np.searchsorted(self.indices, sequences)
+                frames = [self._frames(v, f, size) for v, f in zip(videos, firsts, strict=True)]
+                yield np.stack(frames), videos, firsts

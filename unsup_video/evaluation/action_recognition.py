@@ -1,0 +1,369 @@
+"""How well classifiers name the actions of videos (the paper's section 3.3): tables 1, 3 and 4."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from unsup_video.classification import Classified
+from unsup_video.evaluation import action_pictures, results
+from unsup_video.evaluation.naming import names
+from unsup_video.evaluation.testvideos import TestVideos
+
+KIND = "action_recognition"
+FUSION_KIND = "action_recognition_fusion"
+FUSION = "fusion"  # the subject of its rows
+FOLDS_KIND = "action_recognition_folds"
+FOLDS = "cross_validation"
+_TOP_K = (1, 5)
+_SHOWN = 10  # classes of a table
+
+
+def check_topk(topk: Sequence[int] | None, classes: int) -> tuple[int, ...]:
+    """The k of top-k accuracies, ascending; None for 1 and 5, as far as there are more classes.
+
+    Raises:
+        ValueError: a k that is below 1 or not below the number of classes.
+    """
+    if topk is None:
+        return tuple(k for k in _TOP_K if k < classes)
+    if bad := [k for k in topk if not 1 <= k < classes]:
+        raise ValueError(
+            f"top-{bad[0]} of {classes} classes says nothing: 1 to {classes - 1} do (--topk)"
+        )
+    return tuple(sorted({1, *topk}))
+
+
+def evaluate(
+    test: TestVideos,
+    command: str,
+    topk: Sequence[int] | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> results.Evaluation:
+    """Scores a classifier on videos.
+
+    Rows, all of the subject "model", by part:
+
+        "video": accuracy, top_K_accuracy, and cross_entropy (nats) of whole videos, each the mean
+            over its blocks.
+        "window": accuracy and top_K_accuracy of the blocks.
+        "step", with `frame` 1, 2, ..: the accuracy of the softmax at that step of a block alone;
+        "steps_so_far": that of the mean of the steps up to it.
+        "class/NAME": accuracy of the videos of that class; and "as/OTHER", the number of them that
+            were taken for OTHER, where that is not 0.
+
+    Intervals are over videos: blocks of one video are not independent.
+
+    Pictures: `confusion.png`, `steps.png`.
+    """
+    classes = test.trained.classes
+    topk = check_topk(topk, len(classes))
+    settings = {**test.settings, "topk": topk}
+
+    def compute(folder):
+        found, labels, data = test.classified, test.videos.labels, test.label
+        rows = [
+            *_video_rows("model", data, found.probabilities, labels, topk),
+            *_window_rows(data, found, labels, topk),
+            *_step_rows(data, found, labels),
+            *_class_rows("model", data, found.probabilities, labels, classes),
+        ]
+        title = f"{test.trained.name}, {data}, {len(labels):,} videos"
+        action_pictures.confusion(
+            _confusion(found.probabilities, labels), classes, title, folder / "confusion.png"
+        )
+        steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
+        action_pictures.over_steps(steps, title, folder / "steps.png")
+        return results.Found(rows, [
+            results.Picture("confusion.png", "What the videos of each class were taken for"),
+            results.Picture("steps.png", "Accuracy of windows by the number of frames read, with "
+                                         "95% intervals"),
+        ])
+
+    return results.run(test.trained, KIND, settings, command, compute, recompute, log)
+
+
+# ---------------------------------------------------------------------- several models
+
+
+def check_weights(weights: Sequence[float] | None, models: int) -> tuple[float, ...]:
+    """The weights of `models` models, of sum 1; None for equal ones.
+
+    Raises:
+        ValueError: another number of them, a negative one, or none above 0.
+    """
+    weights = [1.0] * models if weights is None else list(weights)
+    if len(weights) != models:
+        raise ValueError(f"--weights has {len(weights)} numbers for {models} models")
+    if not all(0 <= w < np.inf for w in weights) or not sum(weights) > 0:
+        raise ValueError(f"--weights={','.join(f'{w:g}' for w in weights)}: numbers from 0 on are "
+                         "weights, at least one of them above 0")
+    return tuple(w / sum(weights) for w in weights)
+
+
+def fuse(
+    tests: Sequence[TestVideos],
+    command: str,
+    weights: Sequence[float] | None = None,
+    topk: Sequence[int] | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> results.Evaluation:
+    """Scores the weighted mean of the probabilities that several classifiers give to videos.
+
+    Videos are matched by name, since each classifier may read another data set, such as percepts of
+    pictures and of flow. Stored with the first model. Rows of the parts "video" and "class/NAME" as
+    of `evaluate`, with the subject "fusion"; "video" also of each model, by its name. Picture:
+    `confusion.png`, of the fusion.
+
+    Args:
+        weights: of the models, None for equal ones; their sum does not matter.
+
+    Raises:
+        ValueError: bad weights; other classes, labels or videos than the first model's.
+    """
+    first = tests[0]
+    labels = first.videos.labels
+    weights = check_weights(weights, len(tests))
+    topk = check_topk(topk, len(first.trained.classes))
+    orders = [_order(first, test) for test in tests]
+    settings = {"models": _settings(tests), "weights": weights, "topk": topk}
+
+    each = [test.classified.probabilities[order]
+            for test, order in zip(tests, orders, strict=True)]
+    fused = sum(w * p for w, p in zip(weights, each, strict=True))
+    return _together(
+        tests, FUSION_KIND, FUSION, settings, fused, labels, [(p, labels) for p in each], command,
+        topk, recompute, log,
+    )
+
+
+def cross_validate(
+    tests: Sequence[TestVideos],
+    command: str,
+    topk: Sequence[int] | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> results.Evaluation:
+    """Scores classifiers of several folds on all their test videos together.
+
+    Stored with the first model. Rows and picture as of `fuse`, with the subject "cross_validation".
+
+    Raises:
+        ValueError: fewer than two models, other classes than the first one's, or a video that two
+            of them are tested on.
+    """
+    first = tests[0]
+    if len(tests) < 2:
+        raise ValueError("--cross_validation needs the models of at least two folds")
+    seen = {}
+    for test in tests:
+        _check_classes(first, test)
+        for name in test.videos.names:
+            if name in seen:
+                raise ValueError(
+                    f"{name} is in the test part of {seen[name]} and of {test.trained.path}: folds "
+                    "have no video in common (data_prep.percepts --folds, --config.data.split)"
+                )
+            seen[name] = test.trained.path
+    topk = check_topk(topk, len(first.trained.classes))
+    each = [(test.classified.probabilities, test.videos.labels) for test in tests]
+    probabilities, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
+    settings = {"models": _settings(tests), "topk": topk}
+    return _together(
+        tests, FOLDS_KIND, FOLDS, settings, probabilities, labels, each, command, topk, recompute,
+        log,
+    )
+
+
+def _settings(tests):
+    return [{**test.settings, "model": test.trained.sha256} for test in tests]
+
+
+def _together(
+    tests, kind, subject, settings, probabilities, labels, each, command, topk, recompute, log
+):
+    """The evaluation of what several models say together, and `each` (probabilities, labels)."""
+    first = tests[0]
+    classes = first.trained.classes
+
+    def compute(folder):
+        data = next((test.label for test in tests if test.label != test.part), first.part)
+        rows = [
+            *_video_rows(subject, data, probabilities, labels, topk),
+            *_class_rows(subject, data, probabilities, labels, classes),
+        ]
+        for name, of in zip(names([t.trained.path for t in tests]), each, strict=True):
+            rows += _video_rows(name, data, *of, topk)
+        what = subject.replace("_", " ")
+        title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
+        action_pictures.confusion(
+            _confusion(probabilities, labels), classes, title, folder / "confusion.png"
+        )
+        return results.Found(rows, [
+            results.Picture("confusion.png", "What the videos of each class were taken for"),
+        ])
+
+    return results.run(first.trained, kind, settings, command, compute, recompute, log)
+
+
+def _check_classes(first, test):
+    if test.trained.classes != first.trained.classes:
+        raise ValueError(
+            f"{first.trained.name} names {', '.join(first.trained.classes)}; {test.trained.name} "
+            f"{', '.join(test.trained.classes)}: models of the same classes go together"
+        )
+
+
+def _order(first, test):
+    """Where the first model's videos are among another's."""
+    _check_classes(first, test)
+    place = {name: i for i, name in enumerate(test.videos.names)}
+    for one, other in ((first, test), (test, first)):
+        has = set(other.videos.names)
+        if missing := [name for name in one.videos.names if name not in has]:
+            more = ", .." if len(missing) > 5 else ""
+            raise ValueError(
+                f"{other.videos.folder} ({other.trained.name}) lacks {len(missing):,} of the "
+                f"videos of {one.videos.folder} ({one.trained.name}): {', '.join(missing[:5])}"
+                f"{more}. Models are fused on the same videos: the same split and part, of data "
+                "sets made from the same files"
+            )
+    order = np.array([place[name] for name in first.videos.names])
+    differ = np.flatnonzero(test.videos.labels[order] != first.videos.labels)
+    if len(differ):
+        raise ValueError(
+            f"{first.videos.names[differ[0]]} has one label in {first.videos.folder} and another "
+            f"in {test.videos.folder}"
+        )
+    return order
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _ranks(probabilities, labels):
+    """(N,) int: how many classes come before the label, by their probability."""
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    return (order == labels[:, None]).argmax(-1)
+
+
+def _hits(probabilities, labels, topk):
+    """{"accuracy": (N,), "top_5_accuracy": (N,), ..}, 100 where it is right and 0 where not."""
+    ranks = _ranks(probabilities, labels)
+    return {"accuracy" if k == 1 else f"top_{k}_accuracy": 100.0 * (ranks < k) for k in topk}
+
+
+def _video_rows(subject, data, probabilities, labels, topk):
+    right = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
+    return [
+        *(results.row(subject, data, "video", metric, values, unit="%")
+          for metric, values in _hits(probabilities, labels, topk).items()),
+        results.row(subject, data, "video", "cross_entropy", -np.log(right), unit="nats"),
+    ]
+
+
+def over_videos(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """One value a video, of which mean and standard error are those of the mean over its blocks.
+
+    The mean over all blocks is a ratio, of the sum of values to the number of blocks; a video
+    contributes to both, and its blocks are not independent. This is the ratio's linearisation.
+
+    Args:
+        values: (M,), of blocks. videos: (M,) int, the block's video.
+    """
+    sums, numbers = np.bincount(videos, values), np.bincount(videos)
+    sums, numbers = sums[numbers > 0], numbers[numbers > 0]
+    mean = sums.sum() / numbers.sum()
+    return mean + (sums - mean * numbers) * len(numbers) / numbers.sum()
+
+
+def _window_row(data, part, metric, values, videos, frame=None):
+    return results.row(
+        "model", data, part, metric, over_videos(values, videos), unit="%", frame=frame,
+        count=len(values),
+    )
+
+
+def _window_rows(data, found, labels, topk):
+    hits = _hits(found.blocks, labels[found.videos], topk)
+    return [_window_row(data, "window", metric, values, found.videos)
+            for metric, values in hits.items()]
+
+
+def _step_rows(data, found: Classified, labels):
+    rows = []
+    sums = np.zeros(found.blocks.shape)
+    for t in range(found.steps.shape[1]):
+        sums += found.steps[:, t]  # nan behind the end of a block
+        there = ~np.isnan(sums[:, 0])
+        videos = found.videos[there]
+        for part, values in (("step", found.steps[there, t]), ("steps_so_far", sums[there])):
+            hits = 100.0 * (values.argmax(-1) == labels[videos])
+            rows.append(_window_row(data, part, "accuracy", hits, videos, t + 1))
+    return rows
+
+
+def _confusion(probabilities, labels):
+    """(K, K) int: videos of class i that were taken for j."""
+    counts = np.zeros(2 * probabilities.shape[1:], np.int64)
+    np.add.at(counts, (labels, probabilities.argmax(1)), 1)
+    return counts
+
+
+def _class_rows(subject, data, probabilities, labels, classes):
+    rows = []
+    guesses = probabilities.argmax(1)
+    for k, row in enumerate(_confusion(probabilities, labels)):
+        if not row.sum():
+            continue  # no video of that class: nothing was measured
+        part = f"class/{classes[k]}"
+        hits = 100.0 * (guesses[labels == k] == k)
+        rows.append(results.row(subject, data, part, "accuracy", hits, unit="%"))
+        rows += [
+            results.row(subject, data, part, f"as/{classes[j]}", row[j], unit="videos",
+                        count=int(row.sum()))
+            for j in np.flatnonzero(row) if j != k
+        ]
+    return rows
+
+
+# ---------------------------------------------------------------------- text
+
+
+def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
+    """Accuracies, the classes that are hardest, and what they are taken for, as text."""
+    overall = evaluation.find(metric="accuracy", part="video")
+    windows = evaluation.find(metric="accuracy", part="window")
+    others = [r.metric for r in evaluation.find(part="video", subject=overall[0].subject)
+              if r.metric.startswith("top_")]
+    lines = [f"{overall[0].data}, {overall[0].count:,} videos" + " " * 4
+             + "".join(f"{name:>18}" for name in ["accuracy", *others])]
+    width = len(lines[0]) - 18 * (1 + len(others))
+    for row in (*overall, *windows):
+        label = {"model": f"{row.part}s ({row.count:,})"}.get(row.subject, row.subject)
+        cells = [row] + [evaluation.find(subject=row.subject, part=row.part, metric=name)[0]
+                         for name in others]
+        lines.append(f"{'  ' + label:<{width}}" + "".join(f"{_percent(r):>18}" for r in cells))
+
+    measured = [r for r in evaluation.rows if r.part.startswith("class/")]
+    accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
+    of = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
+    lines.append(f"classes, the hardest first ({of})")
+    for row in accuracies[:_SHOWN]:
+        taken = sorted((r for r in measured if r.part == row.part and r.metric.startswith("as/")),
+                       key=lambda r: -r.value)[:3]
+        text = ", ".join(f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken)
+        lines.append(f"  {row.part.removeprefix('class/'):<28}{row.value:6.1f} % of {row.count:,}"
+                     + (f", taken for {text}" if text else ""))
+    named = {r.part.removeprefix("class/") for r in accuracies}
+    if absent := [name for name in classes if name not in named]:
+        lines.append(f"no video of {', '.join(absent[:_SHOWN])}"
+                     + (f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""))
+    return "\n".join(lines)
+
+
+def _percent(row):
+    if row.low is None:
+        return f"{row.value:.1f} %"
+    return f"{row.value:.1f} +- {row.high - row.value:.1f} %"

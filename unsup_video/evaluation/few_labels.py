@@ -1,0 +1,394 @@
+"""What pretraining gives where labels are few: the paper's figure 12 and table 3.
+
+Classifiers of every kind are trained on the same random subsets of the labelled videos, k of each
+class, and judged on the test part: so their differences are paired. A study is a folder, which an
+interrupted one goes on in:
+
+    settings.json            what it depends on
+    fits/CONTENDER-K.jsonl   a line for each classifier that was trained
+    results.csv              all lines that count; results.json, the summary
+    table.md, figure_12.png  for people
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video import files
+
+BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
+LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
+# 97.5% quantiles of Student's t for 1, 2, .. degrees of freedom; the last one is used beyond.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+      2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+      2.052, 2.048, 2.045, 2.042)
+_SETTINGS, _FITS = "settings.json", "fits"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a study depends on; JSON values.
+
+    Attributes:
+        config: of the classifiers, a whole config of `configs.finetune`'s kind as a dict.
+        pretrained: name -> {"path", "sha256"} of the models whose encoders are tried.
+        data: sha256 of the labelled percepts.
+        per_class: numbers of labelled videos of each class; 0 for all.
+        subsets: how many random subsets of each number, the same for every contender; with all
+            videos, so many seeds of the classifier instead.
+        epochs: passes over the labelled videos, at least; `config["train"]["steps"]` steps, at
+            least.
+        learning_rates, dropouts: what is searched over, for each contender and number of videos,
+            with `search_subsets` subsets of the training part, judged on the validation part.
+        seed: of the subsets and of the starting weights.
+    """
+
+    config: dict
+    pretrained: dict[str, dict]
+    data: str
+    per_class: tuple[int, ...] = (1, 2, 4, 10, 0)
+    subsets: int = 10
+    epochs: int = 12
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    dropouts: tuple[float, ...] = (0.5,)
+    search_subsets: int = 3
+    seed: int = 0
+
+    def contenders(self) -> list[str]:
+        """Names: the baselines, then the pretrained ones."""
+        return [*LINEAR, BASELINE, *self.pretrained]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A contender's figures with one number of labelled videos.
+
+    Attributes:
+        contender, per_class: which. learning_rate, dropout: that were chosen.
+        accuracies: of the test videos, in %, one for each subset.
+        mean, std: of them; std is that of a sample, nan of a single one.
+        difference: the mean of what is gained over the baseline on the same subset; low, high: its
+            95% interval over subsets (Student's t); all None for the baseline.
+    """
+
+    contender: str
+    per_class: int
+    learning_rate: float
+    dropout: float
+    accuracies: tuple[float, ...]
+    mean: float
+    std: float
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+def run(
+    settings: Settings, folder: str | Path, processes: int = 1, log: Callable[[str], None] = print
+) -> list[Summary]:
+    """Makes, or goes on with, the study in `folder`.
+
+    Args:
+        processes: contenders and numbers of videos are worked on side by side in so many.
+
+    Raises:
+        ValueError: another study is there; bad settings; data or models that do not fit.
+    """
+    _check(settings)
+    folder = Path(folder)
+    (folder / _FITS).mkdir(parents=True, exist_ok=True)
+    with files.lock(folder):
+        _claim(settings, folder)
+        tasks = [(settings, folder, name, k)
+                 for k in settings.per_class for name in settings.contenders()]
+        began = time.perf_counter()
+        for number, (name, k) in enumerate(_worked(tasks, processes), 1):
+            minutes = (time.perf_counter() - began) / 60
+            log(f"{number} of {len(tasks)}: {name}, {_number(k)} a class; {minutes:.1f} min")
+        summaries = summarize(settings, folder)
+        _write(settings, summaries, folder)
+    return summaries
+
+
+def _check(settings):
+    if not settings.per_class or min(settings.per_class) < 0:
+        raise ValueError("numbers of labelled videos must be at least 1, or 0 for all of them")
+    if len(set(settings.per_class)) < len(settings.per_class):
+        raise ValueError("a number of labelled videos is given twice")
+    for name in ("subsets", "epochs", "search_subsets"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    if not settings.learning_rates or min(settings.learning_rates) <= 0:
+        raise ValueError("learning rates must be above 0")
+
+
+def _claim(settings, folder):
+    """Writes settings.json, or checks that it says the same."""
+    fields = json.loads(json.dumps(dataclasses.asdict(settings)))
+    path = folder / _SETTINGS
+    if not path.exists():
+        files.write_text(path, json.dumps(fields, indent=1) + "\n")
+        return
+    from unsup_video.training import workdir  # TensorFlow is for the workers
+
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if differences := workdir.diff(stored, fields):
+        raise ValueError(
+            f"{folder} holds a study with other settings:\n  " + "\n  ".join(differences)
+            + "\nUse another folder."
+        )
+
+
+def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
+    if processes == 1:
+        yield from map(_work, tasks)
+        return
+    # A fresh process for each task: TensorFlow does not give memory back.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    with context.Pool(processes, _limit_threads, (threads,), maxtasksperchild=1) as pool:
+        yield from pool.imap_unordered(_work, tasks, chunksize=1)
+
+
+def _limit_threads(threads):
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _work(task):
+    """All classifiers of one contender with one number of labelled videos."""
+    settings, folder, name, per_class = task
+    wanted = _wanted(settings, per_class)
+    done = _Lines(folder, name, per_class)
+    if all(done.has(key) for key in wanted) and done.count("test") == _subsets(settings, per_class):
+        return name, per_class
+    from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
+
+    fits = few_labels_fits.Fits(settings, name, per_class)
+    for key in wanted:
+        if not done.has(key):
+            done.add(key, fits.search(*key[1:]))
+            _stop_if_alone()
+    rate, dropout = done.chosen()
+    for subset in range(_subsets(settings, per_class)):
+        key = ("test", rate, dropout, subset)
+        if not done.has(key):
+            done.add(key, fits.test(*key[1:]))
+            _stop_if_alone()
+    return name, per_class
+
+
+def _stop_if_alone():
+    """Ends a worker whose study was killed: another one may go on in the folder."""
+    study = multiprocessing.parent_process()
+    if study is not None and not study.is_alive():
+        raise SystemExit("the study was stopped")
+
+
+def _subsets(settings, per_class):
+    return settings.subsets if per_class else min(settings.subsets, settings.search_subsets)
+
+
+def _wanted(settings, per_class):
+    """The fits of the search, ("search", learning rate, dropout, subset) each."""
+    return [
+        ("search", rate, dropout, subset)
+        for rate in settings.learning_rates for dropout in settings.dropouts
+        for subset in range(settings.search_subsets if per_class else 1)
+    ]
+
+
+class _Lines:
+    """The finished fits of a contender with one number of videos."""
+
+    def __init__(self, folder, contender, per_class):
+        self.path = folder / _FITS / f"{contender.replace(' ', '_')}-{_number(per_class)}.jsonl"
+        self.lines = []
+        if self.path.exists():
+            text = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            self.lines = [json.loads(line) for line in text if line.endswith("\n")]
+            # What a crash cut short goes, or the next line would be added to it.
+            kept = "".join(json.dumps(line) + "\n" for line in self.lines)
+            files.write_text(self.path, kept)
+
+    def has(self, key):
+        return any(tuple(line["key"]) == key for line in self.lines)
+
+    def count(self, role):
+        return sum(line["key"][0] == role for line in self.lines)
+
+    def add(self, key, figures):
+        line = {"key": key, **figures}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.lines.append(json.loads(json.dumps(line)))
+
+    def chosen(self):
+        """(learning rate, dropout) of the best mean validation accuracy, the first of equal ones."""
+        found = {}
+        for line in self.lines:
+            role, rate, dropout, _ = line["key"]
+            if role == "search":
+                found.setdefault((rate, dropout), []).append(line["accuracy"])
+        return max(sorted(found), key=lambda key: np.mean(found[key]))
+
+    def tested(self):
+        """subset -> accuracy on the test part."""
+        return {line["key"][3]: line["accuracy"] for line in self.lines if line["key"][0] == "test"}
+
+
+def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
+    """The figures of a finished study, by number of videos, then by contender."""
+    found = []
+    for k in settings.per_class:
+        tested = {name: _Lines(Path(folder), name, k) for name in settings.contenders()}
+        baseline = tested[BASELINE].tested()
+        for name, lines in tested.items():
+            accuracies = lines.tested()
+            subsets = sorted(accuracies)
+            values = np.array([accuracies[s] for s in subsets])
+            gained = None, None, None
+            if name != BASELINE:
+                gained = interval(values - np.array([baseline[s] for s in subsets]))
+            std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            found.append(Summary(
+                name, k, *lines.chosen(), tuple(values.tolist()), float(values.mean()), std, *gained
+            ))
+    return found
+
+
+def interval(differences: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of paired differences (n,): mean +- t s / sqrt(n), 95%, Student's t.
+
+    With one difference low = high = nan.
+    """
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return mean, math.nan, math.nan
+    half = _T[min(count - 1, len(_T)) - 1] * float(differences.std(ddof=1)) / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+# ---------------------------------------------------------------------- for people
+
+
+def load(folder: str | Path) -> tuple[dict, list[Summary]]:
+    """(settings, summaries) of a finished study.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    try:
+        fields = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+        summaries = [
+            Summary(**{**line, "accuracies": tuple(line["accuracies"])})
+            for line in fields["summaries"]
+        ]
+        return fields["settings"], [
+            dataclasses.replace(s, std=math.nan if s.std is None else s.std) for s in summaries
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder} holds no finished study of eval.few_labels ({error})"
+        ) from None
+
+
+def _write(settings, summaries, folder):
+    def plain(value):  # JSON has no nan
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    fields = {
+        "settings": dataclasses.asdict(settings),
+        "summaries": [
+            {key: plain(value) for key, value in dataclasses.asdict(s).items()} for s in summaries
+        ],
+    }
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["contender", "videos_per_class", "subset", "learning_rate", "dropout",
+                    "video_accuracy"])
+    for s in summaries:
+        for subset, accuracy in enumerate(s.accuracies):
+            table.writerow([
+                s.contender, _number(s.per_class), subset, s.learning_rate, s.dropout, accuracy
+            ])
+    files.write_text(folder / "results.csv", text.getvalue())
+    files.write_text(folder / "table.md", markdown(summaries) + "\n")
+    with files.whole(folder / "figure_12.png") as temporary:
+        figure(summaries).savefig(temporary, format="png", dpi=110)
+    files.write_text(folder / "results.json", json.dumps(fields, indent=1, allow_nan=False) + "\n")
+
+
+def _number(per_class):
+    return str(per_class) if per_class else "all"
+
+
+def _names(summaries):
+    return list(dict.fromkeys(s.contender for s in summaries))
+
+
+def markdown(summaries: list[Summary]) -> str:
+    """Two tables: accuracies, and what is gained over the baseline on the same subsets."""
+    numbers = list(dict.fromkeys(s.per_class for s in summaries))
+    found = {(s.contender, s.per_class): s for s in summaries}
+    head = "| videos a class | " + " | ".join(map(_number, numbers)) + " |"
+    rule = "|---" * (len(numbers) + 1) + "|"
+
+    def lines(names, cell):
+        return [head, rule, *(
+            f"| {name} | " + " | ".join(cell(found[name, k]) for k in numbers) + " |"
+            for name in names
+        )]
+
+    def accuracy(s):
+        return f"{s.mean:.1f}" + ("" if math.isnan(s.std) else f" ± {s.std:.1f}")
+
+    def gain(s):
+        return f"{s.difference:+.1f}" + (
+            "" if s.low is None or math.isnan(s.low) else f" ({s.low:+.1f} to {s.high:+.1f})"
+        )
+
+    names = _names(summaries)
+    return "\n".join([
+        "Accuracy on test videos, %, mean and standard deviation over subsets:", "",
+        *lines(names, accuracy), "",
+        f"Gain over the {BASELINE} on the same subsets, with its 95% interval:", "",
+        *lines([name for name in names if name != BASELINE], gain),
+    ])
+
+
+def figure(summaries: list[Summary]):
+    """A matplotlib figure like the paper's figure 12: accuracy over numbers, with error bars."""
+    from matplotlib.figure import Figure
+
+    numbers = list(dict.fromkeys(s.per_class for s in summaries))
+    drawn = Figure((8.2, 5.2), layout="constrained")
+    axes = drawn.add_subplot(
+        xlabel="labelled videos a class", ylabel="accuracy on test videos, %",
+        title="Mean and standard deviation over random subsets",
+    )
+    names = _names(summaries)
+    for number, name in enumerate(names):
+        found = [s for s in summaries if s.contender == name]
+        places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
+        errors = [0.0 if math.isnan(s.std) else s.std for s in found]
+        axes.errorbar(
+            places, [s.mean for s in found], errors, marker="o", markersize=4, capsize=2,
+            linewidth=1.8 if name not in LINEAR else 1.0, label=name,
+            linestyle="--" if name in LINEAR or name == BASELINE else "-",
+        )
+    axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
+    axes.grid(alpha=0.2)
+    axes.legend(fontsize=9)
+    return drawn

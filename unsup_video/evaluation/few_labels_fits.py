@@ -1,0 +1,107 @@
+"""The classifiers of `few_labels`: many short trainings, one after the other, without compiling
+anew."""
+
+import copy
+import functools
+import math
+import time
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.classification import classify
+from unsup_video.data import splits
+from unsup_video.data.videos import Videos
+from unsup_video.evaluation import few_labels, trained
+from unsup_video.training import finetuning, loop
+
+
+class Fits:
+    """Trains one contender on random subsets, with one number of labelled videos a class.
+
+    Args:
+        settings: a `few_labels.Settings`. contender: of `settings.contenders()`.
+        per_class: 0 for all.
+
+    Raises:
+        ValueError: data or models that do not fit.
+    """
+
+    def __init__(self, settings, contender: str, per_class: int):
+        tf.config.experimental.enable_op_determinism()
+        self.settings = settings
+        self.per_class = per_class
+        self.config = ConfigDict(copy.deepcopy(settings.config))
+        self.config.model.kind = few_labels.LINEAR.get(contender, "lstm")
+        init = settings.pretrained.get(contender)
+        self.init = trained.load(init["path"]) if init else None
+        if self.init and self.init.sha256 != init["sha256"]:
+            raise ValueError(f"{init['path']} was trained further since this study began")
+        quiet = functools.partial(finetuning.videos, self.config, log=lambda text: None)
+        length = self.config.data.frames
+        self.train, self.validation = quiet("train", length), quiet("validation", length)
+        self.test_part = quiet("test")
+        self.labelled = _together(self.train, self.validation)
+        # One scale for all: with a label or two there is none of their own to speak of.
+        self.scale = finetuning.spread(self.train, length)
+        self.trainers = {}
+
+    def search(self, rate: float, dropout: float, subset: int) -> dict:
+        """Trains on a subset of the training part, and judges on the validation part."""
+        return self._fit(rate, dropout, subset, self.train, self.validation)
+
+    def test(self, rate: float, dropout: float, subset: int) -> dict:
+        """Trains on a subset of training and validation part, and judges on the test part."""
+        return self._fit(rate, dropout, subset, self.labelled, self.test_part)
+
+    def _fit(self, rate, dropout, subset, pool, judge):
+        began = time.perf_counter()
+        videos = pool
+        if self.per_class:
+            few = splits.few(pool.labels, self.per_class, self.settings.seed + subset)
+            videos = pool.subset(few)
+        config = copy.deepcopy(self.config)
+        config.model.dropout = dropout
+        config.recipe.learning_rate = rate
+        config.recipe.batch_size = min(config.recipe.batch_size, len(videos))
+        epochs = self.settings.epochs * len(videos) / config.recipe.batch_size
+        config.train.steps = max(config.train.steps, math.ceil(epochs))
+        config.seed = self.settings.seed + subset
+
+        # The same seed gives every contender the same softmax to start from, and the same windows.
+        keras.utils.set_random_seed(config.seed)
+        data = finetuning.Data(videos, judge, {})
+        fresh, _ = finetuning.start(config, data, self.init, self.scale)
+        arrays = {name: v.numpy() for name, v in loop.state(fresh.network).items()}
+        if dropout not in self.trainers:
+            task = finetuning.Finetuning(config, fresh, data)
+            trainer = loop.Trainer(config, task)
+            self.trainers[dropout] = trainer, trainer.slots()
+        trainer, slots = self.trainers[dropout]
+        trainer.rewind(config, {**arrays, **slots})
+        batches = iter(videos.training(
+            config.data.frames, config.recipe.batch_size, config.seed
+        ))
+        for _ in range(config.train.steps):
+            trainer.train_step(next(batches))
+        blocks = judge.blocks(config.data.frames, config.data.stride)
+        figures = classify(trainer.task.classifier, blocks, len(judge)).figures(judge.labels)
+        return {
+            "accuracy": figures["video_accuracy"],
+            "window_accuracy": figures["window_accuracy"],
+            "videos": len(videos),
+            "steps": config.train.steps,
+            "loss": trainer.interval_means()["cross_entropy"],
+            "seconds": round(time.perf_counter() - began, 2),
+        }
+
+
+def _together(train, validation):
+    """The videos of both parts, which are of one data set."""
+    if train.folder != validation.folder:
+        raise ValueError(
+            f"{train.folder} and {validation.folder}: few labels are drawn from one data set that "
+            "is divided by config.data.split or by groups"
+        )
+    return Videos(train.folder, train.chosen | validation.chosen)

@@ -1,0 +1,290 @@
+"""Names the actions in files of one's own: videos, or .npy files of percepts."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video import classification, files
+from unsup_video.classification import Classified
+from unsup_video.data import records
+from unsup_video.evaluation import action_pictures
+from unsup_video.evaluation.trained import Trained
+from unsup_video.video import decoding, percepts
+from unsup_video.video.listing import Video
+
+TABLE = "predictions.csv"
+COLUMNS = ("file", "frames", "blocks", "rank", "class", "probability", "problem")
+_ARRAY = ".npy"
+_DRAWN = 5  # classes
+_PICTURES = 8  # frames that are shown
+_HEIGHT = 128  # of them, pixels
+
+
+def find(path: str | Path) -> tuple[list[Path], list[Path]]:
+    """(videos and .npy files, other files) of a folder and those below it, or of one file.
+
+    Raises:
+        FileNotFoundError: nothing is there. ValueError: no video and no .npy file.
+    """
+    path = Path(path)
+    known = {*decoding.EXTENSIONS, _ARRAY}
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    used = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".")]
+    if not used:
+        raise ValueError(f"{path}: no video and no {_ARRAY} file; extensions known: "
+                         f"{' '.join(sorted(known))}")
+    return used, [p for p in found if p not in set(used)]
+
+
+def names(path: str | Path, found: list[Path]) -> list[str]:
+    """A name for each file of `find(path)`: relative to that folder."""
+    path = Path(path)
+    return [p.name if path.is_file() else p.relative_to(path).as_posix() for p in found]
+
+
+def is_video(path: Path) -> bool:
+    """Whether percepts have to be made of a file of `find`."""
+    return path.suffix.lower() != _ARRAY
+
+
+# ---------------------------------------------------------------------- percepts
+
+
+def percepts_job(trained: Trained, given: dict) -> percepts.Percepts:
+    """What makes percepts of videos as those were made that a classifier was trained on.
+
+    The settings are those of the training data, as its run.json has them, or else its data set. A
+    file of the CNN, of which they have the name and the sha256, is looked for under that name.
+
+    Args:
+        given: arguments of `percepts.job`: where the files are; and all settings, where the
+            training data do not say how they were made.
+
+    Raises:
+        ValueError: what `given` says is something else, or not enough; or the frames are no
+            percepts of pictures. OSError: the CNN is not there or cannot be read.
+    """
+    if len(trained.frame_shape) != 1:
+        raise ValueError(
+            f"{trained.path} reads frames of {trained.frame_shape}, no percepts: give {_ARRAY} "
+            "files of such frames"
+        )
+    settings = _settings(trained)
+    if "flow" in settings:
+        raise ValueError(
+            f"{trained.path} reads percepts of optical flow: make them with data_prep.flow and "
+            f"data_prep.flow_percepts, and give them as {_ARRAY} files"
+        )
+    if not settings:
+        if "cnn" not in given:
+            raise ValueError(
+                f"--cnn is missing: the data that {trained.path} was trained on do not say how "
+                "they were made of videos. Say it as for data_prep.percepts (--cnn, --layer, "
+                "--size, ..); or give .npy files"
+            )
+        job = percepts.job(**given)
+    else:
+        job = _as_recorded(trained, settings, given)
+    if (job.dim,) != trained.frame_shape:
+        raise ValueError(
+            f"{job.cnn}, layer {job.layer or 'of the last pooling'}, gives percepts of {job.dim} "
+            f"numbers, {trained.path} reads {trained.frame_shape[0]}: give the CNN and layer that "
+            "its training data were made with"
+        )
+    return job
+
+
+def _settings(trained):
+    """Those of the job that made the training data; {} where they are not known."""
+    info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]
+    source = info.get("made")
+    if source is None:  # a run from before it was written there
+        folder = Path(trained.config.data.records)
+        for folder in (folder, folder / "train"):
+            if (folder / records.MANIFEST).is_file():
+                manifest = records.Manifest.load(folder)
+                if manifest.fingerprint == info["sha256"]["train"]:
+                    source = manifest.source
+    settings = (source or {}).get("settings", {})
+    return settings if "cnn" in settings else {}
+
+
+def _as_recorded(trained, settings, given):
+    tuples = {key: tuple(value) if isinstance(value, list) else value
+              for key, value in settings.items() if key not in ("keras", "sha256")}
+    for key, value in given.items():
+        if key not in ("cnn", "weights") and value != tuples[key]:
+            raise ValueError(
+                f"{key} {value} is asked for, but {trained.path} was trained on percepts that "
+                f"were made with {tuples[key] or 'none'}: leave it out"
+            )
+    try:
+        job = percepts.job(**{**tuples, **given})
+    except FileNotFoundError:
+        key = "weights" if tuples["weights"] not in ("", percepts.IMAGENET) else "cnn"
+        if key in given:
+            raise
+        flag = {"cnn": "--cnn", "weights": "--cnn_weights"}[key]
+        raise FileNotFoundError(
+            f"{flag} is missing: {trained.path} was trained on percepts of {tuples[key]} (sha256 "
+            f"{settings['sha256']}), which is not in this folder: {flag}=FILE says where it is"
+        ) from None
+    if job.sha256 != settings["sha256"]:
+        file = job.cnn if job.cnn.endswith(".keras") else job.weights
+        raise ValueError(
+            f"{file}: its sha256 is {job.sha256}, but {trained.path} was trained on "
+            f"percepts of {settings['cnn']} with "
+            f"{settings['sha256'] or 'the weights ' + percepts.IMAGENET}"
+        )
+    return job
+
+
+def read(path: Path, trained: Trained, job: Callable[[], percepts.Percepts]) -> np.ndarray:
+    """The frames (T, D) float32 of a file, of a video as a data set would hold them.
+
+    Args:
+        job: gives what `percepts_job` does; only called for a video.
+
+    Raises:
+        ValueError, OSError: the file cannot be read, or holds something else.
+    """
+    if is_video(path):
+        record = next(job().records(Video(str(path), path.name)))
+        return record.frames.astype(np.float32) * np.float32(record.scale or 1)
+    try:
+        # Mapped: what its header claims is held to the size of the file, and not allocated.
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"no .npy file of numbers ({error})") from None
+    shape = trained.frame_shape
+    if not isinstance(frames, np.ndarray) or not np.issubdtype(frames.dtype, np.floating):
+        raise ValueError("a single array of floats is expected")
+    if frames.shape[1:] != shape or not len(frames):
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"shape {frames.shape}; the classifier reads (frames, {sizes})")
+    frames = np.array(frames, np.float32).reshape(len(frames), -1)
+    if not np.isfinite(frames).all():
+        raise ValueError("it holds NaN or infinity")
+    return frames
+
+
+# ---------------------------------------------------------------------- predictions
+
+
+def predict(trained: Trained, frames: np.ndarray) -> Classified:
+    """What a classifier says of the frames (T, D) float32 of one video, and of its blocks."""
+    data, size = trained.config.data, trained.config.eval.batch_size
+    length = min(len(frames), data.frames)  # a shorter video is one block by itself
+    firsts = np.arange(0, len(frames) - length + 1, data.stride)
+
+    def blocks():
+        for start in range(0, len(firsts), size):
+            of = firsts[start : start + size]
+            yield np.stack([frames[f : f + length] for f in of]), np.zeros(len(of), int), of
+
+    return classification.classify(trained.model, blocks(), 1)
+
+
+def over_time(found: Classified) -> tuple[np.ndarray, np.ndarray, str]:
+    """(numbers of frames from 1 (n,), probabilities there (n, K), what these are), of one video.
+
+    They are of its blocks, at their middles, since within each the classifier begins anew; of a
+    video of one block, of the steps.
+    """
+    length = found.steps.shape[1]
+    if len(found.firsts) == 1:
+        return 1 + np.arange(length), found.steps[0], "frame (its step in the only window)"
+    return found.firsts + (length + 1) / 2, found.blocks, f"frame (middle of a window of {length})"
+
+
+def run(
+    trained: Trained,
+    paths: list[Path],
+    names: list[str],
+    out: str | Path,
+    job: Callable[[], percepts.Percepts],
+    topk: int,
+    log: Callable[[str], None] = print,
+) -> list[str]:
+    """Predicts for files, one by one, and writes OUT/predictions.csv and OUT/NAME.png of each.
+
+    A line of the table is a file, the number of its frames and blocks, and one of the `topk`
+    likeliest classes with its probability; or a file that cannot be used, and the reason.
+
+    Args:
+        names: of the files, relative to `out`, without ".png". job: as of `read`.
+
+    Returns:
+        what is wrong, of each file that could not be used.
+
+    Raises:
+        OSError: `out` cannot be written.
+    """
+    out = Path(out)
+    lines, problems = [], []
+    for path, name in zip(paths, names, strict=True):
+        try:
+            with decoding.noted() as notes:
+                frames = read(path, trained, job)
+                pictures = _pictures(path, len(frames), job) if is_video(path) else None
+        except (ValueError, OSError) as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            problems.append(f"{path}: {reason}")
+            log(f"{name}: cannot be used: {reason}")
+            lines.append({"file": str(path), "problem": reason})
+            continue
+        for note in dict.fromkeys(notes):  # decoded twice
+            log(f"doubtful: {note}")
+        lines += _predicted(trained, path, name, frames, pictures, out, topk, log)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.whole(out / TABLE) as temporary:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(lines)
+    return problems
+
+
+def _predicted(trained, path, name, frames, pictures, out, topk, log):
+    """Draws one file's picture; returns its lines of the table."""
+    found = predict(trained, frames)
+    probabilities, blocks = found.probabilities[0], len(found.firsts)
+    order = np.argsort(-probabilities, kind="stable")
+    ranking = [(trained.classes[k], int(k), float(probabilities[k])) for k in order]
+    window = trained.config.data.frames
+    length = f"{len(frames):,} frames, {blocks:,} block{'s' * (blocks > 1)}"
+    if len(frames) < window:
+        length += f" (shorter than a window of {window}: read whole)"
+    log(f"{name}: {length}: " + ", ".join(f"{c} {p:.3f}" for c, _, p in ranking[:topk]))
+    picture = out / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    *points, x_label = over_time(found)
+    action_pictures.over_time(
+        *points, len(frames), ranking[:_DRAWN], f"{name}: {ranking[0][0]}", x_label, picture,
+        pictures,
+    )
+    return [
+        {"file": str(path), "frames": len(frames), "blocks": blocks, "rank": rank + 1,
+         "class": label, "probability": f"{p:.6f}"}
+        for rank, (label, _, p) in enumerate(ranking[:topk])
+    ]
+
+
+def _pictures(path, length, job) -> dict[int, np.ndarray]:
+    """Number from 1 -> (H, W, 3) uint8, of frames that are evenly spread over a video."""
+    count = min(_PICTURES, length)
+    wanted = {int((n + 0.5) * length / count) for n in range(count)}
+    found = {}
+    for number, frame in enumerate(decoding.frames(path, job().fps)):
+        if number in wanted:
+            width = max(1, round(frame.shape[1] * _HEIGHT / frame.shape[0]))
+            found[number + 1] = decoding.resize(frame, _HEIGHT, width)
+        if len(found) == count:
+            break
+    return found

@@ -1,0 +1,135 @@
+"""The labelled videos that classifiers are tested on, and whether training has seen them."""
+
+import copy
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from unsup_video import classification
+from unsup_video.classification import Classified
+from unsup_video.data import records as records_module
+from unsup_video.data import sources
+from unsup_video.data.videos import Videos
+from unsup_video.evaluation.trained import Trained
+from unsup_video.training import finetuning, precision
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TestVideos:
+    """A classifier and the videos of its test.
+
+    Attributes:
+        trained: the classifier. videos: N of them.
+        part: "test", "validation" or "train". split: the official split, 0 without one.
+        seen: {"train": n, "validation": n}, how many of the videos were in the parts that the run
+            was trained on, and that chose its checkpoint; None where that is not known, since the
+            data of the run are gone or have changed.
+    """
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    trained: Trained
+    videos: Videos
+    part: str
+    split: int
+    seen: dict[str, int] | None
+
+    @functools.cached_property
+    def classified(self) -> Classified:
+        """What the classifier says of them, in blocks as long and as far apart as in training."""
+        of, size = self.trained.config.data, self.trained.config.eval.batch_size
+        blocks = self.videos.blocks(of.frames, of.stride, size)
+        return classification.classify(self.trained.model, blocks, len(self.videos))
+
+    @property
+    def short(self) -> int:
+        """How many videos are shorter than a block, and so are one block by themselves."""
+        return int((self.videos.lengths < self.trained.config.data.frames).sum())
+
+    @property
+    def label(self) -> str:
+        """Of the column `data`: the part, with a mark where training has seen any of it."""
+        return self.part + (" (seen)" if self.seen and any(self.seen.values()) else "")
+
+    @property
+    def settings(self) -> dict:
+        """What the figures depend on besides the weights, JSON values."""
+        of = self.trained.config
+        return {
+            "data": records_module.Manifest.load(self.videos.folder).fingerprint,
+            "split": self.split,
+            "part": self.part,
+            "videos": len(self.videos),
+            "short": self.short,
+            "seen": self.seen,
+            "frames": of.data.frames,
+            "stride": of.data.stride,
+            "gemm_dtype": precision.gemm_dtype(of.precision),
+        }
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures has to know."""
+        count, found = f"of the {len(self.videos):,} videos", []
+        frames = self.trained.config.data.frames
+        if self.short:
+            found.append(f"{self.short:,} {count} are shorter than a window of {frames} frames: "
+                         "each is one block by itself, read whole")
+        if self.seen is None:
+            found.append("CAUTION: whether training has seen these videos is not known: the run's "
+                         f"data, {self.trained.config.data.records}, are gone or have changed")
+        else:
+            for part, what in (("train", "which it was trained on"),
+                               ("validation", "which chose its weights")):
+                if self.seen[part]:
+                    found.append(f"CAUTION: {self.seen[part]:,} {count} are of the run's {part} "
+                                 f"part, {what}: this is no test")
+        return found
+
+
+def select(
+    trained: Trained,
+    records: str | None = None,
+    split: int | None = None,
+    part: str = "test",
+    log: Callable[[str], None] = print,
+) -> TestVideos:
+    """The videos that a classifier is tested on.
+
+    Args:
+        records: a data set of data_prep's, or a folder of three; None for that of the run.
+        split: official split; None for that of the run, 0 where `records` is divided already.
+        part: "train", "validation" or "test", of that split.
+        log: gets lines on videos that are left out, since they have no label.
+
+    Raises:
+        FileNotFoundError, ValueError: no such data, part or split; frames or classes that are not
+            those of the classifier.
+    """
+    config = copy.deepcopy(trained.config)
+    config.data.records = records or config.data.records
+    divided = not (Path(config.data.records) / records_module.MANIFEST).is_file()
+    config.data.split = (0 if divided else config.data.split) if split is None else split
+    videos = finetuning.videos(config, part, log=log)
+    finetuning.check_fits(trained.model, videos)
+    seen = _seen(trained, set(videos.names))
+    return TestVideos(trained, videos, part, config.data.split, seen)
+
+
+def _seen(trained, names):
+    info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
+    seen = {}
+    for part in ("train", "validation"):
+        try:
+            found = sources.part(trained.config, part)
+            entries = records_module.load_index(found.folder)
+            if records_module.Manifest.load(found.folder).fingerprint != info[part]:
+                return None
+        except FileNotFoundError:
+            return None
+        chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
+        seen[part] = len(names & {entries[i].name for i in np.flatnonzero(chosen)})
+    return seen
