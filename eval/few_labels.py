@@ -19,9 +19,10 @@ from ml_collections import config_flags
 
 from eval import common
 from unsup_video import cli, configs
-from unsup_video.data import records, sources
-from unsup_video.evaluation import few_labels
-from unsup_video.training import finetuning
+from unsup_video.configs import finetune_few_labels
+from unsup_video.data import records, splits
+from unsup_video.evaluation import few_labels, testvideos
+from unsup_video.training import finetuning, precision
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Of the classifiers; default: finetune_few_labels."
@@ -32,11 +33,12 @@ _PER_CLASS = flags.DEFINE_list("per_class", ["1", "2", "4", "10", "all"], "Label
 _SUBSETS = flags.DEFINE_integer("subsets", 10, "Random subsets of each number.")
 _EPOCHS = flags.DEFINE_integer("epochs", 12, "Passes over the labelled videos, at least.")
 _LEARNING_RATES = flags.DEFINE_list(
-    "learning_rates", ["1e-4", "3e-4", "1e-3"], "What is searched over."
+    "learning_rates", ["3e-4", "1e-3", "3e-3"],
+    "What is searched over; for regression ten times these."
 )
 _DROPOUTS = flags.DEFINE_list("dropouts", ["0.5"], "What is searched over.")
 _SEARCH_SUBSETS = flags.DEFINE_integer(
-    "search_subsets", 3, "Subsets of the search; and seeds where all videos are labelled, at most."
+    "search_subsets", 2, "Subsets of the search; and seeds where all videos are labelled, at most."
 )
 _PROCESSES = flags.DEFINE_integer("processes", 1, "How many work side by side.", lower_bound=1)
 
@@ -45,7 +47,10 @@ def main(argv):
     common.check_arguments(argv)
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: the folder of the study")
+    if common.recompute():
+        raise ValueError("--recompute: a study is made anew in another --out")
     config = _CONFIG.value
+    _check_unset(config)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = finetuning.NO_INIT  # each contender has its own
     finetuning.check(config)
@@ -58,13 +63,16 @@ def main(argv):
                 f"{model.path} has another architecture than {models[-1].path}: the baseline is of "
                 "one architecture, so give models of one"
             )
-    names = [model.name for model in models]
-    if len(set(names) | set(few_labels.LINEAR) | {few_labels.BASELINE}) < len(names) + 3:
-        raise ValueError(f"two contenders have one name: {', '.join(names)}; rename the folders")
-    folder = sources.part(config, "test").folder
+    parts = {name: finetuning.videos(config, name) for name in splits.PARTS}
+    for name, part in parts.items():
+        print(f"{name}: {len(part):,} labelled videos of {part.folder}")
+    for model in models:
+        _check_unseen(model, parts["test"])
+    config.precision = precision.gemm_dtype(config.precision)  # a study is of one precision
+    folder = parts["test"].folder
     settings = few_labels.Settings(
         config=config.to_dict(),
-        pretrained={m.name: {"path": str(m.path), "sha256": m.sha256} for m in models},
+        pretrained={m.name: _described(m) for m in models},
         data=records.Manifest.load(folder).fingerprint,
         per_class=tuple(0 if k == "all" else _integer(k) for k in _PER_CLASS.value),
         subsets=_SUBSETS.value,
@@ -81,6 +89,42 @@ def main(argv):
     print(f"  python -m eval.report --workdir={models[0].path} --few_labels={_OUT.value} "
           "--out=report")
     return 0
+
+
+def _described(model):
+    kind = ("kind", "conditional_reconstruction", "conditional_future")
+    return {
+        "path": str(model.path), "sha256": model.sha256,
+        **{name: model.config.model[name] for name in kind},
+    }
+
+
+# What the study sets itself, and the flag that does it.
+_OWN = {
+    "model.kind": "the contenders", "model.init": "--workdir", "model.dropout": "--dropouts",
+    "recipe.learning_rate": "--learning_rates", "data.videos_per_class": "--per_class",
+    "data.subset_seed": "--config.seed",
+}
+
+
+def _check_unset(config):
+    default = finetune_few_labels.get_config(config.recipe.name)
+    for field, by in _OWN.items():
+        section, name = field.split(".")
+        if config[section][name] != default[section][name]:
+            raise ValueError(f"--config.{field} does not go with a study: {by} is for that")
+
+
+def _check_unseen(model, test):
+    seen = testvideos.seen(model, test.names)
+    if seen is None:
+        print(f"CAUTION: whether {model.name} was pretrained on videos of the test part is not "
+              f"known: its data, {model.config.data.records}, are gone or have changed")
+    elif any(seen.values()):
+        raise ValueError(
+            f"{model.path} was pretrained on {sum(seen.values()):,} of the {len(test):,} videos of "
+            "the test part: pretrain on the training part of the same --config.data.split"
+        )
 
 
 def _architecture(config, model):

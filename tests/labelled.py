@@ -76,7 +76,7 @@ def finetuned(config, path, stop_after=None):
     }
     try:
         loop.run(trainer, opened, info, log=lambda line: None)
-        finetuning.test(config, classifier, opened)
+        finetuning.test(config, classifier, data.test, opened)
     finally:
         opened.lock.close()
     return trained.load(path)

@@ -5,14 +5,20 @@ import dataclasses
 import itertools
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from unsup_video.configs import finetune_few_labels
-from unsup_video.data import records
-from unsup_video.evaluation import few_labels, few_labels_fits
+from unsup_video.configs import finetune_few_labels, percepts_small
+from unsup_video.data import records, sources, splits
+from unsup_video.evaluation import few_labels, few_labels_fits, trained
+from unsup_video.training import experiment, loop, pretraining, workdir
+
+ROOT = Path(__file__).parent.parent
 
 CLASSES, DIM = 3, 6
 
@@ -39,13 +45,13 @@ def data(tmp_path_factory):
 def settings(data, **changes):
     config = finetune_few_labels.get_config()
     config.data.records = str(data)
-    config.data.frames, config.data.stride = 4, 2
+    config.data.frames, config.data.stride = 2, 2  # compiled sooner than more
     config.model.init = "none"
     config.model.units, config.model.layers = 5, 1
     config.train.steps = 4
     fields = dict(
         pretrained={}, data="x", per_class=(1, 0), subsets=3, epochs=1, search_subsets=2,
-        learning_rates=(1e-3, 3e-2), dropouts=(0.0,),
+        learning_rates=(1e-3, 3e-2), dropouts=(0.3,),
     )
     return few_labels.Settings(config.to_dict(), **{**fields, **changes})
 
@@ -63,7 +69,9 @@ def test_a_study_writes_what_it_found(study):
     )
     for s in summaries:
         assert len(s.accuracies) == (3 if s.per_class else 2)  # seeds, where all are labelled
-        assert s.learning_rate in of.learning_rates
+        factor = 1 if s.contender == "LSTM" else few_labels.LINEAR_FACTOR
+        assert s.learning_rate in [factor * rate for rate in of.learning_rates]
+        assert s.dropout == (0.3 if s.contender == "LSTM" else 0.0)
         assert s.mean == pytest.approx(np.mean(s.accuracies))
         assert s.std == pytest.approx(np.std(s.accuracies, ddof=1))
         assert (s.difference is None) == (s.contender == "LSTM")
@@ -88,20 +96,37 @@ def test_the_learning_rate_is_that_of_the_best_validation(study):
     for s in summaries:
         name = f"{s.contender.replace(' ', '_')}-{s.per_class or 'all'}.jsonl"
         lines = [json.loads(line) for line in (folder / "fits" / name).read_text().splitlines()]
-        means = {
-            rate: np.mean([line["accuracy"] for line in lines
-                           if line["key"][:2] == ["search", rate]])
-            for rate in (1e-3, 3e-2)
-        }
-        assert means[s.learning_rate] == max(means.values())
-        # The search never sees the test part, nor trains on the validation part.
-        videos = {line["key"][0]: line["videos"] for line in lines}
-        if s.per_class == 0:
-            assert videos["search"] < videos["test"]
+        means = {}
+        for line in lines:
+            if line["key"][0] == "search":
+                means.setdefault(line["key"][1], []).append(
+                    (line["accuracy"], -line["cross_entropy"])
+                )
+        means = {rate: tuple(np.mean(of, axis=0)) for rate, of in means.items()}
+        assert len(means) == 2 and means[s.learning_rate] == max(means.values())
+
+
+def test_the_search_reads_neither_test_part_nor_validation_labels(data, monkeypatch):
+    fits = few_labels_fits.Fits(settings(data), "mean frame", 0)
+    seen = []
+    monkeypatch.setattr(
+        fits, "_fit", lambda rate, dropout, subset, pool, judge: seen.append((pool, judge))
+    )
+    fits.search(1e-3, 0.0, 0)
+    fits.test(1e-3, 0.0, 0)
+    (searched, validation), (labelled, test) = [[set(v.names) for v in pair] for pair in seen]
+    entries = records.load_index(data)
+    parts = {
+        part: {e.name for e, c in zip(entries, splits.choose(entries, part), strict=True) if c}
+        for part in splits.PARTS
+    }
+    assert (searched, validation) == (parts["train"], parts["validation"])
+    assert labelled == parts["train"] | parts["validation"] and test == parts["test"]
 
 
 def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
-    of, folder, summaries = study
+    of = dataclasses.replace(study[0], per_class=(1,))
+    summaries = [s for s in study[2] if s.per_class == 1]
     again = tmp_path / "again"
     count = itertools.count(1)
     whole = few_labels_fits.Fits._fit
@@ -120,8 +145,7 @@ def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
     first.write_text("\n".join(lines) + '\n{"key": ["te')  # a crash while writing
     monkeypatch.setattr(few_labels_fits.Fits, "_fit", whole)
     assert few_labels.run(of, again, log=lambda text: None) == summaries
-    kept = [json.loads(line)["seconds"] for line in first.read_text().splitlines()[:5]]
-    assert kept == [json.loads(line)["seconds"] for line in lines]  # not trained again
+    assert first.read_text().splitlines()[:5] == lines  # not trained again
 
 
 def test_another_study_is_refused(study, data):
@@ -133,6 +157,8 @@ def test_another_study_is_refused(study, data):
 @pytest.mark.parametrize("changes, text", [
     ({"per_class": (1, 1)}, "given twice"), ({"per_class": ()}, "at least 1, or 0 for all"),
     ({"subsets": 0}, "subsets must be at least 1"), ({"learning_rates": (0.0,)}, "above 0"),
+    ({"dropouts": ()}, r"in \[0, 1\)"),
+    ({"pretrained": {"mean_frame": {"path": "x", "sha256": "0"}}}, "are called mean_frame"),
 ])
 def test_settings_that_cannot_be(data, tmp_path, changes, text):
     with pytest.raises(ValueError, match=text):
@@ -174,13 +200,81 @@ def test_the_interval_is_students():
     assert mean == 1.0 and math.isnan(low) and math.isnan(high)
 
 
-def test_a_model_that_was_trained_further_is_refused(data, study, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
-        few_labels_fits.Fits(
-            dataclasses.replace(study[0], pretrained={
-                "gone": {"path": str(tmp_path / "gone"), "sha256": "0"}
-            }), "gone", 1,
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    """A composite on the percepts, as it is after two steps."""
+    config = percepts_small.get_config()
+    config.model.units, config.model.layers = 5, 1
+    config.data.records, config.data.frames_in, config.data.frames_out = str(data), 3, 2
+    config.train.steps, config.recipe.batch_size = 2, 4
+    source = sources.build(config)
+    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
+    path = tmp_path_factory.mktemp("runs") / "composite"
+    opened = workdir.Workdir.open(path, config.to_dict())
+    task = pretraining.Pretraining(config, model, source)
+    info = {"data": source.description, "frame_shape": source.frame_shape}
+    loop.run(loop.Trainer(config, task), opened, info, log=lambda text: None)
+    opened.lock.close()
+    return trained.load(path)
+
+
+def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):
+    of = settings(data, pretrained={
+        "composite": {"path": str(pretrained.path), "sha256": pretrained.sha256}
+    })
+    started = {}
+    rewind = loop.Trainer.rewind
+    monkeypatch.setattr(loop.Trainer, "rewind", lambda self, config, arrays: (
+        started.setdefault(name, arrays), rewind(self, config, arrays)
+    ))
+    for name in ("LSTM", "composite"):
+        few_labels_fits.Fits(of, name, 1).search(1e-3, 0.3, 0)
+    softmax = "model/softmax/kernel"
+    np.testing.assert_array_equal(started["LSTM"][softmax], started["composite"][softmax])
+    kernel = "model/encoder_lstm_1/kernel"
+    expected = pretrained.model.lstms[0].kernel.numpy()
+    np.testing.assert_array_equal(started["composite"][kernel], expected)
+    assert not np.array_equal(started["LSTM"][kernel], expected)
+
+
+def test_a_model_that_was_trained_further_is_refused(data, pretrained):
+    of = settings(data, pretrained={"x": {"path": str(pretrained.path), "sha256": "0"}})
+    with pytest.raises(ValueError, match="was trained further since"):
+        few_labels_fits.Fits(of, "x", 1)
+
+
+def test_more_labels_than_there_are(data):
+    with pytest.raises(ValueError, match="100 labelled videos of each class are asked for, .* of a"):
+        few_labels_fits.Fits(settings(data), "LSTM", 100)
+
+
+def test_a_rate_that_diverges_is_not_chosen(data):
+    found = few_labels_fits.Fits(settings(data), "LSTM", 1).search(1e38, 0.0, 0)
+    assert found["accuracy"] == 0.0
+
+
+@pytest.mark.slow
+def test_the_command(data, pretrained, tmp_path):
+    """In processes of its own; what the study sets itself is refused."""
+    command = [
+        sys.executable, "-m", "eval.few_labels", f"--workdir={pretrained.path}",
+        f"--records={data}", "--per_class=1", "--subsets=2", "--search_subsets=1",
+        "--learning_rates=1e-3", "--config.train.steps=2", "--config.data.frames=2",
+        f"--out={tmp_path / 'study'}", "--processes=2",
+    ]
+
+    def run(*flags):
+        return subprocess.run(
+            [*command, *flags], cwd=ROOT, capture_output=True, text=True, check=False
         )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "| composite |" in done.stdout
+    _, summaries = few_labels.load(tmp_path / "study")
+    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", "composite"]
+    refused = run("--config.recipe.learning_rate=1")
+    assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
 
 
 def test_a_folder_without_a_study(tmp_path):

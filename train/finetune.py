@@ -56,7 +56,9 @@ def main(argv):
     print(f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "
           f"parameters, recipe {config.recipe.name}")
     print(f"data: {data.description['kind']}: {data.description['source']}")
-    for name, part in (("train", data.train), ("validation", data.validation)):
+    for name, part in (
+        ("train", data.train), ("validation", data.validation), ("test", data.test)
+    ):
         print(f"  {name}: {len(part):,} videos of {len(part.classes)} classes")
     if init:
         print(f"encoder: {len(copied)} arrays of {init.name} (step {init.step}), equal")
@@ -69,7 +71,7 @@ def main(argv):
         "frame_shape": data.train.frame_shape,
     }
     results = common.run(
-        trainer, workdir, info, lambda: finetuning.test(config, classifier, workdir)
+        trainer, workdir, info, lambda: finetuning.test(config, classifier, data.test, workdir)
     )
     if results is None:
         return common.EXIT_INTERRUPTED

@@ -73,7 +73,9 @@ def main(argv):
     print(f"  tensorboard --logdir={workdir.tb}")
     print(f"  python -m eval.future_prediction --workdir={workdir.path}")
     if len(source.frame_shape) == 1:
-        print(f"  python -m train.finetune --init={workdir.path} --records={config.data.records}")
+        split = f" --config.data.split={config.data.split}" if config.data.split else ""
+        print(f"  python -m train.finetune --init={workdir.path} --records={config.data.records}"
+              + split)
     if larger := _LARGER.get(config.name):
         print(f"  python -m train.pretrain --config={larger}    (the paper's size)")
     return 0

@@ -291,6 +291,11 @@ def run():
     requests = flags.DEFINE_integer("requests", 1, "Send so many, and say how long they take.", 1)
     parallel = flags.DEFINE_integer("parallel", 1, "How many of them at a time.", 1)
 
+    def _refuse(beside, *others):
+        for flag in others:
+            if flag.present:
+                raise ValueError(f"--{flag.name} does not go with {beside}")
+
     def main(argv):
         if len(argv) > 1:
             raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
@@ -310,8 +315,13 @@ def run():
                 f"gRPC needs {error.name}: pip install 'unsup_video[serving]', or use --rest"
             ) from None
         if status.value:
+            _refuse("--status", source, out, requests, parallel)
             print_status(model)
             return 0
+        if Path(source.value).suffix == ".npy":
+            _refuse(f"--input={source.value}", fps, start)
+        if parallel.present and not requests.present:
+            raise ValueError("--parallel needs --requests: how many in all")
 
         shape = frame_shape(model.signature(signature.value))
         count = frames.value + steps.value  # what follows is shown beside the prediction

@@ -62,7 +62,7 @@ def write_once(trained: Trained, out: str | Path) -> Path:
     """The newest version in `out` if it is of these very weights, else what `write` does."""
     newest = trained_module.version(out)
     if newest is not None and (newest / CARD).exists():
-        if json.loads((newest / CARD).read_text(encoding="utf-8"))["sha256"] == trained.sha256:
+        if json.loads((newest / CARD).read_text(encoding="utf-8")).get("sha256") == trained.sha256:
             return newest
     return write(trained, out)
 

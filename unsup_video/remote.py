@@ -9,6 +9,7 @@ does not come, ValueError with the server's own words for what it refuses; all i
 
 import dataclasses
 import functools
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -220,29 +221,42 @@ class Rest(_Model):
 
     def versions(self) -> list[Version]:
         """All versions that the server knows of, or the one that was asked for."""
-        return [
-            Version(int(v["version"]), v["state"], _line(v.get("status", {}).get("error_message")))
-            for v in self._call("")["model_version_status"]
-        ]
+        answer = self._call("")
+        try:
+            return [
+                Version(
+                    int(v["version"]), v["state"], _line(v.get("status", {}).get("error_message"))
+                )
+                for v in answer["model_version_status"]
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise self._strange() from None
 
     @functools.cached_property
     def _metadata(self):
         answer = self._call("/metadata")
-        found = answer["metadata"]["signature_def"]["signature_def"]
-        definitions = {
-            name: json_format.ParseDict(value, meta_graph_pb2.SignatureDef(), True)
-            for name, value in found.items()
-        }
-        return int(answer["model_spec"]["version"]), _signatures(definitions)
+        try:
+            found = answer["metadata"]["signature_def"]["signature_def"]
+            definitions = {
+                name: json_format.ParseDict(value, meta_graph_pb2.SignatureDef(), True)
+                for name, value in found.items()
+            }
+            return int(answer["model_spec"]["version"]), _signatures(definitions)
+        except (KeyError, TypeError, ValueError, AttributeError, json_format.ParseError):
+            raise self._strange() from None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of a signature, by name. Strings are bytes, in an array of objects."""
         expected = self.signature(signature).outputs
         given = {name: value.tolist() for name, value in inputs.items()}
-        found = self._call(":predict", {"signature_name": signature, "inputs": given})["outputs"]
-        if len(expected) == 1:  # the name is left out
-            found = {name: found for name in expected}
-        return {name: _array(value, expected[name].dtype) for name, value in found.items()}
+        answer = self._call(":predict", {"signature_name": signature, "inputs": given})
+        try:
+            found = answer["outputs"]
+            if len(expected) == 1:  # the name is left out
+                found = {name: found for name in expected}
+            return {name: _array(value, expected[name].dtype) for name, value in found.items()}
+        except (KeyError, TypeError, AttributeError):
+            raise self._strange() from None
 
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -259,13 +273,16 @@ class Rest(_Model):
             raise self._not_reachable(_line(error.reason)) from None
         except OSError as error:  # the connection broke
             raise self._not_reachable(_line(error)) from None
-        except ValueError:
-            raise self._not_reachable("what answers there is no TensorFlow Serving") from None
+        except (ValueError, http.client.HTTPException):
+            raise self._strange() from None
+
+    def _strange(self):
+        return self._not_reachable("what answers there is no TensorFlow Serving")
 
     def _http(self, error):
         try:
             reason = json.load(error)["error"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
             reason = error.reason
         if error.code == 404:
             return self._not_found(_line(reason))

@@ -134,9 +134,19 @@ def read_frames(frames, axes, frame_shape, unit_range, name):
 def read_steps(steps, batch, most):
     """steps (B,) int32, one for each of `batch` clips; checked to lie in 1..`most`."""
     steps = _sized(steps, (batch,), "steps must hold one number for each clip; its shape is")
-    return _require(
+    steps = _require(
         steps, tf.reduce_all(tf.logical_and(steps >= 1, steps <= most)),
         f"steps must lie in 1..{most}; they are", steps,
+    )
+    return answerable(steps, batch, tf.reduce_max(steps))
+
+
+def answerable(x, clips, frames):
+    """x, where an answer of so many frames of so many clips is not too much to ask for."""
+    return _require(
+        x, clips * frames <= MAX_FRAMES,
+        f"an answer has at most {MAX_FRAMES} frames, of all clips together; asked for are", clips,
+        frames,
     )
 
 

@@ -77,6 +77,7 @@ def build(
 
     def default(frames):
         x = read(frames, 2, "frames")
+        x = parts.answerable(x, tf.shape(x)[0], tf.constant(frames_out))
         states = encode(x)
         steps = {"reconstruction": tf.shape(x)[1], "future": tf.constant(frames_out)}
         return {name: show(decode(states, steps[name])) for name, decode in decoders.items()}

@@ -89,7 +89,7 @@ def folds(labels: Sequence[int], groups: Sequence[str], count: int) -> list[tupl
     groups_of = {}
     for label, group in zip(labels, groups, strict=True):
         groups_of.setdefault(label, set()).add(group)
-    fold_of = {}
+    fold_of, dealt = {}, 0
     for label in sorted(groups_of):
         found = sorted(groups_of[label], key=lambda group: hashlib.sha256(group.encode()).digest())
         if label >= 0 and len(found) < count:
@@ -97,8 +97,10 @@ def folds(labels: Sequence[int], groups: Sequence[str], count: int) -> list[tupl
                 f"{count} folds need as many groups of videos of each class; class {label} has "
                 f"{len(found)}"
             )
-        for number, group in enumerate(found):
-            fold_of.setdefault(group, number % count)
+        for group in found:
+            if group not in fold_of:  # of no earlier class
+                fold_of[group] = dealt % count
+                dealt += 1
     return [
         tuple(_TEST if fold_of[group] == fold else _TRAIN for fold in range(count))
         for group in groups

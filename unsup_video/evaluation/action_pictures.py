@@ -35,12 +35,12 @@ def confusion(
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     font = 9 if numbered else 7.5
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=font)
-    axes.set_yticks(ticks, [f"{name} ({n})" for name, n in zip(classes, totals[:, 0], strict=True)],
+    axes.set_xticks(ticks, list(map(plain, classes)), rotation=90, fontsize=font)
+    axes.set_yticks(ticks, [f"{plain(name)} ({n})" for name, n in zip(classes, totals[:, 0], strict=True)],
                     fontsize=font)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class (number of videos)")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(plain(title), fontsize=11)
     axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.88", linewidth=0.5)
@@ -65,7 +65,9 @@ def over_steps(rows: dict[str, list[Row]], title: str, path: str | os.PathLike) 
         rows: "step" and "steps_so_far" -> their rows, in the order of time.
     """
     figure = Figure((7.5, 4.2), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="frames of the window read", ylabel="accuracy, %")
+    axes = figure.add_subplot(
+        title=plain(title), xlabel="frames of the window read", ylabel="accuracy, %"
+    )
     for (part, label), colour in zip(_STEP_LABELS.items(), COLOURS):
         x, y = [r.frame for r in rows[part]], [r.value for r in rows[part]]
         axes.plot(x, y, color=colour, marker="o", markersize=3.5, label=label)
@@ -104,18 +106,20 @@ def over_time(
         figure.set_figheight(height + above + 0.3)
         strip, axes = figure.subplots(2, 1, sharex=True, height_ratios=(above, height))
         _draw_strip(strip, pictures)
-        strip.set_title(title, fontsize=11)
+        strip.set_title(plain(title), fontsize=11)
     else:
         axes = figure.subplots()
-        axes.set_title(title, fontsize=11)
+        axes.set_title(plain(title), fontsize=11)
+    lines, labels = [], []
     for (name, k, total), colour in zip(ranking, COLOURS):
-        axes.plot(frames, probabilities[:, k], color=colour, linewidth=1.8,
-                  marker="o" if len(frames) <= 60 else "", markersize=3.5,
-                  label=f"{name}  {total:.3f}")
+        lines += axes.plot(frames, probabilities[:, k], color=colour, linewidth=1.8,
+                  marker="o" if len(frames) <= 60 else "", markersize=3.5)
+        labels.append(plain(f"{name}  {total:.3f}"))
     axes.set(xlim=(0.5, length + 0.5), ylim=(-0.02, 1.02), ylabel="probability", xlabel=x_label)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.grid(alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
+    # Given, as matplotlib hides a label that starts with "_".
+    axes.legend(lines, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
                 title="class, whole video")
     _save(figure, path)
 
@@ -131,6 +135,11 @@ def _draw_strip(axes, pictures):
         inset.set_anchor("S")
         inset.set_axis_off()
         axes.plot([frame], [0.03], marker="^", markersize=5, color="0.35", clip_on=False)
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is: not as a formula between dollars."""
+    return text.replace("$", r"\$")
 
 
 def _save(figure, path):

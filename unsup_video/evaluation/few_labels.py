@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from unsup_video import files
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
+LINEAR_FACTOR = 10.0
 # 97.5% quantiles of Student's t for 1, 2, .. degrees of freedom; the last one is used beyond.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
       2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
@@ -40,7 +42,8 @@ class Settings:
 
     Attributes:
         config: of the classifiers, a whole config of `configs.finetune`'s kind as a dict.
-        pretrained: name -> {"path", "sha256"} of the models whose encoders are tried.
+        pretrained: name -> {"path", "sha256"} of the models whose encoders are tried, and what kind
+            of model each is.
         data: sha256 of the labelled percepts.
         per_class: numbers of labelled videos of each class; 0 for all.
         subsets: how many random subsets of each number, the same for every contender; with all
@@ -49,6 +52,8 @@ class Settings:
             least.
         learning_rates, dropouts: what is searched over, for each contender and number of videos,
             with `search_subsets` subsets of the training part, judged on the validation part.
+            Regression has no dropout, and `LINEAR_FACTOR` times these rates: its one kernel reads
+            percepts, for which `FanInAdam` lowers the rate most.
         seed: of the subsets and of the starting weights.
     """
 
@@ -58,9 +63,9 @@ class Settings:
     per_class: tuple[int, ...] = (1, 2, 4, 10, 0)
     subsets: int = 10
     epochs: int = 12
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     dropouts: tuple[float, ...] = (0.5,)
-    search_subsets: int = 3
+    search_subsets: int = 2
     seed: int = 0
 
     def contenders(self) -> list[str]:
@@ -129,6 +134,13 @@ def _check(settings):
             raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
     if not settings.learning_rates or min(settings.learning_rates) <= 0:
         raise ValueError("learning rates must be above 0")
+    if not settings.dropouts or not all(0 <= rate < 1 for rate in settings.dropouts):
+        raise ValueError("rates of dropout must be in [0, 1)")
+    names = [_file_name(name) for name in settings.contenders()]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(
+            f"two contenders are called {min(twice)}; give the folder of a run another name"
+        )
 
 
 def _claim(settings, folder):
@@ -153,10 +165,17 @@ def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
         yield from map(_work, tasks)
         return
     # A fresh process for each task: TensorFlow does not give memory back.
-    context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // processes)
-    with context.Pool(processes, _limit_threads, (threads,), maxtasksperchild=1) as pool:
-        yield from pool.imap_unordered(_work, tasks, chunksize=1)
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), _limit_threads, (threads,),
+        max_tasks_per_child=1,
+    ) as pool:
+        running = [pool.submit(_work, task) for task in tasks]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _limit_threads(threads):
@@ -169,23 +188,25 @@ def _limit_threads(threads):
 def _work(task):
     """All classifiers of one contender with one number of labelled videos."""
     settings, folder, name, per_class = task
-    wanted = _wanted(settings, per_class)
+    searched = _searched(settings, name, per_class)
     done = _Lines(folder, name, per_class)
-    if all(done.has(key) for key in wanted) and done.count("test") == _subsets(settings, per_class):
-        return name, per_class
-    from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
+    fits = None
 
-    fits = few_labels_fits.Fits(settings, name, per_class)
-    for key in wanted:
-        if not done.has(key):
-            done.add(key, fits.search(*key[1:]))
-            _stop_if_alone()
-    rate, dropout = done.chosen()
-    for subset in range(_subsets(settings, per_class)):
-        key = ("test", rate, dropout, subset)
-        if not done.has(key):
-            done.add(key, fits.test(*key[1:]))
-            _stop_if_alone()
+    def fit(key):
+        nonlocal fits
+        if done.has(key):
+            return
+        from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
+
+        fits = fits or few_labels_fits.Fits(settings, name, per_class)
+        figures = (fits.search if key[0] == "search" else fits.test)(*key[1:])
+        _stop_if_alone()
+        done.add(key, figures)
+
+    for key in searched:
+        fit(key)
+    for key in _tested(settings, per_class, done.chosen(searched)):
+        fit(key)
     return name, per_class
 
 
@@ -196,74 +217,83 @@ def _stop_if_alone():
         raise SystemExit("the study was stopped")
 
 
-def _subsets(settings, per_class):
-    return settings.subsets if per_class else min(settings.subsets, settings.search_subsets)
-
-
-def _wanted(settings, per_class):
+def _searched(settings, name, per_class):
     """The fits of the search, ("search", learning rate, dropout, subset) each."""
+    linear = name in LINEAR
     return [
-        ("search", rate, dropout, subset)
-        for rate in settings.learning_rates for dropout in settings.dropouts
+        ("search", rate * (LINEAR_FACTOR if linear else 1.0), dropout, subset)
+        for rate in settings.learning_rates
+        for dropout in ((0.0,) if linear else settings.dropouts)
         for subset in range(settings.search_subsets if per_class else 1)
     ]
+
+
+def _tested(settings, per_class, chosen):
+    """The fits that count, ("test", learning rate, dropout, subset) each."""
+    count = settings.subsets if per_class else min(settings.subsets, settings.search_subsets)
+    return [("test", *chosen, subset) for subset in range(count)]
+
+
+def _file_name(contender):
+    return contender.replace(" ", "_")
 
 
 class _Lines:
     """The finished fits of a contender with one number of videos."""
 
     def __init__(self, folder, contender, per_class):
-        self.path = folder / _FITS / f"{contender.replace(' ', '_')}-{_number(per_class)}.jsonl"
-        self.lines = []
-        if self.path.exists():
-            text = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            self.lines = [json.loads(line) for line in text if line.endswith("\n")]
-            # What a crash cut short goes, or the next line would be added to it.
-            kept = "".join(json.dumps(line) + "\n" for line in self.lines)
-            files.write_text(self.path, kept)
+        self.path = folder / _FITS / f"{_file_name(contender)}-{_number(per_class)}.jsonl"
+        self.lines = {}
+        if not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = [line for line in text if line.endswith("\n")]
+        try:
+            found = [json.loads(line) for line in text]
+            self.lines = {tuple(line.pop("key")): line for line in found}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.path}: damaged ({error}); delete it, its fits are made anew"
+            ) from None
+        # What a crash cut short goes, or the next line would be added to it.
+        files.write_text(self.path, "".join(text))
 
     def has(self, key):
-        return any(tuple(line["key"]) == key for line in self.lines)
-
-    def count(self, role):
-        return sum(line["key"][0] == role for line in self.lines)
+        return key in self.lines
 
     def add(self, key, figures):
-        line = {"key": key, **figures}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self.lines.append(json.loads(json.dumps(line)))
+            file.write(json.dumps({"key": key, **figures}) + "\n")
+        self.lines[key] = figures
 
-    def chosen(self):
-        """(learning rate, dropout) of the best mean validation accuracy, the first of equal ones."""
+    def chosen(self, searched):
+        """(learning rate, dropout) with the best mean validation accuracy of the fits `searched`.
+
+        Of equal ones that with the lower cross entropy.
+        """
         found = {}
-        for line in self.lines:
-            role, rate, dropout, _ = line["key"]
-            if role == "search":
-                found.setdefault((rate, dropout), []).append(line["accuracy"])
-        return max(sorted(found), key=lambda key: np.mean(found[key]))
-
-    def tested(self):
-        """subset -> accuracy on the test part."""
-        return {line["key"][3]: line["accuracy"] for line in self.lines if line["key"][0] == "test"}
+        for key in searched:
+            figures = self.lines[key]
+            found.setdefault(key[1:3], []).append((figures["accuracy"], -figures["cross_entropy"]))
+        return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)))
 
 
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
     """The figures of a finished study, by number of videos, then by contender."""
     found = []
     for k in settings.per_class:
-        tested = {name: _Lines(Path(folder), name, k) for name in settings.contenders()}
-        baseline = tested[BASELINE].tested()
-        for name, lines in tested.items():
-            accuracies = lines.tested()
-            subsets = sorted(accuracies)
-            values = np.array([accuracies[s] for s in subsets])
-            gained = None, None, None
-            if name != BASELINE:
-                gained = interval(values - np.array([baseline[s] for s in subsets]))
-            std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        values, chosen = {}, {}
+        for name in settings.contenders():
+            lines = _Lines(Path(folder), name, k)
+            chosen[name] = lines.chosen(_searched(settings, name, k))
+            values[name] = np.array([
+                lines.lines[key]["accuracy"] for key in _tested(settings, k, chosen[name])
+            ])
+        for name, of in values.items():
+            gained = (None,) * 3 if name == BASELINE else interval(of - values[BASELINE])
+            std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
             found.append(Summary(
-                name, k, *lines.chosen(), tuple(values.tolist()), float(values.mean()), std, *gained
+                name, k, *chosen[name], tuple(of.tolist()), float(of.mean()), std, *gained
             ))
     return found
 
@@ -378,17 +408,17 @@ def figure(summaries: list[Summary]):
         xlabel="labelled videos a class", ylabel="accuracy on test videos, %",
         title="Mean and standard deviation over random subsets",
     )
-    names = _names(summaries)
+    names, drawn_lines = _names(summaries), []
     for number, name in enumerate(names):
         found = [s for s in summaries if s.contender == name]
         places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
         errors = [0.0 if math.isnan(s.std) else s.std for s in found]
-        axes.errorbar(
+        drawn_lines.append(axes.errorbar(
             places, [s.mean for s in found], errors, marker="o", markersize=4, capsize=2,
-            linewidth=1.8 if name not in LINEAR else 1.0, label=name,
+            linewidth=1.8 if name not in LINEAR else 1.0,
             linestyle="--" if name in LINEAR or name == BASELINE else "-",
-        )
+        ))
     axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
     axes.grid(alpha=0.2)
-    axes.legend(fontsize=9)
+    axes.legend(drawn_lines, [name.replace("$", r"\$") for name in names], fontsize=9)
     return drawn

@@ -35,6 +35,9 @@ class Fits:
         self.config = ConfigDict(copy.deepcopy(settings.config))
         self.config.model.kind = few_labels.LINEAR.get(contender, "lstm")
         init = settings.pretrained.get(contender)
+        if init is None:  # random weights have to be trained, whatever is done with an encoder
+            self.config.model.freeze = False
+            self.config.recipe.encoder_factor = 1.0
         self.init = trained.load(init["path"]) if init else None
         if self.init and self.init.sha256 != init["sha256"]:
             raise ValueError(f"{init['path']} was trained further since this study began")
@@ -43,6 +46,13 @@ class Fits:
         self.train, self.validation = quiet("train", length), quiet("validation", length)
         self.test_part = quiet("test")
         self.labelled = _together(self.train, self.validation)
+        for label, name in enumerate(self.train.classes):
+            count = int((self.train.labels == label).sum())
+            if count < max(per_class, 1):
+                raise ValueError(
+                    f"{self.train.folder}: {per_class or 1} labelled videos of each class are "
+                    f"asked for, the training part has {count} of {name}"
+                )
         # One scale for all: with a label or two there is none of their own to speak of.
         self.scale = finetuning.spread(self.train, length)
         self.trainers = {}
@@ -71,7 +81,7 @@ class Fits:
 
         # The same seed gives every contender the same softmax to start from, and the same windows.
         keras.utils.set_random_seed(config.seed)
-        data = finetuning.Data(videos, judge, {})
+        data = finetuning.Data(videos, judge, judge, {})
         fresh, _ = finetuning.start(config, data, self.init, self.scale)
         arrays = {name: v.numpy() for name, v in loop.state(fresh.network).items()}
         if dropout not in self.trainers:
@@ -83,12 +93,17 @@ class Fits:
         batches = iter(videos.training(
             config.data.frames, config.recipe.batch_size, config.seed
         ))
-        for _ in range(config.train.steps):
-            trainer.train_step(next(batches))
+        try:
+            for _ in range(config.train.steps):
+                trainer.train_step(next(batches))
+            trainer.weights()  # finite, or it raises
+        except loop.NonFiniteLoss:  # such a rate is never chosen, unless all are too high
+            return {"accuracy": 0.0, "cross_entropy": 1e9}
         blocks = judge.blocks(config.data.frames, config.data.stride)
         figures = classify(trainer.task.classifier, blocks, len(judge)).figures(judge.labels)
         return {
             "accuracy": figures["video_accuracy"],
+            "cross_entropy": figures["video_cross_entropy"],
             "window_accuracy": figures["window_accuracy"],
             "videos": len(videos),
             "steps": config.train.steps,

@@ -31,7 +31,7 @@ from unsup_video.evaluation import (
     testvideos,
 )
 from unsup_video.evaluation.naming import names
-from unsup_video.evaluation.trained import EXTRA, Trained
+from unsup_video.evaluation.trained import Trained
 from unsup_video.training import workdir
 
 _FILES = ("index.html", "results.json", "results.csv")
@@ -116,20 +116,19 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
         settings, summaries = few_labels.load(path)
         variants = {few_labels.BASELINE: "none"}
         for contender, model in settings["pretrained"].items():
-            if (variant := _variant(contender, Path(model["path"]))) is not None:
+            if (variant := _variant(contender, model)) is not None:
                 variants[contender] = variant
         found.append(Study(name, path, settings, summaries, variants))
     return found
 
 
-def _variant(name, path):
-    """The row of `paper.TABLE_3` of a pretrained model: by its config, or its name without one."""
-    for folder in (path, path / EXTRA):
-        if (folder / "config.json").is_file():
-            model = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
-            return paper.variant(
-                model["kind"], model["conditional_reconstruction"], model["conditional_future"]
-            )
+def _variant(name, model):
+    """The row of `paper.TABLE_3` of a pretrained model of a study, as it was then; else by its name.
+    """
+    if "kind" in model:
+        return paper.variant(
+            model["kind"], model["conditional_reconstruction"], model["conditional_future"]
+        )
     known = name.removeprefix("table3_")
     return known if known in paper.TABLE_3 else None
 

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,21 +115,25 @@ def select(
     config.data.split = (0 if divided else config.data.split) if split is None else split
     videos = finetuning.videos(config, part, log=log)
     finetuning.check_fits(trained.model, videos)
-    seen = _seen(trained, set(videos.names))
-    return TestVideos(trained, videos, part, config.data.split, seen)
+    return TestVideos(trained, videos, part, config.data.split, seen(trained, videos.names))
 
 
-def _seen(trained, names):
+def seen(trained: Trained, names: Sequence[str]) -> dict[str, int] | None:
+    """How many videos of these names were in a run's training part, and in its validation part.
+
+    None where that is not known: its data are gone, or have changed.
+    """
+    names = set(names)
     info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
-    seen = {}
+    counts = {}
     for part in ("train", "validation"):
         try:
             found = sources.part(trained.config, part)
             entries = records_module.load_index(found.folder)
             if records_module.Manifest.load(found.folder).fingerprint != info[part]:
                 return None
-        except FileNotFoundError:
+        except (OSError, ValueError):  # gone, or written anew in another way
             return None
         chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
-        seen[part] = len(names & {entries[i].name for i in np.flatnonzero(chosen)})
-    return seen
+        counts[part] = len(names & {entries[i].name for i in np.flatnonzero(chosen)})
+    return counts

@@ -174,6 +174,8 @@ def _read_origin(folder):
     try:
         config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if "kind" not in config.model:
+            raise ValueError("it is a CNN of train.flow_cnn: data_prep.flow_percepts uses it")
         frame_shape = tuple(run["frame_shape"])
         if config.model.kind in classifiers.KINDS:
             return config, frame_shape, None, experiment.read_classes(folder)
@@ -184,7 +186,7 @@ def _read_origin(folder):
             "python -m train.pretrain makes one"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
+        raise ValueError(f"{folder}: a file of the run cannot be used ({error})") from None
 
 
 def _trained(path, origin, weights, weights_path, step, sha256, saved_model=False):

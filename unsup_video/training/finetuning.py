@@ -29,6 +29,8 @@ _AT_LEAST_ONE = (
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config that cannot be trained, whatever the data."""
     experiment.check_at_least_one(config, _AT_LEAST_ONE)
+    if config.train.early_stop_evaluations < 0:
+        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
     if config.data.videos_per_class < 0:
         raise ValueError("config.data.videos_per_class must be at least 0; 0: all of them")
     if not config.data.records:
@@ -47,11 +49,12 @@ class Data:
     """The labelled videos of a run.
 
     Attributes:
-        train, validation: the videos. description: for people and for run.json.
+        train, validation, test: the videos. description: for people and for run.json.
     """
 
     train: Videos
     validation: Videos
+    test: Videos
     description: dict
 
 
@@ -93,27 +96,29 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
     per_class = config.data.videos_per_class
     train = videos(config, "train", config.data.frames, log)
     validation = videos(config, "validation", log=log)
+    test = videos(config, "test", log=log)  # now: what is wrong with it is no news after training
     if per_class:
         train = train.subset(splits.few(train.labels, per_class, config.data.subset_seed))
-    if train.classes != validation.classes:
-        raise ValueError(
-            f"{train.folder} has the classes {', '.join(train.classes)}; {validation.folder} has "
-            f"{', '.join(validation.classes)}"
-        )
-    if train.frame_shape != validation.frame_shape:
-        raise ValueError(
-            f"{validation.folder}: frames of {validation.frame_shape}, but those of "
-            f"{train.folder} are {train.frame_shape}"
-        )
+    for other in (validation, test):
+        if train.classes != other.classes:
+            raise ValueError(
+                f"{train.folder} has the classes {', '.join(train.classes)}; {other.folder} has "
+                f"{', '.join(other.classes)}"
+            )
+        if train.frame_shape != other.frame_shape:
+            raise ValueError(
+                f"{other.folder}: frames of {other.frame_shape}, but those of {train.folder} are "
+                f"{train.frame_shape}"
+            )
     empty = set(range(len(train.classes))) - set(train.labels.tolist())
     if empty:
         raise ValueError(
             f"{train.folder}: no video to train on of {train.classes[min(empty)]}, and of "
             f"{len(empty) - 1} other classes"
         )
-    parts = {"train": train, "validation": validation}
+    parts = {"train": train, "validation": validation, "test": test}
     manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
-    return Data(train, validation, {
+    return Data(train, validation, test, {
         "kind": f"records, {manifests['train'].kind}, labelled",
         "source": str(config.data.records),
         "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
@@ -173,7 +178,7 @@ def with_init(description: dict, init: Trained | None) -> dict:
 
 
 def spread(videos: Videos, frames: int) -> float:
-    """The standard deviation of all values of (up to 500 of) the videos' first windows."""
+    """The standard deviation of all values of up to 500 windows at random places."""
     found = next(iter(videos.training(frames, min(500, len(videos)), seed=0)))
     return float(tf.math.reduce_std(found["frames"]))
 
@@ -203,7 +208,10 @@ class Finetuning:
         loss = losses.step_cross_entropy(batch["label"], logits)
         hits = tf.equal(tf.argmax(logits, -1), batch["label"][:, None])
         accuracy = 100 * tf.reduce_mean(tf.cast(hits, tf.float32))
-        return loss, {"cross_entropy": loss, "step_accuracy": accuracy}
+        figures = {"cross_entropy": loss, "step_accuracy": accuracy}
+        if self.config.recipe.batch_reduction == "sum":
+            loss *= tf.cast(tf.shape(logits)[0], loss.dtype)
+        return loss, figures
 
     def validate(self):
         videos, of = self.data.validation, self.config.data
@@ -211,15 +219,15 @@ class Finetuning:
         return classify(self.classifier, blocks, len(videos)).figures(videos.labels)
 
     def score(self, figures):
-        """The error of whole videos, in %; the first of equal ones is kept."""
-        return 100 - figures["video_accuracy"]
+        """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
+        return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
     def sample(self, workdir, board, step):
         """Nothing is drawn: eval.action_recognition has pictures."""
 
 
-def test(config: ConfigDict, classifier: Classifier, workdir: Workdir) -> dict:
-    """Scores the best checkpoint of a run on the test part and writes `results.json`.
+def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdir) -> dict:
+    """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
 
     Returns:
         {"step": of the checkpoint, "videos": N, "scores": `Classified.figures`}.
@@ -227,8 +235,6 @@ def test(config: ConfigDict, classifier: Classifier, workdir: Workdir) -> dict:
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
     loop.load_weights(classifier.network, arrays, best)
-    of = videos(config, "test")
-    check_fits(classifier, of)
     blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
     scores = classify(classifier, blocks, len(of)).figures(of.labels)
     results = {"step": step, "videos": len(of), "scores": scores}

@@ -142,6 +142,7 @@ class Trainer:
         self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
         _assign(self._state(), arrays, "what is rewound to")
         self.step, self.sums, self.count = 0, {}, 0
+        self.elapsed_s, self.best, self.stale = 0.0, None, 0
 
     def save(self, workdir: Workdir) -> None:
         arrays = self._finite(self._state())
