@@ -17,6 +17,7 @@ import tensorflow as tf
 from unsup_video.configs import flow_cnn as flow_cnn_config
 from unsup_video.configs import flow_cnn_small, flow_cnn_stack10
 from unsup_video.data import flow_stacks, records, splits, windows
+from unsup_video.evaluation import trained
 from unsup_video.training import flow_classification, loop, recipes, workdir
 from unsup_video.video import flow, flow_cnn, flow_percepts, jobs
 from unsup_video.video.decoding import VideoError
@@ -422,6 +423,11 @@ def test_what_is_no_run_of_the_cnn_is_an_error(run, tmp_path):
     (tmp_path / "config.json").write_text('{"data": {"frames_in": 3}}')
     with pytest.raises(ValueError, match="not of train.flow_cnn"):
         flow_classification.load(tmp_path)
+
+
+def test_a_flow_cnn_is_no_video_model(run):
+    with pytest.raises(ValueError, match="is a CNN of train.flow_cnn; python -m data_prep.flow_per"):
+        trained.load(run[0])
 
 
 # ---------------------------------------------------------------------- percepts

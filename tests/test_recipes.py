@@ -111,7 +111,7 @@ def test_the_rate_of_modern_is_that_of_the_number_of_inputs(name, shape, factor)
 
 def test_modern_is_adam():
     recipe = recipes.get("modern")
-    recipe.fan_in = 4  # of the one kernel below
+    recipe.fan_in = 1  # of the one kernel below, a vector
     gradients = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     weights = steps_of(recipe, np.zeros(4), gradients, total_steps=10)
     rate = recipes.learning_rate(recipe, 10)

@@ -264,7 +264,7 @@ def test_values_outside_of_0_and_1_need_a_squared_loss(tmp_path):
 
 
 def test_bad_records(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere.*python -m data_prep\.patches .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*python -m data_prep\.percepts .*nowhere"):
         sources.build(a_config(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="split 1 is asked for, the data set has no official"):
         sources.build(a_config(folder, split=1))

@@ -174,19 +174,23 @@ def _read_origin(folder):
     try:
         config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if "kind" not in config.model:
-            raise ValueError("it is a CNN of train.flow_cnn: data_prep.flow_percepts uses it")
-        frame_shape = tuple(run["frame_shape"])
-        if config.model.kind in classifiers.KINDS:
-            return config, frame_shape, None, experiment.read_classes(folder)
-        return config, frame_shape, np.load(folder / "mean_frame.npy", allow_pickle=False), ()
+        mean_frame, classes = None, ()
+        if config.model.get("kind") in classifiers.KINDS:
+            classes = experiment.read_classes(folder)
+        elif "kind" in config.model:
+            mean_frame = np.load(folder / "mean_frame.npy", allow_pickle=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "
             "python -m train.pretrain makes one"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{folder}: a file of the run cannot be used ({error})") from None
+        raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
+    if "kind" not in config.model:
+        raise ValueError(
+            f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
+        )
+    return config, tuple(run["frame_shape"]), mean_frame, classes
 
 
 def _trained(path, origin, weights, weights_path, step, sha256, saved_model=False):
