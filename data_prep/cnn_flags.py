@@ -17,48 +17,44 @@ def define(weights: str = "weights") -> Callable[[], dict]:
         out. It raises ValueError for what is no number, or no size.
     """
     text, numbers = flags.DEFINE_string, flags.DEFINE_list
-    plain = {
-        "cnn": text(
-            "cnn", None, "A name in keras.applications, default VGG16, or a .keras file."
-        ),
-        "weights": text(weights, None, "Of a CNN by name: imagenet (the default), or a file."),
-        "layer": text(
-            "layer", None, "Which layer's output; (H, W, D) is averaged over H and W. Default: fc1 "
-            "(fc6) of VGG, the last global pooling of others."
-        ),
-        "bgr": flags.DEFINE_bool(
-            "bgr", None, "The CNN gets blue, green, red; with --mean and --std."
-        ),
-        "fps": flags.DEFINE_float(
-            "fps", None, "Frames a second to resample to; default: the video's own."
-        ),
-    }
-    sizes = {
-        "size": text("size", None, "HxW of the CNN's input; default: its own, or 224x224."),
-        "resize": text(
-            "resize", None, "HxW that a frame is stretched to; its centre is the input. Default: "
-            "240x320 for 224x224, in proportion for others."
-        ),
-    }
-    lists = {
-        "mean": numbers("mean", None, "A number, or three: the CNN gets (pixel - mean) / std."),
-        "std": numbers("std", None, "A number, or three; default: the CNN's own preprocessing."),
-    }
+    cnn = text("cnn", None, "A name in keras.applications, default VGG16, or a .keras file.")
+    weights_of = text(weights, None, "Of a CNN by name: imagenet (the default), or a file.")
+    layer = text(
+        "layer", None, "Which layer's output; (H, W, D) is averaged over H and W. Default: fc1 "
+        "(fc6) of VGG, the last global pooling of others."
+    )
+    size = text("size", None, "HxW of the CNN's input; default: its own, or 224x224.")
+    resize = text(
+        "resize", None, "HxW that a frame is stretched to; its centre is the input. Default: "
+        "240x320 for 224x224, in proportion for others."
+    )
+    mean = numbers("mean", None, "A number, or three: the CNN gets (pixel - mean) / std.")
+    std = numbers("std", None, "A number, or three; default: the CNN's own preprocessing.")
+    bgr = flags.DEFINE_bool("bgr", None, "The CNN gets blue, green, red; with --mean and --std.")
+    fps = flags.DEFINE_float(
+        "fps", None, "Frames a second to resample to; default: the video's own."
+    )
 
     def given():
-        found = {}
-        for parse, named in ((_value, plain), (_pixels, sizes), (_numbers, lists)):
-            found |= {key: parse(flag) for key, flag in named.items() if flag.value is not None}
-        return found
+        found = {
+            "cnn": cnn.value,
+            "weights": weights_of.value,
+            "layer": layer.value,
+            "size": _pixels(size),
+            "resize": _pixels(resize),
+            "mean": _numbers(mean),
+            "std": _numbers(std),
+            "bgr": bgr.value,
+            "fps": fps.value,
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     return given
 
 
-def _value(flag):
-    return flag.value
-
-
 def _pixels(flag):
+    if flag.value is None:
+        return None
     size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
     if not size:
         raise ValueError(f"--{flag.name} must be HEIGHTxWIDTH, such as 240x320, got {flag.value!r}")
@@ -66,6 +62,8 @@ def _pixels(flag):
 
 
 def _numbers(flag):
+    if flag.value is None:
+        return None
     try:
         return tuple(float(number) for number in flag.value)
     except ValueError:

@@ -20,9 +20,9 @@ def real_data():
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
-    from unsup_video.configs import quickstart  # seconds, which other tests do without
-    from unsup_video.data import sources
-    from unsup_video.training import experiment, loop, pretraining, workdir
+    import labelled  # seconds, which other tests do without
+
+    from unsup_video.configs import quickstart
 
     config = quickstart.get_config()
     config.model.units = 8
@@ -31,15 +31,7 @@ def run(tmp_path_factory):
     config.data.frames_in, config.data.frames_out = 4, 3
     config.train.steps = 1
     config.eval.validation_clips = config.eval.test_clips = 5
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame)
-    folder = workdir.Workdir.open(path, config.to_dict())
-    info = {"data": source.description, "frame_shape": source.frame_shape}
-    task = pretraining.Pretraining(config, model, source)
-    loop.run(loop.Trainer(config, task), folder, info, log=lambda text: None)
-    folder.lock.close()
-    return path
+    return labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,16 @@ import keras
 import numpy as np
 
 from unsup_video.configs import finetune
-from unsup_video.data import records
+from unsup_video.data import records, sources
 from unsup_video.evaluation import trained
-from unsup_video.training import checkpoints, finetuning, loop, workdir
+from unsup_video.training import (
+    checkpoints,
+    experiment,
+    finetuning,
+    loop,
+    pretraining,
+    workdir,
+)
 
 CLASSES = ("archery", "biking", "diving")
 DIM = 7
@@ -49,6 +56,18 @@ def a_config(folder, init=finetuning.NO_INIT, **model):
     config.recipe.learning_rate = 0.03
     config.train.update({"steps": 4, "eval_every": 2, "checkpoint_every": 2, "log_every": 2})
     return config
+
+
+def pretrained(config, path, log=lambda line: None):
+    """The folder `path`, of a run of a video model without tests and export."""
+    source = sources.build(config)
+    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
+    opened = workdir.Workdir.open(path, config.to_dict())
+    info = {"data": source.description, "frame_shape": source.frame_shape}
+    task = pretraining.Pretraining(config, model, source)
+    loop.run(loop.Trainer(config, task), opened, info, log=log)
+    opened.lock.close()
+    return path
 
 
 class Stopped(Exception):

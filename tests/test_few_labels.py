@@ -9,14 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import labelled
 import numpy as np
 import pytest
 from scipy import stats
 
 from unsup_video.configs import finetune_few_labels, percepts_small
-from unsup_video.data import records, sources, splits
+from unsup_video.data import records, splits
 from unsup_video.evaluation import few_labels, few_labels_fits, trained
-from unsup_video.training import experiment, loop, pretraining, workdir
+from unsup_video.training import loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -207,15 +208,9 @@ def pretrained(data, tmp_path_factory):
     config.model.units, config.model.layers = 5, 1
     config.data.records, config.data.frames_in, config.data.frames_out = str(data), 3, 2
     config.train.steps, config.recipe.batch_size = 2, 4
-    source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
-    path = tmp_path_factory.mktemp("runs") / "composite"
-    opened = workdir.Workdir.open(path, config.to_dict())
-    task = pretraining.Pretraining(config, model, source)
-    info = {"data": source.description, "frame_shape": source.frame_shape}
-    loop.run(loop.Trainer(config, task), opened, info, log=lambda text: None)
-    opened.lock.close()
-    return trained.load(path)
+    return trained.load(
+        labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "composite")
+    )
 
 
 def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):

@@ -8,10 +8,10 @@ import pytest
 
 from unsup_video import export
 from unsup_video.configs import percepts_small
-from unsup_video.data import records, sources
+from unsup_video.data import records
 from unsup_video.data.videos import Videos
 from unsup_video.evaluation import trained
-from unsup_video.training import checkpoints, experiment, finetuning, loop, pretraining, workdir
+from unsup_video.training import checkpoints, finetuning
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,7 @@ def pretrained(folder, tmp_path_factory):
     config.data.update({"records": str(folder), "frames_in": 2, "frames_out": 1})
     config.recipe.batch_size = 4
     config.train.steps = 2
-    path = tmp_path_factory.mktemp("runs") / "pretrained"
-    source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
-    opened = workdir.Workdir.open(path, config.to_dict())
-    info = {"data": source.description, "frame_shape": source.frame_shape}
-    task = pretraining.Pretraining(config, model, source)
-    loop.run(loop.Trainer(config, task), opened, info, log=lambda line: None)
-    opened.lock.close()
-    return path
+    return labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "pretrained")
 
 
 @pytest.fixture(scope="module")

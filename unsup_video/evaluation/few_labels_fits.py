@@ -58,11 +58,20 @@ class Fits:
         self.trainers = {}
 
     def search(self, rate: float, dropout: float, subset: int) -> dict:
-        """Trains on a subset of the training part, and judges on the validation part."""
-        return self._fit(rate, dropout, subset, self.train, self.validation)
+        """Trains on a subset of the training part, and judges on the validation part.
+
+        A rate with which training diverges gets nothing right, so that another one is chosen.
+        """
+        try:
+            return self._fit(rate, dropout, subset, self.train, self.validation)
+        except loop.NonFiniteLoss:
+            return {"accuracy": 0.0, "cross_entropy": 1e9}
 
     def test(self, rate: float, dropout: float, subset: int) -> dict:
-        """Trains on a subset of training and validation part, and judges on the test part."""
+        """Trains on a subset of training and validation part, and judges on the test part.
+
+        Raises `loop.NonFiniteLoss` where training diverges.
+        """
         return self._fit(rate, dropout, subset, self.labelled, self.test_part)
 
     def _fit(self, rate, dropout, subset, pool, judge):
@@ -93,12 +102,9 @@ class Fits:
         batches = iter(videos.training(
             config.data.frames, config.recipe.batch_size, config.seed
         ))
-        try:
-            for _ in range(config.train.steps):
-                trainer.train_step(next(batches))
-            trainer.weights()  # finite, or it raises
-        except loop.NonFiniteLoss:  # such a rate is never chosen, unless all are too high
-            return {"accuracy": 0.0, "cross_entropy": 1e9}
+        for _ in range(config.train.steps):
+            trainer.train_step(next(batches))
+        trainer.weights()  # finite, or it raises
         blocks = judge.blocks(config.data.frames, config.data.stride)
         figures = classify(trainer.task.classifier, blocks, len(judge)).figures(judge.labels)
         return {
