@@ -38,10 +38,11 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam"],  # for several workers in data_prep
+        "profiling": ["xprof>=2.24"],  # TensorBoard's page for a trace of --profile_steps
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [
             "apache-beam", "pytest", "pytest-xdist", "pyyaml", "scikit-image",
-            "tensorflow-serving-api>=2.21,<3",
+            "tensorflow-serving-api>=2.21,<3", "xprof>=2.24",
         ],
     },
     entry_points={

@@ -3,6 +3,7 @@
 from absl import flags
 
 from unsup_video.evaluation import trained
+from unsup_video.training import precision
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "Folder of a run; give it several times to compare runs."
@@ -10,6 +11,9 @@ _WORKDIR = flags.DEFINE_multi_string(
 _MODEL = flags.DEFINE_multi_string(
     "model", [], "SavedModel: a version's folder, or that of all versions, of which the newest is "
     "taken; several times to compare."
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision", None, precision.CHOICES, "Of the matrix products; default: as in training."
 )
 _RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute anew what is stored already.")
 
@@ -63,7 +67,12 @@ def _load(command):
             f"--workdir=RUN is missing: the folder that {command} wrote; or "
             "--model=SAVED_MODEL: what unsup_video.export wrote"
         )
-    return [trained.load(path) for path in paths()]
+    return [trained.load(path, wanted_precision()) for path in paths()]
+
+
+def wanted_precision() -> str | None:
+    """Of the matrix products; None for what the models were trained with."""
+    return _PRECISION.value
 
 
 def recompute() -> bool:

@@ -68,7 +68,8 @@ def main(argv):
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     for model in models:
         _check_unseen(model, parts["test"])
-    config.precision = precision.gemm_dtype(config.precision)  # a study is of one precision
+    # A study is of one precision.
+    config.precision = precision.gemm_dtype(common.wanted_precision() or config.precision)
     folder = parts["test"].folder
     settings = few_labels.Settings(
         config=config.to_dict(),

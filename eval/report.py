@@ -76,7 +76,7 @@ def _models():
             "--workdir=RUN is missing: the folder that train.pretrain or train.finetune wrote; or "
             "--model=SAVED_MODEL: what unsup_video.export wrote; or --few_labels=STUDY"
         )
-    models = [trained.load(path) for path in paths]
+    models = [trained.load(path, common.wanted_precision()) for path in paths]
     for flag in (_RECORDS, _CLIPS, _CONVENTION):
         wanted = models if flag is _RECORDS else [m for m in models if not m.classes]
         if flag.present and not wanted:

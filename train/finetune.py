@@ -41,15 +41,16 @@ def main(argv):
     if _RECORDS.value is not None:
         config.data.records = _RECORDS.value
     finetuning.check(config)
-    common.seed(config)
+    strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
     init = None if config.model.init == finetuning.NO_INIT else trained.load(config.model.init)
     finetuning.take_architecture(config, init)
     data = finetuning.data(config)
-    classifier, copied = finetuning.start(config, data, init)
-    trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
-    workdir = common.open_workdir(config)
+    with strategy.scope():
+        classifier, copied = finetuning.start(config, data, init)
+        trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
+    workdir = common.open_workdir(config, strategy)
     shape = "softmax regression"
     if classifier.lstms:
         shape = f"{config.model.layers} x {config.model.units} units and a softmax"
@@ -70,12 +71,13 @@ def main(argv):
         "data": finetuning.with_init(data.description, init),
         "frame_shape": data.train.frame_shape,
     }
-    results = common.run(
-        trainer, workdir, info, lambda: finetuning.test(config, classifier, data.test, workdir)
+    results, exported = common.run(
+        trainer,
+        workdir,
+        info,
+        lambda: finetuning.test(config, classifier, data.test, workdir),
+        lambda: exports.exported(workdir),
     )
-    if results is None:
-        return common.EXIT_INTERRUPTED
-    exported = exports.exported(workdir)
 
     # ------------------------------------------------------------------ what came out
     print(f"\n{finetuning.table(results)}\n")

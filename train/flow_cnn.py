@@ -33,30 +33,29 @@ def main(argv):
     common.check_arguments(argv)
     config = _CONFIG.value
     flow_classification.check(config)
-    common.seed(config)
+    strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and network
     stacks = flow_stacks.build(config)
-    network = flow_classification.build_network(
-        config, len(stacks.classes), precision.gemm_dtype(config.precision)
-    )
-    task = flow_classification.FlowClassification(config, network, stacks)
-    trainer = loop.Trainer(config, task)
-    workdir = common.open_workdir(config)
+    with strategy.scope():
+        network = flow_classification.build_network(
+            config, len(stacks.classes), precision.gemm_dtype(config.precision)
+        )
+        task = flow_classification.FlowClassification(config, network, stacks)
+        trainer = loop.Trainer(config, task)
+    workdir = common.open_workdir(config, strategy)
     print(f"{config.name}: {network.count_params():,} parameters, recipe {config.recipe.name}")
     print(f"data: {stacks.description['kind']}: {stacks.description['source']}")
     for name, size in stacks.description["parts"].items():
         print(f"  {name}: {size['videos']:,} videos, {size['too_short']:,} of them too short")
 
     # ------------------------------------------------------------------ training
-    results = common.run(
+    results, _ = common.run(
         trainer,
         workdir,
         {"data": stacks.description},
         lambda: flow_classification.test(config, network, stacks, workdir),
     )
-    if results is None:
-        return common.EXIT_INTERRUPTED
 
     # ------------------------------------------------------------------ what came out
     print(f"\n{flow_classification.table(config, results)}\n")

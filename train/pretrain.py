@@ -35,15 +35,16 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    common.seed(config)
+    strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
     source = sources.build(config)
-    model = experiment.build_model(
-        config, source.frame_shape, source.mean_frame, source.spread
-    )
-    trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
-    workdir = common.open_workdir(config)
+    with strategy.scope():
+        model = experiment.build_model(
+            config, source.frame_shape, source.mean_frame, source.spread
+        )
+        trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
+    workdir = common.open_workdir(config, strategy)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     print(f"{config.name}: {shape}, {model.network.count_params():,} parameters, "
           f"recipe {config.recipe.name}")
@@ -53,15 +54,13 @@ def main(argv):
               f"sequences, {size['too_short']:,} of them too short")
 
     # ------------------------------------------------------------------ training
-    results = common.run(
+    results, exported = common.run(
         trainer,
         workdir,
         {"data": source.description, "frame_shape": source.frame_shape},
         lambda: experiment.test(config, model, source, workdir),
+        lambda: exports.exported(workdir),
     )
-    if results is None:
-        return common.EXIT_INTERRUPTED
-    exported = exports.exported(workdir)
 
     # ------------------------------------------------------------------ what came out
     print(f"\n{experiment.table(config, results)}\n")

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from unsup_video.classifiers import Classifier
 
@@ -56,7 +55,7 @@ def classify(
     run = _steps(classifier)
     steps, videos, firsts = [], [], []
     for frames, of, first in blocks:
-        steps.append(run(tf.constant(frames)).numpy())
+        steps.append(run(frames))
         videos.append(of)
         firsts.append(first)
     longest = max(found.shape[1] for found in steps)
@@ -76,8 +75,10 @@ def classify(
 
 @functools.lru_cache(maxsize=2)
 def _steps(classifier):
+    import tensorflow as tf  # the rest of this module runs without it
+
     @tf.function(reduce_retracing=True, autograph=False)
     def run(frames):
         return tf.nn.softmax(classifier.network(frames, training=False))
 
-    return run
+    return lambda frames: run(tf.constant(frames)).numpy()

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from unsup_video.layers import FrameScale, PeepholeLSTM
+from unsup_video.layers import Dropout, FrameScale, PeepholeLSTM
 from unsup_video.models import Initialization, VideoModel, lstm_stack
 
 # The LSTM classifier, and what it is compared with: regression on each frame by itself (the paper's
@@ -81,7 +81,7 @@ def build(
         raise ValueError(f"model.freeze: a {kind} classifier has nothing but its softmax")
 
     def dropped(x, rate, name):
-        return keras.layers.Dropout(rate, name=name)(x) if rate else x
+        return Dropout(rate, name=name)(x) if rate else x
 
     scale = FrameScale(name="frame_scale") if frame_scaling else None
     frames = keras.Input((None, frame_dim), name="frames")

@@ -30,6 +30,11 @@ def _one_line_errors(function):
             # An OSError of our own has its whole message in strerror; str() adds "[Errno 28]".
             own = isinstance(error, OSError) and error.strerror and not error.filename
             sys.exit(f"error: {error.strerror if own else error}")
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            # Of training in several processes; how the others hear that one has ended.
+            sys.exit(f"error: another process of this run is gone, and its output says why "
+                     f"({error.message.splitlines()[0]}). Start all of them again with the same "
+                     "commands: they go on from the last checkpoint")
         except tf.errors.DataLossError as error:
             sys.exit(f"error: a data set is damaged ({error.message}); "
                      "python -m data_prep.verify FOLDER names the file")

@@ -265,6 +265,41 @@ class FrameScale(keras.layers.Layer):
         return x * self.scale if inverse else x / self.scale
 
 
+@keras.saving.register_keras_serializable("unsup_video")
+class Dropout(keras.layers.Dropout):
+    """Keras' dropout, with a mask that does not depend on how many devices share a batch.
+
+    Each draws the mask of the whole batch and applies the rows that are its own: the masks of one
+    device's examples are not those of another's, and together they are what one device alone draws.
+    """
+
+    def __init__(self, rate, noise_shape=None, **kwargs):
+        if noise_shape is not None:
+            raise ValueError("noise_shape: every value has a mask of its own here")
+        super().__init__(rate, **kwargs)
+
+    def call(self, x, training=False):
+        if not training or self.rate == 0:
+            return x
+        replica, replicas = _replica()
+        rows = ops.shape(x)[0]
+        whole = ops.ones((replicas * rows, *ops.shape(x)[1:]), x.dtype)
+        mask = keras.random.dropout(whole, self.rate, seed=self.seed_generator)
+        return x * mask[replica * rows : (replica + 1) * rows]
+
+
+def _replica():
+    """(number of this device, number of devices) of those that share a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 0, 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None:  # called outside of `Strategy.run`: one device does it for all
+        return 0, 1
+    return context.replica_id_in_sync_group, context.num_replicas_in_sync
+
+
 ACTIVATIONS = {"logistic": ops.sigmoid, "linear": lambda x: x, "relu": ops.relu}
 
 

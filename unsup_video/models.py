@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from unsup_video.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
@@ -89,6 +90,18 @@ class VideoModel:
     def read(self, frames):
         """Frames as the layers of encoder and decoders see them."""
         return self.frame_scale(frames) if self.frame_scale else frames
+
+    def start_at(self, mean_frame: np.ndarray, spread: float = 1.0) -> None:
+        """Has every decoder predict this frame, (D,), at first, by its output bias.
+
+        `spread` is the frame scale's value.
+        """
+        bias = mean_frame / spread
+        if self.output == "logistic":
+            p = np.clip(bias, 1e-3, 1 - 1e-3)
+            bias = np.log(p / (1 - p))
+        for decoder in self.decoder_layers.values():
+            decoder.bias.assign(bias)
 
     @property
     def outputs(self) -> tuple[str, ...]:

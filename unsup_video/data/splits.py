@@ -3,17 +3,19 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unsup_video.data.records import Entry
+if TYPE_CHECKING:  # TensorFlow comes with it, and which sequences are which needs none
+    from unsup_video.data.records import Entry
 
 PARTS = ("train", "validation", "test")
 _TRAIN, _TEST = 1, 2  # in `Entry.splits`
 
 
 def choose(
-    entries: Sequence[Entry], part: str, split: int = 0, fraction: float = 0.1
+    entries: "Sequence[Entry]", part: str, split: int = 0, fraction: float = 0.1
 ) -> np.ndarray:
     """(len(entries),) bool: the sequences of a part.
 

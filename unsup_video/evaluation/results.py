@@ -149,6 +149,8 @@ def command(
         for name, value in flags.items() if value is not None
         for one in (value if isinstance(value, list) else [value])
     ]
+    if trained.precision:
+        given.append(f"--precision={trained.precision}")
     return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *others, *given])
 
 

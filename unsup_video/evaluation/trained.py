@@ -34,6 +34,7 @@ class Trained:
         frame_shape: (H, W), (H, W, C) or (D,); D is its product.
         mean_frame: (D,) float32, of the training data; None of a classifier.
         saved_model: whether `path` is a SavedModel.
+        precision: what `load` was asked for; None for the config's.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Trained:
     frame_shape: tuple[int, ...]
     mean_frame: np.ndarray | None
     saved_model: bool = False
+    precision: str | None = None
 
     @property
     def name(self) -> str:
@@ -101,11 +103,14 @@ def name_of(path: Path) -> str:
     return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
 
 
-def load(path: str | Path) -> Trained:
+def load(path: str | Path, precision: str | None = None) -> Trained:
     """The best checkpoint of a run, or the weights of a SavedModel.
 
     A SavedModel's weights are read as data and its program is not run. It is given as the folder of
     a version, or of all versions, of which the newest is taken.
+
+    Args:
+        precision: of the matrix products, instead of the config's: auto, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: neither is there, or the run has no checkpoint yet. ValueError: it is
@@ -114,7 +119,7 @@ def load(path: str | Path) -> Trained:
     path = Path(path)
     found = version(path)
     if found is not None:
-        return _load_saved_model(found)
+        return _load_saved_model(found, precision)
     if not (path / "config.json").exists():
         raise FileNotFoundError(
             f"{path} is not the folder of a run: config.json is missing; nor is it a SavedModel: "
@@ -124,7 +129,7 @@ def load(path: str | Path) -> Trained:
     origin = _read_origin(path)
     best = checkpoints.best(path / "checkpoints")
     step, arrays, _ = checkpoints.restore(best)
-    return _trained(path, origin, arrays, best, step, checkpoints.fingerprint(best))
+    return _trained(path, origin, precision, arrays, best, step, checkpoints.fingerprint(best))
 
 
 def version(path: str | Path) -> Path | None:
@@ -136,7 +141,7 @@ def version(path: str | Path) -> Path | None:
     return max(found, key=lambda folder: int(folder.name), default=None)
 
 
-def _load_saved_model(path):
+def _load_saved_model(path, precision):
     if not (path / CARD).exists() or not (path / SUMS).exists():
         raise ValueError(
             f"{path} is a SavedModel without {CARD} or {SUMS}, which hold what an evaluation needs "
@@ -156,7 +161,8 @@ def _load_saved_model(path):
         weights = _read_weights(path)
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
-    return _trained(path, _read_origin(path / EXTRA), weights, path, step, sha256, True)
+    origin = _read_origin(path / EXTRA)
+    return _trained(path, origin, precision, weights, path, step, sha256, True)
 
 
 def _read_weights(path):
@@ -193,11 +199,14 @@ def _read_origin(folder):
     return config, tuple(run["frame_shape"]), mean_frame, classes
 
 
-def _trained(path, origin, weights, weights_path, step, sha256, saved_model=False):
+def _trained(path, origin, precision, weights, weights_path, step, sha256, saved_model=False):
     config, frame_shape, mean_frame, classes = origin
+    config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
     loop.load_weights(model.network, weights, weights_path)
-    return Trained(path, config, model, step, sha256, frame_shape, mean_frame, saved_model)
+    return Trained(
+        path, config, model, step, sha256, frame_shape, mean_frame, saved_model, precision
+    )
 
 
 def build(

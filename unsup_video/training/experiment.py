@@ -56,14 +56,7 @@ def build_model(
     _set_scale(model, spread)
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on it.
-        bias = mean_frame
-        if model.frame_scale is not None:
-            bias = bias / spread
-        if config.model.output == "logistic":
-            p = np.clip(bias, 1e-3, 1 - 1e-3)
-            bias = np.log(p / (1 - p))
-        for decoder in model.decoder_layers.values():
-            decoder.bias.assign(bias)
+        model.start_at(mean_frame, spread if model.frame_scale else 1.0)
     return model
 
 

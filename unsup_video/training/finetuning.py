@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -193,8 +192,12 @@ class Finetuning:
         self.classifier = classifier
         self.data = data
         self.network = classifier.network
+        self.reduction = config.recipe.batch_reduction
 
-    def prepare(self, workdir, log):
+    def prepare(self, log):
+        """The videos are known already."""
+
+    def write(self, workdir):
         experiment.write_classes(workdir.path, self.classifier.classes)
 
     def train(self, start):
@@ -209,7 +212,7 @@ class Finetuning:
         hits = tf.equal(tf.argmax(logits, -1), batch["label"][:, None])
         accuracy = 100 * tf.reduce_mean(tf.cast(hits, tf.float32))
         figures = {"cross_entropy": loss, "step_accuracy": accuracy}
-        if self.config.recipe.batch_reduction == "sum":
+        if self.reduction == "sum":
             loss *= tf.cast(tf.shape(logits)[0], loss.dtype)
         return loss, figures
 

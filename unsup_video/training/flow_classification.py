@@ -50,6 +50,7 @@ class FlowClassification:
     """The `loop.Task` of a flow CNN. Every stack has the label of its video."""
 
     unit = "(nats/stack, %)"
+    reduction = "mean"
 
     def __init__(self, config: ConfigDict, network: keras.Model, stacks: Stacks):
         self.config = config
@@ -57,7 +58,10 @@ class FlowClassification:
         self.stacks = stacks
         self._classify = classifier(network, config.eval.batch_size)
 
-    def prepare(self, workdir, log):
+    def prepare(self, log):
+        """The videos are known already."""
+
+    def write(self, workdir):
         experiment.write_classes(workdir.path, self.stacks.classes)
 
     def train(self, start):

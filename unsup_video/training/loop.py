@@ -1,8 +1,9 @@
 """The one training loop."""
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import keras
@@ -10,9 +11,12 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.training import checkpoints, recipes
+from unsup_video.training import checkpoints, distribution, profiling, recipes
 from unsup_video.training.summaries import TensorBoard
 from unsup_video.training.workdir import Workdir
+
+
+_STOP = "stop"  # among the figures of a step
 
 
 class NonFiniteLoss(ValueError):
@@ -29,19 +33,28 @@ class Task(Protocol):
     Attributes:
         network: the Keras model whose weights are trained, and kept in checkpoints.
         unit: of the losses in the line of progress.
+        reduction: "mean" or "sum": what is differentiated is that of the batch's examples.
     """
 
     network: keras.Model
     unit: str
+    reduction: str
 
-    def prepare(self, workdir: Workdir, log: Callable[[str], None]) -> None:
-        """Writes what evaluations need besides the weights; called before the first step."""
+    def prepare(self, log: Callable[[str], None]) -> None:
+        """Reads what `validate` needs: what is wrong with it is no news after hours."""
+
+    def write(self, workdir: Workdir) -> None:
+        """Writes what evaluations need besides the weights."""
 
     def train(self, start: int) -> tf.data.Dataset:
         """Endless batches, from the one that comes after `start` examples."""
 
     def losses(self, batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """(what is differentiated, the figures to report) of a batch, in training; all scalars."""
+        """(what is differentiated, the figures to report) of a batch, in training; all scalars.
+
+        Where several devices train, each has this of its share of the batch: of what is
+        differentiated `reduction` is taken over them, figures are averaged.
+        """
 
     def validate(self) -> dict[str, float]:
         """Figures of the validation data."""
@@ -54,11 +67,19 @@ class Task(Protocol):
 
 
 class Trainer:
-    """A task with its optimiser, its place in the run, and everything a checkpoint holds."""
+    """A task with its optimiser, its place in the run, and everything a checkpoint holds.
+
+    Made inside the scope of the strategy that it trains with, as the task's network is.
+
+    Raises:
+        ValueError: a batch that the strategy cannot divide.
+    """
 
     def __init__(self, config: ConfigDict, task: Task):
         self.config = config
         self.task = task
+        self.strategy = tf.distribute.get_strategy()
+        distribution.check_batch_size(self.strategy, config.recipe.batch_size)
         self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
         # A variable, set before every step, so that `rewind` can change the schedule.
         self.optimizer = recipes.optimizer(config.recipe, rate=0.0)
@@ -70,27 +91,55 @@ class Trainer:
         self.best: dict | None = None  # {"step": .., "score": ..}
         self.stale = 0  # evaluations since the best one
         self._train_step = tf.function(self._step, autograph=False)
-        self._apply = tf.function(self._apply_gradients, jit_compile=True, autograph=False)
+        self._gather = tf.function(
+            lambda x: self.strategy.run(distribution.gather, (x,)), autograph=False
+        )
+        self._apply = self._apply_gradients
+        if not tf.distribute.has_strategy():  # which updates its variables outside of functions
+            self._apply = tf.function(self._apply, jit_compile=True, autograph=False)
 
-    def _step(self, batch):
+    def batches(self) -> Iterator:
+        """What `train_step` takes, from the place in the run on, without end."""
+        start = self.step * self.config.recipe.batch_size
+        return iter(self.strategy.distribute_datasets_from_function(
+            lambda context: distribution.shares(self.task.train(start), context)
+        ))
+
+    def _step(self, batch, stop):
+        return self.strategy.run(self._replica_step, (batch, stop))
+
+    def _replica_step(self, batch, stop):
+        """One device's part of a step, which ends with the same weights as that of the others."""
         variables = self.task.network.trainable_variables
         with tf.GradientTape() as tape:
             total, results = self.task.losses(batch)
-        gradients = tape.gradient(total, [v.value for v in variables])
+        gradients = distribution.reduce(
+            tape.gradient(total, [v.value for v in variables]), self.task.reduction
+        )
         self._apply(gradients)
+        results = distribution.reduce({**results, _STOP: stop})
         return {**results, "gradient_norm": tf.linalg.global_norm(gradients)}
 
     def _apply_gradients(self, gradients):
         self.optimizer.apply(gradients, self.task.network.trainable_variables)
 
-    def train_step(self, batch) -> None:
-        """One update from a batch of `Task.train`.
+    def train_step(self, batch, stop: bool = False) -> bool:
+        """One update from a batch of `batches`.
+
+        Args:
+            stop: whether this process was asked to stop.
+
+        Returns:
+            whether any process was, which all get to know after the same step.
 
         Raises:
             NonFiniteLoss: naming the step.
         """
         self.optimizer.learning_rate = self.schedule(self.step)
-        results = {k: float(v) for k, v in self._train_step(batch).items()}
+        results = self._train_step(batch, tf.constant(float(stop)))
+        results = {k: float(self.strategy.experimental_local_results(v)[0])
+                   for k, v in results.items()}
+        stop = results.pop(_STOP) > 0
         self.step += 1
         if not np.isfinite(list(results.values())).all():
             raise NonFiniteLoss(
@@ -99,6 +148,18 @@ class Trainer:
         for k, v in results.items():
             self.sums[k] = self.sums.get(k, 0.0) + v
         self.count += 1
+        return stop
+
+    def gathered(self, number: float) -> list[float]:
+        """What all processes have; waits until each is here with its own."""
+        if distribution.processes(self.strategy) == 1:
+            return [number]
+        found = self._gather(tf.constant(number, tf.float64))
+        return list(self.strategy.experimental_local_results(found)[0].numpy())
+
+    def means(self, figures: dict[str, float]) -> dict[str, float]:
+        """The means over all processes, with which they take the same decisions."""
+        return {name: float(np.mean(self.gathered(value))) for name, value in figures.items()}
 
     def interval_means(self) -> dict[str, float]:
         """Means over the steps since the last call."""
@@ -198,20 +259,43 @@ def _assign(variables, stored, path):
         v.assign(stored[k])
 
 
-def _record(workdir, board, trainer, split_name, values):
-    board.scalars(trainer.step, {f"{split_name}/{k}": v for k, v in values.items()})
-    workdir.append_metrics(
-        {"step": trainer.step, "split": split_name, "elapsed_s": trainer.elapsed_s, **values}
-    )
+class _Record:
+    """What a run leaves in its folder; only one process has one."""
+
+    def __init__(self, trainer: Trainer, workdir: Workdir, info: dict):
+        self.trainer = trainer
+        self.workdir = workdir
+        workdir.write_run_info(info)
+        trainer.task.write(workdir)
+        checkpoints.discard_after(workdir.checkpoints, trainer.step)
+        workdir.truncate_metrics(trainer.step)
+        self.board = TensorBoard(workdir.tb)
+
+    def figures(self, split_name: str, values: dict[str, float]) -> None:
+        step, elapsed_s = self.trainer.step, self.trainer.elapsed_s
+        self.board.scalars(step, {f"{split_name}/{k}": v for k, v in values.items()})
+        self.workdir.append_metrics(
+            {"step": step, "split": split_name, "elapsed_s": elapsed_s, **values}
+        )
+
+    def validation(self, scores: dict[str, float], is_best: bool) -> None:
+        trainer = self.trainer
+        self.figures("validation", scores)
+        if is_best:
+            checkpoints.save_best(
+                self.workdir.checkpoints, trainer.step, trainer.weights(), {"scores": scores}
+            )
+        trainer.task.sample(self.workdir, self.board, trainer.step)
 
 
-def _keep_best(trainer, scores, workdir):
+def _is_best(trainer, scores) -> bool:
+    """Whether a checkpoint has the best score so far, which is then that to beat."""
     score = trainer.task.score(scores)
     if trainer.best is not None and score >= trainer.best["score"]:
         trainer.stale += 1
-        return
+        return False
     trainer.best, trainer.stale = {"step": trainer.step, "score": score}, 0
-    checkpoints.save_best(workdir.checkpoints, trainer.step, trainer.weights(), {"scores": scores})
+    return True
 
 
 def _stale(trainer) -> bool:
@@ -246,15 +330,54 @@ def _progress(trainer, means, config, examples_per_s) -> str:
     )
 
 
+@contextlib.contextmanager
+def _stop_signals(log) -> Iterator[list[signal.Signals]]:
+    """Those of SIGTERM and SIGINT that came since; after the first one a second stops at once."""
+    received = []
+
+    def receive(number, frame):
+        if received:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+        log("stopping: saving after this step ...")
+
+    handlers = {s: signal.signal(s, receive) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for s, handler in handlers.items():
+            signal.signal(s, handler)
+
+
+def _resume(trainer, workdir, log) -> str | None:
+    """Goes on from the newest checkpoint, in all processes from the same; its name."""
+    trainer.gathered(0)  # the first process has made, or emptied, the folder by now
+    newest = checkpoints.latest(workdir.checkpoints)
+    if newest is not None:
+        trainer.restore(newest)
+        log(f"resumed from {newest}")
+    steps = trainer.gathered(trainer.step if workdir.exists() else -1)
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"{workdir.path}: the processes do not see the same run there, but these steps "
+            f"(-1: none): {', '.join(f'{step:.0f}' for step in steps)}. --workdir must be one "
+            "folder that all of them can read"
+        )
+    return newest and newest.name
+
+
 def run(
     trainer: Trainer,
     workdir: Workdir,
     info: dict,
+    profile_steps: tuple[int, int] | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Trains to `config.train.steps`, from the newest valid checkpoint where there is one.
 
     Writes run.json with `info` (see `Workdir.write_run_info`) and the checkpoint it starts from.
+    Of several processes (see `distribution`) all read `workdir`, and only the first one writes.
+    A trace of the steps `profile_steps`, (first, last), is written to its tb/, see `profiling`.
 
     The state after step k is a function of the config alone, whenever and however often the run
     was interrupted (with `config.train.deterministic`, and on one kind of machine).
@@ -262,76 +385,72 @@ def run(
     Raises:
         NonFiniteLoss: nothing of the bad step is saved.
         CheckpointError: every checkpoint is damaged.
-        Interrupted: after SIGTERM or SIGINT; the state is saved.
+        Interrupted: after SIGTERM or SIGINT, of any of the processes; the state is saved.
+        ValueError: the processes do not see the same folder.
     """
     config, task = trainer.config, trainer.task
-    newest = checkpoints.latest(workdir.checkpoints)
-    if newest is not None:
-        trainer.restore(newest)
-        log(f"resumed from {newest}")
-    workdir.write_run_info({**info, "resumed_from": newest and newest.name})
-    task.prepare(workdir, log)
-    checkpoints.discard_after(workdir.checkpoints, trainer.step)
-    workdir.truncate_metrics(trainer.step)
     batch_size, steps = config.recipe.batch_size, config.train.steps
-
-    stop_signals = []
-
-    def stop(number, frame):
-        if stop_signals:  # asked twice: at once
-            raise KeyboardInterrupt
-        stop_signals.append(number)
-        log("stopping: saving after this step ...")
-
-    handlers = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
-    board = TensorBoard(workdir.tb)
+    resumed_from = _resume(trainer, workdir, log)
+    is_chief = distribution.is_chief(trainer.strategy)
+    profiler = profiling.Profiler(
+        workdir.tb, profile_steps if is_chief else None, trainer.step, steps, log
+    )
+    task.prepare(log)
+    record = None
+    if is_chief:
+        record = _Record(trainer, workdir, {**info, "resumed_from": resumed_from})
     try:
-        batches = iter(task.train(trainer.step * batch_size))
-        first = trainer.step + 1
-        since = None  # (time, step) from which the speed is measured
-        while trainer.step < steps and not _stale(trainer):
-            started = time.perf_counter()
-            if trainer.step + 1 == first:
-                log("compiling the training step, which takes some seconds ...")
-            trainer.train_step(next(batches))
-            step = trainer.step
-            if step == first:
-                log(f"compiled and ran step {step} in {time.perf_counter() - started:.0f} s")
-            else:
-                trainer.elapsed_s += time.perf_counter() - started
-            since = since or (time.perf_counter(), step)
+        with _stop_signals(log) as stop_signals, profiler:
+            batches = trainer.batches()
+            first = trainer.step + 1
+            since = None  # (time, step) from which the speed is measured
+            while trainer.step < steps and not _stale(trainer):
+                started = time.perf_counter()
+                if trainer.step + 1 == first:
+                    log("compiling the training step, which takes some seconds ...")
+                with profiler.step(trainer.step + 1):
+                    with profiler.input():
+                        batch = next(batches)
+                    stopping = trainer.train_step(batch, bool(stop_signals))
+                step = trainer.step
+                if step == first:
+                    log(f"compiled and ran step {step} in {time.perf_counter() - started:.0f} s")
+                else:
+                    trainer.elapsed_s += time.perf_counter() - started
+                since = since or (time.perf_counter(), step)
 
-            if step % config.train.log_every == 0 or step == steps:
-                means = trainer.interval_means()
-                means["learning_rate"] = float(trainer.schedule(step - 1))  # of this step
-                _record(workdir, board, trainer, "train", means)
-                if step > since[1]:
-                    seconds = time.perf_counter() - since[0]
-                    speed = (step - since[1]) * batch_size / seconds
-                    log(_progress(trainer, means, config, speed))
-                since = (time.perf_counter(), step)
-            if step % config.train.eval_every == 0 or step == steps:
-                scores = task.validate()
-                _record(workdir, board, trainer, "validation", scores)
-                _keep_best(trainer, scores, workdir)
-                task.sample(workdir, board, step)
-                log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-                since = (time.perf_counter(), step)
-            last = step == steps or _stale(trainer)
-            if step % config.train.checkpoint_every == 0 or last or stop_signals:
-                trainer.save(workdir)
-                since = (time.perf_counter(), step)
-            if stop_signals and not last:
-                raise Interrupted(
-                    f"{signal.Signals(stop_signals[0]).name}: saved step {step} of {steps}; "
-                    "the same command goes on from there"
-                )
+                if step % config.train.log_every == 0 or step == steps:
+                    means = trainer.interval_means()
+                    means["learning_rate"] = float(trainer.schedule(step - 1))  # of this step
+                    if record:
+                        record.figures("train", means)
+                    if step > since[1]:
+                        seconds = time.perf_counter() - since[0]
+                        speed = (step - since[1]) * batch_size / seconds
+                        log(_progress(trainer, means, config, speed))
+                    since = (time.perf_counter(), step)
+                if step % config.train.eval_every == 0 or step == steps:
+                    scores = trainer.means(task.validate())
+                    is_best = _is_best(trainer, scores)
+                    if record:
+                        record.validation(scores, is_best)
+                    log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+                    since = (time.perf_counter(), step)
+                last = step == steps or _stale(trainer)
+                if step % config.train.checkpoint_every == 0 or last or stopping:
+                    if record:
+                        trainer.save(workdir)
+                    since = (time.perf_counter(), step)
+                if stopping and not last:
+                    by = stop_signals[0].name if stop_signals else "another process stops"
+                    raise Interrupted(
+                        f"{by}: saved step {step} of {steps}; the same command goes on from there"
+                    )
         if _stale(trainer):
             log(f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a "
                 f"better one than that of step {trainer.best['step']}")
     except NonFiniteLoss as error:
         raise NonFiniteLoss(_non_finite_text(error, workdir)) from None
     finally:
-        board.close()
-        for s, handler in handlers.items():
-            signal.signal(s, handler)
+        if record:
+            record.board.close()

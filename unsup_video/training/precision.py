@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-
-_CHOICES = ("auto", "float32", "bfloat16")
+CHOICES = ("auto", "float32", "bfloat16")
 
 
 def gemm_dtype(precision: str) -> str:
@@ -17,10 +15,12 @@ def gemm_dtype(precision: str) -> str:
     Raises:
         ValueError: for another value than auto, float32, bfloat16.
     """
-    if precision not in _CHOICES:
-        raise ValueError(f"unknown precision {precision!r}: one of {', '.join(_CHOICES)}")
+    if precision not in CHOICES:
+        raise ValueError(f"unknown precision {precision!r}: one of {', '.join(CHOICES)}")
     if precision != "auto":
         return precision
+    import tensorflow as tf  # only to look for a GPU
+
     if tf.config.list_physical_devices("GPU") or "amx_bf16" in _cpu_flags():
         return "bfloat16"
     return "float32"

@@ -83,14 +83,17 @@ class Pretraining:
         self.source = source
         self.network = model.network
         self.unit = losses.unit(model.output)
+        self.reduction = config.recipe.batch_reduction
         self._evaluate = evaluator(model, config)
         self._validation = None
 
-    def prepare(self, workdir, log):
-        workdir.write_mean_frame(self.source.mean_frame)
+    def prepare(self, log):
+        self._validation = self.source.evaluation("validation", self.config.eval.validation_clips)
         if not visualize.drawable(self.source.frame_shape):
             log(f"frames of shape {self.source.frame_shape} are no pictures: no samples are drawn")
-        self._validation = self.source.evaluation("validation", self.config.eval.validation_clips)
+
+    def write(self, workdir):
+        workdir.write_mean_frame(self.source.mean_frame)
 
     def train(self, start):
         return self.source.train(self.config.recipe.batch_size, start=start)
@@ -103,7 +106,7 @@ class Pretraining:
         x = self.network({"past": past, "future": future}, training=True)
         frame = {k: _frame_losses(model.output, targets[k], x[k]) for k in model.outputs}
         total = tf.add_n([tf.reduce_sum(loss) for loss in frame.values()])
-        if self.config.recipe.batch_reduction == "mean":
+        if self.reduction == "mean":
             total /= tf.cast(tf.shape(batch)[0], total.dtype)
         return total, {f"{mode(model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
 

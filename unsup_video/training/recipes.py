@@ -147,8 +147,18 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class _OfReducedGradients:
+    """An optimizer that is given gradients which are reduced over all devices already.
+
+    Keras would add them up itself, before anything could be known of the whole batch's gradient.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)
+
+
 @keras.saving.register_keras_serializable("unsup_video")
-class FanInAdam(keras.optimizers.Adam):
+class FanInAdam(_OfReducedGradients, keras.optimizers.Adam):
     """Adam with a learning rate of `learning_rate * fan_in / n` for a kernel of n inputs.
 
     Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
@@ -203,7 +213,7 @@ def _encoder_factor(variable, factor):
 
 
 @keras.saving.register_keras_serializable("unsup_video")
-class ClippedMomentum(keras.optimizers.Optimizer):
+class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
     """The update rule of the authors' releases, elementwise, for a weight w with gradient g:
 
         g <- g + l2 w                                    (not for biases)

@@ -8,8 +8,11 @@ import tensorflow as tf
 from PIL import Image
 
 
-def _naming_the_folder(method):
-    """Turns TensorFlow's errors of writing, such as a full disk's, into an OSError."""
+def naming_the_folder(method):
+    """Turns TensorFlow's errors of writing, such as a full disk's, into an OSError.
+
+    For methods of an object with a `logdir`.
+    """
 
     @functools.wraps(method)
     def checked(self, *arguments):
@@ -28,14 +31,14 @@ class TensorBoard:
         self.logdir = os.fspath(logdir)
         self._writer = tf.summary.create_file_writer(self.logdir)
 
-    @_naming_the_folder
+    @naming_the_folder
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Adds a point to each named curve."""
         with self._writer.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    @_naming_the_folder
+    @naming_the_folder
     def animation(self, step: int, name: str, gif: bytes) -> None:
         """Adds an image that moves: TensorBoard shows the bytes of a GIF as they are."""
         width, height = Image.open(io.BytesIO(gif)).size
@@ -47,7 +50,7 @@ class TensorBoard:
                 name, tf.constant([str(width), str(height), gif]), step=step, metadata=metadata
             )
 
-    @_naming_the_folder
+    @naming_the_folder
     def close(self) -> None:
         """Writes what is pending."""
         self._writer.close()

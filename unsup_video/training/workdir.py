@@ -19,18 +19,19 @@ from unsup_video import files
 
 
 _CONTENTS = {
-    files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl", "results.json",
-    "checkpoints", "samples", "tb", "export", "eval",
+    files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
+    "results.json", "checkpoints", "samples", "tb", "export", "eval",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
     """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
-    metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the evaluations write."""
+    metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
+    evaluations write."""
 
     path: Path
-    lock: io.TextIOBase  # open as long as this process uses the folder
+    lock: io.TextIOBase | None  # open as long as this process writes the folder; None: it does not
 
     @property
     def checkpoints(self) -> Path:
@@ -96,6 +97,15 @@ class Workdir:
                 error.errno, f"workdir {path} cannot be written ({error.strerror})"
             ) from error
         return workdir
+
+    @classmethod
+    def join(cls, path: str | os.PathLike) -> "Workdir":
+        """The folder of a run that another process writes; this one only reads checkpoints."""
+        return cls(Path(path), lock=None)
+
+    def exists(self) -> bool:
+        """Whether this process sees the run."""
+        return (self.path / "config.json").exists()
 
     def write_run_info(self, extra: dict) -> None:
         """Writes run.json: what ran, where and when; a resumed run is added to its list.

@@ -9,6 +9,8 @@ open, the padding, is of CNN-M's published configuration, which rounds the sizes
 import keras
 from keras import ops
 
+from unsup_video.layers import Dropout
+
 PERCEPT = "fc6"  # the name of the layer, with its ReLU
 
 _POOL, _POOL_STRIDE = 3, 2
@@ -105,7 +107,7 @@ def build(
         x = keras.layers.Dense(
             units, activation="relu", kernel_initializer="he_normal", dtype=policy, name=f"fc{i}"
         )(x)
-        x = keras.layers.Dropout(dropout, name=f"dropout{i}")(x)
+        x = Dropout(dropout, name=f"dropout{i}")(x)
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(x), name="flow_cnn")
 
 

@@ -1,0 +1,118 @@
+"""Runs of the training commands in processes of their own, for tests."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+from unsup_video.training import checkpoints
+
+ROOT = Path(__file__).parent.parent
+
+TINY = [
+    "--config.model.units=8",
+    "--config.data.frame_size=28",
+    "--config.data.num_digits=1",
+    "--config.data.frames_in=3",
+    "--config.data.frames_out=2",
+    "--config.recipe.batch_size=4",
+    "--config.train.steps=12",
+    "--config.train.log_every=2",
+    "--config.train.eval_every=4",
+    "--config.train.checkpoint_every=3",
+    "--config.eval.validation_clips=10",
+    "--config.eval.test_clips=12",
+    "--config.eval.batch_size=5",
+]
+
+
+# To compile for speed takes longer than all steps of such a run.
+XLA_FLAGS = "--xla_backend_optimization_level=0"
+
+_NUMBERS = itertools.count()
+
+# Forks every run from one process that has imported everything; the command does it in seconds.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.preload"])
+
+
+def _command(flags, output, before):
+    """What a child process does: the command, with stdout and stderr in a file."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.chdir(ROOT)
+    os.environ["XLA_FLAGS"] = XLA_FLAGS
+    if before is not None:
+        before()
+    sys.argv = ["train.pretrain", *flags]
+    from train import pretrain  # here: a process has the flags of one command only
+
+    pretrain.run()
+
+
+class Run:
+    """A run of train.pretrain, by default a tiny one, in a process of its own.
+
+    Args:
+        flags: after `tiny`. before: called in the process before the command.
+    """
+
+    def __init__(self, workdir, *flags, before=None, tiny=TINY):
+        self.output_file = workdir.parent / f"{workdir.name}.{next(_NUMBERS)}.txt"
+        flags = [f"--workdir={workdir}", "--noexport", *tiny, *flags]
+        self.process = SERVER.Process(
+            target=_command, args=(flags, self.output_file, before), daemon=True
+        )
+        self.process.start()
+
+    @property
+    def output(self):
+        return self.output_file.read_text() if self.output_file.exists() else ""
+
+    def wait_for(self, text):
+        """Waits until the run has printed `text`, or ended."""
+        end = time.monotonic() + 240
+        while text not in self.output and self.process.is_alive():
+            assert time.monotonic() < end, self.output
+            time.sleep(0.002)
+
+    def kill_at(self, text, delay=0.0):
+        self.wait_for(text)
+        time.sleep(delay)
+        self.process.kill()
+        self.process.join()
+
+    def finish(self):
+        """(exit status, output)."""
+        self.process.join(timeout=240)
+        assert self.process.exitcode is not None, self.output
+        return self.process.exitcode, self.output
+
+
+def what_training_left(workdir):
+    """Last and best checkpoint and the metrics, without wall-clock times."""
+    folder = workdir / "checkpoints"
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["elapsed_s"]
+    _, last, meta = checkpoints.restore(checkpoints.latest(folder))
+    best_step, best, _ = checkpoints.restore(checkpoints.best(folder))
+    del meta["elapsed_s"]
+    return {
+        "last": last, "meta": meta, "best step": best_step, "best": best, "metrics": lines,
+        "results": json.loads((workdir / "results.json").read_text()),
+    }
+
+
+def assert_bit_identical(a, b):
+    for name in ("meta", "best step", "metrics", "results"):
+        assert a[name] == b[name]
+    for name in ("last", "best"):
+        assert a[name].keys() == b[name].keys()
+        for key in a[name]:
+            assert a[name][key].tobytes() == b[name][key].tobytes(), key
