@@ -14,8 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from unsup_video.training import workdir
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +32,11 @@ class Size:
     frame_dim: int = 64 * 64
 
     @property
-    def flop(self) -> int:
-        """Floating-point operations of a training step's matrix products: 2 for each weight, row
-        of the batch and step that the weight is used at, in each of the passes it takes part in.
+    def products(self) -> list[tuple[int, int, int]]:
+        """(weights, rows, how many) of a training step's matrix products.
+
+        A recurrent one is of one step: forward and back to its input they follow one another. All
+        others, the gradients of recurrent weights too, take all steps at once.
 
         Every product comes three times: forward, gradient of its weights, gradient of its input.
         The encoder's first input needs no gradient. The encoder starts from zeros, so its first
@@ -41,12 +46,26 @@ class Size:
         encoder 4096 x 8192 x 10 x 2 + 2048 x 8192 x 9 x 3; each of the two decoders
         2048 x 8192 x 10 x 3 + 2048 x 4096 x 10 x 3; times 2 x 100: 527 GFLOP.
         """
-        u, t, deeper = self.units, self.frames, self.layers - 1
+        u, t, rows = self.units, self.frames, self.batch * self.frames
         gates, output = u * 4 * u, u * self.frame_dim  # weights of such a product
-        encoder = self.frame_dim * 4 * u * t * 2 + gates * (t - 1) * 3 * self.layers
-        decoder = gates * t * 3 * self.layers + output * t * 3
-        between_layers = gates * t * 3 * deeper  # of the encoder and of each decoder
-        return 2 * self.batch * (encoder + 2 * decoder + 3 * between_layers)
+        found = [(self.frame_dim * 4 * u, rows, 2), (output, rows, 2 * 3),
+                 (gates, rows, 3 * 3 * (self.layers - 1))]  # between layers
+        for steps, lstms in (t - 1, self.layers), (t, 2 * self.layers):
+            found += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
+        return found
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of these products: 2 for each weight and row."""
+        return 2 * sum(weights * rows * count for weights, rows, count in self.products)
+
+    def floor(self, rate: float, bandwidth: float, weight_bytes: int) -> float:
+        """Seconds of these products: of each the longer of its operations, at `rate` FLOP/s, and of
+        reading its weights, of `weight_bytes` each, at `bandwidth` bytes/s."""
+        return sum(
+            count * max(2 * weights * rows / rate, weights * weight_bytes / bandwidth)
+            for weights, rows, count in self.products
+        )
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -68,7 +87,7 @@ def timed(function: Callable, *arguments) -> float:
     return time.perf_counter() - start
 
 
-def interleave(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleave(contenders: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """Measures all contenders in turn, `rounds` times, so that a slow minute hits them alike."""
     figures = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -98,10 +117,17 @@ def report(title: str, parts: Sequence[str], out: Path | None) -> None:
         print(f"\nwritten to {out}")
 
 
+def last_level_cache() -> str:
+    """Its size as the operating system has it, such as "32768K", or "unknown"."""
+    found = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+    return found[-1].read_text().strip() if found else "unknown"
+
+
 def machine() -> str:
     """When, where and with what this command runs, as a Markdown list."""
+    packages = ("tensorflow", "keras", "numpy", "jax", "torch")
     versions = [f"Python {platform.python_version()}"] + [
-        f"{name} {workdir.version(name)}" for name in ("tensorflow", "keras", "numpy")
+        f"{name} {version}" for name in packages if (version := workdir.version(name))
     ]
     command = f"python -m {sys.modules['__main__'].__spec__.name} {shlex.join(sys.argv[1:])}"
     lines = {
@@ -113,7 +139,8 @@ def machine() -> str:
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 
-def _best_seconds(product, repeats=5):
+def best_seconds(product: Callable, repeats: int = 5) -> float:
+    """Seconds of the fastest of several calls, after one that is not timed."""
     product()
     return min(timed(product) for _ in range(repeats))
 
@@ -124,13 +151,24 @@ def gemm_rate(rows: int, inner: int, columns: int, dtype: str = "float32") -> fl
 
     a = tf.cast(tf.random.normal((rows, inner)), dtype)
     b = tf.cast(tf.random.normal((inner, columns)), dtype)
-    return 2 * rows * inner * columns / _best_seconds(lambda: tf.matmul(a, b))
+    return 2 * rows * inner * columns / best_seconds(lambda: tf.matmul(a, b))
 
 
 def read_bandwidth(megabytes: int = 512) -> float:
-    """Bytes/s at which a matrix too large for the caches is read, by its product with a vector."""
+    """Bytes/s at which a matrix is read over and over, by its products with a vector: from memory,
+    or from a cache that is large enough for it."""
     import tensorflow as tf
 
-    matrix = tf.ones((megabytes * 64, 4096))  # 4096 float32 are 1/64 MB
-    vector = tf.ones((4096, 1))
-    return 4 * tf.size(matrix).numpy() / _best_seconds(lambda: tf.matmul(matrix, vector))
+    side = round((megabytes * 2**18 / 64**2) ** 0.5) * 64  # 2**18 float32 are 1 MB
+    matrix = tf.fill((side, side), 1 / side)  # which leaves a vector of ones as it is
+    # Of a small matrix many products in one call, so that starting a call is no part of the rate.
+    repeats = max(1, 256 // megabytes)
+
+    @tf.function(autograph=False)
+    def products(vector):
+        for _ in range(repeats):  # each waits for the one before
+            vector = tf.matmul(matrix, vector)
+        return vector
+
+    vector = tf.ones((side, 1))
+    return 4 * side**2 * repeats / best_seconds(lambda: products(vector))

@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,26 +27,41 @@ class Worker:
     """One contender: `benchmarks.MODULE.CONTENDERS[name](size)`, which gives (step, info).
 
     `step()` runs once and returns its seconds; `info` is a dict of what else there is to know.
+    It sees no GPU, but with `gpu=True`. It is killed where an answer takes more than `timeout`
+    seconds; before the first one it imports and compiles.
 
     Attributes:
         info: as above. peak_gb: the process's highest memory so far, the framework included.
+
+    Raises RuntimeError, as `step` does: it ended, or was killed.
     """
 
-    def __init__(self, module: str, name: str, size: Size, python: str = sys.executable):
-        self.name = name
+    def __init__(self, module: str, name: str, size: Size, python: str = sys.executable,
+                 gpu: bool = False, timeout: float = 1800.0):
+        self.name, self.timeout = name, timeout
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if not gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks._workers", module, name,
              json.dumps(dataclasses.asdict(size))],
             cwd=_ROOT,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         self.info = self._answer()["info"]
 
     def _answer(self):
+        late = threading.Timer(self.timeout, self.process.kill)  # ends the line that is waited for
+        late.start()
         line = self.process.stdout.readline()
+        late.cancel()
         if not line:
-            raise RuntimeError(f"contender {self.name} ended; its error is above")
+            self._end()
+            raise RuntimeError(
+                f"contender {self.name} ended, or did not answer in {self.timeout:g} s; its error, "
+                "where it had one, is above"
+            )
         return json.loads(line)
 
     def step(self) -> float:
@@ -61,7 +77,14 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        self.process.communicate()  # closes its stdin, which ends it
+        self._end()
+
+    def _end(self):
+        try:
+            self.process.communicate(timeout=60)  # closes its stdin, which ends it
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
 
 
 def _peak_gb():

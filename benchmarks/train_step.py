@@ -6,7 +6,8 @@ conditional decoders, on the CPU. Every contender runs in a process of its own; 
 in turn, round by round, with all contenders in memory: 20 GB at the default size, less with a
 choice of `--contenders`. `--scaling` measures our float32 step over T, batch and layers instead;
 `--check` compares our model's loss and gradients with those of (b) from the same weights;
-`--products` times the step's matrix products one by one.
+`--products` times the step's matrix products one by one; `--xla` our step without XLA, with XLA for
+what it is used for (the gates, the loss, the update), and with XLA for all of it.
 """
 
 import contextlib
@@ -27,6 +28,10 @@ NAMES = {
     "rnn_cell": "(b) peephole cell in `keras.layers.RNN`",
     "torch": "(c) PyTorch `nn.LSTM`",
     "gemm_floor": "(d) the matrix products alone, float32",
+}
+
+XLA_NAMES = {
+    "ours_no_xla": "nothing", "ours_float32": "gates, loss, update (ours)", "ours_all_xla": "all",
 }
 
 
@@ -162,6 +167,19 @@ def scaling(groups: list[dict[Size, Result]]) -> list[str]:
     ]
 
 
+def xla(size: Size, results: dict[str, Result]) -> list[str]:
+    """The report: what XLA compiles of our step, and what that is worth."""
+    plain = results["ours_no_xla"]
+    return [
+        f"1 x {size.units} units, batch {size.batch}, {size.frames} frames read and {size.frames} "
+        "predicted, float32; measured in turn.",
+        _common.table(["XLA compiles", "s/step: median (range)", "times the speed without"], [
+            [XLA_NAMES[name], _common.spread(result.seconds), f"{plain.median / result.median:.2f}"]
+            for name, result in results.items()
+        ]),
+    ]
+
+
 def products(size: Size, rounds: int) -> list[str]:
     """The report: the step's float32 products, each timed by itself; of one layer."""
     u, rows, d = size.units, size.frames * size.batch, size.frame_dim
@@ -217,6 +235,7 @@ def main():
     mode.add_argument("--scaling", action="store_true")
     mode.add_argument("--check", action="store_true")
     mode.add_argument("--products", action="store_true")
+    mode.add_argument("--xla", action="store_true")
     args = parser.parse_args()
     size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
 
@@ -227,6 +246,10 @@ def main():
             print(f"{name}: relative difference between ours and the RNN cell's {difference:.1e}")
     elif args.products:
         _common.report("The step's matrix products", products(size, args.rounds), args.out)
+    elif args.xla:
+        results = measure([(name, size) for name in XLA_NAMES], args.rounds)
+        parts = xla(size, {name: result for (name, _), result in results.items()})
+        _common.report("The training step and XLA", parts, args.out)
     elif args.scaling:
         groups = []
         for sizes in scaling_groups(size):

@@ -8,6 +8,7 @@ tensorflow_model_server, the same tests run against it too.
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,16 +21,20 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 
-from unsup_video import client, export, remote, visualize, warmup
+from serving import stand_in
+from unsup_video import cli, client, export, remote, visualize, warmup
 
 ROOT = Path(__file__).parent.parent
 KIT = ROOT / "serving"
 REAL = os.environ.get("TF_SERVING_BIN")
 NAME = "tiny"
+DEADLINE = 60.0  # seconds, of every answer: a server that hangs fails a test, and no more
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 4, 32, 32), np.uint8)
 FRAMES = np.float32(PIXELS / 255)
@@ -105,7 +110,7 @@ class Server:
     def __init__(self, process, grpc, rest):
         self.process, self.grpc, self.rest = process, grpc, rest
 
-    def connect(self, protocol="gRPC", version=1, name=NAME, timeout=30.0):
+    def connect(self, protocol="gRPC", version=1, name=NAME, timeout=DEADLINE):
         kind, port = (remote.Grpc, self.grpc) if protocol == "gRPC" else (remote.Rest, self.rest)
         return kind(f"127.0.0.1:{port}", name, version, timeout)
 
@@ -117,14 +122,8 @@ def free_port():
 
 
 def start_stand_in(base_path, log):
-    process = subprocess.Popen(
-        [sys.executable, "-I", str(ROOT / "tests/serving_stand_in.py"), f"--name={NAME}",
-         f"--base_path={base_path}", "--port=0", "--rest_api_port=0", f"--max_message={1 << 20}"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=base_path,
-    )
-    ports = re.fullmatch(r"gRPC (\d+) REST (\d+)\n", process.stdout.readline())
-    assert ports, Path(log.name).read_text()
-    return Server(process, *map(int, ports.groups()))
+    found = stand_in.Process(NAME, base_path, log, max_message=1 << 20)
+    return Server(found.process, found.grpc, found.rest)
 
 
 def start_real(base_path, log):
@@ -146,6 +145,7 @@ def start_real(base_path, log):
         except (OSError, ValueError):
             pass
         time.sleep(0.2)
+    stand_in.end(process)
     raise AssertionError(Path(log.name).read_text())
 
 
@@ -162,8 +162,7 @@ def server(request, base_path, tmp_path_factory):
         found = request.param(base_path, log)
         yield found
         assert found.process.poll() is None, Path(log.name).read_text()
-        found.process.terminate()
-        found.process.communicate()
+        stand_in.end(found.process)
 
 
 @pytest.fixture(params=["gRPC", "REST"])
@@ -190,6 +189,18 @@ def test_versions(server, protocol):
     assert [v.number for v in server.connect(protocol, 1).versions()] == [1]
     newest = server.connect(protocol, None)
     assert newest.answering == 2 and newest.signatures.keys() == {"classify"}
+
+
+def test_an_answer_says_its_version(server, protocol):
+    assert server.connect(protocol, 1).predict("encode", REQUESTS["encode"]).version == 1
+    newest = server.connect(protocol, None)
+    assert newest.signatures.keys() == {"classify"}
+    newest.answering = 1  # as where version 2 came after first contact
+    outputs = newest.predict("classify", {"frames": FRAMES})
+    said = {"gRPC": 2, "REST": None}[protocol]  # over REST nothing tells
+    assert outputs.version == said
+    assert str(client._version(newest, outputs)) == (
+        "2" if said else "1 at first contact (REST does not say which answered)")
 
 
 def test_many_at_once(server, expected):
@@ -294,14 +305,14 @@ def test_malformed_json_is_refused(server, expected, body):
 
     url = f"http://127.0.0.1:{server.rest}/v1/models/{NAME}/versions/1:predict"
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(url, body, timeout=30)
+        urllib.request.urlopen(url, body, timeout=DEADLINE)
     assert 400 <= refused.value.code < 500 and json.load(refused.value)["error"]
     assert_same(server.connect("REST").predict("encode", REQUESTS["encode"]), expected["encode"])
 
 
 def test_what_is_no_request_at_all(server, expected):
     for port in (server.grpc, server.rest):
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             connection.sendall(b"\x00\xff" * 5000)
     assert_same(server.connect().predict("encode", REQUESTS["encode"]), expected["encode"])
 
@@ -358,6 +369,45 @@ def test_nobody_answers(protocol):
             kind(f"127.0.0.1:{silent.getsockname()[1]}", NAME, timeout=0.5).versions()
     with pytest.raises(ValueError, match="a server is HOST:PORT"):
         kind("http://localhost:8501", NAME)
+
+
+def test_a_server_that_hangs_costs_its_deadline(base_path, tmp_path):
+    pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
+    with open(tmp_path / "log", "w") as log:
+        server = start_stand_in(base_path, log)  # its own: it is not used again
+    try:
+        models = [server.connect(protocol) for protocol in ("gRPC", "REST")]
+        assert all(model.signatures for model in models)  # connected
+        server.process.send_signal(signal.SIGSTOP)
+        for model in models:
+            model.timeout = 0.5
+            with pytest.raises(TimeoutError, match="no answer in 0.5 s"):
+                model.predict("encode", REQUESTS["encode"])
+    finally:
+        server.process.kill()  # the only signal that ends a stopped process
+        stand_in.end(server.process)
+
+
+@pytest.mark.parametrize("program", ["import time; time.sleep(600)", ""], ids=["hangs", "ends"])
+def test_a_stand_in_that_does_not_start_is_an_error(tmp_path, monkeypatch, program):
+    server, started, popen = tmp_path / "server.py", [], subprocess.Popen
+    server.write_text(program)
+    monkeypatch.setattr(stand_in, "SERVER", server)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or
+                        started[-1])
+    timeout = 1 if program else 60
+    with pytest.raises(RuntimeError, match=f"ended, or did not start in {timeout} s"):
+        stand_in.Process(NAME, tmp_path, timeout=timeout)
+    assert started[0].returncode is not None
+
+
+def test_a_process_that_does_not_end_is_killed():
+    deaf = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+            "print(1, flush=True); time.sleep(600)")
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    stand_in.end(process, timeout=0.2)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_rest_where_something_else_answers(tmp_path):
@@ -533,6 +583,18 @@ def test_step_streams_a_clip(server, expected):
     assert_same({name: outputs[name] for name in STATES}, expected["encode"])
 
 
+def test_a_stream_is_of_one_version(server, protocol, expected):
+    model = server.connect(protocol, None)  # no version asked for: the newest, 2, would answer
+    model._metadata = server.connect(protocol, 1)._metadata  # as where 2 came after first contact
+    outputs = client.request(model, "step", PIXELS, 1).send(model)
+    assert_same({name: outputs[name] for name in STATES}, expected["encode"])
+    assert outputs.version == 1
+    assert model.version is None  # other requests still go to the newest
+    model.answering = 7  # as where the server has unloaded it
+    with pytest.raises(ValueError, match="tiny version 7 at .*: no such model or version"):
+        client.request(model, "step", PIXELS, 1).send(model)
+
+
 def test_classes_are_named(server, protocol, tmp_path):
     model = server.connect(protocol, 2)
     clips = np.stack([np.full((4, 32, 32), value, np.uint8) for value in (250, 60)])
@@ -553,14 +615,19 @@ def test_status_says_what_can_be_asked(server, protocol, capsys):
     assert "version 2 answers; signatures: classify" in printed
 
 
+def run_command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "unsup_video.client", f"--model={NAME}", *arguments],
+        cwd=ROOT, text=True, capture_output=True, check=False, timeout=300,
+    )
+
+
 def test_the_command(server, tmp_path):
     np.save(tmp_path / "clips.npy", PIXELS)
-    done = subprocess.run(
-        [sys.executable, "-m", "unsup_video.client", f"--server=127.0.0.1:{server.grpc}",
-         f"--model={NAME}", "--version=1", f"--input={tmp_path / 'clips.npy'}", "--steps=3",
-         f"--out={tmp_path / 'a.gif'}", f"--out={tmp_path / 'a.npz'}", "--requests=8",
-         "--parallel=2"],
-        cwd=ROOT, text=True, capture_output=True, check=False,
+    done = run_command(
+        f"--server=127.0.0.1:{server.grpc}", "--version=1", f"--input={tmp_path / 'clips.npy'}",
+        "--steps=3", f"--out={tmp_path / 'a.gif'}", f"--out={tmp_path / 'a.npz'}", "--requests=8",
+        "--parallel=2",
     )
     assert done.returncode == 0, done.stderr
     assert "predict_future_uint8 of tiny, version 1: 4 frames of 3 clips sent" in done.stdout
@@ -570,18 +637,52 @@ def test_the_command(server, tmp_path):
     assert Image.open(tmp_path / "a.gif").n_frames == 7
 
 
+@pytest.fixture
+def command(monkeypatch):
+    """Runs the command in this process, with errors as exceptions.
+
+    Its flags are defined only meanwhile, and those of other tests' commands only before and after.
+    """
+    def commands_flags():
+        modules = flags.FLAGS.flags_by_module_dict()
+        return {flag.name: flag for name in modules if not name.startswith("absl")
+                for flag in modules[name]}
+
+    others = commands_flags()
+    for name in others:
+        delattr(flags.FLAGS, name)
+    with flagsaver.flagsaver():
+        mains = []
+        monkeypatch.setattr(cli, "run", mains.append)
+        client.run()
+        yield lambda *arguments: mains[0](flags.FLAGS(["client", f"--model={NAME}", *arguments]))
+    for name in commands_flags():
+        delattr(flags.FLAGS, name)
+    for name, flag in others.items():
+        flags.FLAGS[name] = flag
+
+
+@pytest.mark.parametrize(("signature", "version"), [("encode", 1), ("classify", 2)])
+def test_steps_go_with_signatures_that_ask_for_them(server, command, signature, version):
+    with pytest.raises(ValueError, match=(
+        f"--steps does not go with --signature={signature}, which does not ask how many frames"
+    )):
+        command(f"--server=127.0.0.1:{server.grpc}", f"--version={version}",
+                f"--signature={signature}", "--input=clips.npy", "--steps=3")
+
+
 # ---------------------------------------------------------------------- TensorFlow's C API
 
 
 def test_the_c_api_runs_every_signature(base_path, expected):
-    import serving_c_api
+    from serving.stand_in import c_api
 
-    session = serving_c_api.Session(base_path / "1")
+    session = c_api.Session(base_path / "1")
     try:
         for name, inputs in REQUESTS.items():
             protos = {key: tf.make_tensor_proto(value) for key, value in inputs.items()}
             assert_same(session.run(name, protos), expected[name])
-        with pytest.raises(serving_c_api.Error, match="frames must be finite"):
+        with pytest.raises(c_api.Error, match="frames must be finite"):
             session.run("encode", {"frames": tf.make_tensor_proto(FRAMES * np.nan)})
     finally:
         session.close()
@@ -598,7 +699,7 @@ def joined(base_path):
     the sizes of the first.
 
     By TensorFlow's own op, on the scheduler that TensorFlow Serving's batching is made of. Its
-    time-out is half an hour: it waits until all are there, and they are sure to be joined.
+    time-out is a minute: it waits until all are there, and they are sure to be joined.
     """
     loaded = tf.saved_model.load(base_path / "1")
 
@@ -761,7 +862,8 @@ def test_the_health_check(server):
 
     def status(name, port):
         text = check[2].replace("/8501", f"/{port}").replace("models/quickstart", f"models/{name}")
-        return subprocess.run(["bash", "-c", text], capture_output=True, check=False).returncode
+        return subprocess.run(
+            ["bash", "-c", text], capture_output=True, check=False, timeout=DEADLINE).returncode
 
     assert status(NAME, server.rest) == 0
     assert status("other", server.rest) != 0

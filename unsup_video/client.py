@@ -117,9 +117,13 @@ class Request:
     clips: np.ndarray
     steps: int
 
-    def send(self, model: remote.Grpc | remote.Rest) -> dict[str, np.ndarray]:
+    def send(self, model: remote.Grpc | remote.Rest) -> remote.Outputs:
         """The outputs by name. Of frames predicted, the first `steps`: a server that joins requests
-        gives as many as the longest of them asked for."""
+        gives as many as the longest of them asked for.
+
+        A stream is of one version, `model.answering`: states mean something else to another. Raises
+        ValueError where the server no longer has that one.
+        """
         inputs = self.definition.inputs
         if "frame" in inputs:
             return self._stream(model)
@@ -138,6 +142,7 @@ class Request:
             name: np.zeros((clips, *tensor.shape[1:]), tensor.dtype)
             for name, tensor in tensors.items() if name != "frame"
         }
+        model = model.pinned()
         for frame in self.clips.swapaxes(0, 1):
             outputs = model.predict(self.signature, {"frame": frame, **state})
             state = {name: outputs[name] for name in state}
@@ -256,6 +261,12 @@ def _measure(model, asked, requests, parallel):
             f"{late:.1f} ms, {rate:.1f} clips/s")
 
 
+def _version(model, outputs):
+    if outputs.version is None:
+        return f"{model.answering} at first contact (REST does not say which answered)"
+    return outputs.version
+
+
 def print_status(model: remote.Grpc | remote.Rest) -> None:
     """Prints versions and signatures. Raises ValueError where none of the versions is AVAILABLE."""
     versions = model.versions()
@@ -323,14 +334,20 @@ def run():
         if parallel.present and not requests.present:
             raise ValueError("--parallel needs --requests: how many in all")
 
-        shape = frame_shape(model.signature(signature.value))
+        definition = model.signature(signature.value)
+        if steps.present and "steps" not in definition.inputs:
+            raise ValueError(
+                f"--steps does not go with --signature={signature.value}, which does not ask how "
+                "many frames to predict"
+            )
+        shape = frame_shape(definition)
         count = frames.value + steps.value  # what follows is shown beside the prediction
         clips = read(source.value, shape, count, fps.value, start.value)
         sent, after = clips[:, : frames.value], clips[:, frames.value :]
         asked = request(model, signature.value, sent, steps.value)
         outputs = asked.send(model)
-        print(f"{asked.signature} of {model.name}, version {model.answering}: {sent.shape[1]} "
-              f"frames of {len(sent)} clips sent")
+        print(f"{asked.signature} of {model.name}, version {_version(model, outputs)}: "
+              f"{sent.shape[1]} frames of {len(sent)} clips sent")
         print(*describe(outputs), sep="\n")
         for path in out.value:
             write(path, outputs, sent, after)

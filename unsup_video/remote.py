@@ -7,6 +7,7 @@ Errors are the same for both: ConnectionError where nobody answers, TimeoutError
 does not come, ValueError with the server's own words for what it refuses; all in one line.
 """
 
+import copy
 import dataclasses
 import functools
 import http.client
@@ -57,6 +58,19 @@ class Version:
     error: str
 
 
+class Outputs(dict):
+    """Name -> array, (clips, ..); strings are bytes, in an array of objects.
+
+    Attributes:
+        version: the number of the version that gave this answer; None where the server does not
+            say, which is over REST, where no version was asked for.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], version: int | None):
+        super().__init__(arrays)
+        self.version = version
+
+
 class _Model:
     """What both have in common; see `Grpc` and `Rest` for the arguments."""
 
@@ -77,8 +91,16 @@ class _Model:
 
     @functools.cached_property
     def answering(self) -> int:
-        """The number of the version that answered: `version`, or else the newest."""
+        """The version of `signatures`: `version`, or else what was the newest at first contact.
+        Each answer has its own, see `Outputs`."""
         return self._metadata[0]
+
+    def pinned(self) -> "Grpc | Rest":
+        """The same model, on the same connection, that asks for the version `answering` in every
+        request: for requests that belong together, also where a newer one is loaded meanwhile."""
+        found = copy.copy(self)
+        found.version = self.answering
+        return found
 
     def signature(self, name: str) -> Signature:
         """Raises ValueError, with what there is, where there is none of that name."""
@@ -161,8 +183,11 @@ class Grpc(_Model):
         response.metadata["signature_def"].Unpack(found)
         return response.model_spec.version.value, _signatures(found.signature_def)
 
-    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs of a signature, by name. Strings are bytes, in an array of objects."""
+    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> Outputs:
+        """The outputs of a signature, by name."""
+        return self._outputs(self._call(self._prediction.Predict, self._request(signature, inputs)))
+
+    def _request(self, signature, inputs):
         from tensorflow_serving.apis import predict_pb2
 
         size = sum(value.nbytes for value in inputs.values())
@@ -175,8 +200,11 @@ class Grpc(_Model):
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        response = self._call(self._prediction.Predict, request)
-        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+        return request
+
+    def _outputs(self, response):
+        arrays = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
+        return Outputs(arrays, response.model_spec.version.value)
 
     def _specify(self, spec):
         spec.name = self.name
@@ -212,9 +240,11 @@ class Rest(_Model):
 
     def __init__(self, server: str, name: str, version: int | None = None, timeout: float = 60.0):
         super().__init__(server, name, version, timeout)
-        self._url = f"http://{server}/v1/models/{urllib.parse.quote(name, safe='')}"
-        if version is not None:
-            self._url += f"/versions/{version}"
+
+    @property
+    def _url(self):
+        url = f"http://{self.server}/v1/models/{urllib.parse.quote(self.name, safe='')}"
+        return url if self.version is None else f"{url}/versions/{self.version}"
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -245,8 +275,8 @@ class Rest(_Model):
         except (KeyError, TypeError, ValueError, AttributeError, json_format.ParseError):
             raise self._strange() from None
 
-    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs of a signature, by name. Strings are bytes, in an array of objects."""
+    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> Outputs:
+        """The outputs of a signature, by name."""
         expected = self.signature(signature).outputs
         given = {name: value.tolist() for name, value in inputs.items()}
         answer = self._call(":predict", {"signature_name": signature, "inputs": given})
@@ -254,7 +284,8 @@ class Rest(_Model):
             found = answer["outputs"]
             if len(expected) == 1:  # the name is left out
                 found = {name: found for name in expected}
-            return {name: _array(value, expected[name].dtype) for name, value in found.items()}
+            arrays = {name: _array(value, expected[name].dtype) for name, value in found.items()}
+            return Outputs(arrays, self.version)
         except (KeyError, TypeError, AttributeError):
             raise self._strange() from None
 

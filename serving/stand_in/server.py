@@ -1,17 +1,19 @@
 """A stand-in for tensorflow_model_server, of which the registries have no binary.
 
-    python -I tests/serving_stand_in.py --name=quickstart --base_path=saved_models/quickstart
+    python -I serving/stand_in/server.py --name=quickstart --base_path=saved_models/quickstart
 
 It is built on tensorflow-serving-api's own PredictionService and ModelService, runs the models by
 TensorFlow's C API, and cannot import the project. It answers and refuses as the real server does,
 gRPC and REST, without batching and without looking for new versions. For tests and measurements: it
-is Python, so it costs a few ms more.
+is Python, so it costs a few ms more. An answer to a Predict has the times of its parts in its
+trailing metadata: `server-timing`, as HTTP's header of that name, in ms.
 """
 
 import argparse
 import json
 import re
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,9 +22,9 @@ from threading import Thread
 sys.path.append(str(Path(__file__).parent))  # python -I leaves it out
 sys.modules.update(dict.fromkeys(["unsup_video", "train", "eval", "data_prep"]))
 
+import c_api
 import grpc
 import numpy as np
-import serving_c_api as c_api
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
@@ -75,6 +77,7 @@ class Models:
         return response
 
     def predict(self, request):
+        """(response, seconds that the graph took of it)."""
         version, session = self.session(request.model_spec)
         signature = request.model_spec.signature_name or "serving_default"
         if signature not in session.definitions:
@@ -90,15 +93,16 @@ class Models:
         response = predict_pb2.PredictResponse()
         response.model_spec.name, response.model_spec.signature_name = self.name, signature
         response.model_spec.version.value = version
-        for name, value in session.run(signature, request.inputs).items():
+        outputs, seconds = session.timed_run(signature, request.inputs)
+        for name, value in outputs.items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-        return response
+        return response, seconds
 
 
 def _answering(method):
     def answer(self, request, context):
         try:
-            return method(request)
+            return method(request, context)
         except c_api.Error as error:
             context.abort(CODES[error.code], error.message)
 
@@ -110,8 +114,17 @@ def serve_grpc(models, port, max_message):
         prediction_service_pb2_grpc: ("PredictionService", ["Predict", "GetModelMetadata"]),
         model_service_pb2_grpc: ("ModelService", ["GetModelStatus"]),
     }
-    methods = {"Predict": models.predict, "GetModelMetadata": models.metadata,
-               "GetModelStatus": models.status}
+
+    def predict(request, context):
+        start = time.perf_counter()
+        response, run = models.predict(request)
+        total = time.perf_counter() - start  # from message to message: gRPC's own part is not in it
+        timing = f"run;dur={1e3 * run:.4f}, total;dur={1e3 * total:.4f}"
+        context.set_trailing_metadata([("server-timing", timing)])
+        return response
+
+    methods = {"Predict": predict, "GetModelMetadata": lambda request, _: models.metadata(request),
+               "GetModelStatus": lambda request, _: models.status(request)}
     limits = [("grpc.max_receive_message_length", max_message), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(16), options=limits)
     for module, (service, names) in services.items():
@@ -187,7 +200,7 @@ class Rest(BaseHTTPRequestHandler):
             raise c_api.Error(INVALID_ARGUMENT, f"JSON: {error!r}") from None
         outputs = {
             key: _values(tf.make_ndarray(value))
-            for key, value in self.models.predict(request).outputs.items()
+            for key, value in self.models.predict(request)[0].outputs.items()
         }
         return {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))}
 
