@@ -134,10 +134,19 @@ def test_two_devices_pretrain_as_one(recipe, rtol, tmp_path):
 
 
 @pytest.mark.slow
-def test_mirrored_takes_a_single_device_too(tmp_path):
-    status, output = Run(tmp_path / "run", "--strategy=mirrored", "--config.train.steps=2").finish()
+def test_the_flags_go_together_also_on_a_single_device(tmp_path):
+    status, output = Run(
+        tmp_path / "run", "--strategy=mirrored", "--precision=bfloat16", "--profile_steps=3,4",
+        "--config.train.steps=6",
+    ).finish()
     assert status == 0, output
-    assert "mirrored: 1 devices" in output
+    assert "mirrored: 1 devices" in output and "matrix products in bfloat16" in output
+    assert "profiling from step 3 to 4" in output
+    assert list((tmp_path / "run" / "tb").glob("plugins/profile/*/*.xplane.pb"))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bfloat16"
+    _, last, _ = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))
+    weights = [array for name, array in last.items() if name.startswith("model/")]
+    assert weights and all(array.dtype == np.float32 for array in weights)
 
 
 @pytest.mark.slow

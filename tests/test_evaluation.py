@@ -125,6 +125,17 @@ def test_the_loaded_model_is_the_trained_one(run, model):
     np.testing.assert_array_equal(model.mean_frame, source.mean_frame)
 
 
+def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
+    other = trained_module.load(fresh.path, "bfloat16")
+    assert other.model.lstms[0].gemm_dtype == "bfloat16"
+    assert "--precision=bfloat16" in results.command(other, "features", {})
+    assert "--precision" not in results.command(fresh, "features", {})
+    past = np.random.default_rng(0).random((3, 4, 32 * 32), np.float32)
+    here, there = fresh.model.encoder(past), other.model.encoder(past)
+    for a, b in zip(here, there, strict=True):
+        assert b.dtype == "float32" and 0 < np.abs(a - b).max() < 0.05
+
+
 def test_what_is_no_finished_run(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="is not the folder of a run: config.json"):
         trained_module.load(tmp_path)

@@ -20,13 +20,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from unsup_video import files
 from unsup_video.data import storage as packing
-from unsup_video.data.records import Record
+
+if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
+    from unsup_video.data.records import Record
 
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
@@ -38,7 +41,7 @@ _UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g\d+)_c\d+(?:\.\w+)?")
 class Percepts:
     """What `records.write` takes, see there. `records` can be read once."""
 
-    records: Iterator[Record]
+    records: "Iterator[Record]"
     count: int
     dtype: str
     scale: float
@@ -131,7 +134,15 @@ def read(
     )
 
 
+def group(name: str) -> str:
+    """The group of a video with a name of UCF-101; "" with another one."""
+    found = _UCF101.fullmatch(name)
+    return "_".join(found.groups()) if found else ""
+
+
 def _records(path, found, dtype, scales, indices, splits):
+    from unsup_video.data.records import Record
+
     for i, values in enumerate(found.videos):
         name, scale = found.names[i], float(scales[i]) if scales.ndim else None
         if found.dtype != np.uint8:
@@ -139,12 +150,8 @@ def _records(path, found, dtype, scales, indices, splits):
                 values, scale = packing.pack(values, dtype)
             except ValueError as error:
                 raise ValueError(f"{path}: video {name}: {error}") from None
-        ucf101 = _UCF101.fullmatch(name)
-        if ucf101:
-            group = "_".join(ucf101.groups())
-        else:
-            group = "" if found.groups is None else str(found.groups[i])
-        yield Record(np.ascontiguousarray(values), scale, name, indices[i], group, splits[i])
+        of = group(name) or ("" if found.groups is None else str(found.groups[i]))
+        yield Record(np.ascontiguousarray(values), scale, name, indices[i], of, splits[i])
 
 
 def _storage(path, found, scale, storage):

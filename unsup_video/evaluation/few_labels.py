@@ -289,13 +289,20 @@ def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
             values[name] = np.array([
                 lines.lines[key]["accuracy"] for key in _tested(settings, k, chosen[name])
             ])
-        for name, of in values.items():
-            gained = (None,) * 3 if name == BASELINE else interval(of - values[BASELINE])
-            std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
-            found.append(Summary(
-                name, k, *chosen[name], tuple(of.tolist()), float(of.mean()), std, *gained
-            ))
+        found += [summary(name, k, *chosen[name], values) for name in values]
     return found
+
+
+def summary(
+    name: str, per_class: int, learning_rate: float, dropout: float, values: dict[str, np.ndarray]
+) -> Summary:
+    """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
+    of = values[name]
+    gained = (None,) * 3 if name == BASELINE else interval(of - values[BASELINE])
+    std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
+    return Summary(
+        name, per_class, learning_rate, dropout, tuple(of.tolist()), float(of.mean()), std, *gained
+    )
 
 
 def interval(differences: np.ndarray) -> tuple[float, float, float]:

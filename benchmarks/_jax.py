@@ -1,0 +1,219 @@
+"""Training under Keras' JAX backend, without TensorFlow: what both `keras_jax` commands share."""
+
+import contextlib
+import functools
+import json
+import math
+import traceback
+
+import keras
+import numpy as np
+from keras import ops
+
+from unsup_video import losses, models
+from unsup_video.training import recipes
+
+if keras.backend.backend() == "jax":  # other backends import this too, for what needs no JAX
+    import jax
+    from jax import numpy as jnp
+
+# name -> gemm_dtype of the models, jax_default_matmul_precision
+PRECISIONS = {
+    "float32": ("float32", "highest"),
+    "tf32": ("float32", "tensorfloat32"),
+    "bfloat16": ("bfloat16", "default"),
+}
+
+
+def matmul_precision(name):
+    return jax.default_matmul_precision(PRECISIONS[name][1])
+
+
+# ---------------------------------------------------------------------- commands
+
+
+failures = []
+
+
+@contextlib.contextmanager
+def goes_on(what):
+    """An error inside is reported, and what comes after is done all the same."""
+    try:
+        yield
+    except Exception:
+        failures.append(what)
+        print(f"FAILED: {what}\n{traceback.format_exc()}", flush=True)
+
+
+def run(command, out, backend="jax"):
+    """Runs a command that writes to `out`. Raises SystemExit, status 1, if a part of it failed."""
+    if keras.backend.backend() != backend:
+        raise SystemExit(f"error: set KERAS_BACKEND={backend}")
+    out.mkdir(parents=True, exist_ok=True)
+    command()
+    if failures:
+        raise SystemExit(f"error: {len(failures)} failed: {'; '.join(failures)}")
+
+
+def device():
+    return f"device: {jax.devices()[0].device_kind} ({jax.default_backend()})"
+
+
+def values_of(kind):
+    """A type for argparse: values between commas."""
+    return lambda text: [kind(value) for value in text.split(",")]
+
+
+def to_json(value, indent=None):
+    """JSON text; it has no nan and no infinity, which become null."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(of) for key, of in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(of) for of in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(value), indent=indent, allow_nan=False) + "\n"
+
+
+def append(path, fields):
+    print(line := to_json(fields), end="", flush=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line)
+
+
+# ---------------------------------------------------------------------- training
+
+
+class Training:
+    """The training of a Keras model in pure functions of its state, which is three lists of arrays:
+    the weights, the variables that are not trained, and the optimiser's.
+
+    Args:
+        network: the model. recipe: a config's, for the optimiser; every step is given its rate.
+        loss: (outputs, targets) -> (a mean over the batch, a dict of what else to report).
+
+    Raises:
+        ValueError: a recipe that sums over the batch.
+    """
+
+    def __init__(self, network, recipe, loss):
+        if recipe.batch_reduction != "mean":
+            raise ValueError(f"recipe.batch_reduction is {recipe.batch_reduction!r}, not 'mean'")
+        self.network = network
+        self.loss = loss
+        self.optimizer = recipes.optimizer(recipe, 1.0)
+        self.optimizer.build(network.trainable_variables)
+        names = [v.path.split("/")[-1] for v in self.optimizer.variables]
+        self._rate = names.index("learning_rate")
+
+    def start(self):
+        """The state from the network's present weights. Copies: a step may overwrite them."""
+        return (*start_values(self.network), values(self.optimizer.variables))
+
+    def steps(self, batch):
+        """(state, data, (what, rates)) -> (state, figures of every step): as many steps as `what`
+        has rows, without Python in between. `batch(data, row)` gives (inputs, targets)."""
+
+        def total(weights, others, inputs, targets):
+            outputs, changed = self.network.stateless_call(weights, others, inputs, training=True)
+            loss, figures = self.loss(outputs, targets)
+            return loss, (figures, changed)
+
+        def step(data, state, x):
+            (weights, others, slots), (row, rate) = state, x
+            (_, (figures, others)), gradients = jax.value_and_grad(total, has_aux=True)(
+                weights, others, *batch(data, row)
+            )
+            slots = [*slots]
+            slots[self._rate] = jnp.asarray(rate, slots[self._rate].dtype)
+            weights, slots = self.optimizer.stateless_apply(slots, gradients, weights)
+            return (weights, others, slots), figures
+
+        return lambda state, data, xs: jax.lax.scan(functools.partial(step, data), state, xs)
+
+
+def values(variables):
+    return [jnp.array(v.value) for v in variables]
+
+
+def start_values(network):
+    return values(network.trainable_variables), values(network.non_trainable_variables)
+
+
+def call(model, network, weights, others, inputs):
+    """`model(inputs)`, which shares its layers with `network`, whose state is given."""
+    known = dict(zip([v.path for v in network.trainable_variables], weights, strict=True))
+    known |= dict(zip([v.path for v in network.non_trainable_variables], others, strict=True))
+    outputs, _ = model.stateless_call(
+        [known[v.path] for v in model.trainable_variables],
+        [known[v.path] for v in model.non_trainable_variables], inputs, training=False,
+    )
+    return outputs
+
+
+def rates(recipe, steps):
+    """(steps,): the learning rates. They are data, so that training compiles once."""
+    return np.asarray(recipes.learning_rate(recipe, steps)(np.arange(steps)))
+
+
+def build(config, frame_dim, seed, precision, mean_frame=None, spread=1.0):
+    """The video model of a config, from random weights."""
+    keras.utils.set_random_seed(seed)
+    model = models.build(
+        **config.model, frame_dim=frame_dim, gemm_dtype=PRECISIONS[precision][0],
+        initialization=recipes.initialization(config.recipe),
+    )
+    if model.frame_scale is not None:
+        model.frame_scale.scale.assign(spread)
+    if mean_frame is not None and config.recipe.mean_frame_bias:
+        model.start_at(np.asarray(mean_frame), spread if model.frame_scale else 1.0)
+    return model
+
+
+def sides(clips, frames_in):
+    """(inputs, targets) of `VideoModel.training`, from clips (B, T, D)."""
+    past, future = clips[:, :frames_in], clips[:, frames_in:]
+    return {"past": past, "future": future}, {"reconstruction": past[:, ::-1], "future": future}
+
+
+def with_clock(inputs):
+    """The inputs of a model that gets of the future no more than its number of frames."""
+    return {"past": inputs["past"], "clock": inputs["future"][:, :, 0]}
+
+
+def video_loss(model):
+    def loss(outputs, targets):
+        frames = {
+            name: losses.frame_losses(model.output, targets[name], outputs[name])
+            for name in model.outputs
+        }
+        total = sum(ops.sum(frame) / frame.shape[0] for frame in frames.values())
+        return total, {name: ops.mean(frame) for name, frame in frames.items()}
+
+    return loss
+
+
+def free_running(model, frames_in, to_frames, batch=100):
+    """A function: state and clips (N, T, D) -> {name: mean loss a frame of what the model predicts
+    by itself}. `to_frames` makes frames of what is stored."""
+
+    @jax.jit
+    def of_batch(weights, others, clips):
+        inputs, targets = sides(to_frames(clips), frames_in)
+        outputs = call(model.free_running, model.network, weights, others, with_clock(inputs))
+        return {
+            name: losses.frame_losses(model.output, targets[name], outputs[name])
+            for name in model.outputs
+        }
+
+    def evaluate(weights, others, clips):
+        parts = [of_batch(weights, others, clips[k : k + batch])
+                 for k in range(0, len(clips), batch)]
+        return {
+            name: float(np.concatenate([part[name] for part in parts]).mean(dtype=np.float64))
+            for name in model.outputs
+        }
+
+    return evaluate
