@@ -15,6 +15,7 @@ import tensorflow as tf
 from runs import ROOT, TINY, XLA_FLAGS, Run, what_training_left
 
 from unsup_video import layers
+from unsup_video.configs import percepts_small
 from unsup_video.training import checkpoints, distribution
 
 QUICKSTART = ROOT / "unsup_video" / "configs" / "quickstart.py"
@@ -153,11 +154,16 @@ def test_the_flags_go_together_also_on_a_single_device(tmp_path):
 def test_two_devices_finetune_as_one_with_dropout(tmp_path):
     """Each device's dropout has the masks that its examples have on one device."""
     folder = labelled.write(tmp_path / "percepts", labelled.videos())
-    config = labelled.a_config(folder, layers=2, dropout=0.5, input_dropout=0.2)
+    config = percepts_small.get_config()
+    config.model.update({"kind": "autoencoder", "units": 5})
+    config.data.update({"records": str(folder), "split": 1, "frames_in": 2, "frames_out": 1})
+    config.recipe.batch_size = 4
+    config.train.steps = 1
+    init = labelled.pretrained(config, tmp_path / "pretrained")
     flags = [
-        f"--config={ROOT / 'unsup_video/configs/finetune.py'}:github", "--init=none",
-        f"--records={folder}", "--config.data.split=1", "--config.model.units=5",
-        f"--config.data.frames={config.data.frames}", "--config.data.stride=2",
+        f"--config={ROOT / 'unsup_video/configs/finetune.py'}:github", f"--init={init}",
+        f"--records={folder}", "--config.data.split=1", "--config.data.frames=4",
+        "--config.data.stride=2",
         "--config.model.input_dropout=0.2", "--config.recipe.batch_size=6",
         "--config.recipe.learning_rate=0.01", "--config.recipe.step_clip=0.1",
         "--config.train.steps=6", "--config.train.eval_every=3", "--config.train.log_every=1",
