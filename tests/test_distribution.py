@@ -277,3 +277,29 @@ def test_processes_of_different_runs_are_refused(tmp_path):
         status, output = process.finish()
         assert status == 1 and "Traceback" not in output, output
         assert "the processes differ in their config" in output or "process of this run" in output
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(0, False), (75, True), (1, False)])
+def test_the_slurm_script_of_the_docs(status, requeued, tmp_path):
+    """With a cluster of two nodes that is three shell scripts."""
+    page = (ROOT / "docs" / "scale.md").read_text()
+    script = tmp_path / "train.sh"
+    script.write_text(page[page.index("#!/bin/bash\n#SBATCH"):].partition("```")[0])
+    for name, text in {
+        "scontrol": '[ "$1" = show ] && printf "node1\\nnode2\\n" || echo "$@" >> requeued',
+        "srun": 'for i in 0 1; do SLURM_PROCID=$i "$@" || status=$?; done; exit ${status:-0}',
+        "python": f'echo "$TF_CONFIG" >> configs; exit {status}',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    found = subprocess.run(
+        ["bash", script], cwd=tmp_path, check=False, timeout=60,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+             "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7"},
+    )
+    assert found.returncode == status
+    assert (tmp_path / "requeued").exists() == requeued
+    for index, line in enumerate((tmp_path / "configs").read_text().splitlines()):
+        config = json.loads(line)
+        assert config["cluster"] == {"worker": ["node1:12345", "node2:12345"]}
+        assert config["task"] == {"type": "worker", "index": index}
