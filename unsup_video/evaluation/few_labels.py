@@ -167,7 +167,7 @@ def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
     # A fresh process for each task: TensorFlow does not give memory back.
     threads = max(1, (os.cpu_count() or 1) // processes)
     with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _limit_threads, (threads,),
+        processes, multiprocessing.get_context("spawn"), _share_the_machine, (threads,),
         max_tasks_per_child=1,
     ) as pool:
         running = [pool.submit(_work, task) for task in tasks]
@@ -178,11 +178,13 @@ def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _limit_threads(threads):
+def _share_the_machine(threads):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+    for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of it
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _work(task):
