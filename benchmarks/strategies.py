@@ -51,22 +51,30 @@ def run(strategy: str, units: int, batch: int) -> tuple[float, float]:
             f"--config.train.log_every={WARM_UP}", f"--config.train.eval_every={WARM_UP + STEPS}",
             "--config.eval.validation_clips=10", "--config.eval.test_clips=10",
         ]
-        running = []
-        for index in range(processes):
-            cluster = {"worker": [f"localhost:{port}" for port in ports]}
-            task = {"type": "worker", "index": index}
-            running.append(subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT),
-                     "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
-            ))
-        peaks = []
-        for process in running:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise RuntimeError(f"{strategy}: a run ended with status {process.returncode}")
-            peaks.append(usage.ru_maxrss * 1024 / 1e9)
+        running, peaks = [], []
+        try:
+            for index in range(processes):
+                cluster = {"worker": [f"localhost:{port}" for port in ports]}
+                task = {"type": "worker", "index": index}
+                running.append(subprocess.Popen(
+                    command, cwd=ROOT, stdout=subprocess.DEVNULL,
+                    env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT),
+                         "TF_CPP_MIN_LOG_LEVEL": "2",
+                         "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+                ))
+            for process in running:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                if process.returncode:
+                    raise RuntimeError(
+                        f"{strategy}: a run ended with status {process.returncode}; why is above"
+                    )
+                peaks.append(usage.ru_maxrss * 1024 / 1e9)
+        finally:
+            for process in running:
+                if process.returncode is None:
+                    process.kill()
+                    process.wait()
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
     elapsed = {line["step"]: line["elapsed_s"] for line in map(json.loads, lines)
                if line["split"] == "train"}

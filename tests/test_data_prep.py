@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_flags
 import numpy as np
 import pytest
 from absl import flags
@@ -20,20 +21,9 @@ SMALL = ["--count=7", "--num_frames=5", "--frame_size=32"]
 @pytest.fixture(scope="module")
 def modules():
     """The commands' modules; their flags are defined only as long as these tests run."""
-    def commands_flags():
-        modules = flags.FLAGS.flags_by_module_dict()
-        return {flag.name: flag for name in modules if not name.startswith("absl")
-                for flag in modules[name]}
-
-    others = commands_flags()
-    for name in others:
-        delattr(flags.FLAGS, name)
-    names = "data_prep.moving_mnist", "data_prep.verify"
-    yield [importlib.import_module(name) for name in names]
-    for name in commands_flags():
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
+    with command_flags.apart():
+        names = "data_prep.moving_mnist", "data_prep.verify"
+        yield [importlib.import_module(name) for name in names]
     for name in names:
         del sys.modules[name]
 

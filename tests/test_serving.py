@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import command_flags
 import cv2
 import numpy as np
 import pytest
@@ -639,27 +640,12 @@ def test_the_command(server, tmp_path):
 
 @pytest.fixture
 def command(monkeypatch):
-    """Runs the command in this process, with errors as exceptions.
-
-    Its flags are defined only meanwhile, and those of other tests' commands only before and after.
-    """
-    def commands_flags():
-        modules = flags.FLAGS.flags_by_module_dict()
-        return {flag.name: flag for name in modules if not name.startswith("absl")
-                for flag in modules[name]}
-
-    others = commands_flags()
-    for name in others:
-        delattr(flags.FLAGS, name)
-    with flagsaver.flagsaver():
+    """Runs the command in this process, with errors as exceptions."""
+    with command_flags.apart(), flagsaver.flagsaver():
         mains = []
         monkeypatch.setattr(cli, "run", mains.append)
         client.run()
         yield lambda *arguments: mains[0](flags.FLAGS(["client", f"--model={NAME}", *arguments]))
-    for name in commands_flags():
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
 
 
 @pytest.mark.parametrize(("signature", "version"), [("encode", 1), ("classify", 2)])
