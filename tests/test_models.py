@@ -1,5 +1,6 @@
 import itertools
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -350,6 +351,41 @@ def float64():
     yield
     for set_to in (keras.config.set_floatx, keras.config.set_dtype_policy):
         set_to("float32")
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (6, 9, 3)], ids=["grey", "colour"])
+def test_kernels_over_pixels_start_as_smooth_as_asked_for(shape):
+    sigma, dim = 1.5, int(np.prod(shape))
+    keras.utils.set_random_seed(0)
+    model = models.build(frame_dim=dim, units=5, layers=2, **BOTH)
+    before = {w.path: w.numpy() for w in model.training.weights}
+    model.blur_pixel_kernels(shape, sigma)
+    pixel_kernels = 0
+    for weight in model.training.weights:
+        old, new = before[weight.path], weight.numpy()
+        if dim not in old.shape or old.ndim == 1:
+            np.testing.assert_array_equal(new, old)
+            continue
+        pixel_kernels += 1
+        if old.shape[0] == dim:
+            old, new = old.T, new.T
+        # The oracle is OpenCV, which pads with the mirror image too and filters in float64 here.
+        grids = np.float64(old).reshape(-1, *shape)
+        expected = np.stack([
+            cv2.GaussianBlur(g, (15, 15), sigma, borderType=cv2.BORDER_REFLECT) for g in grids
+        ]).reshape(old.shape)
+        norm, smooth = (np.linalg.norm(x, axis=1, keepdims=True) for x in (old, expected))
+        expected *= norm / smooth
+        np.testing.assert_allclose(new, expected, rtol=0, atol=1e-3 * np.abs(old).max())
+    assert pixel_kernels == 1 + 2 * 2  # the encoder's; each conditional decoder reads and writes
+
+
+def test_no_blur_changes_no_kernel():
+    model = models.build(frame_dim=12, units=3)
+    before = [w.numpy() for w in model.training.weights]
+    model.blur_pixel_kernels((3, 4), 0.0)
+    for old, weight in zip(before, model.training.weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)
 
 
 def test_the_gradient_of_the_loss_reaches_every_weight(float64):

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 from keras import ops
+from scipy import ndimage
 
 from unsup_video.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
 
@@ -102,6 +103,33 @@ class VideoModel:
             bias = np.log(p / (1 - p))
         for decoder in self.decoder_layers.values():
             decoder.bias.assign(bias)
+
+    def blur_pixel_kernels(self, frame_shape: tuple[int, ...], sigma: float) -> None:
+        """Smooths every kernel that reads or writes frames over the grid of pixels.
+
+        White noise puts most of a kernel's norm into spatial frequencies that no video has; a
+        blurred kernel starts with features of the size of strokes. Each feature, the weights
+        between one unit or gate and all pixels, keeps its norm.
+
+        Args:
+            frame_shape: (H, W) or (H, W, C); channels are blurred separately.
+            sigma: standard deviation of the Gaussian, in pixels; 0 changes nothing.
+        """
+        if not sigma:
+            return
+        stddev = (0, sigma, sigma) + (0,) * (len(frame_shape) - 2)
+
+        def blurred(features):  # (N, D)
+            grids = features.reshape(-1, *frame_shape)
+            smooth = ndimage.gaussian_filter(grids, stddev).reshape(features.shape)
+            norm, smooth_norm = (np.linalg.norm(x, axis=1, keepdims=True) for x in (features, smooth))
+            return smooth * (norm / smooth_norm)
+
+        conditional = [self.decoder_layers[name] for name in self.conditional]
+        for lstm in (self.lstms[0], *(decoder.lstms[0] for decoder in conditional)):
+            lstm.kernel.assign(blurred(lstm.kernel.numpy().T).T)
+        for decoder in self.decoder_layers.values():
+            decoder.kernel.assign(blurred(decoder.kernel.numpy()))
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ def build_model(
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
     _set_scale(model, spread)
+    if len(frame_shape) > 1:  # features have no neighbours
+        model.blur_pixel_kernels(frame_shape, config.recipe.get("pixel_blur", 0.0))
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on it.
         model.start_at(mean_frame, spread if model.frame_scale else 1.0)

@@ -28,6 +28,7 @@ def toronto() -> ConfigDict:
         batch_reduction="mean",
         batch_size=128,
         mean_frame_bias=False,
+        pixel_blur=0.0,
         init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
     ))
 
@@ -62,6 +63,8 @@ def modern() -> ConfigDict:
         batch_reduction="mean",
         batch_size=64,
         mean_frame_bias=True,  # the output bias starts at the data's mean frame
+        # Kernels that read or write pixels start smoothed by a Gaussian of this standard deviation.
+        pixel_blur=2.0,
         init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
     ))
 
