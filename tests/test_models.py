@@ -229,6 +229,19 @@ def test_own_outputs_as_teacher_equal_feedback(output, layers):
     assert np.abs(np.diff(own["future"], axis=1)).max() > 0.01
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("output", NONLINEARITIES)
+def test_trained_on_own_frames_a_decoder_runs_in_training_as_it_does_afterwards(output, layers):
+    model = model_of(layers=layers, output=output, conditional_input="own", **BOTH)
+    past = frames(B, T, D)
+    free = model.free_running({"past": past, "clock": ticks(S)})
+    # Of the future only the length counts, so it may be anything.
+    for future in (frames(B, S, D), np.full((B, S, D), np.nan, "float32")):
+        assert_close(trained_on(model, past, future), free)
+    taught = model.teacher_forced({"past": past, "future": frames(B, S, D)})
+    assert np.abs(taught["future"] - free["future"]).max() > 0.01
+
+
 @pytest.mark.parametrize("output", NONLINEARITIES)
 def test_inference_is_free_running_after_the_nonlinearity(output):
     model, past = model_of(output=output, **BOTH), frames(B, T, D)
@@ -388,9 +401,10 @@ def test_no_blur_changes_no_kernel():
         np.testing.assert_array_equal(weight.numpy(), old)
 
 
-def test_the_gradient_of_the_loss_reaches_every_weight(float64):
+@pytest.mark.parametrize("conditional_input", models.CONDITIONAL_INPUTS)
+def test_the_gradient_of_the_loss_reaches_every_weight(float64, conditional_input):
     # Each weight is moved along its own gradient: the loss must change at the gradient's norm.
-    model = model_of(layers=2, **BOTH)
+    model = model_of(layers=2, conditional_input=conditional_input, **BOTH)
     past, future = np.float64(frames(B, T, D)), np.float64(frames(B, S, D))
 
     @tf.function
@@ -426,6 +440,7 @@ def test_the_gradient_of_the_loss_reaches_every_weight(float64):
     [
         ({"kind": "predictor"}, "unknown kind of model 'predictor'"),
         ({"output": "softmax"}, "unknown output 'softmax'"),
+        ({"conditional_input": "true"}, "unknown conditional_input 'true': one of truth, own"),
         ({"frame_dim": 0}, "frame_dim must be at least 1, got 0"),
         ({"units": 0}, "units must be at least 1, got 0"),
         ({"layers": 0}, "layers must be at least 1, got 0"),

@@ -15,6 +15,8 @@ KINDS = {
     "future_predictor": ("future",),
     "composite": ("reconstruction", "future"),
 }
+# The previous frame that conditional decoders read in training.
+CONDITIONAL_INPUTS = ("truth", "own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +61,13 @@ class VideoModel:
             free-running. Only the clock's length S is read.
         training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
             "future": (B, S, D)}, as far as decoded, before the non-linearity; conditional
-            decoders are teacher-forced.
+            decoders read what `conditional_input` says.
+        teacher_forced: `training` where conditional decoders read the true frames.
         free_running: {"past": (B, T, D), "clock": (B, S)} -> the same keys, still before the
             non-linearity; conditional decoders read their own frames.
         inference: `free_running` after the non-linearity: frames.
         decoder_layers: name -> `Decoder`.
+        conditional_input: "truth" or "own", see `build`.
         frame_scale: what frames are divided by when they are read, and predictions multiplied by;
             None in a model that takes frames as they are.
     """
@@ -73,9 +77,11 @@ class VideoModel:
     encoder: keras.Model
     decoders: dict[str, keras.Model]
     training: keras.Model
+    teacher_forced: keras.Model
     free_running: keras.Model
     inference: keras.Model
     decoder_layers: dict[str, Decoder]
+    conditional_input: str
     frame_scale: FrameScale | None = None
 
     @property
@@ -166,6 +172,7 @@ def build(
     layers: int = 1,
     conditional_reconstruction: bool = False,
     conditional_future: bool = False,
+    conditional_input: str = "truth",
     output: str = "logistic",
     use_peepholes: bool = True,
     frame_scaling: bool = False,
@@ -179,6 +186,10 @@ def build(
         frame_dim: D. units: of every LSTM layer. layers: depth of the encoder and each decoder.
         conditional_reconstruction, conditional_future: whether that decoder reads its previous
             frame.
+        conditional_input: the previous frame that conditional decoders read in training. "truth":
+            the true one (teacher forcing, the paper's text). "own": the one that the decoder wrote,
+            as it does afterwards; the gradient passes through these frames. Other decoders
+            have no input and ignore it.
         output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
         use_peepholes: False gives ordinary LSTMs.
         frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
@@ -194,6 +205,10 @@ def build(
         raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
     if output not in ACTIVATIONS:
         raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+    if conditional_input not in CONDITIONAL_INPUTS:
+        raise ValueError(
+            f"unknown conditional_input {conditional_input!r}: one of {', '.join(CONDITIONAL_INPUTS)}"
+        )
     for name, size in {"frame_dim": frame_dim, "units": units, "layers": layers}.items():
         if size < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
@@ -248,22 +263,26 @@ def build(
     states = encoder(past)
     targets = {"reconstruction": ops.flip(past, axis=1), "future": future}
     clocks = {"reconstruction": past[:, :, 0], "future": clock}
-    training = keras.Model(
-        {"past": past, "future": future},
-        {
-            name: written(decoder(
-                states,
-                clock=targets[name],
-                teacher=read(targets[name]) if decoder.conditional else None,
-            ))
-            for name, decoder in decoder_layers.items()
-        },
-        name="training",
-    )
     pre_activations = {
         name: written(decoder(states, clock=clocks[name]))
         for name, decoder in decoder_layers.items()
     }
+
+    def training_form(name, conditional_input):
+        def decode(part, decoder):
+            teacher = None
+            if decoder.conditional and conditional_input == "truth":
+                teacher = read(targets[part])
+            return written(decoder(states, clock=targets[part], teacher=teacher))
+
+        return keras.Model(
+            {"past": past, "future": future},
+            {part: decode(part, decoder) for part, decoder in decoder_layers.items()},
+            name=name,
+        )
+
+    teacher_forced = training_form("teacher_forced", "truth")
+    training = training_form("training", conditional_input)
     free_running = keras.Model({"past": past, "clock": clock}, pre_activations, name="free_running")
     inference = keras.Model(
         {"past": past, "clock": clock},
@@ -271,5 +290,6 @@ def build(
         name="inference",
     )
     return VideoModel(
-        kind, output, encoder, decoders, training, free_running, inference, decoder_layers, scale
+        kind, output, encoder, decoders, training, teacher_forced, free_running, inference,
+        decoder_layers, conditional_input, scale,
     )

@@ -63,7 +63,7 @@ def _free_running(model):
 @functools.lru_cache(maxsize=1)
 def _teacher_forced(model):
     def run(past, future):
-        x = model.training({"past": past, "future": future})
+        x = model.teacher_forced({"past": past, "future": future})
         return {part: x[part] for part in model.conditional}
 
     return _decoder(model, run)

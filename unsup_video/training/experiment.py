@@ -50,6 +50,8 @@ def build_model(
     model = models.build(
         **config.model,
         frame_dim=int(np.prod(frame_shape)),
+        # Runs of versions that had no such field were teacher-forced.
+        conditional_input=config.recipe.get("conditional_input", "truth"),
         initialization=recipes.initialization(config.recipe),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )

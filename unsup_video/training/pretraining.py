@@ -21,7 +21,8 @@ def score_name(model: VideoModel) -> str:
 
 def mode(model: VideoModel, name: str) -> str:
     """How decoder `name` runs inside `model.training`; scores of the two never mix."""
-    return "teacher_forced" if name in model.conditional else "free_running"
+    is_taught = name in model.conditional and model.conditional_input == "truth"
+    return "teacher_forced" if is_taught else "free_running"
 
 
 def decoder_targets(past, future) -> dict:
@@ -47,7 +48,7 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
         x = model.free_running({"past": past, "clock": future[:, :, 0]})
         results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
         if model.conditional:
-            x = model.training({"past": past, "future": future})
+            x = model.teacher_forced({"past": past, "future": future})
             for k in model.conditional:
                 results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
         return results

@@ -29,6 +29,7 @@ def toronto() -> ConfigDict:
         batch_size=128,
         mean_frame_bias=False,
         pixel_blur=0.0,
+        conditional_input="truth",
         init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
     ))
 
@@ -65,6 +66,9 @@ def modern() -> ConfigDict:
         mean_frame_bias=True,  # the output bias starts at the data's mean frame
         # Kernels that read or write pixels start smoothed by a Gaussian of this standard deviation.
         pixel_blur=2.0,
+        # The previous frame that conditional decoders read in training: the truth (teacher forcing)
+        # or their own, as they do afterwards.
+        conditional_input="own",
         init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
     ))
 

@@ -1,0 +1,22 @@
+"""Moving MNIST in about an hour of 2 cores: the 1-layer composite with 512 units on all of MNIST.
+
+    python -m train.pretrain --config=moving_mnist_hour --digits_dir=FOLDER_WITH_THE_IDX_FILES
+
+The model and the recipe are those of `quickstart`, with more digits and more steps.
+docs/results/moving_mnist_hour.md has the curve.
+"""
+
+from unsup_video.configs import quickstart
+
+
+def get_config(recipe=""):
+    config = quickstart.get_config(recipe)
+    config.name = "moving_mnist_hour"
+    config.data.digits_source = "idx"
+    config.train.steps = 10_000
+    config.train.log_every = 100
+    config.train.eval_every = 1_000
+    config.train.checkpoint_every = 500
+    config.eval.test_clips = 3_000
+    config.expect = dict(reconstruction=0.0, future=0.0, source="")
+    return config
