@@ -158,15 +158,18 @@ def rates(recipe, steps):
     return np.asarray(recipes.learning_rate(recipe, steps)(np.arange(steps)))
 
 
-def build(config, frame_dim, seed, precision, mean_frame=None, spread=1.0):
-    """The video model of a config, from random weights."""
+def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
+    """The video model of a config, from random weights, as `experiment.build_model` has it."""
     keras.utils.set_random_seed(seed)
     model = models.build(
-        **config.model, frame_dim=frame_dim, gemm_dtype=PRECISIONS[precision][0],
+        **config.model, frame_dim=math.prod(frame_shape), gemm_dtype=PRECISIONS[precision][0],
+        conditional_input=config.recipe.conditional_input,
         initialization=recipes.initialization(config.recipe),
     )
     if model.frame_scale is not None:
         model.frame_scale.scale.assign(spread)
+    if len(frame_shape) > 1:
+        model.blur_pixel_kernels(frame_shape, config.recipe.pixel_blur)
     if mean_frame is not None and config.recipe.mean_frame_bias:
         model.start_at(np.asarray(mean_frame), spread if model.frame_scale else 1.0)
     return model

@@ -142,7 +142,7 @@ def _computed(precision):
         for recipe in ("modern", "toronto") if precision == "float32" else ("modern",):
             config = base.get_config(recipe)
             config.model.update(units=_UNITS, **CASES[case])
-            model = _jax.build(config, _FRAME_DIM, 0, precision, spread=0.5)
+            model = _jax.build(config, (_FRAME_DIM,), 0, precision, spread=0.5)
             network, rng = model.network, np.random.default_rng(0)
             for v in sorted(network.trainable_variables, key=lambda v: v.path):
                 v.assign(rng.uniform(-0.1, 0.1, v.shape))  # peepholes and biases are no zeros
@@ -372,7 +372,7 @@ class _Runs:
         ).compile()
 
     def _built(self, seed):
-        shape = self.config.data.frame_size**2
+        shape = (self.config.data.frame_size,) * 2
         return _jax.build(self.config, shape, seed, self.precision, self.mean_frame)
 
     def run(self, seed):

@@ -204,7 +204,7 @@ class Study:
 
         mean = frames(self.x[train[:500]]).mean((0, 1))
         model = _jax.build(
-            config, self.x.shape[-1], 0, self.args.precision, mean, self.spread
+            config, self.x.shape[-1:], 0, self.args.precision, mean, self.spread
         )
         training = _jax.Training(model.network, config.recipe, _jax.video_loss(model))
         run = jax.jit(training.steps(lambda x, rows: _jax.sides(frames(x[rows]), frames_in)))

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from unsup_video import models
-from unsup_video.training import recipes
+from unsup_video.configs import table2_conditional_future_predictor
+from unsup_video.training import experiment, pretraining, recipes
 
 
 def steps_of(recipe, start, gradients, name="kernel", total_steps=100):
@@ -136,6 +137,43 @@ def test_initialisations():
             assert 0.8 * limit < np.abs(weight.numpy()).max() <= limit
         np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[1], forget)
         np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[[0, 2, 3]], 0)
+
+
+def _built(recipe_name, frame_shape=(6, 6), **recipe_fields):
+    """The conditional future predictor that a recipe with these fields starts from."""
+    config = table2_conditional_future_predictor.get_config(recipe_name)
+    config.model.units = 3
+    config.model.output = "linear"
+    with config.unlocked():
+        config.recipe.update(recipe_fields)
+    keras.utils.set_random_seed(0)
+    return experiment.build_model(config, frame_shape, np.zeros(np.prod(frame_shape), "float32"))
+
+
+@pytest.mark.parametrize(
+    "name, mode", [("modern", "free_running"), ("toronto", "teacher_forced"),
+                   ("github", "teacher_forced")],
+)
+def test_the_releases_force_the_teacher_and_modern_does_not(name, mode):
+    model = _built(name)
+    assert pretraining.mode(model, "future") == mode
+    # A run of a version that had no such field was teacher-forced.
+    config = table2_conditional_future_predictor.get_config(name)
+    config.model.units = 3
+    with config.unlocked():
+        del config.recipe.conditional_input, config.recipe.pixel_blur
+    model = experiment.build_model(config, (6, 6), np.full(36, 0.5, "float32"))
+    assert pretraining.mode(model, "future") == "teacher_forced"
+
+
+def test_kernels_over_pictures_are_blurred_and_those_over_features_are_not():
+    def reading(**options):
+        return _built("modern", **options).lstms[0].kernel.numpy()
+
+    assert (reading() != reading(pixel_blur=0.0)).all()
+    features = {"frame_shape": (36,)}
+    np.testing.assert_array_equal(reading(**features), reading(**features, pixel_blur=0.0))
+    np.testing.assert_array_equal(reading(**features), reading(pixel_blur=0.0))
 
 
 def test_unknown_names_are_errors():

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from train import common, exports
-from unsup_video import cli, configs
+from unsup_video import cli, configs, models
 from unsup_video.data import sources
 from unsup_video.training import experiment, loop, pretraining
 
@@ -46,6 +46,9 @@ def main(argv):
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
+    if model.conditional:
+        shape += (f", conditional {' and '.join(model.conditional)} "
+                  f"{models.CONDITIONAL_INPUTS[model.conditional_input]}")
     print(f"{config.name}: {shape}, {model.network.count_params():,} parameters, "
           f"recipe {config.recipe.name}")
     print(f"data: {source.description['kind']}: {source.description['source']}")

@@ -10,6 +10,7 @@ import tensorflow as tf
 import unsup_video
 from unsup_video import signatures
 from unsup_video.evaluation.trained import Trained
+from unsup_video.models import CONDITIONAL_INPUTS
 
 
 def of(
@@ -37,6 +38,7 @@ def of(
         "config": config.name,
         "recipe": config.recipe.name,
         "model": config.model.to_dict(),
+        **trained.conditional_input,
         "parameters": trained.model.network.count_params(),
         "gemm_dtype": gemm_dtype,
         "step": trained.step,
@@ -111,10 +113,12 @@ def text(card: dict) -> str:
 
 def _of_video(card):
     model, results = card["model"], card["results"]
+    how = card.get("conditional_input")
+    decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
     figures = [f"- **Test loss a frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
                for name, value in results.get("scores", {}).items()]
     return (
-        f"A {model['kind']} of {model['layers']} x {model['units']} LSTM units",
+        f"A {model['kind']} of {model['layers']} x {model['units']} LSTM units{decoders}",
         f"to read {card['frames_in']} frames and predict {card['frames_out']}",
         figures,
         f"At most {card['max_steps']:,} frames are predicted at once; those after the first "

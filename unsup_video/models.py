@@ -15,8 +15,11 @@ KINDS = {
     "future_predictor": ("future",),
     "composite": ("reconstruction", "future"),
 }
-# The previous frame that conditional decoders read in training.
-CONDITIONAL_INPUTS = ("truth", "own")
+# The previous frame that conditional decoders read in training, and how tables name it.
+CONDITIONAL_INPUTS = {
+    "truth": "trained on the true frames",
+    "own": "trained on its own frames",
+}
 
 
 @dataclasses.dataclass(frozen=True)

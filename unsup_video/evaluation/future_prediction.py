@@ -10,6 +10,7 @@ import numpy as np
 from unsup_video import files, losses, metrics, paper
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.trained import Trained
+from unsup_video.models import CONDITIONAL_INPUTS
 from unsup_video.training import precision, pretraining
 
 KIND = "future_prediction"
@@ -214,6 +215,8 @@ def table(evaluations: list[results.Evaluation]) -> str:
             continue  # an autoencoder
         model = evaluation.model
         label = f"{model['name']} (step {model['step']})"
+        if "conditional_input" in model:
+            label += f", {CONDITIONAL_INPUTS[model['conditional_input']]}"
         line(label, evaluation, "model", "free_running", reference(evaluation))
         if evaluation.find(part="future", mode="teacher_forced"):
             line(f"{label}, teacher-forced", evaluation, "model", "teacher_forced")

@@ -4,6 +4,7 @@ import json
 
 from unsup_video.classifiers import KINDS
 from unsup_video.evaluation import charts, markup
+from unsup_video.models import CONDITIONAL_INPUTS
 
 _CURVES = {  # (title, unit) -> split -> its name in metrics.jsonl, of a classifier
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -96,9 +97,11 @@ def _specifics(run):
         frozen = ", which is kept as it is" if model["freeze"] else ""
         return f"{len(run.classes)} classes, starts from {start}{frozen}"
     conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
-    return f"{model['output']} output, " + (
-        f"conditional {' and '.join(conditional)}" if conditional else "unconditional"
-    )
+    if not conditional:
+        return f"{model['output']} output, unconditional"
+    # Evaluations of versions that stored no such field are of models trained on the true frames.
+    how = CONDITIONAL_INPUTS[model.get("conditional_input", "truth")]
+    return f"{model['output']} output, conditional {' and '.join(conditional)}, {how}"
 
 
 def _steps(run):

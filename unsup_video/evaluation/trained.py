@@ -81,6 +81,14 @@ class Trained:
         """The folder that has the run's config.json, run.json and mean_frame.npy."""
         return self.path / EXTRA if self.saved_model else self.path
 
+    @property
+    def conditional_input(self) -> dict[str, str]:
+        """{"conditional_input": ..} of a model with conditional decoders, see `models.build`; or {}.
+        """
+        if self.classes or not self.model.conditional:
+            return {}
+        return {"conditional_input": self.model.conditional_input}
+
     def describe(self) -> dict:
         """What a table or a page says of the model; JSON values."""
         return {
@@ -88,6 +96,7 @@ class Trained:
             "path": str(self.path),
             "config": self.config.name,
             "recipe": self.config.recipe.name,
+            **self.conditional_input,
             "step": self.step,
             "sha256": self.sha256,
             **self.config.model.to_dict(),
