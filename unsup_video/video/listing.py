@@ -395,8 +395,8 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
         codes = tuple(code or 0 for code in codes)
         listed.append(Video(str(found[file]), name, label, group, codes))
     if short and not allow_missing:
-        raise ValueError(f"{splits}: not the official lists: {folders.shown(short)}. Fetch them again, or "
-                         "go on with them by --allow_missing")
+        raise ValueError(f"{splits}: not the official lists: {folders.shown(short)}. Fetch them "
+                         "again, or go on with them by --allow_missing")
     _refuse_missing(missing, len(wanted), videos, allow_missing)
     ignored += tuple(name for name in found if name not in used)
     return Listing(kind, tuple(listed), classes, (*short, *missing),
@@ -406,7 +406,8 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
 def _refuse_missing(missing, total, where, allow_missing):
     if missing and not allow_missing:
         raise ValueError(f"{where}: {len(missing):,} of {total:,} videos are missing: "
-                         f"{folders.shown(missing)}. Get them, or go on without them by --allow_missing")
+                         f"{folders.shown(missing)}. Get them, or go on without them by "
+                         "--allow_missing")
 
 
 def _shown(names: Sequence[str], what: str) -> str:
