@@ -142,7 +142,7 @@ def _as_recorded(trained, settings, given):
             f"{settings['sha256']}), which is not in this folder: {flag}=FILE says where it is"
         ) from None
     if job.sha256 != settings["sha256"]:
-        file = job.cnn if job.cnn.endswith(".keras") else job.weights
+        file = job.cnn if percepts.is_keras_file(job.cnn) else job.weights
         raise ValueError(
             f"{file}: its sha256 is {job.sha256}, but {trained.path} was trained on "
             f"percepts of {settings['cnn']} with "
