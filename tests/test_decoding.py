@@ -265,6 +265,14 @@ def test_high_speed_cameras(tmp_path, name, codec, rate):
     assert numbers(path, start=10 / rate, seconds=5 / rate, fps=rate) == list(range(10, 15))
 
 
+@pytest.mark.parametrize("name, codec", [
+    ("a.mpg", "MPG1"), ("a.ts", "MPG2"), ("a.m2ts", "mp4v"), ("a.vob", "MPG2"), ("a.flv", "FLV1"),
+    ("a.wmv", "WMV2"), ("a.asf", "MJPG"), ("a.mjpeg", "MJPG"), ("a.3gp", "mp4v"),
+])
+def test_other_containers_are_allowed(tmp_path, name, codec):
+    assert len(numbers(write(tmp_path / name, codec, shape=(144, 176)))) == COUNT
+
+
 PLAYLISTS = {
     "ffconcat": "ffconcat version 1.0\nfile whole.mp4\n",
     "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwhole.mp4\n#EXT-X-ENDLIST\n",

@@ -1,6 +1,7 @@
 """Files that other people made: text files, labels, and folders with all that is in them."""
 
 import os
+import threading
 
 import h5py
 import numpy as np
@@ -55,13 +56,22 @@ def test_every_reader_takes_a_byte_order_mark(tmp_path):
     assert [(r.name, found.classes[r.label]) for r in found.records] == [("v", "run"), ("w", "hop")]
 
 
+def test_a_pipe_is_a_text_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("a\nb\n"))
+    writer.start()
+    assert text.lines(tmp_path / "pipe") == [(1, "a"), (2, "b")]
+    writer.join()
+
+
 # ---------------------------------------------------------------------- labels
 
 
 @pytest.mark.parametrize("labels, expected", [
     (["10", "9", "0"], {"0": 0, "9": 9, "10": 10}), (["01", "02"], {"01": 1, "02": 2}), ([], {}),
     (["1_2", "3_4"], None), (["2020_01_02"], None), (["+1"], None), (["\u0661"], None),
-    (["1", "a"], None), (["1e3"], None), (["\uff11"], None),
+    (["1", "a"], None), (["1e3"], None), (["\uff11"], None), (["1 a", "2 b"], None),
+    (["10 m run", "100 m run", "jump"], None),
 ])
 def test_numbers(labels, expected):
     assert labelling.numbers(labels) == expected
@@ -70,6 +80,7 @@ def test_numbers(labels, expected):
 @pytest.mark.parametrize("labels, message", [
     (["1", "01", "2"], "labels 01 and 1 are one number"), (["0", "-0"], "-0 and 0 are one number"),
     (["3", "-2"], "label -2, -1 .none. or more"),
+    (["120 jump", "95 jump", "95 long run"], "120 jump and 95 jump differ in a number in front"),
 ])
 def test_numbers_that_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
@@ -207,7 +218,16 @@ def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
             read(folder)
 
 
-def test_hidden_split_files_are_no_classes(tmp_path, monkeypatch):
+def test_names_that_are_not_utf_8(tmp_path):
+    open(os.fsencode(tmp_path) + b"/\xe9.txt", "w").close()
+    assert folders.files(tmp_path, (".npy",)) == ({}, ("\\udce9.txt",))  # and it can be printed
+    open(os.fsencode(tmp_path) + b"/\xe9.npy", "w").close()
+    for read in (convert.read, predictions.find):
+        with pytest.raises(ValueError, match=r"udce9.npy': its name is not UTF-8; rename it"):
+            read(tmp_path)
+
+
+def test_hidden_split_files_are_no_classes(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "A_run_f_cm_np1_le_med_4.avi").touch()
     for k in (1, 2, 3):

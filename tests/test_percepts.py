@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import cv2
@@ -111,8 +112,8 @@ def test_a_cnn_of_keras_applications(tmp_path, videos):
     """With the weights of a file: its own size and preprocessing."""
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNet(weights=None, alpha=1.0)
-    weights = tmp_path / "mobilenet.weights.h5"
-    model.save_weights(weights)
+    model.save_weights(tmp_path / "mobilenet.weights.h5")
+    weights = (tmp_path / "mobilenet.weights.h5").rename(tmp_path / "MOBILENET.WEIGHTS.H5")
     job = percepts.job("MobileNet", weights=str(weights), batch_size=2)
     assert (job.size, job.resize, job.weights) == ((224, 224), (240, 320), str(weights))
     frames = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
@@ -327,6 +328,18 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     (batch,) = job.batches(videos[0])
     expected = of(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
     close(values(job, videos[0])[1], expected, "float16")
+
+
+def test_an_empty_file_of_weights_is_named(tmp_path, monkeypatch):
+    def small(weights):
+        model = functional(keras.layers.Conv2D(2, 3))
+        model.load_weights(weights)
+        return model
+
+    monkeypatch.setattr(percepts, "_application", lambda name: types.SimpleNamespace(Small=small))
+    (tmp_path / "b.weights.h5").touch()
+    with pytest.raises(ValueError, match="b.weights.h5 cannot be loaded"):
+        percepts.job("Small", weights=str(tmp_path / "b.weights.h5"))
 
 
 def test_a_file_with_code_in_it_is_refused(tmp_path):

@@ -21,10 +21,11 @@ def files(
     Returns:
         {name: path} of the files, and the names of what is not used, some with the reason; both
         sorted. Names are relative to the folder, with "/" on every system; that of a folder ends
-        with "/".
+        with "/". In those of what is not used, bytes that are not UTF-8 are escaped.
 
     Raises:
         FileNotFoundError: there is no such folder. OSError: it, or one below it, cannot be read.
+        ValueError: the name of a file that would be used is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -51,7 +52,19 @@ def files(
                 unused.append(f"{relative} ({reason})")
 
     walk(folder, "", frozenset())
-    return dict(sorted(used.items())), tuple(sorted(unused))
+    for name, file in used.items():
+        if not _is_utf8(name):
+            raise ValueError(f"{str(file)!r}: its name is not UTF-8; rename it")
+    escaped = (name.encode(errors="backslashreplace").decode() for name in unused)
+    return dict(sorted(used.items())), tuple(sorted(escaped))
+
+
+def _is_utf8(name):
+    try:
+        name.encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _names(path):

@@ -7,6 +7,7 @@ NONE = "-1"  # the label of a video without one
 
 _NUMBER = re.compile(r"-?[0-9]+")
 _NUMBERS = re.compile(r"-?[0-9.]+(\s+-?[0-9.]+)+")
+_NUMBER_IN_FRONT = re.compile(r"[0-9.]+\s+(.+)")
 
 
 def check(label: str) -> str:
@@ -26,11 +27,13 @@ def check(label: str) -> str:
 def numbers(labels: Iterable[str]) -> dict[str, int] | None:
     """The number of each label where all of them are numbers, `-?[0-9]+`; else None.
 
-    Raises ValueError: a negative number, since `NONE` is no class; or two spellings of one number,
-        such as 01 and 1, of which nobody knows whether they are one class.
+    Raises ValueError: a negative number, since `NONE` is no class; two spellings of one number,
+        such as 01 and 1, of which nobody knows whether they are one class; or names that all have a
+        number in front, which is not the same for the same name: `120 jump` and `95 jump`.
     """
     labels = sorted(labels)
     if not all(map(_NUMBER.fullmatch, labels)):
+        _refuse_numbers_in_front(labels)
         return None
     spelled = {}
     for label in labels:
@@ -40,3 +43,17 @@ def numbers(labels: Iterable[str]) -> dict[str, int] | None:
     if spelled and min(spelled) < 0:
         raise ValueError(f"label {min(spelled)}, {NONE} (none) or more expected")
     return {label: number for number, label in spelled.items()}
+
+
+def _refuse_numbers_in_front(labels):
+    found = [_NUMBER_IN_FRONT.fullmatch(label) for label in labels]
+    if not all(found):
+        return
+    first = {}
+    for match in found:
+        other = first.setdefault(match[1], match[0])
+        if other != match[0]:
+            raise ValueError(
+                f"labels {other} and {match[0]} differ in a number in front of the name: of lines "
+                "such as PATH FRAMES LABEL keep the path and the label"
+            )

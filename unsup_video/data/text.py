@@ -15,7 +15,7 @@ def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
             which line. OSError: it cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     data = path.read_bytes()
     try:

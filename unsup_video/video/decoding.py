@@ -44,7 +44,8 @@ _HIGHEST_RATE = 80_000  # frames a second; 90,000, MPEG's clock, is what a heade
 _MOST_PIXELS = 1 << 26  # of a frame; more is a damaged header
 _MOST_FAILURES = 1000  # reads that fail in a row; each is a lost packet, or the end
 
-# OpenCV hands these options to FFmpeg: what it was told before, and the formats that are allowed.
+# OpenCV hands these options to FFmpeg, for all captures of the process: what it was told before, and
+# the formats that are allowed. Setting them for each capture would not be safe with threads.
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 os.environ[_OPTIONS] = "|".join(
     [option for option in os.environ.get(_OPTIONS, "rtsp_flags;prefer_tcp").split("|")

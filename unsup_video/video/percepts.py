@@ -241,7 +241,8 @@ def _model(cnn, weights, sha256):
         if not weights:
             model = _read(cnn)
         else:
-            model = getattr(_application(cnn), cnn)(weights=weights)
+            with _for_keras(weights) as path:
+                model = getattr(_application(cnn), cnn)(weights=path)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError) as error:
         raise ValueError(f"{weights or cnn} cannot be loaded: {error}") from None
     if not isinstance(model, keras.Model) or not model.built or len(model.inputs) != 1:
@@ -264,12 +265,21 @@ def _read(path):
         )
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no .keras file, or it is truncated: not a zip archive")
-    with contextlib.ExitStack() as stack:
-        if not path.endswith(_KERAS):  # Keras goes by that, in lower case
-            link = Path(stack.enter_context(tempfile.TemporaryDirectory()), f"cnn{_KERAS}")
-            link.symlink_to(path)
-            path = str(link)
+    with _for_keras(path) as path:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+@contextlib.contextmanager
+def _for_keras(path):
+    """The file under a name in lower case, by the end of which Keras goes."""
+    name = Path(path).name
+    if Path(path).suffix.islower():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, name.lower())
+        link.symlink_to(path)
+        yield str(link)
 
 
 def _downloaded(cnn):
