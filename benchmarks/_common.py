@@ -68,6 +68,11 @@ class Size:
         )
 
 
+def path(text: str) -> Path:
+    """A path of a command line, with the home folder for `~`."""
+    return Path(text).expanduser()
+
+
 def flags(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every benchmark."""
     parser = argparse.ArgumentParser(
@@ -76,7 +81,7 @@ def flags(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--units", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=7, help="each measures every contender once")
-    parser.add_argument("--out", type=Path, help="Markdown file to write the report to as well")
+    parser.add_argument("--out", type=path, help="Markdown file to write the report to as well")
     return parser
 
 

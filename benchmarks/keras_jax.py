@@ -27,7 +27,6 @@ import math
 import re
 import statistics
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -53,18 +52,18 @@ def main():
     for mode in (reference, check, bench, train):
         of = parsers[mode] = modes.add_parser(mode.__name__, help=mode.__doc__, allow_abbrev=False)
         of.set_defaults(mode=mode)
-        of.add_argument("--out", type=Path, required=True, help="folder of what is written")
+        of.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
     for mode in (check, bench, train):
         parsers[mode].add_argument(
             "--precisions", type=_jax.values_of(str), default=[*_jax.PRECISIONS]
         )
-    parsers[check].add_argument("--reference", type=Path, required=True)
+    parsers[check].add_argument("--reference", type=_common.path, required=True)
     of = parsers[bench]
     of.add_argument("--units", type=int, default=2048)
     of.add_argument("--batches", type=_jax.values_of(int), default=[64, 256])
     of.add_argument("--rounds", type=int, default=7, help="each measures every contender once")
     of = parsers[train]
-    of.add_argument("--digits", type=Path, required=True, help=".npz of MNIST")
+    of.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
     of.add_argument("--config", default="moving_mnist_1layer")
     of.add_argument("--steps", type=int, required=True)
     of.add_argument("--seeds", type=_jax.values_of(int), default=[0], help="a run each")

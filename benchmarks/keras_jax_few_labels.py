@@ -20,7 +20,6 @@ import dataclasses
 import functools
 import math
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -48,8 +47,8 @@ def main():
         allow_abbrev=False,
     )
     integers = _jax.values_of(int)
-    parser.add_argument("--percepts", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is written")
+    parser.add_argument("--percepts", type=_common.path, required=True)
+    parser.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
     parser.add_argument("--split", type=int, default=1, help="official split, from 1")
     parser.add_argument("--subsets", type=int, default=10, help="random subsets of each number")
     parser.add_argument("--per_class", type=integers, default=[1, 2, 4, 10])

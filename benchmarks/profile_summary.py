@@ -202,8 +202,12 @@ def report(summary: Summary, of: _common.Size | None, rate: float | None) -> lis
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--workdir", type=Path, required=True, help="a run with --profile_steps")
-    parser.add_argument("--out", type=Path, help="Markdown file to write the report to as well")
+    parser.add_argument(
+        "--workdir", type=_common.path, required=True, help="a run with --profile_steps"
+    )
+    parser.add_argument(
+        "--out", type=_common.path, help="Markdown file to write the report to as well"
+    )
     args = parser.parse_args()
     try:
         summary = read(newest_trace(args.workdir))

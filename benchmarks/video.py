@@ -128,10 +128,12 @@ def percepts(folder):
 
 def main():
     parser = _common.flags(__doc__)
-    parser.add_argument("--videos", type=Path, help="folder of real videos")
+    parser.add_argument("--videos", type=_common.path, help="folder of real videos")
     parser.add_argument("--clips", type=int, default=6, help="of them, evenly spread")
-    parser.add_argument("--cnn", help="a .keras file to measure besides VGG-16")
-    parser.add_argument("--percepts", type=Path, help="a data set of percepts to compress")
+    parser.add_argument(
+        "--cnn", type=os.path.expanduser, help="a .keras file to measure besides VGG-16"
+    )
+    parser.add_argument("--percepts", type=_common.path, help="a data set of percepts to compress")
     args = parser.parse_args()
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})

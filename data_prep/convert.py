@@ -27,7 +27,7 @@ from absl import flags
 
 from data_prep import common
 from unsup_video import cli
-from unsup_video.data import convert, records, storage
+from unsup_video.data import convert, folders, records, storage
 
 _INPUT = flags.DEFINE_string("input", None, "A .npz, .npy, .h5 or .txt file, or a folder of .npy.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write.")
@@ -69,6 +69,8 @@ def main(argv):
         scale=_SCALE.value,
         storage=_STORAGE.value,
     )
+    if percepts.ignored:
+        print(f"files not used: {len(percepts.ignored):,}: {folders.shown(percepts.ignored)}")
     manifest = records.write(
         _OUT.value,
         common.report(percepts.records, percepts.count, "videos"),

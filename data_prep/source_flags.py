@@ -14,7 +14,7 @@ import dataclasses
 
 from absl import flags
 
-from unsup_video.data import splits
+from unsup_video.data import folders, splits
 from unsup_video.video import listing as listings
 
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
@@ -45,7 +45,6 @@ _OF_LAYOUT = {  # beside --videos
     "tfds_ucf101": (_ALLOW_MISSING,),
     "sports1m": (_PARTITION, _HOURS, _CLIP_SECONDS, _CLIP_SEED),
 }
-_SHOWN = 5  # names
 
 
 def listing() -> listings.Listing:
@@ -58,8 +57,7 @@ def listing() -> listings.Listing:
         print(f"  without a label: {unlabelled:,}")
     for names, what in ((found.missing, "missing"), (found.ignored, "files not used")):
         if names:
-            more = ", .." if len(names) > _SHOWN else ""
-            print(f"  {what}: {len(names):,}: {', '.join(names[:_SHOWN])}{more}")
+            print(f"  {what}: {len(names):,}: {folders.shown(names)}")
     return _folded(_limited(found))
 
 

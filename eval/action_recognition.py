@@ -37,7 +37,7 @@ from absl import flags
 from data_prep import cnn_flags
 from eval import common
 from unsup_video import cli
-from unsup_video.data import splits
+from unsup_video.data import folders, splits
 from unsup_video.evaluation import action_recognition, naming, predictions, results, testvideos
 
 _RECORDS = flags.DEFINE_multi_string(
@@ -136,8 +136,9 @@ def _predict(models, topk):
     if not 1 <= most <= len(model.classes):
         raise ValueError(f"--topk={most}: {model.path} has {len(model.classes)} classes")
     found, ignored = predictions.find(_PREDICT.value)
-    print(f"{len(found):,} files of {_PREDICT.value}"
-          + (f"; {len(ignored):,} others are not used, such as {ignored[0]}" if ignored else ""))
+    print(f"{len(found):,} files of {_PREDICT.value}")
+    if ignored:
+        print(f"  files not used: {len(ignored):,}: {folders.shown(ignored)}")
     given = _cnn()
     job = functools.cache(lambda: predictions.percepts_job(model, given))
     if any(map(predictions.is_video, found)):

@@ -401,7 +401,7 @@ def test_arrays_are_predicted_and_bad_files_named(fresh, folder, tmp_path):
     (mine / "text.npy").write_text("no array")
     (mine.parent / "notes.txt").write_text("no video")
     paths, others = predictions.find(mine.parent)
-    assert [p.name for p in others] == ["notes.txt"] and len(paths) == 5
+    assert others == ("notes.txt",) and len(paths) == 5
     file_names = predictions.names(mine.parent, paths)
     out, lines = tmp_path / "out", []
     problems = predictions.run(fresh, paths, file_names, out, None, 2, lines.append)

@@ -1,5 +1,6 @@
 """Percepts that exist already: every format against NumPy, through to what a model reads."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -371,10 +372,11 @@ def test_bad_input(tmp_path, make, arguments, message):
 def test_as_a_command(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
     labels = lines(tmp_path / "labels.txt", LABELS)
-    command = [sys.executable, "-m", "data_prep.convert", f"--input={tmp_path / 'a.npy'}",
-               f"--labels={labels}", f"--out={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "data_prep.convert", "--input=~/a.npy",
+               f"--labels={labels}", "--out=~/out"]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True,
+        env={**os.environ, "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     assert f"python -m data_prep.verify {tmp_path / 'out'}" in done.stdout

@@ -215,10 +215,94 @@ def test_a_variable_rate_is_that_of_the_time_stamps(tmp_path):
     assert numbers(path, start=0.4, seconds=0.2, fps=25) == [2, 2, 3, 4, 4]
 
 
-def test_a_gap_in_time_is_damage(tmp_path):
-    path = matroska_with_times(write(tmp_path / "gap.mkv", count=8), [*range(0, 280, 40), 25_000])
+def still(path, gap):
+    """8 frames, one each 40 ms, the last `gap` seconds after the one before."""
+    return matroska_with_times(
+        write(path, count=8), [*range(0, 280, 40), 240 + round(1000 * gap)]
+    )
+
+
+def test_a_still_of_more_than_10_seconds_is_doubtful_and_used(tmp_path):
+    path = still(tmp_path / "still.mkv", 25)
+    with decoding.noted() as notes:
+        assert numbers(path, fps=5) == [0, 5] + [6] * 125
+    note, = notes
+    assert note == f"{path}: a frame stays for 25.0 s: a still, or a damaged time stamp"
+    with decoding.noted() as notes:
+        assert numbers(path) == list(range(8))
+    assert len(notes) == 1
+    with decoding.noted() as notes:  # the frame on the screen at the start appeared long before
+        assert numbers(path, fps=1, start=20, seconds=2) == [6, 6]
+    assert len(notes) == 1
+    with decoding.noted() as notes:  # a part without it
+        assert numbers(path, seconds=0.2) == list(range(5))
+        numbers(still(tmp_path / "short.mkv", 9.9), fps=5)
+    assert notes == []
+
+
+def test_a_still_of_more_than_an_hour_is_not_resampled(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_LONGEST_STILL", 20.0)  # blocks of this container end at 32 s
+    path = still(tmp_path / "still.mkv", 25)
     text, frame = reason(path, fps=25)
-    assert "no frame for 24.7" in text and frame == 7
+    assert "no frame for 25 s" in text and frame == 7
+    with decoding.noted() as notes:
+        assert numbers(path) == list(range(8))  # each frame once, however long it is shown
+        assert numbers(path, fps=1, start=8, seconds=3) == [6] * 3
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize("name, codec, rate", [
+    ("fast.avi", "FFV1", 1000), ("fast.mp4", "mp4v", 2000), ("fast.mkv", "FFV1", 1000),
+    ("faster.mp4", "mp4v", 20_000),
+])
+def test_high_speed_cameras(tmp_path, name, codec, rate):
+    path = write(tmp_path / name, codec, rate=rate)
+    assert decoding.info(path).fps == pytest.approx(rate)
+    assert numbers(path) == list(range(COUNT))
+    assert numbers(path, fps=rate) == list(range(COUNT))
+    assert numbers(path, fps=rate / 2) == list(range(0, COUNT, 2))
+    assert numbers(path, start=10 / rate, seconds=5 / rate) == list(range(10, 15))
+    assert numbers(path, start=10 / rate, seconds=5 / rate, fps=rate) == list(range(10, 15))
+
+
+@pytest.mark.parametrize("name, codec", [
+    ("a.mpg", "MPG1"), ("a.ts", "MPG2"), ("a.m2ts", "mp4v"), ("a.vob", "MPG2"), ("a.flv", "FLV1"),
+    ("a.wmv", "WMV2"), ("a.asf", "MJPG"), ("a.mjpeg", "MJPG"), ("a.3gp", "mp4v"),
+])
+def test_other_containers_are_allowed(tmp_path, name, codec):
+    assert len(numbers(write(tmp_path / name, codec, shape=(144, 176)))) == COUNT
+
+
+PLAYLISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile whole.mp4\n",
+    "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwhole.mp4\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+            'profiles="urn:mpeg:dash:profile:isoff-live:2011"></MPD>\n',
+}
+
+
+@pytest.mark.parametrize("extension", [".avi", ".mp4", ".ts", ".mkv"])
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_text_does_not_open_other_files(videos, tmp_path, kind, extension):
+    (tmp_path / "whole.mp4").write_bytes(videos["mp4v.mp4"].read_bytes())
+    path = tmp_path / f"list{extension}"
+    path.write_text(PLAYLISTS[kind])
+    assert "no video that can be opened" in reason(path)[0]
+
+
+def test_a_picture_with_the_extension_of_a_video_is_none(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), numbered(1))
+    path = (tmp_path / "a.png").rename(tmp_path / "a.avi")
+    assert "no video that can be opened" in reason(path)[0]
+
+
+def test_options_of_the_environment_are_kept():
+    code = ("import os; os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = 'hwaccel;none|threads;1'; "
+            "from unsup_video.video import decoding; "
+            "print(os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("hwaccel;none|threads;1|format_whitelist;asf,avi,")
 
 
 @pytest.mark.parametrize("start, seconds", [(0.01, 0.02), (1.17, 0.01), (1.17, None)])

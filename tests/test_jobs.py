@@ -128,7 +128,9 @@ def test_doubtful_videos_are_used_and_listed(tmp_path, monkeypatch):
 
     def with_doubts(self, video):
         if video.name == "v4":
-            decoding._note("v4 claims more")
+            decoding._note(f"{video.path}: claims more")
+            decoding._note(f"{video.path}: stands still")
+            decoding._note(f"{video.path}: claims more")  # decoded twice
         yield from plain(self, video)
 
     monkeypatch.setattr(Numbers, "records", with_doubts)
@@ -136,8 +138,8 @@ def test_doubtful_videos_are_used_and_listed(tmp_path, monkeypatch):
     assert manifest.count == 6
     assert (manifest.source["unused"], manifest.source["doubtful"]) == (0, 1)
     assert json.loads((tmp_path / "out" / "quarantine.jsonl").read_text()) == {
-        "path": str(tmp_path / "in" / "v4.txt"), "reason": "v4 claims more", "frame": None,
-        "used": True,
+        "path": str(tmp_path / "in" / "v4.txt"), "reason": "claims more; stands still",
+        "frame": None, "used": True,
     }
 
 

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import cv2
@@ -111,8 +112,8 @@ def test_a_cnn_of_keras_applications(tmp_path, videos):
     """With the weights of a file: its own size and preprocessing."""
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNet(weights=None, alpha=1.0)
-    weights = tmp_path / "mobilenet.weights.h5"
-    model.save_weights(weights)
+    model.save_weights(tmp_path / "mobilenet.weights.h5")
+    weights = (tmp_path / "mobilenet.weights.h5").rename(tmp_path / "MOBILENET.WEIGHTS.H5")
     job = percepts.job("MobileNet", weights=str(weights), batch_size=2)
     assert (job.size, job.resize, job.weights) == ((224, 224), (240, 320), str(weights))
     frames = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
@@ -281,9 +282,64 @@ def test_a_cnn_that_does_not_exist(tmp_path):
         percepts.job(str(tmp_path / "none.keras"))  # and not that mean and std are missing
     with pytest.raises(ValueError, match="bgr goes with mean and std: VGG16"):
         percepts.job("VGG16", bgr=True)
-    (tmp_path / "bad.keras").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="bad.keras cannot be loaded"):
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"no archive", "it is no .keras file, or it is truncated"), (b"", "it is empty"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is HDF5, the older format of Keras"),
+])
+def test_a_file_that_is_no_cnn_says_what_it_is(tmp_path, content, message):
+    (tmp_path / "bad.keras").write_bytes(content)
+    with pytest.raises(ValueError, match=f"bad.keras cannot be loaded: {message}"):
         percepts.job(str(tmp_path / "bad.keras"), **SCALED)
+
+
+def functional(*inside):
+    image = x = keras.Input((*SIZE, 3))
+    for layer in inside:
+        x = layer(x)
+    return keras.Model(image, x)
+
+
+@pytest.mark.parametrize("outer", [functional, lambda *inside: keras.Sequential(
+    [keras.Input((*SIZE, 3)), *inside])])
+@pytest.mark.parametrize("options, wanted", [
+    ({}, "pool"), ({"layer": "pool"}, "pool"), ({"layer": "conv"}, "conv"),
+    ({"layer": "backbone"}, "norm"), ({"layer": "middle"}, "norm"),
+])
+def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
+    """As transfer learning leaves it: the input is scaled, a model is a layer, a head follows."""
+    image = keras.Input((*SIZE, 3))
+    conv = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(image)
+    norm = keras.layers.LayerNormalization(name="norm")(conv)
+    backbone = keras.Model(image, norm, name="backbone")
+    middle = functional(backbone, keras.layers.GlobalAveragePooling2D(name="pool"))
+    if options.get("layer") == "middle":
+        middle = functional(backbone)
+    middle.name = "middle"
+    backbone(keras.Input((*SIZE, 3)))  # it was called elsewhere, too
+    outer(keras.layers.Rescaling(1 / 50), middle, keras.layers.Flatten(),
+          keras.layers.Dense(2, name="head")).save(tmp_path / "nested.KERAS.keras")
+    (tmp_path / "nested.KERAS.keras").rename(tmp_path / "nested.KERAS")
+    job = percepts.job(
+        str(tmp_path / "nested.KERAS"), **{"mean": (0.0,), "std": (1.0,), "resize": SIZE}, **options
+    )
+    of = keras.Model(image, conv if wanted == "conv" else norm)
+    (batch,) = job.batches(videos[0])
+    expected = of(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
+    close(values(job, videos[0])[1], expected, "float16")
+
+
+def test_an_empty_file_of_weights_is_named(tmp_path, monkeypatch):
+    def small(weights):
+        model = functional(keras.layers.Conv2D(2, 3))
+        model.load_weights(weights)
+        return model
+
+    monkeypatch.setattr(percepts, "_application", lambda name: types.SimpleNamespace(Small=small))
+    (tmp_path / "b.weights.h5").touch()
+    with pytest.raises(ValueError, match="b.weights.h5 cannot be loaded"):
+        percepts.job("Small", weights=str(tmp_path / "b.weights.h5"))
 
 
 def test_a_file_with_code_in_it_is_refused(tmp_path):

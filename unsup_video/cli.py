@@ -1,13 +1,19 @@
 """Starts a command: absl flags, and errors as one line instead of a traceback."""
 
+import os
 import sys
 
 import tensorflow as tf
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 
 def run(main) -> None:
-    """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1."""
+    """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1.
+
+    `~` at the beginning of a flag, an argument or a field of a config is the home folder, which no
+    shell puts in behind `--flag=`.
+    """
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
     tf.get_logger().setLevel("WARNING")
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
@@ -15,11 +21,29 @@ def run(main) -> None:
 
 def _parse(argv):
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except AttributeError as error:  # how a locked config refuses a field that it does not have
         cause = error.args[0]  # a KeyError, with a hint
         text = cause.args[0] if isinstance(cause, KeyError) else cause
         raise ValueError(f"no such config field: {text}") from None
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if (expanded := _expanded(flag.value)) != flag.value:
+            flag.value = expanded
+    return _expanded(arguments)
+
+
+def _expanded(value):
+    """A value of a flag with the home folder for `~`; a config is changed in place."""
+    if isinstance(value, str):
+        return os.path.expanduser(value)
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    if isinstance(value, ConfigDict):
+        for name, field in value.items():
+            if (expanded := _expanded(field)) != field:
+                value[name] = expanded
+    return value
 
 
 def _one_line_errors(function):

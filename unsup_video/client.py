@@ -62,7 +62,7 @@ def read(
     Raises:
         OSError: the file cannot be read. ValueError: it holds something else.
     """
-    if Path(path).suffix == ".npy":
+    if _suffix(path) == ".npy":
         return _read_array(path, shape, count)
     if not visualize.drawable(shape):
         raise ValueError(
@@ -72,6 +72,10 @@ def read(
     frames = decoding.frames(path, fps, colour=shape[2:] == (3,), start=start)
     clip = np.stack([_fit(frame, *shape[:2]) for frame in itertools.islice(frames, count)])
     return clip.reshape(1, len(clip), *shape)
+
+
+def _suffix(path):
+    return Path(path).suffix.lower()
 
 
 def _read_array(path, shape, count):
@@ -215,7 +219,7 @@ def write(
     Raises:
         ValueError: another extension, or a .gif of outputs that are no pictures. OSError.
     """
-    kind = Path(path).suffix
+    kind = _suffix(path)
     if kind == ".npz":
         # A .npz keeps strings without pickle only in numpy's own kind of them.
         arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
@@ -315,7 +319,7 @@ def run():
         if not (status.value or source.value):
             raise ValueError("--input is missing, such as --input=video.mp4")
         for path in out.value:
-            if Path(path).suffix not in (".gif", ".npz"):
+            if _suffix(path) not in (".gif", ".npz"):
                 raise ValueError(f"--out={path}: .gif or .npz expected")
         kind = remote.Rest if rest.value else remote.Grpc
         try:
@@ -329,7 +333,7 @@ def run():
             _refuse("--status", source, out, requests, parallel)
             print_status(model)
             return 0
-        if Path(source.value).suffix == ".npy":
+        if _suffix(source.value) == ".npy":
             _refuse(f"--input={source.value}", fps, start)
         if parallel.present and not requests.present:
             raise ValueError("--parallel needs --requests: how many in all")

@@ -11,6 +11,7 @@ trailing metadata: `server-timing`, as HTTP's header of that name, in ms.
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -221,7 +222,7 @@ def _values(array):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--base_path", required=True)
+    parser.add_argument("--base_path", required=True, type=os.path.expanduser)
     parser.add_argument("--port", type=int, default=8500)
     parser.add_argument("--rest_api_port", type=int, default=8501)
     parser.add_argument("--max_message", type=int, default=64 << 20, help="bytes of a request")

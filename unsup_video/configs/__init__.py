@@ -1,5 +1,6 @@
 """One file, one experiment; `base.py` holds the defaults that they share."""
 
+import os
 from pathlib import Path
 
 from unsup_video.training import recipes
@@ -26,8 +27,8 @@ def names(command: str = "pretrain") -> list[str]:
 def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:
     """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
 
-    A path (with a slash or .py) is left as it is; without --config, `default` is put in, which is
-    the NAME of a packaged config.
+    In a path (with a slash or .py) `~` is the home folder. Without --config, `default` is put in,
+    which is the NAME of a packaged config.
 
     Raises:
         SystemExit: there is no such config, or no such recipe.
@@ -36,7 +37,7 @@ def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str
     def resolve(value):
         name, colon, recipe = value.partition(":")
         if "/" in name or name.endswith(".py"):
-            return value
+            return os.path.expanduser(value)
         if name not in names(command):
             raise SystemExit(
                 f"error: --config: no experiment {name!r}; there are "

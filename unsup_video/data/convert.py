@@ -1,10 +1,10 @@
 """Percepts that somebody already has, as records: from arrays of NumPy's, or HDF5.
 
     X.npz     X (N, T, D), and where there are any: scale, label (N,), split (N, K), group (N,),
-              name (N,); or one array of any name
+              name (N,), and no others; or one array of any name
     X.npy     (N, T, D)
-    FOLDER    of .npy files, (T, D) each, one for each video; sub-folders are classes, those in
-              none have no label
+    FOLDER    of .npy files, (T, D) each, one for each video, as `folders.files` finds them; the
+              names of sub-folders are those of the classes, videos in none have no label
     X.h5      (total frames, D), all videos one after the other; a text file has the videos' numbers
               of frames, one a line. The authors' releases call this LABELLED
     X.txt     paths of HDF5 files, one a line, (T, D) each. The authors call this UNLABELLED
@@ -26,20 +26,26 @@ import h5py
 import numpy as np
 
 from unsup_video import files
+from unsup_video.data import folders, labelling, text
 from unsup_video.data import storage as packing
 
 if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
     from unsup_video.data.records import Record
 
+_ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
+_MOST_CLASSES = 10_000  # that are made up of numbers alone
 # The name of a video of UCF-101, with its class and the number of its group.
-_UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g\d+)_c\d+(?:\.\w+)?")
+_UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g[0-9]+)_c[0-9]+(?:\.\w+)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Percepts:
-    """What `records.write` takes, see there. `records` can be read once."""
+    """What `records.write` takes, see there. `records` can be read once.
+
+    `ignored` are the names of what is not used of a folder, as of `folders.files`.
+    """
 
     records: "Iterator[Record]"
     count: int
@@ -47,6 +53,7 @@ class Percepts:
     scale: float
     classes: tuple[str, ...]
     source: dict
+    ignored: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -58,9 +65,11 @@ class _Found:
     dtype: np.dtype
     scale: np.ndarray | None = None
     names: Sequence[str] | None = None
-    labels: Sequence[str] | None = None
+    labels: Sequence[str | None] | None = None  # None for a video without one
+    numbered: bool = True  # labels that are all numbers are meant as numbers
     groups: Sequence | None = None
     splits: np.ndarray | None = None
+    ignored: tuple[str, ...] = ()
 
 
 def read(
@@ -77,7 +86,8 @@ def read(
     """Opens percepts; what can be checked is checked before their values are read.
 
     The name of a UCF-101 video gives its group, and the names of the classes to labels that are
-    numbers. Other numbers are names of their own, from 0 to the largest.
+    numbers. Other numbers are names of their own, from 0 to the largest. The names of folders are
+    never taken for numbers.
 
     Args:
         path: see the module's text.
@@ -98,39 +108,42 @@ def read(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if num_frames is not None and path.suffix not in (*_HDF5, ".txt"):
+    suffix = path.suffix.lower()
+    if num_frames is not None and suffix not in (*_HDF5, ".txt"):
         raise ValueError(f"{path}: a file of the numbers of frames is for HDF5")
     if path.is_dir():
         found = _folder(path)
-    elif path.suffix == ".npz":
+    elif suffix == ".npz":
         found = _npz(path)
-    elif path.suffix == ".npy":
+    elif suffix == _ARRAY:
         found = _npy(path)
-    elif path.suffix in _HDF5:
+    elif suffix in _HDF5:
         found = _hdf5(path, dataset, num_frames)
-    elif path.suffix == ".txt":
+    elif suffix == ".txt":
         found = _hdf5_list(path, dataset, num_frames)
     else:
         raise ValueError(f"{path}: a folder or a .npz, .npy, .h5, .hdf5 or .txt file is expected")
 
     if names is not None:
-        found.names = _lines(names)
+        found.names = [name for _, name in _lines(names)]
     elif found.names is None:
         found.names = [f"{i:06d}" for i in range(found.count)]
     if labels is not None:
         by_name = path.is_dir()
-        found.labels = _labels_by_name(labels, found.names) if by_name else _lines(labels)
+        found.labels = _labels_by_name(labels, found.names) if by_name else _labels(labels)
+        found.numbered = True
     for what in ("names", "labels", "groups", "splits"):
         values = getattr(found, what)
         if values is not None and len(values) != found.count:
             raise ValueError(f"{path}: {found.count} videos, but {len(values)} {what}")
 
     dtype, scales = _storage(path, found, scale, storage)
-    indices, class_names = _classes(path, found.labels, found.names, classes)
+    indices, class_names = _classes(labels or path, found, classes)
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
         _records(path, found, dtype, scales, indices, _splits(path, found)),
         found.count, dtype, 1.0 if scales.ndim else float(scales), class_names, source,
+        found.ignored,
     )
 
 
@@ -182,30 +195,45 @@ def _splits(path, found):
     return [tuple(row) for row in splits.astype(int).tolist()]
 
 
-def _classes(path, labels, names, classes):
-    """(index of the class of every video, names of the classes)."""
-    if labels is None:
+def _classes(where, found, classes):
+    """(index of the class of every video, names of the classes); `where` the labels are from."""
+    if found.labels is None:
         if classes is not None:
             raise ValueError(f"{classes} names classes, but no video has a label")
-        return [-1] * len(names), ()
+        return [-1] * found.count, ()
+    given = set(found.labels) - {None}
     try:
-        labels, numbers = [int(label) for label in labels], True
-    except ValueError:
-        labels, numbers = [-1 if label == "-1" else label for label in labels], False
-    if numbers and min(labels) < -1:
-        raise ValueError(f"{path}: label {min(labels)}, -1 (none) or more expected")
-    used = sorted(set(labels) - {-1})
+        numbers = labelling.numbers(given) if found.numbered else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if numbers is None:
+        labels = found.labels
+    else:
+        labels = [None if label is None else numbers[label] for label in found.labels]
+    used = sorted(set(labels) - {None})
     if classes is not None:
         known = _class_names(classes)  # number: name
-    elif numbers:
-        known = _named_by_videos(labels, names) or {n: str(n) for n in range(max(labels) + 1)}
-    else:
+    elif numbers is None:
         known = dict(enumerate(used))
-    keys = list(known if numbers else known.values())
+    else:
+        known = _named_by_videos(labels, found.names) or _named_by_numbers(where, used)
+    keys = list(known.values() if numbers is None else known)
     if unknown := set(used) - set(keys):
-        raise ValueError(f"{path}: label {min(unknown)}, but {classes} has {keys[0]} to {keys[-1]}")
-    index = {key: i for i, key in enumerate(keys)} | {-1: -1}
+        raise ValueError(f"{where}: label {min(unknown)}, but {classes} has {keys[0]} to "
+                         f"{keys[-1]}")
+    index = {key: i for i, key in enumerate(keys)} | {None: -1}
     return [index[label] for label in labels], tuple(known.values())
+
+
+def _named_by_numbers(where, used):
+    """{number: the number as text} of all numbers from 0 to the largest of `used`."""
+    count = used[-1] + 1 if used else 0
+    if count > _MOST_CLASSES:
+        raise ValueError(
+            f"{where}: label {used[-1]}: numbers are classes from 0 to the largest, {count:,} of "
+            "them. A file of lines NUMBER NAME, --classes, says which there are"
+        )
+    return {number: str(number) for number in range(count)}
 
 
 def _named_by_videos(labels, names):
@@ -213,7 +241,7 @@ def _named_by_videos(labels, names):
     found = [_UCF101.fullmatch(name) for name in names]
     if not all(found):
         return None
-    pairs = sorted({(n, match[1]) for n, match in zip(labels, found) if n >= 0})
+    pairs = sorted({(n, match[1]) for n, match in zip(labels, found) if n is not None})
     known = dict(pairs)
     return known if len(pairs) == len(known) == len(set(known.values())) else None
 
@@ -222,43 +250,70 @@ def _named_by_videos(labels, names):
 
 
 def _lines(path):
-    """The lines of a text file, stripped, without empty ones."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    if not (found := [line.strip() for line in lines if line.strip()]):
+    """`text.lines` of a file that has any."""
+    if not (found := text.lines(path)):
         raise ValueError(f"{path} is empty")
     return found
 
 
 def _counts(path):
-    lines = _lines(path)
-    for line in lines:
-        if not line.isdecimal() or int(line) < 1:
-            raise ValueError(f"{path}: {line!r}, a number of frames expected, one a line")
-    return [int(line) for line in lines]
+    found = []
+    for number, line in _lines(path):
+        if not re.fullmatch("[0-9]+", line) or int(line) < 1:
+            raise ValueError(f"{path}, line {number}: {line!r}, a number of frames expected, one a "
+                             "line")
+        found.append(int(line))
+    return found
+
+
+def _labels(path):
+    return [_label(path, number, line) for number, line in _lines(path)]
+
+
+def _label(path, number, label):
+    """A label of a text file; None for none."""
+    try:
+        return None if label == labelling.NONE else labelling.check(label)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from None
 
 
 def _labels_by_name(path, names):
     """The labels of `names`, from lines `NAME LABEL`."""
     found = {}
-    for line in _lines(path):
+    for number, line in _lines(path):
         name, *label = line.rsplit(maxsplit=1)
         if not label:
-            raise ValueError(f"{path}: {line!r}, NAME LABEL expected, one a line")
-        name = name.removesuffix(".npy")
+            raise ValueError(f"{path}, line {number}: {line!r}, NAME LABEL expected, one a line")
+        name = _without_suffix(name)
         if name in found:
-            raise ValueError(f"{path}: {name} is there twice")
-        found[name] = label[0]
+            raise ValueError(f"{path}, line {number}: {name} is there twice")
+        found[name] = _label(path, number, label[0])
     if differing := sorted(found.keys() ^ set(names)):
         what = "is not in the folder" if differing[0] in found else "has no label"
         raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
     return [found[name] for name in names]
 
 
+def _without_suffix(name):
+    return name[: -len(_ARRAY)] if name.lower().endswith(_ARRAY) else name
+
+
 def _class_names(path):
-    lines = [line.split(maxsplit=1) for line in _lines(path)]
-    if all(len(fields) == 2 and fields[0].isdecimal() for fields in lines):
-        return dict(sorted((int(number), name) for number, name in lines))
-    return {number: " ".join(fields) for number, fields in enumerate(lines)}
+    """{number: name} of the classes, from lines `NAME` or `NUMBER NAME`, in order of numbers."""
+    lines = _lines(path)
+    fields = [line.split(maxsplit=1) for _, line in lines]
+    if all(len(of) == 2 and re.fullmatch("[0-9]+", of[0]) for of in fields):
+        pairs = [(int(number), name) for number, name in fields]
+    else:
+        pairs = [(index, " ".join(of)) for index, of in enumerate(fields)]
+    found = {}
+    for (line, _), (number, name) in zip(lines, pairs, strict=True):
+        if number in found or name in found.values():
+            raise ValueError(f"{path}, line {line}: the number or the name of {number} {name} is "
+                             "there twice")
+        found[number] = name
+    return dict(sorted(found.items()))
 
 
 # ---------------------------------------------------------------------- NumPy
@@ -290,7 +345,14 @@ def _npz(path):
     with _damage_named(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
-    for name in {"label", "group", "name", "split"} & known.keys():
+    if unknown := [name for name in keys if name not in (key, *_KNOWN)]:
+        raise ValueError(
+            f"{path}: arrays {', '.join(unknown)} are not known, only {key}, {', '.join(_KNOWN)}: "
+            "rename them, or save the file without them"
+        )
+    for name in ("label", "group", "name", "split"):
+        if name not in known:
+            continue
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
             raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
         if known[name].dtype.kind == "S":
@@ -301,7 +363,8 @@ def _npz(path):
         shape[0], _npz_videos(path, key), dtype,
         scale=known.get("scale"),
         names=known["name"].astype(str).tolist() if "name" in known else None,
-        labels=known["label"].tolist() if "label" in known else None,
+        labels=[None if label == labelling.NONE else label
+                for label in known["label"].astype(str).tolist()] if "label" in known else None,
         groups=known.get("group"),
         splits=known.get("split"),
     )
@@ -342,15 +405,21 @@ def _mapped(path):
 
 
 def _folder(path):
-    found = sorted(path.rglob("*.npy"))
+    found, ignored = folders.files(path, (_ARRAY,))
     if not found:
-        raise ValueError(f"{path} holds no .npy file")
-    names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
+        unused = f" (not used: {folders.shown(ignored)})" if ignored else ""
+        raise ValueError(f"{path} holds no {_ARRAY} file{unused}")
+    names = [_without_suffix(name) for name in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}: two files for {twice}; remove one")
+    paths = list(found.values())
     in_folders = any("/" in name for name in names)
     return _Found(
-        len(found), _alike(found, map(_mapped, found)), _mapped(found[0]).dtype, names=names,
-        labels=[name.split("/")[0] if "/" in name else "-1" for name in names]
+        len(found), _alike(paths, map(_mapped, paths)), _mapped(paths[0]).dtype, names=names,
+        labels=[name.split("/")[0] if "/" in name else None for name in names]
         if in_folders else None,
+        numbered=False, ignored=ignored,
     )
 
 
@@ -394,7 +463,7 @@ def _hdf5(path, dataset, num_frames):
 
 
 def _hdf5_list(path, dataset, num_frames):
-    names = _lines(path)
+    names = [name for _, name in _lines(path)]
     paths = [path.parent / name for name in names]
     counts = [None] * len(paths) if num_frames is None else _counts(num_frames)
     if len(counts) != len(paths):

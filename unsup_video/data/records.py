@@ -7,7 +7,8 @@
         name, label   bytes and int64, of a sequence that has a name: that of the video it is from
                  and the index of its class, -1 without one
     FOLDER/index.jsonl                   of named sequences, in order: an `Entry` a line
-    FOLDER/quarantine.jsonl              inputs that were not used, or are doubtful, with the reason
+    FOLDER/quarantine.jsonl              inputs that were not used (`used` is false), or that were,
+                                         but are doubtful (`used` is true), with the reason
     FOLDER/manifest.json                 what is there, a `Manifest`
 
 A folder is written whole or not at all; `verify` finds what happened to it since.

@@ -10,7 +10,7 @@ import numpy as np
 
 from unsup_video import classification, files
 from unsup_video.classification import Classified
-from unsup_video.data import records
+from unsup_video.data import folders, records
 from unsup_video.evaluation import action_pictures
 from unsup_video.evaluation.trained import Trained
 from unsup_video.video import decoding, percepts
@@ -24,22 +24,28 @@ _PICTURES = 8  # frames that are shown
 _HEIGHT = 128  # of them, pixels
 
 
-def find(path: str | Path) -> tuple[list[Path], list[Path]]:
-    """(videos and .npy files, other files) of a folder and those below it, or of one file.
+def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
+    """(videos and .npy files, names of what is not used) of a folder, or of one file.
+
+    Of a folder they are what `folders.files` finds.
 
     Raises:
-        FileNotFoundError: nothing is there. ValueError: no video and no .npy file.
+        FileNotFoundError: nothing is there. ValueError: no video and no .npy file. OSError: a
+            folder that cannot be read.
     """
     path = Path(path)
-    known = {*decoding.EXTENSIONS, _ARRAY}
+    known = (*decoding.EXTENSIONS, _ARRAY)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    used = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".")]
+    if path.is_dir():
+        found, ignored = folders.files(path, known)
+        used = list(found.values())
+    else:
+        used, ignored = [path] if path.suffix.lower() in known else [], ()
     if not used:
         raise ValueError(f"{path}: no video and no {_ARRAY} file; extensions known: "
                          f"{' '.join(sorted(known))}")
-    return used, [p for p in found if p not in set(used)]
+    return used, ignored
 
 
 def names(path: str | Path, found: list[Path]) -> list[str]:
@@ -136,7 +142,7 @@ def _as_recorded(trained, settings, given):
             f"{settings['sha256']}), which is not in this folder: {flag}=FILE says where it is"
         ) from None
     if job.sha256 != settings["sha256"]:
-        file = job.cnn if job.cnn.endswith(".keras") else job.weights
+        file = job.cnn if percepts.is_keras_file(job.cnn) else job.weights
         raise ValueError(
             f"{file}: its sha256 is {job.sha256}, but {trained.path} was trained on "
             f"percepts of {settings['cnn']} with "

@@ -7,6 +7,12 @@ rates or repeated frames. FFmpeg conceals damage as well as it can; what shows i
 - A file that is shorter than its container says, or where frames follow one that cannot be decoded,
   is damaged: a `VideoError`.
 - Fewer frames than the header claims may be damage, or a wrong claim: a note, see `noted`.
+- A frame that stays for more than 10 s may be a still, as of a screen recording or a camera that
+  motion triggers, or a damaged time stamp: a note. Where frames are resampled, one that stays for
+  more than an hour, which would come many thousand times, is a `VideoError`.
+
+FFmpeg opens containers and streams that hold the frames themselves. Playlists and other texts, with
+which a file could make it open other files, are no videos, whatever their extension is.
 """
 
 import contextlib
@@ -26,12 +32,26 @@ EXTENSIONS = (
     ".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4",
     ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )
-_LONGEST_GAP = 10.0  # seconds between two frames; more is a damaged time stamp
-_TOLERANCE = 1e-3  # seconds: some containers round time stamps to it
-_HIGHEST_RATE = 500  # frames a second; more is a damaged header
+# FFmpeg's names of the formats of `EXTENSIONS`; none of them refers to other files.
+_FORMATS = (
+    "asf", "avi", "flv", "h264", "hevc", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts",
+    "mpegvideo", "ogg",
+)
+_LONGEST_FRAME = 10.0  # seconds that a frame may stay without a note
+_LONGEST_STILL = 3600.0  # seconds that a frame may stay where frames are resampled
+_TOLERANCE = 1e-3  # seconds, at most: some containers round time stamps to it
+_HIGHEST_RATE = 80_000  # frames a second; 90,000, MPEG's clock, is what a header without a rate has
 _MOST_PIXELS = 1 << 26  # of a frame; more is a damaged header
 _MOST_FAILURES = 1000  # reads that fail in a row; each is a lost packet, or the end
 
+# OpenCV hands these options to FFmpeg, for all captures of the process: what it was told before, and
+# the formats that are allowed. Setting them for each capture would not be safe with threads.
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+os.environ[_OPTIONS] = "|".join(
+    [option for option in os.environ.get(_OPTIONS, "rtsp_flags;prefer_tcp").split("|")
+     if option and not option.startswith("format_whitelist;")]
+    + [f"format_whitelist;{','.join(_FORMATS)}"]
+)
 # FFmpeg and OpenCV write about damaged files to the terminal, and not which; we raise instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -139,27 +159,34 @@ def frames(
         period = 1 / claims.fps if claims.fps else 0
         if not period and (fps or start or seconds):
             raise VideoError(path, "does not say its frame rate")
-        # The frame on the screen at `start` may have appeared before, but not longer ago than that.
-        since = start - (_LONGEST_GAP if fps else _TOLERANCE)
-        count, given, until = 0, 0, 0.0
-        for until, image in _shown(capture, path, claims, period, since, convert):
+        tolerance = min(_TOLERANCE, period / 4) if period else _TOLERANCE
+        # The frame on the screen at `start` may have appeared at any time before.
+        since = 0.0 if fps else start - tolerance
+        count, given, until, longest = 0, 0, 0.0, 0.0
+        for begin, until, image in _shown(capture, path, claims, period, since, convert):
             count += 1
+            if until > start:
+                longest = max(longest, until - begin)
             if fps:
-                while start + given / fps < min(until, end) - _TOLERANCE:
+                if (still := min(until, end) - max(begin, start)) > _LONGEST_STILL:
+                    raise VideoError(path, f"damaged, or cut it: no frame for {still:g} s", count)
+                while start + given / fps < min(until, end) - tolerance:
                     yield image
                     given += 1
             elif image is not None:
                 yield image
                 given += 1
-            if until >= end - _TOLERANCE:
+            if until >= end - tolerance:
                 break
         part = f"from {start:g} to {end:g} s"
         if not count:
             raise VideoError(path, "no frame can be decoded", 0)
-        if start >= until - _TOLERANCE or until < end - period / 2 < math.inf:
+        if start >= until - tolerance or until < end - period / 2 < math.inf:
             raise VideoError(path, f"the part {part} is beyond its {until:g} s", count)
         if not given:
             raise VideoError(path, f"no frame appears {part}", count)
+        if longest > _LONGEST_FRAME:
+            _note(f"{path}: a frame stays for {longest:.1f} s: a still, or a damaged time stamp")
         if seconds is None and claims.frames - count > 1:
             _note(f"{path}: {count} frames can be decoded, {until:.2f} s in all; its header "
                   f"claims {claims.frames}: damage, or a wrong claim")
@@ -190,7 +217,9 @@ def _opened(path):
     try:
         # One thread: what a damaged file gives depends on the number; jobs use processes.
         if not capture.open(str(file), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]):
-            raise VideoError(path, "no video that can be opened: damaged, or something else")
+            raise VideoError(
+                path, "no video that can be opened: damaged, or something else, such as a playlist"
+            )
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         yield capture, _claims(capture, path)
     except cv2.error as error:
@@ -213,7 +242,7 @@ def _claims(capture, path):
 
 
 def _shown(capture, path, claims, period, since, convert):
-    """Decodes; yields (end, image) of each frame: the second until which it is on the screen.
+    """Decodes; yields (begin, end, image) of each frame: the seconds that it is on the screen.
 
     The first begins at 0, the last stays for `period`. Before `since` the image is None.
     """
@@ -224,9 +253,7 @@ def _shown(capture, path, claims, period, since, convert):
         else:
             # The last frames of an AVI file may have no time stamp, and raw streams have none.
             time = stamp - first if stamp - first > begin else begin + period
-            if time - begin > _LONGEST_GAP:
-                raise VideoError(path, f"damaged: no frame for {time - begin:g} s", count)
-            yield time, image
+            yield begin, time, image
         begin, image = time, None
         if time >= since:
             good, image = capture.retrieve()
@@ -234,7 +261,7 @@ def _shown(capture, path, claims, period, since, convert):
                 raise VideoError(path, "damaged: a frame cannot be converted", count)
             image = cv2.cvtColor(image, convert)
     if begin is not None:
-        yield begin + period, image
+        yield begin, begin + period, image
 
 
 def _grabbed(capture, path, claims):

@@ -282,7 +282,11 @@ def _read_parts(working):
 
 
 def _quarantined(path, reason, frame=None, used=False):
-    """A line of quarantine.jsonl: `frame` is how many frames had been decoded, where known."""
+    """A line of quarantine.jsonl.
+
+    `frame` is how many frames had been decoded, where known; `used` is true of a video that is
+    doubtful, but in the data set.
+    """
     return {"path": path, "reason": reason, "frame": frame, "used": used}
 
 
@@ -340,10 +344,9 @@ def _process(job, working, classes, number):
         line = _quarantined(error.path, error.reason, error.frame)
         files.write_text(_part(working, number, ".bad"), json.dumps(line))
     else:
-        head["doubtful"] = [
-            _quarantined(video.path, note.removeprefix(f"{video.path}: "), used=True)
-            for note in notes
-        ]
+        if notes:
+            doubts = dict.fromkeys(note.removeprefix(f"{video.path}: ") for note in notes)
+            head["doubtful"] = [_quarantined(video.path, "; ".join(doubts), used=True)]
         files.write_text(done, json.dumps(head) + "\n" + "".join(lines))
 
 

@@ -10,9 +10,10 @@ import os
 import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from unsup_video.data import folders, labelling, text
 from unsup_video.video import decoding
 
 TRAIN, TEST = 1, 2  # in `Video.splits`; 0 is unused
@@ -23,11 +24,10 @@ HMDB51_CLASSES = 51
 HMDB51_COUNTS = (70, 30)  # train, test of every class in every split
 SPORTS1M_CLASSES = 487
 
-_SHOWN = 5  # of a list of names in a message
 _EXTENSION = "|".join(re.escape(extension) for extension in decoding.EXTENSIONS)
 _LINE = re.compile(rf"(?i)(.+(?:{_EXTENSION}))(?:\s+(\S.*))?")
-_UCF101_NAME = re.compile(r"(?i)v_(\w+)_g(\d+)_c(\d+)")
-_HMDB51_NAME = re.compile(r"(.+)_[hluf]_[cn]m_np\d+_(?:fr|ri|le|ba)_(?:goo|med|bad)_\d+")
+_UCF101_NAME = re.compile(r"(?i)v_(\w+)_g([0-9]+)_c([0-9]+)")
+_HMDB51_NAME = re.compile(r"(.+)_[hluf]_[cn]m_np[0-9]+_(?:fr|ri|le|ba)_(?:goo|med|bad)_[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Listing:
         classes: names of the labels.
         missing: what should be there and is not: names of videos, or a line on a list too short.
         source: what it was made from, JSON values.
-        ignored: files in the folder that are not used, relative to it.
+        ignored: what is not used of the folder, names relative to it, as of `folders.files`.
     """
 
     kind: str
@@ -88,14 +88,14 @@ class Listing:
 def folder(path: str | os.PathLike) -> Listing:
     """All videos below a folder, by name; the class is the sub-folder of `path` that it is in.
 
-    Videos directly in `path` have no label. A video is what has one of `decoding.EXTENSIONS`, in
-    any case, and no dot in front; links are followed.
+    Videos directly in `path` have no label. The name of a sub-folder is the name of the class,
+    also where it is a number. A video is what `folders.files` finds with `decoding.EXTENSIONS`.
 
     Raises:
         FileNotFoundError, OSError: no such folder, or one that cannot be read. ValueError: it holds
             no video.
     """
-    found, ignored = _files(path)
+    found, ignored = folders.files(path, decoding.EXTENSIONS)
     classes = tuple(sorted({name.split("/")[0] for name in found if "/" in name}))
     labels = {name: i for i, name in enumerate(classes)}
     videos = tuple(
@@ -109,21 +109,27 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
     """Videos from a text file, a line each in that order: `PATH` or `PATH LABEL`.
 
     PATH is relative to the file's folder. It ends with the last of `decoding.EXTENSIONS` that the
-    line's end or white space follows, so that both PATH and LABEL may have spaces. Classes are
-    sorted, as numbers where all are. Empty lines are skipped; there are no comments.
+    line's end or white space follows, so that both PATH and LABEL may have spaces. A LABEL of -1
+    is none. Classes are sorted, as numbers where all are. Empty lines are skipped; there are no
+    comments.
 
     Raises:
         FileNotFoundError, OSError: no such list, or one that cannot be read. ValueError: a bad
-            line, with its number; a video twice; missing videos, unless allowed; no video.
+            line, with its number; a video twice; missing videos, unless allowed; no video; labels
+            that `labelling.numbers` refuses.
     """
     path = Path(path)
-    found, labels, missing, seen = [], set(), [], {}
-    for number, line in _lines(path):
+    found, given, missing, seen = [], set(), [], {}
+    for number, line in text.lines(path):
         match = _LINE.fullmatch(line)
         if not match:
             raise ValueError(f"{path}, line {number}: PATH or PATH LABEL expected, and of a path "
                              f"{' '.join(decoding.EXTENSIONS)} at its end; got {line!r}")
-        name, label = match.groups()
+        name, label = match.groups(labelling.NONE)
+        try:
+            labelling.check(label)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
         file = path.parent / name
         key = os.path.realpath(file)
         if key in seen:
@@ -133,12 +139,15 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
             missing.append(name)
             continue
         found.append((str(file), PurePath(name).as_posix(), label))
-        labels.add(label)
+        given.add(label)
     _refuse_missing(missing, len(seen), path, allow_missing)
-    labels.discard(None)
-    numeric = all(label.isdecimal() for label in labels)
-    classes = tuple(sorted(labels, key=int if numeric else None))
-    index = {None: -1} | {label: i for i, label in enumerate(classes)}
+    given.discard(labelling.NONE)
+    try:
+        numbers = labelling.numbers(given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    classes = tuple(sorted(given, key=numbers.get if numbers else None))
+    index = {labelling.NONE: -1} | {label: i for i, label in enumerate(classes)}
     videos = tuple(Video(file, name, index[label]) for file, name, label in found)
     return Listing("list", videos, classes, tuple(missing), {"videos": str(path)})
 
@@ -174,9 +183,9 @@ def ucf101(
         for part, count, code in zip(("train", "test"), counts, (TRAIN, TEST)):
             path = splits / f"{part}list{k + 1:02d}.txt"
             names = 0
-            for number, line in _lines(path):
+            for number, line in text.lines(path):
                 where = f"{path}, line {number}"
-                match = re.fullmatch(r"(?:[^/]+/)?([^/]+)\.avi(?:\s+(\d+))?", line)
+                match = re.fullmatch(r"(?:[^/]+/)?([^/]+)\.avi(?:\s+([0-9]+))?", line)
                 parts = match and _UCF101_NAME.fullmatch(match[1])
                 if not parts or parts[1].lower() not in labels:
                     raise ValueError(f"{where}: CLASS/v_CLASS_gNN_cNN.avi expected, with a class "
@@ -214,8 +223,8 @@ def hmdb51(
     """
     splits = Path(splits)
     paths = {}
-    for path in _folder(splits).iterdir():
-        if match := re.fullmatch(r"(.+)_test_split([123])\.txt", path.name):
+    for name, path in folders.files(splits, (".txt",))[0].items():
+        if match := re.fullmatch(r"([^/]+)_test_split([123])\.txt", name):
             paths[match[1], int(match[2]) - 1] = path
     classes = tuple(sorted({name for name, _ in paths}))
     if not classes:
@@ -226,7 +235,7 @@ def hmdb51(
     for label, (name, k) in ((i, (name, k)) for i, name in enumerate(classes) for k in range(3)):
         path = paths.get((name, k), splits / f"{name}_test_split{k + 1}.txt")
         codes = Counter()
-        for number, line in _lines(path):
+        for number, line in text.lines(path):
             match = re.fullmatch(r"([^/]+)\.avi\s+([012])", line)
             if not match:
                 raise ValueError(f"{path}, line {number}: NAME.avi and 0, 1 or 2 expected; got "
@@ -256,7 +265,7 @@ def tfds_ucf101(data_dir: str | os.PathLike, allow_missing: bool = False) -> Lis
         FileNotFoundError: the extracted videos or split files are not there; it says how to get
             them. Others as of `ucf101`.
     """
-    extracted = Path(data_dir).expanduser() / "downloads" / "extracted"
+    extracted = Path(data_dir) / "downloads" / "extracted"
     found = [sorted(extracted.glob(f"*/{name}")) for name in ("UCF101", "ucfTrainTestlist")]
     if not all(found):
         raise FileNotFoundError(
@@ -299,11 +308,11 @@ def sports1m(
     if not 0 < seconds <= hours * 3600 < math.inf:
         raise ValueError(f"clips of {seconds} s do not fit into {hours} hours")
     partition = Path(partition)
-    found, ignored = _files(videos)
+    found, ignored = folders.files(videos, decoding.EXTENSIONS)
     by_id = _by_stem(found)
     labels = {}
-    for number, line in _lines(partition):
-        match = re.fullmatch(r"(\S+)\s+(\d+(?:,\d+)*)", line)
+    for number, line in text.lines(partition):
+        match = re.fullmatch(r"(\S+)\s+([0-9]+(?:,[0-9]+)*)", line)
         ids = urllib.parse.parse_qs(urllib.parse.urlsplit(match[1]).query).get("v") if match else ()
         given = {int(label) for label in match[2].split(",")} if match else {SPORTS1M_CLASSES}
         if not ids or max(given) >= SPORTS1M_CLASSES:
@@ -355,8 +364,8 @@ def _random(seed, name, purpose):
 
 def _ucf101_classes(path):
     classes = []
-    for number, line in _lines(path):
-        match = re.fullmatch(r"(\d+)\s+(\w+)", line)
+    for number, line in text.lines(path):
+        match = re.fullmatch(r"([0-9]+)\s+(\w+)", line)
         if not match or int(match[1]) != len(classes) + 1:
             raise ValueError(f"{path}, line {number}: `{len(classes) + 1} CLASS` expected, got "
                              f"{line!r}")
@@ -374,7 +383,7 @@ def _enter(wanted, name, known, k, code, splits, where):
 
 def _official(kind, videos, splits, wanted, classes, short, allow_missing):
     """The listing of the videos `wanted`, {name: (label, group, codes)}, as far as they exist."""
-    found, ignored = _files(videos)
+    found, ignored = folders.files(videos, decoding.EXTENSIONS)
     by_stem = _by_stem(found, str.lower)
     listed, missing, used = [], [], set()
     for name, (label, group, codes) in sorted(wanted.items()):
@@ -386,8 +395,8 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
         codes = tuple(code or 0 for code in codes)
         listed.append(Video(str(found[file]), name, label, group, codes))
     if short and not allow_missing:
-        raise ValueError(f"{splits}: not the official lists: {_shown(short)}. Fetch them again, or "
-                         "go on with them by --allow_missing")
+        raise ValueError(f"{splits}: not the official lists: {folders.shown(short)}. Fetch them "
+                         "again, or go on with them by --allow_missing")
     _refuse_missing(missing, len(wanted), videos, allow_missing)
     ignored += tuple(name for name in found if name not in used)
     return Listing(kind, tuple(listed), classes, (*short, *missing),
@@ -397,52 +406,19 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
 def _refuse_missing(missing, total, where, allow_missing):
     if missing and not allow_missing:
         raise ValueError(f"{where}: {len(missing):,} of {total:,} videos are missing: "
-                         f"{_shown(missing)}. Get them, or go on without them by --allow_missing")
+                         f"{folders.shown(missing)}. Get them, or go on without them by "
+                         "--allow_missing")
 
 
-def _shown(names: Iterable[str], what: str = "") -> str:
-    """The first few of many."""
-    if not names:
-        return ""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return (f"{what}: " if what else "") + ", ".join(names[:_SHOWN]) + more + ("; " if what else "")
+def _shown(names: Sequence[str], what: str) -> str:
+    return f"{what}: {folders.shown(names)}; " if names else ""
 
 
 # ---------------------------------------------------------------------- files
 
 
-def _folder(path):
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: there is no such folder")
-    return path
-
-
-def _files(path):
-    """({name: path} of the videos below a folder, names of its other files), sorted by name."""
-    path = _folder(path)
-    videos, others = {}, []
-
-    def fail(error):
-        raise error
-
-    for parent, folders, names in os.walk(path, onerror=fail, followlinks=True):
-        above = (folder for folder in Path(parent).parents if folder.is_relative_to(path))
-        if os.path.islink(parent) and any(os.path.samefile(parent, folder) for folder in above):
-            folders.clear()  # a link to a folder that it is in
-            continue
-        for name in names:
-            file = Path(parent, name)
-            relative = file.relative_to(path).as_posix()
-            if name.startswith(".") or file.suffix.lower() not in decoding.EXTENSIONS:
-                others.append(relative)
-            else:
-                videos[relative] = file
-    return dict(sorted(videos.items())), tuple(sorted(others))
-
-
 def _by_stem(found, key=str):
-    """{name of a file without folders and extension: its name} of what `_files` found."""
+    """{name of a file without folders and extension: its name} of what `folders.files` found."""
     result = {}
     for name in found:
         stem = key(PurePath(name).stem)
@@ -450,17 +426,3 @@ def _by_stem(found, key=str):
             raise ValueError(f"two files for one video: {result[stem]} and {name}; remove one")
         result[stem] = name
     return result
-
-
-def _lines(path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of the lines of a text file that are not empty."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeError:
-        raise ValueError(f"{path}: not a text file in UTF-8") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.strip()

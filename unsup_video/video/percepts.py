@@ -10,6 +10,8 @@ import dataclasses
 import functools
 import math
 import socket
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +27,8 @@ from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video
 
 IMAGENET = "imagenet"
+_KERAS = ".keras"
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 _PAPER_LAYERS = {"VGG16": "fc1", "VGG19": "fc1"}  # of networks that do not end with pooling
 _GLOBAL_POOLING = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 _OPEN_SIZE = (224, 224)  # of a CNN that leaves the size open
@@ -41,7 +45,8 @@ class Percepts:
         weights: "imagenet", or the path of a file, for a CNN by name; "" for a .keras file.
         sha256: of the .keras file, or of the weights; "" for "imagenet".
         layer: whose output is taken, "" for the last layer of global pooling; (H, W, D) is
-            averaged over H and W.
+            averaged over H and W. Layers of models inside of the CNN count, and such a model
+            itself is a layer.
         size: (H, W) of the CNN's input. resize: (H, W) of which it is the centre.
         mean, std: a pixel of 0 to 255 enters as (pixel - mean) / std, for each channel or for all
             of them; () for the CNN's own `preprocess_input`. bgr: in the order blue, green, red.
@@ -154,7 +159,7 @@ def job(
         ValueError: a CNN or layer that does not exist, or cannot be used so; a bad argument.
         OSError: a file that cannot be read, or ImageNet weights that cannot be had.
     """
-    is_file = cnn.endswith(".keras")
+    is_file = is_keras_file(cnn)
     if is_file:
         cnn = str(Path(cnn).absolute())  # workers may be in another folder
         if not Path(cnn).is_file():
@@ -199,6 +204,11 @@ def job(
     return found
 
 
+def is_keras_file(cnn: str) -> bool:
+    """Whether a CNN is the path of a .keras file, and not a name in keras.applications."""
+    return cnn.lower().endswith(_KERAS)
+
+
 @functools.lru_cache(1)
 def _loaded(percepts: Percepts) -> Callable:
     """A function of (batch_size, H, W, 3) uint8 that gives (batch_size, D) float32 tensors."""
@@ -229,16 +239,47 @@ def _model(cnn, weights, sha256):
         return _downloaded(cnn)
     try:
         if not weights:
-            model = keras.saving.load_model(cnn, compile=False, safe_mode=True)
+            model = _read(cnn)
         else:
-            model = getattr(_application(cnn), cnn)(weights=weights)
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+            with _for_keras(weights) as path:
+                model = getattr(_application(cnn), cnn)(weights=path)
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError) as error:
         raise ValueError(f"{weights or cnn} cannot be loaded: {error}") from None
     if not isinstance(model, keras.Model) or not model.built or len(model.inputs) != 1:
         raise ValueError(f"{cnn}: a model with one input expected")
     if len(model.input_shape) != 4 or model.input_shape[3] != 3:
         raise ValueError(f"{cnn}: takes {model.input_shape}, (None, H, W, 3) expected")
     return model
+
+
+def _read(path):
+    """The model of a .keras file."""
+    with open(path, "rb") as file:
+        head = file.read(len(_HDF5))
+    if not head:
+        raise ValueError("it is empty")
+    if head == _HDF5:
+        raise ValueError(
+            "it is HDF5, the older format of Keras: rename it to .h5, load it with Keras, and save "
+            "the model as a .keras file"
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no .keras file, or it is truncated: not a zip archive")
+    with _for_keras(path) as path:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+@contextlib.contextmanager
+def _for_keras(path):
+    """The file under a name in lower case, by the end of which Keras goes."""
+    name = Path(path).name
+    if Path(path).suffix.islower():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, name.lower())
+        link.symlink_to(path)
+        yield str(link)
 
 
 def _downloaded(cnn):
@@ -280,15 +321,16 @@ def _application(name):
 def _output(cnn, model, name):
     """The symbolic output of a layer, (None, D)."""
     # By its place, as the names that Keras gives depend on what was built before.
-    found = [
-        layer for layer in model.layers
-        if (layer.name == name if name else isinstance(layer, _GLOBAL_POOLING))
-    ]
-    if not found:
+    chains = list(_chains(model))
+    if name:
+        found = min((c for c in chains if c[-1].name == name), key=len, default=None)
+    else:
+        found = next((c for c in reversed(chains) if isinstance(c[-1], _GLOBAL_POOLING)), None)
+    if found is None:
         what = f"layer {name!r}" if name else "global pooling: say which layer"
-        raise ValueError(f"{cnn} has no {what}. It has {', '.join(x.name for x in model.layers)}")
+        raise ValueError(f"{cnn} has no {what}. It has {', '.join(c[-1].name for c in chains)}")
     try:
-        output = found[-1].output
+        output = _output_of(model, found)
     except (AttributeError, ValueError) as error:
         raise ValueError(f"{cnn}: layer {name} has no output of its own ({error})") from None
     rank = len(getattr(output, "shape", ()))
@@ -297,3 +339,42 @@ def _output(cnn, model, name):
     if rank == 2:
         return output
     raise ValueError(f"{cnn}: layer {name} gives {output}, (None, D) or (None, H, W, D) expected")
+
+
+def _chains(model):
+    """The way to each layer: [a layer of the model], or [a model in it, a layer of that], .."""
+    for layer in model.layers:
+        yield [layer]
+        if isinstance(layer, keras.Model):
+            yield from ([layer, *inside] for inside in _chains(layer))
+
+
+def _output_of(model, chain):
+    """The symbolic output, from `model.inputs`, of the layer at the end of a chain."""
+    layer, *inside = chain
+    if not isinstance(layer, keras.Model):
+        return layer.output
+    part = keras.Model(layer.inputs, _output_of(layer, inside)) if inside else layer
+    return part(_input_of(model, layer))
+
+
+def _input_of(model, wanted):
+    """The symbolic input, from `model.inputs`, that a model inside of another is called with.
+
+    A model's own `input` is where its inside begins, so the calls are made once more.
+    """
+    entering = []
+
+    def call(layer, *args, **kwargs):
+        if layer is wanted:
+            entering.append(args[0])
+        return layer(*args, **kwargs)
+
+    if isinstance(model, keras.Sequential):  # which `clone_model` makes no calls for
+        functools.reduce(lambda x, layer: call(layer, x), model.layers, model.inputs[0])
+    else:
+        keras.models.clone_model(
+            model, input_tensors=model.input, clone_function=lambda layer: layer,
+            call_function=call,
+        )
+    return entering[0]

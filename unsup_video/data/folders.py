@@ -1,0 +1,88 @@
+"""Which files of a folder are used: one listing for every command that is given a folder."""
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+_SHOWN = 5  # names in a message
+
+
+def files(
+    folder: str | os.PathLike, suffixes: Collection[str]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files with one of `suffixes`, in any case, in a folder and all folders below it.
+
+    Links to files and folders are followed, but not a link to a folder that it is in itself. Files
+    and folders whose name begins with a dot are not used.
+
+    Args:
+        suffixes: in lower case, such as ".avi".
+
+    Returns:
+        {name: path} of the files, and the names of what is not used, some with the reason; both
+        sorted. Names are relative to the folder, with "/" on every system; that of a folder ends
+        with "/". In those of what is not used, bytes that are not UTF-8 are escaped.
+
+    Raises:
+        FileNotFoundError: there is no such folder. OSError: it, or one below it, cannot be read.
+        ValueError: the name of a file that would be used is not UTF-8.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
+    used, unused = {}, []
+
+    def walk(path, prefix, above):
+        above = above | {_identity(path)}
+        for name in _names(path):
+            file, relative = path / name, prefix + name
+            if os.path.isdir(file):
+                if name.startswith("."):
+                    unused.append(f"{relative}/")
+                elif _identity(file) in above:
+                    unused.append(f"{relative}/ (a link to a folder that it is in)")
+                else:
+                    walk(file, f"{relative}/", above)
+            elif name.startswith(".") or file.suffix.lower() not in suffixes:
+                unused.append(relative)
+            elif os.path.isfile(file):
+                used[relative] = file
+            else:
+                reason = "a link to nothing" if os.path.islink(file) else "no file"
+                unused.append(f"{relative} ({reason})")
+
+    walk(folder, "", frozenset())
+    for name, file in used.items():
+        if not _is_utf8(name):
+            raise ValueError(f"{str(file)!r}: its name is not UTF-8; rename it")
+    escaped = (name.encode(errors="backslashreplace").decode() for name in unused)
+    return dict(sorted(used.items())), tuple(sorted(escaped))
+
+
+def _is_utf8(name):
+    try:
+        name.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def _names(path):
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        raise OSError(
+            f"{path}: the folder cannot be read ({error.strerror}): make it readable, or move it "
+            "elsewhere"
+        ) from None
+
+
+def _identity(path):
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

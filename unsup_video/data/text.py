@@ -1,0 +1,30 @@
+"""Text files that people write: lists of videos, labels, names and numbers of frames."""
+
+import os
+from pathlib import Path
+
+
+def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
+    r"""The lines of a text file that are not empty: (number from 1, text).
+
+    The file is UTF-8, with or without a byte order mark. A line ends with \n or \r\n and with
+    nothing else, so that names may hold any other character. White space around a line is removed.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is not UTF-8; the message says in
+            which line. OSError: it cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {number}: not a text file in UTF-8 (byte 0x{data[error.start]:02x}): "
+            "save it in UTF-8"
+        ) from None
+    stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return [(number, line) for number, line in stripped if line]
