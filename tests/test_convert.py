@@ -1,5 +1,6 @@
 """Percepts that exist already: every format against NumPy, through to what a model reads."""
 
+import fcntl
 import io
 import subprocess
 import sys
@@ -252,6 +253,14 @@ def test_list_of_hdf5(tmp_path, hdf5):
     lines(num_frames, [3, 1, 7, 2, 4, 8])
     with pytest.raises(ValueError, match="5.h5 has 7 frames, .* says 8"):
         list(convert.read(path, dataset="a/fc6", num_frames=num_frames).records)
+
+
+def test_hdf5_is_read_without_a_lock(tmp_path):
+    path = stack(tmp_path, VALUES.reshape(-1, DIM))
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as where there are no locks, h5py would refuse
+        found = convert.read(path, num_frames=lines(tmp_path / "n.txt", [LENGTH] * COUNT))
+        assert len(list(found.records)) == COUNT
 
 
 # ---------------------------------------------------------------------- bad input

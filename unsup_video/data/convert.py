@@ -418,7 +418,7 @@ def _opened(path, dataset):
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # nobody writes it, and not every disk has locks
     except OSError as error:
         raise ValueError(f"{path}: damaged, or not HDF5 ({error})") from None
     with file:
