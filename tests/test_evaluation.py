@@ -157,6 +157,24 @@ def test_a_second_recomputation_waits_and_then_replaces_the_first(model):
         assert results.load(second.result(60).folder).rows[0].value == 2.0
 
 
+def test_foreign_files_outlive_a_recomputation(model):
+    def compute(folder, name):
+        (folder / name).write_text("picture")
+        return results.Found([], [results.Picture(name, "")])
+
+    def run(name):
+        return results.run(
+            model, "kind_j", {}, "", lambda folder: compute(folder, name), recompute=True
+        ).folder
+
+    folder = run("old.png")
+    (folder / "notes.txt").write_text("mine")
+    assert run("new.png") == folder
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "new.png", "notes.txt", "results.csv", "results.json"
+    ]
+
+
 def test_an_evaluation_whose_replacement_was_killed_is_there_next_time(model, monkeypatch):
     def compute(folder):
         return results.Found([results.row("model", "test", "future", "mse", [1.0])])

@@ -230,10 +230,16 @@ def test_a_linked_folder_is_replaced_where_it_is(tmp_path):
 def test_foreign_files_go_on_in_the_folder_that_takes_the_place(tmp_path):
     fill(tmp_path / "old", {"x": "old", "log": "line", ".nfs01": "", "notes/a": "b"})
     fill(tmp_path / "new", {"x": "new"})
+    os.mkfifo(tmp_path / "old" / "notes" / "pipe")
+    (tmp_path / "old" / "link").symlink_to("nowhere")
     with open(tmp_path / "old" / "log", "a") as log:  # as a running job's
         files.keep_foreign(tmp_path / "old", tmp_path / "new", {"x"})
         log.write(" more")
     assert tree(tmp_path / "new") == {"x": "new", "log": "line more", "notes/a": "b"}
+    assert os.readlink(tmp_path / "new" / "link") == "nowhere"
+    with files.whole(tmp_path / "again") as temporary:
+        os.replace(tmp_path / "new", temporary)
+    assert (tmp_path / "again" / "notes" / "pipe").is_fifo()
 
 
 def test_wherever_setting_aside_is_killed_everything_is_there_or_all_of_it_aside(tmp_path):

@@ -57,8 +57,8 @@ def test_a_run_is_kept_aside_until_the_one_in_its_place_is_finished(tmp_path):
     workdir.lock.close()
     resumed = Workdir.open(tmp_path, {"name": "d"})
     assert read_config(aside) == "c"
-    resumed.finished()
-    resumed.finished()
+    resumed.delete_replaced()
+    resumed.delete_replaced()
     assert not aside.exists() and read_config(tmp_path) == "d"
 
 

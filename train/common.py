@@ -128,7 +128,7 @@ def run(
         print("testing the best checkpoint ...")
         found = test()
     exported = export()
-    workdir.finished()
+    workdir.delete_replaced()
     trainer.gathered(True)
     return found, exported
 

@@ -73,7 +73,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else []:
-            if not file.is_symlink():
+            if not file.is_symlink() and (file.is_file() or file.is_dir()):  # not a user's pipe
                 _sync(file)
         _sync(temporary)
         if temporary.is_dir():

@@ -6,6 +6,7 @@ that is there already is read instead of computed. The folder holds `results.jso
 `Evaluation`; `results.csv`, its rows; and pictures. docs/evaluation.md describes the columns.
 """
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -179,7 +180,7 @@ def run(
         settings: JSON values; all that the figures depend on besides the model.
         command: the command line that makes this evaluation.
         compute: folder -> `Found`; writes its pictures into `folder`.
-        recompute: replace one that is stored.
+        recompute: replace one that is stored; other files in its folder stay.
         parts: a folder where `compute` keeps what an interrupted one goes on with; it is deleted
             once the evaluation is stored, and, with `recompute`, before.
 
@@ -236,7 +237,17 @@ def _computed(trained, kind, settings, command, compute, folder):
             pictures=tuple(found.pictures),
         )
         _write(evaluation, temporary)
+        if folder.exists():
+            files.keep_foreign(folder, temporary, _own_files(folder))
     return evaluation
+
+
+def _own_files(folder):
+    """Names of what an evaluation wrote; of a damaged one only those that all have."""
+    names = {"results.json", "results.csv"}
+    with contextlib.suppress(ValueError):
+        names |= {picture.file for picture in load(folder).pictures}
+    return names
 
 
 def _write(evaluation, folder):

@@ -63,8 +63,8 @@ class Workdir:
 
         Args:
             config: the whole config, of JSON values. overwrite: start anew where a run is there.
-                That one is moved to `.replaced`, and deleted when the new one is `finished`. If it
-                was not finished, and `.replaced` has an earlier one, that is kept instead of it.
+                That one is moved to `.replaced`, until `delete_replaced`. If it has no results,
+                and `.replaced` holds an earlier one, that is kept instead of it.
 
         Raises:
             ValueError: another config's run is there (the fields that differ are named), files
@@ -110,8 +110,8 @@ class Workdir:
         """The folder of a run that another process writes; this one only reads checkpoints."""
         return cls(Path(path), lock=None)
 
-    def finished(self) -> None:
-        """Deletes the run that this one has replaced, if any: its results are there."""
+    def delete_replaced(self) -> None:
+        """Deletes the run that was there before this one, which is finished now."""
         if self.replaced.exists():
             files.discard(self.replaced)
 
@@ -185,8 +185,7 @@ def read_metrics(file: Path) -> list[dict]:
 
 
 def _set_aside(path):
-    """Moves a run to where `Workdir.finished` deletes it. What is there already is worth more than
-    a run that was not finished."""
+    """Moves a run into `.replaced`. What is there already is worth more than one without results."""
     contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
     if any((path / name).exists() for name in contents):
         files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())
