@@ -1,9 +1,9 @@
 """What the commands that write a data set print."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from unsup_video import progress
+from unsup_video import cli, progress
 from unsup_video.data import records
 
 
@@ -18,14 +18,20 @@ def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterat
         yield item
 
 
-def written(out: str, manifest: records.Manifest, *notes: str) -> None:
-    """Says what a data set holds, then `notes`, and what to do with it next."""
+def written(
+    out: str, manifest: records.Manifest, *notes: str, commands: Sequence[str] = ()
+) -> None:
+    """Says what a data set holds, then `notes`, and what to do with it next.
+
+    Args:
+        commands: more of that, lines of `cli.command`.
+    """
     size = sum(shard.bytes for shard in manifest.shards)
     classes = f", {len(manifest.classes)} classes" if manifest.classes else ""
     print(f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
           f"{manifest.dtype}{classes}, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
     for note in notes:
         print(note)
-    print("next:")
-    print(f"  python -m data_prep.verify {out}")
-    print(f"  python -m data_prep.show {out}")
+    cli.print_next(
+        cli.command("data_prep.verify", out), cli.command("data_prep.show", out), *commands
+    )

@@ -164,9 +164,10 @@ def write(sequences, count, source):
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
     )
-    common.written(_OUT.value, manifest)
-    print(f"  python -m train.pretrain --config.data.records={Path(_OUT.value).absolute().parent}"
-          f"    (once it holds {', '.join(f'{split}/' for split in digits.SPLITS)})")
+    common.written(_OUT.value, manifest, commands=[cli.command(
+        "train.pretrain", f"--config.data.records={Path(_OUT.value).absolute().parent}",
+        note=f"once it holds {', '.join(f'{split}/' for split in digits.SPLITS)}",
+    )])
 
 
 def export():

@@ -2,6 +2,7 @@
 
 Reads every record of every folder that data_prep wrote, and compares files, sizes, checksums,
 counts and shapes with the manifest. Prints what is wrong and where; the exit status is 1 then.
+Files that are not of the data set are named; they do no harm, unless they look like its shards.
 """
 
 import os
@@ -28,6 +29,8 @@ def main(argv):
             classes = f" in {len(manifest.classes)} classes" if manifest.classes else ""
             print(f"{folder}: whole, {manifest.count:,} sequences{classes} of {shape} "
                   f"{manifest.dtype}, {manifest.kind}, fingerprint {manifest.fingerprint[:16]}")
+            for path in records.foreign(folder):
+                print(f"  {path}: foreign, not of this data set; it is not read")
     return status
 
 

@@ -86,9 +86,9 @@ def main(argv):
     summaries = few_labels.run(settings, _OUT.value, _PROCESSES.value)
     print(f"\n{few_labels.markdown(summaries)}\n")
     print(f"written: {_OUT.value}/ table.md, figure_12.png, results.csv, results.json")
-    print("next:")
-    print(f"  python -m eval.report --workdir={models[0].path} --few_labels={_OUT.value} "
-          "--out=report")
+    cli.print_next(cli.command(
+        "eval.report", f"--workdir={models[0].path}", f"--few_labels={_OUT.value}", "--out=report"
+    ))
     return 0
 
 

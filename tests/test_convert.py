@@ -1,8 +1,11 @@
 """Percepts that exist already: every format against NumPy, through to what a model reads."""
 
+import fcntl
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -253,6 +256,14 @@ def test_list_of_hdf5(tmp_path, hdf5):
         list(convert.read(path, dataset="a/fc6", num_frames=num_frames).records)
 
 
+def test_hdf5_is_read_without_a_lock(tmp_path):
+    path = stack(tmp_path, VALUES.reshape(-1, DIM))
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as where there are no locks, h5py would refuse
+        found = convert.read(path, num_frames=lines(tmp_path / "n.txt", [LENGTH] * COUNT))
+        assert len(list(found.records)) == COUNT
+
+
 # ---------------------------------------------------------------------- bad input
 
 
@@ -289,6 +300,16 @@ def flipped(path):
     return garbage(path, "b.npz", bytes(whole))
 
 
+def claiming(path, shape):
+    """An archive whose header promises more values than there are."""
+    header = io.BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, fields)
+    with zipfile.ZipFile(path / "a.npz", "w") as archive:
+        archive.writestr("X.npy", header.getvalue() + bytes(100))
+    return path / "a.npz"
+
+
 def unequal(path, second):
     np.save(path / "0.npy", VALUES[0])
     np.save(path / "1.npy", second)
@@ -307,6 +328,13 @@ def with_one(value):
     return values
 
 
+def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "_LIMIT", 1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", X=VALUES, label=np.zeros(1 << 18, np.int64))
+    with pytest.raises(ValueError, match="a.npz: .*label makes it larger than it may be"):
+        convert.read(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("make, arguments, message", [
     (lambda p: p / "none.npz", {}, "none.npz does not exist"),
     (lambda p: p, {}, "holds no .npy file"),
@@ -316,6 +344,7 @@ def with_one(value):
     (lambda p: garbage(p, "a.h5"), {"num_frames": [3]}, "a.h5: damaged, or not HDF5"),
     (truncated, {}, "b.npz: truncated, damaged"),
     (flipped, {}, "b.npz: truncated, damaged.*CRC"),
+    (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
     (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
     (lambda p: saved(p, X=CODES[0]), {"scale": 1.0}, r"X: shape \(4, 5\), \(N, T, D\) expected"),
     (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),

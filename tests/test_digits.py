@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_damaged_gzip_files_are_named(folder, damage):
     with pytest.raises(ValueError, match="damaged gzip") as error:
         digits.load_digits("train", folder)
     assert str(path) in str(error.value)
+
+
+def test_a_gzip_file_is_not_decompressed_beyond_what_an_idx_file_holds(folder):
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    plain = path.with_suffix("")
+    with gzip.open(path, "wb") as file:
+        file.write(plain.read_bytes())
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    plain.unlink()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="labels.*: more than 18 bytes, 18 expected"):
+            digits.load_digits("test", folder)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_files_are_named(folder, tmp_path):

@@ -5,7 +5,11 @@ import dataclasses
 import functools
 import io
 import json
+import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,6 +102,97 @@ def test_another_evaluation_of_the_run_does_not_disturb_one_that_is_being_comput
     left.rename(left.with_name(f".partial-1-{stored.folder.name}"))
     results.run(model, "kind_e", {}, "", slow, recompute=True)
     assert not list(model.evaluations.glob(".partial*"))
+
+
+def test_a_second_process_waits_and_reads_what_the_first_one_stored(model):
+    said, computing, go_on = [], threading.Event(), threading.Event()
+
+    def slow(folder):
+        computing.set()
+        assert go_on.wait(60)
+        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+
+    def log(text):
+        said.append(text)
+        if "waiting" in text:
+            go_on.set()
+
+    def run(compute):
+        return results.run(model, "kind_g", {}, "", compute, log=log)
+
+    with ThreadPoolExecutor(2) as pool:  # a lock is of an open file, so threads are kept out, too
+        first = pool.submit(run, slow)
+        assert computing.wait(60)
+        second = pool.submit(run, lambda folder: pytest.fail("computed twice"))
+        assert second.result(60) == first.result(60)
+    assert [text.rpartition(": ")[2] for text in said][:1] == ["waiting"] and len(said) == 2
+    assert not [p for p in model.evaluations.iterdir() if p.name.startswith(".")]
+
+
+def test_a_second_recomputation_waits_and_then_replaces_the_first(model):
+    computing, go_on, parts = threading.Event(), threading.Event(), model.evaluations / ".parts-h"
+
+    def slow(folder):
+        parts.mkdir(parents=True)
+        computing.set()
+        assert go_on.wait(60)
+        assert parts.exists()
+        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+
+    def fast(folder):
+        assert not parts.exists()
+        return results.Found([results.row("model", "test", "future", "mse", [2.0])])
+
+    def run(compute):
+        return results.run(
+            model, "kind_h", {}, "", compute, recompute=True, log=lambda text: go_on.set(),
+            parts=parts,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, slow)
+        assert computing.wait(60)
+        second = pool.submit(run, fast)
+        first.result(60)
+        assert results.load(second.result(60).folder).rows[0].value == 2.0
+
+
+def test_foreign_files_outlive_a_recomputation(model):
+    def compute(folder, name):
+        (folder / name).write_text("picture")
+        return results.Found([], [results.Picture(name, "")])
+
+    def run(name):
+        return results.run(
+            model, "kind_j", {}, "", lambda folder: compute(folder, name), recompute=True
+        ).folder
+
+    folder = run("old.png")
+    (folder / "notes.txt").write_text("mine")
+    assert run("new.png") == folder
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "new.png", "notes.txt", "results.csv", "results.json"
+    ]
+
+
+def test_an_evaluation_whose_replacement_was_killed_is_there_next_time(model, monkeypatch):
+    def compute(folder):
+        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+
+    stored = results.run(model, "kind_i", {}, "", compute)
+    original = os.replace
+
+    def killed(source, target):
+        if Path(target) == stored.folder:
+            raise KeyboardInterrupt
+        original(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        results.run(model, "kind_i", {}, "", compute, recompute=True)
+    assert not stored.folder.exists()
+    assert results.run(model, "kind_i", {}, "", pytest.fail) == stored
+    assert not [p for p in model.evaluations.iterdir() if p.name.startswith(".")]
 
 
 def test_a_damaged_evaluation_is_named(model):

@@ -368,6 +368,18 @@ def test_evaluations_give_the_figures_of_the_run_and_write_elsewhere(model, save
     assert text.count("metrics.jsonl stays in the run's folder") == 2
 
 
+def test_foreign_files_do_no_harm_where_nothing_reads_them(exported, tmp_path):
+    copy = tmp_path / "run-1"
+    shutil.copytree(exported[0], copy)
+    for name in (".DS_Store", "variables/.nfs0001", "job.log", "notes/a.txt"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text("mine")
+    assert trained_module.load(copy).step == 1
+    (copy / "variables" / "variables.data-00000-of-00002").write_text("a shard too many")
+    with pytest.raises(ValueError, match="does not list variables/variables.data-00000-of-00002"):
+        trained_module.load(copy)
+
+
 def test_damage_and_what_is_no_model(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match="not the folder of a run.*nor is it a SavedModel"):
         trained_module.load(tmp_path)
@@ -384,6 +396,15 @@ def test_damage_and_what_is_no_model(exported, tmp_path):
     (copy / "assets.extra" / "sha256sums.txt").write_text("")
     with pytest.raises(ValueError, match="damaged .*does not list README.md"):
         trained_module.load(copy)
+    for name in ("/dev/zero", "../elsewhere", "variables", "no_such_file", "link/zero"):
+        copy = tmp_path / f"lists {name.replace('/', '-')}"
+        shutil.copytree(exported[0], copy)
+        (copy.parent / "elsewhere").touch()
+        (copy / "link").symlink_to("/dev")
+        with open(copy / "assets.extra" / "sha256sums.txt", "a") as sums:
+            sums.write(f"{'0' * 64}  {name}\n")
+        with pytest.raises(ValueError, match=f"damaged .*lists '{name}', which is no file of this"):
+            trained_module.load(copy)
     foreign = tmp_path / "foreign"
     tf.saved_model.save(tf.Module(), foreign)
     with pytest.raises(ValueError, match="without model_card.json"):

@@ -1,7 +1,16 @@
 import errno
+import fcntl
+import gzip
 import hashlib
+import io
+import multiprocessing
 import os
+import signal
+import socket
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unsup_video import files
@@ -63,12 +72,298 @@ def test_leftovers_are_told_apart_by_name(tmp_path):
     assert files.leftovers(tmp_path, "a") == [tmp_path / ".partial-7-a"]
 
 
-def test_a_leftover_of_the_same_process_number_is_no_obstacle(tmp_path):
-    leftover = tmp_path / f".partial-{os.getpid()}-a"
-    (leftover / "deep").mkdir(parents=True)
-    with files.whole(tmp_path / "a") as temporary:
+def test_temporary_names_differ_between_machines_and_calls_with_one_process_number(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
+    names = set()
+    for host in ("one", "two.example-net.org"):
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        for _ in range(2):
+            with files.whole(tmp_path / "a-b") as temporary:
+                temporary.write_text("x")
+                names.add(temporary.name)
+                assert files.leftovers(tmp_path, "a-b") == [temporary]
+                assert not files.leftovers(tmp_path, "b")
+    assert len(names) == 4
+    assert len({name.split("_1_")[0] for name in names}) == 2  # the hosts
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    with files.whole(tmp_path / "a") as first:
+        first.write_text("first")
+        with files.whole(tmp_path / "a") as second:
+            second.write_text("second")
+        assert (tmp_path / "a").read_text() == "second"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "first")]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ä" * 127 + "n", "n" * 251 + ".png"])
+def test_the_longest_legal_name_can_be_written_and_its_leftovers_are_found(tmp_path, name):
+    with files.whole(tmp_path / name) as temporary:
         temporary.mkdir()
-    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+        assert temporary.suffix == Path(name).suffix
+        assert files.leftovers(tmp_path, name) == [temporary]
+        assert not files.leftovers(tmp_path, "m" + name[1:])
+    with files.whole(tmp_path / name) as temporary, files.locked(tmp_path / name):
+        temporary.mkdir()  # and replaced
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+# ---------------------------------------------------------------------- replacing
+
+
+def tree(folder):
+    return {
+        str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+OLD, NEW = {"x": "old", "deep/y": "old"}, {"x": "new", "deep/z": "new"}
+
+
+def fill(folder, content):
+    for name, text in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def replace(path):
+    with files.whole(path) as temporary:
+        fill(temporary, NEW)
+
+
+STEPS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")  # of os, that change the disk
+
+
+def in_a_child_killed_at(step, function, *arguments):
+    """Whether `function` ended before its `step`th change of the disk, at which SIGKILL comes."""
+    def child():
+        done = 0
+
+        def counted(original):
+            def call(*args, **kwargs):
+                nonlocal done
+                if done == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done += 1
+                return original(*args, **kwargs)
+
+            return call
+
+        for name in STEPS:
+            setattr(os, name, counted(getattr(os, name)))
+        function(*arguments)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode == 0
+
+
+def test_wherever_a_replacement_is_killed_one_folder_is_whole_and_the_next_run_finds_it(tmp_path):
+    found = []
+    for step in range(100):
+        folder = tmp_path / f"{step}" / "set"
+        fill(folder, OLD)
+        ended = in_a_child_killed_at(step, replace, folder)
+        files.recover(folder)
+        found.append(tree(folder))
+        assert found[-1] in (OLD, NEW)
+        files.remove_leftovers(folder.parent, "set")  # and nothing is left for ever
+        assert [p.name for p in folder.parent.iterdir()] == ["set"] and tree(folder) == found[-1]
+        if ended:
+            break
+    assert ended and OLD in found and NEW in found
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_wherever_a_replacement_fails_one_folder_is_whole(tmp_path, monkeypatch, function):
+    original, failures = getattr(os, function), 0
+    for step in range(100):
+        folder = tmp_path / f"{step}" / "set"
+        fill(folder, OLD)
+        calls = iter(range(100))
+
+        def failing(*arguments):
+            if next(calls) == step:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, failing)
+            try:
+                replace(folder)
+            except OSError as error:
+                assert "set: cannot be written (No space" in error.strerror
+                failures += 1
+        assert tree(folder) in (OLD, NEW)
+        if next(calls) <= step:
+            break
+    assert failures >= 2 and tree(folder) == NEW
+
+
+def test_a_reader_that_recovers_while_a_folder_is_replaced_does_no_harm(tmp_path, monkeypatch):
+    fill(tmp_path / "set", OLD)
+    original, seen = os.replace, []
+
+    def interrupted(source, target):
+        original(source, target)
+        if "replaced" in str(target) and not seen:
+            seen.append(True)
+            files.recover(tmp_path / "set")
+            assert tree(tmp_path / "set") == OLD
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    replace(tmp_path / "set")
+    assert seen and tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
+
+
+def test_a_linked_folder_is_replaced_where_it_is(tmp_path):
+    fill(tmp_path / "disk" / "set", OLD)
+    (tmp_path / "set").symlink_to(tmp_path / "disk" / "set")
+    replace(tmp_path / "set")
+    assert (tmp_path / "set").is_symlink() and tree(tmp_path / "disk" / "set") == NEW
+
+
+def test_foreign_files_go_on_in_the_folder_that_takes_the_place(tmp_path):
+    fill(tmp_path / "old", {"x": "old", "log": "line", ".nfs01": "", "notes/a": "b"})
+    fill(tmp_path / "new", {"x": "new"})
+    os.mkfifo(tmp_path / "old" / "notes" / "pipe")
+    (tmp_path / "old" / "link").symlink_to("nowhere")
+    with open(tmp_path / "old" / "log", "a") as log:  # as a running job's
+        files.keep_foreign(tmp_path / "old", tmp_path / "new", {"x"})
+        log.write(" more")
+    assert tree(tmp_path / "new") == {"x": "new", "log": "line more", "notes/a": "b"}
+    assert os.readlink(tmp_path / "new" / "link") == "nowhere"
+    with files.whole(tmp_path / "again") as temporary:
+        os.replace(tmp_path / "new", temporary)
+    assert (tmp_path / "again" / "notes" / "pipe").is_fifo()
+
+
+def test_wherever_setting_aside_is_killed_everything_is_there_or_all_of_it_aside(tmp_path):
+    found = []
+    aside = {"foreign": "mine", **{f".replaced/{name}": text for name, text in OLD.items()}}
+    for step in range(100):
+        folder = tmp_path / str(step)
+        fill(folder, {**OLD, "foreign": "mine", ".replaced/z": "older"})
+        ended = in_a_child_killed_at(step, files.set_aside, folder, ["x", "deep", "missing"])
+        files.remove_leftovers(folder)
+        files.put_back(folder)
+        found.append(tree(folder))
+        found[-1].pop(".replaced/z", None)
+        assert found[-1] in ({**OLD, "foreign": "mine"}, aside)
+        assert not (folder / ".replacing").exists()
+        if ended:
+            break
+    assert ended and found[-1] == aside and found[0] != aside
+
+
+def test_what_was_aside_before_is_kept_on_request(tmp_path):
+    fill(tmp_path, {**OLD, "foreign": "mine", ".replaced/z": "older"})
+    files.set_aside(tmp_path, ["x", "deep"], keep_earlier=True)
+    assert tree(tmp_path) == {"foreign": "mine", ".replaced/z": "older"}
+    fill(tmp_path, {"x": "newer"})
+    files.set_aside(tmp_path, ["x"])
+    assert tree(tmp_path) == {"foreign": "mine", ".replaced/x": "newer"}
+
+
+# ---------------------------------------------------------------------- locks
+
+
+def test_one_process_waits_for_the_other_and_no_lock_is_left(tmp_path):
+    path = tmp_path / "result"
+    context = multiprocessing.get_context("fork")
+    inside, waited = context.Event(), context.Event()
+
+    def first():
+        with files.locked(path):
+            inside.set()
+            assert waited.wait(60)
+            path.write_text("first")
+
+    process = context.Process(target=first)
+    process.start()
+    assert inside.wait(60)
+    with files.locked(path, waited.set):
+        assert path.read_text() == "first"
+    process.join()
+    assert waited.is_set() and process.exitcode == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_process_holds_no_lock(tmp_path):
+    context = multiprocessing.get_context("fork")
+    inside = context.Event()
+
+    def hold():
+        held = files.lock(tmp_path), files.locked(tmp_path / "a")
+        held[1].__enter__()
+        inside.set()
+        signal.pause()
+
+    process = context.Process(target=hold)
+    process.start()
+    assert inside.wait(60)
+    with pytest.raises(ValueError, match="another process is at work there now"):
+        files.lock(tmp_path)
+    process.kill()
+    process.join()
+    files.lock(tmp_path).close()
+    with files.locked(tmp_path / "a", lambda: pytest.fail("waits for a dead process")):
+        assert True
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refused(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    for function in (lambda: files.lock(tmp_path), lambda: files.locked(tmp_path).__enter__()):
+        with pytest.raises(OSError) as error:
+            function()
+        assert f"{tmp_path}: its file system has no locks (No locks av" in error.value.strerror
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        for function in (files.sha256, lambda p: files.read(p, 1), files.read_arrays):
+            with pytest.raises(ValueError, match=f"{path}: not a regular file"):
+                function(path)
+
+
+def test_a_compressed_file_is_read_up_to_the_limit(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1 << 20)))
+    assert files.read(tmp_path / "a.gz", 1000) == bytes(1000)
+    assert len(files.read(tmp_path / "a.gz", 1 << 30)) == 1 << 20
+
+
+def test_arrays_are_read_up_to_the_limit(tmp_path):
+    small, large = np.arange(5), np.zeros((1 << 17,))
+    np.savez(tmp_path / "stored.npz", small=small, large=large, names=np.array(["a", ""]))
+    found = files.read_arrays(tmp_path / "stored.npz")
+    np.testing.assert_array_equal(found["large"], large)
+    assert found["names"].tolist() == ["a", ""] and list(found) == ["small", "large", "names"]
+    np.savez_compressed(tmp_path / "a.npz", small=small, large=large)
+    with pytest.raises(ValueError, match="large makes it larger than it may be"):
+        files.read_arrays(tmp_path / "a.npz")
+    assert list(files.read_arrays(tmp_path / "a.npz", {"small"}, 1000)) == ["small"]
+    assert len(files.read_arrays(tmp_path / "a.npz", None, 2 << 20)) == 2
+
+
+def test_an_array_whose_header_claims_too_much_is_not_allocated(tmp_path):
+    header = io.BytesIO()
+    fields = {"descr": "<f8", "fortran_order": False, "shape": (1 << 45,)}
+    np.lib.format.write_array_header_1_0(header, fields)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(80))
+    with pytest.raises(ValueError, match="x is cut short"):
+        files.read_arrays(tmp_path / "a.npz")
 
 
 def test_sha256(tmp_path):

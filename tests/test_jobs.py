@@ -299,6 +299,27 @@ def test_killed_while_parts_are_removed(tmp_path, monkeypatch, overwrite):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
+@pytest.mark.parametrize("damage", [
+    lambda part: part.write_bytes(b""),  # as published by a process that had just begun
+    lambda part: part.write_bytes(part.read_bytes()[:-3]),
+    lambda part: part.unlink(),
+])
+def test_parts_are_kept_until_they_are_all_there_and_damaged_ones_are_made_anew(
+    tmp_path, calls, damage
+):
+    job, videos, out = Numbers(calls=calls.path), listing(tmp_path / "in"), tmp_path / "out"
+    interrupt(tmp_path, job)
+    assert calls() == 6
+    damage(tmp_path / ".parts-out" / "00000" / "002.tfrecord")
+    with pytest.raises(ValueError, match=r"1 parts are damaged, such as .*002\.tfrecord: start"):
+        jobs.run(job, videos, out, shards=2)
+    assert calls() == 5 and not out.exists()
+    jobs.run(job, videos, out, shards=2)
+    assert calls() == 1 and records.verify(out) == []
+    jobs.run(Numbers(), videos, tmp_path / "at once", shards=2)
+    assert contents(out) == contents(tmp_path / "at once")
+
+
 def test_leftovers_of_a_killed_job_are_removed_and_no_others(tmp_path):
     for name in (".partial-7-out", ".partial-7-my-out"):
         (tmp_path / name).mkdir()

@@ -76,6 +76,18 @@ def test_a_finished_run_is_shown_again_and_another_config_is_refused(uninterrupt
     assert status == 1 and "model.units: 8 there, 9 here" in refused
 
 
+def test_an_overwritten_run_is_kept_until_the_new_one_is_finished(uninterrupted, tmp_path):
+    workdir, aside = tmp_path / "run", tmp_path / "run" / ".replaced"
+    shutil.copytree(uninterrupted[0], workdir)
+    run = Run(workdir, "--overwrite", "--config.seed=1")
+    run.kill_at("compiled")
+    assert (aside / "results.json").exists() and not (workdir / "results.json").exists()
+    assert what_training_left(aside).keys() == what_training_left(uninterrupted[0]).keys()
+    status, output = Run(workdir, "--config.seed=1").finish()
+    assert status == 0 and f"the run that was there is in {aside} until" in output
+    assert (workdir / "results.json").exists() and not aside.exists()
+
+
 def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
     # Wherever the kill falls, in a step, in an evaluation, in a save: the end is the same.
     rng = random.Random(0)

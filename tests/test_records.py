@@ -2,11 +2,13 @@ import dataclasses
 import json
 import re
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from unsup_video import files
 from unsup_video.configs import base
 from unsup_video.data import records, sources
 
@@ -377,9 +379,20 @@ def test_damage_inside_compressed_shards_is_found(tmp_path):
     assert len(problems) == 2 and "cannot be read" in problems[1]
 
 
-def test_foreign_files_are_found(folder):
-    (folder / "00003-of-00003.tfrecord").write_bytes(b"")
-    assert records.verify(folder) == [f"{folder / '00003-of-00003.tfrecord'}: not of this data set"]
+def test_foreign_files_are_named_and_what_looks_like_a_shard_is_an_error(folder):
+    for name in (".DS_Store", ".nfs0001", "job.log", "._00000-of-00003.tfrecord"):
+        (folder / name).touch()
+    (folder / "notes").mkdir()
+    assert records.verify(folder) == []
+    assert [path.name for path in records.foreign(folder)] == [
+        ".DS_Store", "._00000-of-00003.tfrecord", ".nfs0001", "job.log", "notes"
+    ]
+    for name in ("00003-of-00003.tfrecord", "more.tfrecord"):
+        (folder / name).write_bytes(b"")
+    assert records.verify(folder) == [
+        f"{folder / '00003-of-00003.tfrecord'}: not of this data set",
+        f"{folder / 'more.tfrecord'}: not of this data set",
+    ]
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -475,7 +488,42 @@ def test_what_is_there_is_kept_unless_overwritten(folder):
     write(folder, CLIPS[:3], shards=1, overwrite=True)
     np.testing.assert_array_equal(read(folder), CLIPS[:3])
     assert records.verify(folder) == []
-    (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="more than a data set"):
+
+
+def test_foreign_files_outlive_an_overwrite_and_what_is_no_data_set_is_not_overwritten(folder):
+    for name in (".DS_Store", "job.log", "thesis.tex"):
+        (folder / name).write_text("years of work")
+    write(folder, CLIPS[:3], shards=1, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS[:3])
+    assert records.verify(folder) == []
+    assert len(records.foreign(folder)) == 3
+    assert (folder / "thesis.tex").read_text() == "years of work"
+    (folder / records.MANIFEST).unlink()
+    with pytest.raises(FileExistsError, match=r"no data set \(manifest.json is missing\) and holds"):
         write(folder, overwrite=True)
     assert (folder / "thesis.tex").exists()
+
+
+def test_a_set_whose_replacement_was_killed_is_read_and_written(folder, monkeypatch):
+    original = files.os.replace
+
+    def killed(source, target):
+        if Path(target) == folder:
+            raise KeyboardInterrupt
+        original(source, target)
+
+    def interrupt():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(files.os, "replace", killed)
+            write(folder, CLIPS[:3], shards=1, overwrite=True)
+        assert not folder.exists()
+
+    interrupt()
+    np.testing.assert_array_equal(read(folder), CLIPS)
+    interrupt()
+    with pytest.raises(FileExistsError):
+        write(folder)
+    interrupt()
+    write(folder, CLIPS[:3], shards=1, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS[:3])
+    assert list(folder.parent.iterdir()) == [folder]

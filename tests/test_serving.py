@@ -74,7 +74,7 @@ def base_path(model, tmp_path_factory):
     return folder
 
 
-CLASSES = {"dark": 0.0, "dim": 0.25, "medium": 0.5, "light": 0.75, "bright": 1.0, "glaring": 2.0}
+CLASSES = {"dark": 0.0, "dämmrig": 0.25, "中ぐらい": 0.5, "light": 0.75, "bright": 1.0, "glaring": 2.0}
 NAMED = list(CLASSES.values())
 
 
@@ -372,6 +372,58 @@ def test_nobody_answers(protocol):
         kind("http://localhost:8501", NAME)
 
 
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy that the environment names, which answers nothing. The paths that it was asked for."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_POST = do_CONNECT = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_not_asked_for_this_machine(server, protocol, proxy, host):
+    model = server.connect(protocol)
+    model = type(model)(f"{host}:{model.server.rpartition(':')[2]}", NAME, 1, DEADLINE)
+    assert [v.number for v in model.versions()] == [1]
+    assert proxy == []
+
+
+def test_a_proxy_is_asked_for_other_machines(protocol, proxy):
+    pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
+    kind = remote.Grpc if protocol == "gRPC" else remote.Rest
+    with pytest.raises((ValueError, OSError)):
+        kind("models.example:8501", NAME, timeout=5).versions()
+    assert proxy and "models.example:8501" in proxy[0]
+
+
+@pytest.mark.parametrize("host, own", [
+    ("localhost", True), ("127.0.0.1", True), ("127.8.8.8", True), ("[::1]", True),
+    ("a.localhost", True), ("localhost.example", False), ("10.0.0.1", False), ("[fe80::1]", False),
+])
+def test_which_addresses_are_of_this_machine(host, own):
+    assert remote.Rest(f"{host}:8501", NAME)._use_proxy != own
+
+
 def test_a_server_that_hangs_costs_its_deadline(base_path, tmp_path):
     pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
     with open(tmp_path / "log", "w") as log:
@@ -601,7 +653,7 @@ def test_classes_are_named(server, protocol, tmp_path):
     clips = np.stack([np.full((4, 32, 32), value, np.uint8) for value in (250, 60)])
     outputs = client.request(model, "classify", clips, 1).send(model)
     lines = client.describe(outputs)
-    assert "clip 1: bright 1.000, light 0.000" in lines[-2] and "clip 2: dim 1.000" in lines[-1]
+    assert "clip 1: bright 1.000, light 0.000" in lines[-2] and "clip 2: dämmrig 1.000" in lines[-1]
     assert lines[-1].count(",") == 4  # the best five
     client.write(tmp_path / "c.npz", outputs, clips, clips)
     kept = np.load(tmp_path / "c.npz")
@@ -655,6 +707,29 @@ def test_steps_go_with_signatures_that_ask_for_them(server, command, signature, 
     )):
         command(f"--server=127.0.0.1:{server.grpc}", f"--version={version}",
                 f"--signature={signature}", "--input=clips.npy", "--steps=3")
+
+
+@pytest.mark.parametrize("out, message", [
+    ("a.txt", "a.txt: .gif or .npz expected"), ("no/a.npz", "the folder .*no does not exist"),
+    ("folder.npz", "folder.npz is a folder"), ("closed/a.gif", "the folder .*closed cannot be wri"),
+])
+def test_where_the_answer_goes_is_checked_before_a_server_is_asked(
+    tmp_path, command, monkeypatch, out, message
+):
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "closed").mkdir()
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path)
+                        and access(path, mode))
+    with pytest.raises((ValueError, OSError), match=message):
+        command(f"--server=127.0.0.1:{free_port()}", "--rest", "--input=a.npy",
+                f"--out={tmp_path / out}")
+
+
+def test_a_picture_of_what_is_none_is_refused_before_the_input_is_read(server, command, tmp_path):
+    with pytest.raises(ValueError, match="c_1, h_1 of frames of shape .* make no pictures"):
+        command(f"--server=127.0.0.1:{server.grpc}", "--version=1", "--signature=encode",
+                "--input=no_such_file.npy", f"--out={tmp_path / 'a.gif'}")
 
 
 # ---------------------------------------------------------------------- TensorFlow's C API

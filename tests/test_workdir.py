@@ -33,6 +33,54 @@ def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
     assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
 
 
+def read_config(folder):
+    return json.loads((folder / "config.json").read_text())["name"]
+
+
+def test_a_run_is_kept_aside_until_the_one_in_its_place_is_finished(tmp_path):
+    aside = tmp_path / ".replaced"
+
+    def overwrite(name):
+        return Workdir.open(tmp_path, {"name": name}, overwrite=True)
+
+    overwrite("a").append_metrics({"step": 1})
+    assert not aside.exists()  # there was none
+    (tmp_path / "results.json").write_text("{}")
+    overwrite("b")
+    assert read_config(tmp_path) == "b" and not (tmp_path / "results.json").exists()
+    assert read_config(aside) == "a" and read_metrics(aside / "metrics.jsonl") == [{"step": 1}]
+    overwrite("c")  # "b" came to nothing
+    assert read_config(tmp_path) == "c" and read_config(aside) == "a"
+    (tmp_path / "results.json").write_text("{}")
+    workdir = overwrite("d")
+    assert read_config(tmp_path) == "d" and read_config(aside) == "c"
+    workdir.lock.close()
+    resumed = Workdir.open(tmp_path, {"name": "d"})
+    assert read_config(aside) == "c"
+    resumed.delete_replaced()
+    resumed.delete_replaced()
+    assert not aside.exists() and read_config(tmp_path) == "d"
+
+
+def test_a_run_is_whole_where_its_overwriting_was_killed(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    Workdir.open(run, CONFIG).append_metrics({"step": 1})
+    original, moved = os.replace, []
+
+    def killed(source, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        original(source, target)
+        moved.append(source)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        Workdir.open(run, {"name": "y"}, overwrite=True)
+    assert len(moved) == 2
+    assert read_metrics(Workdir.open(run, CONFIG).metrics) == [{"step": 1}]
+    assert not (run / ".replacing").exists()
+
+
 def test_an_unwritable_workdir_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="workdir .*file/run cannot be written"):

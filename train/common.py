@@ -14,7 +14,10 @@ from unsup_video.training import distribution, loop, precision, profiling
 from unsup_video.training.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in workdir and start anew.")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Start anew in workdir; the run that is there is kept in workdir/.replaced "
+    "until the new one is finished.",
+)
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "none", distribution.STRATEGIES, "none: one device; mirrored: all GPUs of this "
     "machine; multiworker: all of the processes that TF_CONFIG lists. See docs/scale.md."
@@ -64,7 +67,10 @@ def open_workdir(config: ConfigDict, strategy: tf.distribute.Strategy) -> Workdi
     path = _WORKDIR.value or f"runs/{config.name}"
     if not distribution.is_chief(strategy):
         return Workdir.join(path)
-    return Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
+    workdir = Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
+    if workdir.replaced.exists():
+        print(f"the run that was there is in {workdir.replaced} until this one is finished")
+    return workdir
 
 
 def run(
@@ -122,6 +128,7 @@ def run(
         print("testing the best checkpoint ...")
         found = test()
     exported = export()
+    workdir.delete_replaced()
     trainer.gathered(True)
     return found, exported
 

@@ -83,9 +83,10 @@ def main(argv):
     print(f"\n{finetuning.table(results)}\n")
     if exported:
         print(f"exported: {exported}")
-    print("next:")
-    print(f"  tensorboard --logdir={workdir.tb}")
-    print(f"  python -m eval.action_recognition --workdir={workdir.path}")
+    cli.print_next(
+        cli.command("tensorboard", f"--logdir={workdir.tb}"),
+        cli.command("eval.action_recognition", f"--workdir={workdir.path}"),
+    )
     return 0
 
 

@@ -59,10 +59,11 @@ def main(argv):
 
     # ------------------------------------------------------------------ what came out
     print(f"\n{flow_classification.table(config, results)}\n")
-    print("next:")
-    print(f"  tensorboard --logdir={workdir.tb}")
-    print(f"  python -m data_prep.flow_percepts --cnn={workdir.path} "
-          f"--flow={config.data.records} --out=data/flow_percepts")
+    cli.print_next(
+        cli.command("tensorboard", f"--logdir={workdir.tb}"),
+        cli.command("data_prep.flow_percepts", f"--cnn={workdir.path}",
+                    f"--flow={config.data.records}", "--out=data/flow_percepts"),
+    )
     return 0
 
 

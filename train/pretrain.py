@@ -71,15 +71,18 @@ def main(argv):
         print("look at:", *pictures, sep="\n  ")
     if exported:
         print(f"exported: {exported}")
-    print("next:")
-    print(f"  tensorboard --logdir={workdir.tb}")
-    print(f"  python -m eval.future_prediction --workdir={workdir.path}")
+    commands = [
+        cli.command("tensorboard", f"--logdir={workdir.tb}"),
+        cli.command("eval.future_prediction", f"--workdir={workdir.path}"),
+    ]
     if len(source.frame_shape) == 1:
-        split = f" --config.data.split={config.data.split}" if config.data.split else ""
-        print(f"  python -m train.finetune --init={workdir.path} --records={config.data.records}"
-              + split)
+        split = [f"--config.data.split={config.data.split}"] if config.data.split else []
+        commands.append(cli.command("train.finetune", f"--init={workdir.path}",
+                                    f"--records={config.data.records}", *split))
     if larger := _LARGER.get(config.name):
-        print(f"  python -m train.pretrain --config={larger}    (the paper's size)")
+        commands.append(cli.command("train.pretrain", f"--config={larger}",
+                                    note="the paper's size"))
+    cli.print_next(*commands)
     return 0
 
 

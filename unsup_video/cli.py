@@ -1,6 +1,7 @@
-"""Starts a command: absl flags, and errors as one line instead of a traceback."""
+"""Starts a command: absl flags, errors as one line instead of a traceback; and what comes next."""
 
 import os
+import shlex
 import sys
 
 import tensorflow as tf
@@ -17,6 +18,22 @@ def run(main) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
     tf.get_logger().setLevel("WARNING")
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
+
+
+def command(program: str, *arguments: object, note: str = "") -> str:
+    """A line for a shell: "tensorboard", or a module of Python's, with its arguments, quoted.
+
+    Args:
+        note: is added as a comment.
+    """
+    start = [program] if program == "tensorboard" else ["python", "-m", program]
+    line = shlex.join([*start, *map(str, arguments)])
+    return f"{line}    # {note}" if note else line
+
+
+def print_next(*commands: str) -> None:
+    """Prints what may be run next, lines of `command`."""
+    print("next:", *commands, sep="\n  ")
 
 
 def _parse(argv):

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import dataclasses
 import itertools
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from unsup_video.video import decoding
 
 DEFAULT_SIGNATURE = "predict_future"
 _FRAMES = ("frames", "frame")  # the input that clips are for: of a whole clip, or one at a time
+_PICTURES = ("reconstruction", "future", "next_frame")  # outputs that are frames
 _SHOWN = 8  # values of an output that are printed
 
 # ---------------------------------------------------------------------- what is sent
@@ -203,6 +205,32 @@ def _text(value):
     return value.decode(errors="replace") if isinstance(value, bytes) else f"{value:.4g}"
 
 
+def check_out(
+    path: str | os.PathLike, shape: tuple[int, ...] | None = None, names: Iterable[str] = ()
+) -> None:
+    """Raises ValueError or OSError where `write` could not write outputs to `path`.
+
+    Args:
+        shape: of a frame. names: of the outputs. Without them only the path is checked.
+    """
+    path = Path(path)
+    if _suffix(path) not in (".gif", ".npz"):
+        raise ValueError(f"{path}: .gif or .npz expected")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, the name of a file is expected")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: the folder {path.parent} cannot be written")
+    if shape is None or _suffix(path) == ".npz":
+        return
+    if not visualize.drawable(shape) or not set(names) & set(_PICTURES):
+        raise ValueError(
+            f"{path}: {', '.join(sorted(names))} of frames of shape {shape} make no pictures; "
+            "write a .npz file"
+        )
+
+
 def write(
     path: str | os.PathLike,
     outputs: dict[str, np.ndarray],
@@ -219,24 +247,17 @@ def write(
     Raises:
         ValueError: another extension, or a .gif of outputs that are no pictures. OSError.
     """
-    kind = _suffix(path)
-    if kind == ".npz":
+    shape = sent.shape[2:]
+    check_out(path, shape, outputs)
+    if _suffix(path) == ".npz":
         # A .npz keeps strings without pickle only in numpy's own kind of them.
         arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
         with files.whole(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         return
-    if kind != ".gif":
-        raise ValueError(f"{path}: .gif or .npz expected")
-    shape = sent.shape[2:]
     if "next_frame" in outputs:
         outputs = {"future": outputs["next_frame"][:, None]}
     shown = [outputs[name][0] if name in outputs else None for name in ("reconstruction", "future")]
-    if not visualize.drawable(shape) or all(frames is None for frames in shown):
-        raise ValueError(
-            f"{path}: {', '.join(outputs)} of frames of shape {shape} make no pictures; "
-            "write a .npz file"
-        )
     reconstruction, future = shown
     count = 0 if future is None else len(future)
     truth = np.zeros((count, *shape), sent.dtype)
@@ -319,8 +340,7 @@ def run():
         if not (status.value or source.value):
             raise ValueError("--input is missing, such as --input=video.mp4")
         for path in out.value:
-            if _suffix(path) not in (".gif", ".npz"):
-                raise ValueError(f"--out={path}: .gif or .npz expected")
+            check_out(path)
         kind = remote.Rest if rest.value else remote.Grpc
         try:
             model = kind(server.value or f"localhost:{kind.port}", name.value, version.value,
@@ -345,6 +365,8 @@ def run():
                 "many frames to predict"
             )
         shape = frame_shape(definition)
+        for path in out.value:
+            check_out(path, shape, definition.outputs)
         count = frames.value + steps.value  # what follows is shown beside the prediction
         clips = read(source.value, shape, count, fps.value, start.value)
         sent, after = clips[:, : frames.value], clips[:, frames.value :]

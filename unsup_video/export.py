@@ -128,7 +128,7 @@ def run():
         for path in sorted(p for p in version.rglob("*") if p.is_file()):
             print(f"  {path}")
         evaluation = "action_recognition" if trained.classes else "future_prediction"
-        print(f"next:\n  python -m eval.{evaluation} --model={version}")
+        cli.print_next(cli.command(f"eval.{evaluation}", f"--model={version}"))
         return 0
 
     cli.run(main)

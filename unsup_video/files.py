@@ -1,17 +1,34 @@
-"""Whole files or none: everything is written under a temporary name and then renamed."""
+"""Whole files or none: everything is written under a temporary name and then renamed.
+
+What is replaced is set aside under another name first, and deleted when the new one has its name:
+wherever the process is killed, one of the two is there whole, and the next call finds it.
+"""
 
 import contextlib
+import errno
 import fcntl
-import fnmatch
+import gzip
 import hashlib
 import io
+import math
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+import stat
+import zipfile
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-_MARK = ".partial-"
+import numpy as np
+
+_MARK = ".partial-"  # then who writes it, "-" and the name
+_LONGEST = 255  # bytes of a file's name
 LOCK = ".lock"
+REPLACED = ".replaced"  # what `set_aside` moved, and the beginning of what `whole` did
+MOVING = ".replacing"  # what `set_aside` is moving
 
 
 def _sync(path: Path) -> None:
@@ -22,24 +39,48 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _short(name: str, room: int) -> str:
+    """A name of at most `room` bytes that ends in the same way, and differs for another name."""
+    data = os.fsencode(name)
+    if len(data) <= room:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    tail = data[-(room - len(digest) - 1) :].decode(errors="ignore")
+    return f"{digest}~{tail}"
+
+
+def _beside(path: Path, mark: str, writer: str = "") -> Path:
+    start = f"{mark}{writer}-"
+    return path.with_name(start + _short(path.name, _LONGEST - len(start)))
+
+
+def _temporary(path: Path) -> Path:
+    """A name that no other process takes: not one of this machine, nor of others on its disks."""
+    host = re.sub("[^A-Za-z0-9]", "_", socket.gethostname())[:32]
+    return _beside(path, _MARK, f"{host}_{os.getpid()}_{secrets.token_hex(8)}")
+
+
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
 
-    A folder must not exist yet; a file is replaced. After an error, or a crash, `path` is as it
-    was. Raises what the writing raises, with the temporary removed; an `OSError` such as a full
-    disk's, which knows no file, names `path`.
+    What is there by then is replaced. After an error `path` is as it was; so it is after a crash,
+    or else it is the new one, once `recover` was called. Raises what the writing raises, with the
+    temporary removed; an `OSError` such as a full disk's, which knows no file, names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
-    _remove(temporary)  # of one that was killed and had the same number, as in containers
+    temporary = _temporary(path)
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else []:
-            _sync(file)
+            if not file.is_symlink() and (file.is_file() or file.is_dir()):  # not a user's pipe
+                _sync(file)
         _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        if temporary.is_dir():
+            _replace_folder(temporary, Path(os.path.realpath(path)))
+        else:
+            os.replace(temporary, path)
+            _sync(path.parent)
     except OSError as error:
         if error.errno is None:
             raise  # with a text of its own
@@ -50,8 +91,90 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         _remove(temporary)
 
 
+def _replace_folder(new: Path, path: Path) -> None:
+    """Gives the folder `new` the name `path`, whose folder has another name meanwhile."""
+    aside = _beside(path, REPLACED)
+    while True:
+        if path.exists():
+            _remove(aside)  # `path` is whole, so this is older
+            os.replace(path, aside)
+        try:
+            os.replace(new, path)
+            break
+        except OSError as error:
+            # Another process has just called `recover`: `path` is there again.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                recover(path)
+                raise
+    _sync(path.parent)
+    _remove(aside)
+
+
+def recover(path: str | os.PathLike) -> None:
+    """Gives the folder `path` its name back where a process was killed while replacing it.
+
+    Does nothing where `path` is there, or nothing was set aside. Readers may call it, too.
+    """
+    path = Path(os.path.realpath(path))
+    aside = _beside(path, REPLACED)
+    if aside.exists() and not path.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process did
+            os.replace(aside, path)
+
+
+def keep_foreign(old: Path, new: Path, own: Container[str]) -> None:
+    """Links into `new` what is in the folder `old` that it is to replace, but not in `own`.
+
+    So nothing of the user's goes with the old one. What NFS keeps of deleted files is left out.
+    """
+    for path in sorted(old.iterdir()):
+        if path.name in own or path.name.startswith(".nfs") or (new / path.name).exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, new / path.name)
+
+
+def _link(source, target):
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def set_aside(folder: Path, names: Iterable[str], keep_earlier: bool = False) -> None:
+    """Moves what a folder holds of `names` into its `.replaced`.
+
+    Wherever this is killed, `put_back` moves all of it back, or else all of it was moved. Keep
+    other processes out.
+
+    Args:
+        keep_earlier: where `.replaced` is there already, delete what is moved, and else that.
+    """
+    moving, aside = folder / MOVING, folder / REPLACED
+    moving.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            os.replace(folder / name, moving / name)
+    if aside.exists():
+        discard(moving if keep_earlier else aside)
+    if moving.exists():
+        os.replace(moving, aside)
+    _sync(folder)
+
+
+def put_back(folder: Path) -> None:
+    """Moves back what a killed `set_aside` had moved."""
+    moving = folder / MOVING
+    if moving.is_dir():
+        for path in moving.iterdir():
+            os.replace(path, folder / path.name)
+        moving.rmdir()
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -63,42 +186,170 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def leftovers(folder: str | os.PathLike, name: str = "*") -> list[Path]:
-    """What processes that were killed while writing `folder`/`name`, a pattern, left there."""
-    return [
-        path for path in Path(folder).glob(f"{_MARK}*")
-        if fnmatch.fnmatchcase(path.name.removeprefix(_MARK).partition("-")[2], name)
-    ]
+def leftovers(folder: str | os.PathLike, name: str | None = None) -> list[Path]:
+    """What processes that were killed while writing `folder`/`name` left there; None: any name."""
+    found = []
+    for path in Path(folder).glob(f"{_MARK}*"):
+        writer, _, of = path.name.removeprefix(_MARK).partition("-")
+        room = _LONGEST - len(f"{_MARK}{writer}-")
+        if name is None or of == _short(name, room):
+            found.append(path)
+    return found
 
 
-def remove_leftovers(folder: str | os.PathLike, name: str = "*") -> None:
-    """Removes `leftovers`; and what is being written, so keep other processes out of these."""
+def remove_leftovers(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Removes `leftovers`, and ends replacements of folders that were killed.
+
+    It removes what is being written, too, so keep other processes out of these names.
+    """
     for path in leftovers(folder, name):
         _remove(path)
+    for aside in Path(folder).glob(f"{REPLACED}-*"):
+        path = Path(folder) / (name or aside.name.removeprefix(f"{REPLACED}-"))
+        if aside == _beside(path, REPLACED):
+            recover(path)
+            _remove(aside)
 
 
 def discard(folder: Path) -> None:
     """Removes a folder: under its name it is whole, or not there, also where this is killed."""
-    leftover = folder.with_name(f"{_MARK}{os.getpid()}-{folder.name}")
+    leftover = _temporary(folder)
     os.replace(folder, leftover)
     shutil.rmtree(leftover)
+
+
+# ---------------------------------------------------------------------- locks
 
 
 def lock(folder: str | os.PathLike) -> io.TextIOBase:
     """Keeps other processes out of a folder until the file that is returned is closed.
 
-    Raises ValueError where another one is in it.
+    The system closes it when the process ends, also when it is killed.
+
+    Raises:
+        ValueError: another process is in it. OSError: its file system has no locks.
     """
     held = open(Path(folder) / LOCK, "w", encoding="utf-8")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take(held, Path(folder), wait=False):
         held.close()
-        raise ValueError(f"{folder}: another process is at work there now") from None
+        raise ValueError(f"{folder}: another process is at work there now")
     return held
 
 
+def _take(held, path, wait):
+    """Locks an open file; False where another process has it and `wait` is False."""
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        held.close()
+        raise OSError(
+            error.errno, f"{path}: its file system has no locks ({error.strerror}), without which "
+            "two processes could write there at once; use a folder on another one"
+        ) from None
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lets one process after the other work on `path`, which need not be there.
+
+    Args:
+        waiting: is called where another process is at work on it, before this one waits for it.
+
+    Raises OSError: its file system has no locks.
+    """
+    path = Path(path)
+    file = _beside(path, LOCK)
+    while True:
+        held = open(file, "w", encoding="utf-8")
+        if not _take(held, path, wait=False):
+            waiting()
+            _take(held, path, wait=True)
+        # The one before has deleted the file: a third one may have made, and locked, a new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(file), os.fstat(held.fileno())):
+                break
+        held.close()
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        held.close()
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Raises ValueError for what has no end, such as a device or a pipe; OSError if not there."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path}: not a regular file")
+
+
 def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal sha256 of a file."""
+    """Hexadecimal sha256 of a file. Errors as of `check_regular`."""
+    check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: str | os.PathLike, limit: int) -> bytes:
+    """The first bytes of a file, at most `limit`; what ends in .gz is decompressed, no further.
+
+    Raises:
+        EOFError, zlib.error, gzip.BadGzipFile: it is damaged. Errors as of `check_regular`.
+    """
+    check_regular(path)
+    opened = gzip.open if Path(path).suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        return file.read(limit)
+
+
+def read_arrays(
+    path: str | os.PathLike, names: Container[str] | None = None, limit: int | None = None
+) -> dict[str, np.ndarray]:
+    """Arrays of a .npz file by name, without pickles.
+
+    Args:
+        names: which, where they are there; None for all.
+        limit: bytes that they may have together; None for the size of the file, which those that
+            `np.savez` wrote never exceed, since it does not compress.
+
+    Raises:
+        ValueError, zipfile.BadZipFile, zlib.error, EOFError: they are larger, or it is damaged.
+        OSError: it cannot be read.
+    """
+    check_regular(path)
+    limit = os.path.getsize(path) if limit is None else limit
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if names is not None and name not in names:
+                continue
+            limit -= info.file_size
+            if limit < 0:
+                raise ValueError(f"{name} makes it larger than it may be when it is decompressed")
+            with archive.open(info) as member:  # gives no more than `file_size`
+                file = io.BytesIO(member.read())
+            shape, _, dtype = read_header(file)
+            if math.prod(shape) * dtype.itemsize > info.file_size:
+                raise ValueError(f"{name} is cut short")
+            file.seek(0)
+            found[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
+
+
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether it is in Fortran's order, dtype) of what a .npy file holds, read up to there.
+
+    Raises ValueError where it is none.
+    """
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0 if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    return read(file)

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import http.client
+import ipaddress
 import json
 import urllib.error
 import urllib.parse
@@ -79,6 +80,8 @@ class _Model:
         if not host or "/" in host or not port.isdecimal():
             raise ValueError(f"a server is HOST:PORT, as localhost:{self.port}; got {server!r}")
         self.server, self.name, self.version, self.timeout = server, name, version, timeout
+        # A proxy, which the environment may name, would look for it on its own machine.
+        self._use_proxy = not _is_this_machine(host)
 
     def __str__(self):
         version = "" if self.version is None else f" version {self.version}"
@@ -151,8 +154,11 @@ class Grpc(_Model):
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         # gRPC's own limit of 4 MiB is less than 26 clips of 10 predicted frames of 64x64.
-        limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(server, limits)
+        options = [
+            ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
+            ("grpc.enable_http_proxy", int(self._use_proxy)),
+        ]
+        self._channel = grpc.insecure_channel(server, options)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._service = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -240,6 +246,8 @@ class Rest(_Model):
 
     def __init__(self, server: str, name: str, version: int | None = None, timeout: float = 60.0):
         super().__init__(server, name, version, timeout)
+        proxies = None if self._use_proxy else {}  # None: those of the environment
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
 
     @property
     def _url(self):
@@ -292,7 +300,7 @@ class Rest(_Model):
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
-            with urllib.request.urlopen(self._url + path, data, self.timeout) as response:
+            with self._opener.open(self._url + path, data, self.timeout) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             raise self._http(error) from None
@@ -320,6 +328,14 @@ class Rest(_Model):
         if error.code == 504:
             return self._late()
         return self._refused(f"{reason} [HTTP {error.code}]")
+
+
+def _is_this_machine(host):
+    """Whether a name or address, one of IPv6 with or without brackets, is of this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _line(text):

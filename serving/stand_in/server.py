@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -158,7 +159,8 @@ class Rest(BaseHTTPRequestHandler):
             )
             if not path:
                 raise c_api.Error(INVALID_ARGUMENT, f"Malformed request: {self.path}")
-            code, found = 200, method(*path.groups())
+            name, *others = path.groups()
+            code, found = 200, method(urllib.parse.unquote(name), *others)
         except c_api.Error as error:
             code, found = HTTP.get(error.code, 500), {"error": error.message}
         data = json.dumps(found).encode()
@@ -216,7 +218,10 @@ def _json(message):
 
 
 def _values(array):
-    return array.astype(str).tolist() if array.dtype == object else array.tolist()
+    if array.dtype != object:
+        return array.tolist()
+    # As the real server, which takes strings for UTF-8.
+    return np.vectorize(lambda text: text.decode(), otypes=[object])(array).tolist()
 
 
 def main():

@@ -15,6 +15,7 @@ a video at a time; pickles are not read.
 
 import contextlib
 import dataclasses
+import math
 import re
 import zipfile
 import zlib
@@ -36,6 +37,8 @@ _ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
 _MOST_CLASSES = 10_000  # that are made up of numbers alone
+_LIMIT = 256 << 20  # bytes of these together
+_LARGEST = 2**31 - 1  # bytes of a video, a record of which has to fit in a protocol buffer
 # The name of a video of UCF-101, with its class and the number of its group.
 _UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g[0-9]+)_c[0-9]+(?:\.\w+)?")
 
@@ -336,9 +339,9 @@ def _damage_named(path):
 
 
 def _npz(path):
-    with _damage_named(path), np.load(path, allow_pickle=False) as archive:
-        keys = archive.files
-        known = {key: archive[key] for key in keys if key in _KNOWN}
+    with _damage_named(path), zipfile.ZipFile(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        known = files.read_arrays(path, _KNOWN, _LIMIT)
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
         raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
@@ -373,7 +376,9 @@ def _npz(path):
 def _npz_videos(path, key):
     # From the stream: np.load would hold all of the array.
     with _damage_named(path), _member(path, key) as (file, shape, dtype):
-        size = int(np.prod(shape[1:])) * dtype.itemsize
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if size > _LARGEST:
+            raise ValueError(f"{size:,} bytes a video, at most {_LARGEST:,} can be stored")
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
 
@@ -382,12 +387,7 @@ def _npz_videos(path, key):
 def _member(path, key):
     """(file at the first value, shape, dtype) of an array of an archive."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran_order, dtype = read_header(file)
+        shape, fortran_order, dtype = files.read_header(file)
         if fortran_order:
             raise ValueError(f"{key} is in Fortran's order, save np.ascontiguousarray of it")
         yield file, shape, dtype
@@ -487,7 +487,7 @@ def _opened(path, dataset):
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # nobody writes it, and not every disk has locks
     except OSError as error:
         raise ValueError(f"{path}: damaged, or not HDF5 ({error})") from None
     with file:

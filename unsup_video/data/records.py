@@ -20,7 +20,7 @@ import errno
 import hashlib
 import itertools
 import json
-import shutil
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -128,6 +128,8 @@ class Manifest:
                 of a newer version.
         """
         path = Path(folder) / MANIFEST
+        if not path.is_file():
+            files.recover(folder)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: {folder} is no data set of data_prep's")
         try:
@@ -240,7 +242,7 @@ def write(
         kind, source, compression, dtype, scale, classes: see `Manifest`.
         shards: number of files; None for one per 256 MB of frames. Each holds consecutive
             sequences.
-        overwrite: replace a data set that is there.
+        overwrite: replace a data set that is there; other files in its folder stay.
 
     Raises:
         ValueError: a bad argument, or a bad sequence (its index is named). FileExistsError: there
@@ -286,7 +288,7 @@ def default_shards(size: int) -> int:
 def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary folder to write a data set into, which takes the place of `folder` at the end.
 
-    What is there by then is replaced only as `check_writable` allows.
+    What is there by then is replaced only as `check_writable` allows. Foreign files in it stay.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(folder) as temporary:
@@ -294,7 +296,8 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
         yield temporary
         check_writable(folder, "", overwrite)
         if folder.exists():
-            shutil.rmtree(folder)
+            own = {path.name for path in folder.iterdir()} - {p.name for p in foreign(folder)}
+            files.keep_foreign(folder, temporary, own)
 
 
 def write_shard(
@@ -343,28 +346,47 @@ def finish(
     manifest = Manifest(
         kind, source, (length, *frame_shape), len(entries), tuple(shards), index=index, **fields
     )
+    manifest._check()
     text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
 def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
-    """Raises ValueError or FileExistsError where a data set cannot be written to `folder`."""
+    """Raises ValueError or FileExistsError where a data set cannot be written to `folder`.
+
+    A folder that is there is replaced only with `overwrite`, and only if it holds a data set, or
+    nothing but files of one.
+    """
     if compression not in COMPRESSIONS:
         raise ValueError(f"unknown compression {compression!r}: '' or 'GZIP'")
     for parent in folder.absolute().parents:
         if parent.exists() and not parent.is_dir():
             raise NotADirectoryError(f"{folder} cannot be made: {parent} is a file")
+    files.recover(folder)
     if not folder.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
-    if not all(name in _OWN_FILES or name.endswith(".tfrecord") for name in names):
-        raise FileExistsError(f"{folder} holds more than a data set: it is not overwritten")
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file and no data set: it is not overwritten")
+    if not (folder / MANIFEST).is_file() and (others := foreign(folder)):
+        raise FileExistsError(
+            f"{folder} is no data set ({MANIFEST} is missing) and holds {others[0].name}: it is "
+            "not overwritten"
+        )
 
 
 _OWN_FILES = {MANIFEST, INDEX, QUARANTINE}
+_SHARD = re.compile(r"\d{5,}-of-\d{5,}\.tfrecord")  # as `write_shard` calls them
+
+
+def foreign(folder: str | Path) -> list[Path]:
+    """What is in the folder of a data set but, by its name, no file of one."""
+    return [
+        path for path in sorted(Path(folder).iterdir())
+        if path.name not in _OWN_FILES and not _SHARD.fullmatch(path.name)
+    ]
 
 
 def _checked(sequences, count, dtype, classes) -> Iterator[Record]:
@@ -577,17 +599,18 @@ def verify(folder: str | Path) -> list[str]:
 
     Reads everything: every shard must be there, with the size, sha256 and number of records that
     the manifest says, and every record of the right shape, and as the index says; and there must
-    be no other file.
+    be no other .tfrecord file. Other `foreign` files are no harm.
     """
     folder = Path(folder)
     try:
         manifest = Manifest.load(folder)
     except (OSError, ValueError) as error:
         return [str(error)]
-    known = _OWN_FILES | {shard.name for shard in manifest.shards}
+    known = {shard.name for shard in manifest.shards}
     problems = [
         f"{path}: not of this data set"
-        for path in sorted(folder.iterdir()) if path.name not in known
+        for path in sorted(folder.glob("*.tfrecord"))
+        if path.name not in known and not path.name.startswith(".")
     ]
     entries = None
     if manifest.index:

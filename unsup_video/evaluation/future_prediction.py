@@ -1,6 +1,5 @@
 """How well a model predicts, frame by frame: the quantity of the paper's Table 2, and others."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +56,6 @@ def evaluate(
     parts = _Parts(results.folder_of(trained, KIND, settings))
 
     def compute(folder):
-        if recompute:
-            parts.remove()
         seconds = {"data": 0.0, "inference": 0.0, "metrics": 0.0}
         began = time.perf_counter()
         scores = []
@@ -75,9 +72,7 @@ def evaluate(
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
         return results.Found(_rows(together, trained), seconds=seconds)
 
-    evaluation = results.run(trained, KIND, settings, command, compute, recompute, log)
-    parts.remove()
-    return evaluation
+    return results.run(trained, KIND, settings, command, compute, recompute, log, parts.folder)
 
 
 def _score(trained, test_set, start, count, convention, lpips, seconds):
@@ -137,19 +132,13 @@ class _Parts:
 
     def load(self, start):
         path = self.folder / f"{start:08d}.npz"
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as block:
-            return dict(block)
+        return files.read_arrays(path) if path.exists() else None
 
     def save(self, start, block):
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.whole(self.folder / f"{start:08d}.npz") as temporary:
             with open(temporary, "wb") as file:
                 np.savez(file, **block)
-
-    def remove(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _rows(scores, trained):

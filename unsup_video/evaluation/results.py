@@ -6,6 +6,7 @@ that is there already is read instead of computed. The folder holds `results.jso
 `Evaluation`; `results.csv`, its rows; and pictures. docs/evaluation.md describes the columns.
 """
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -169,25 +170,51 @@ def run(
     compute: Callable[[Path], Found],
     recompute: bool = False,
     log: Callable[[str], None] = print,
+    parts: Path | None = None,
 ) -> Evaluation:
     """The stored evaluation, or a new one.
+
+    One process at a time works on it: a second one waits, and reads what the first one stored.
 
     Args:
         settings: JSON values; all that the figures depend on besides the model.
         command: the command line that makes this evaluation.
         compute: folder -> `Found`; writes its pictures into `folder`.
-        recompute: replace one that is stored.
+        recompute: replace one that is stored; other files in its folder stay.
+        parts: a folder where `compute` keeps what an interrupted one goes on with; it is deleted
+            once the evaluation is stored, and, with `recompute`, before.
 
     Raises:
-        OSError: it cannot be written; an earlier one is kept.
+        OSError: it cannot be written, or its file system has no locks; an earlier one is kept.
     """
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     folder = folder_of(trained, kind, settings)
-    if folder.exists() and not recompute:
-        log(f"{folder} is there already; --recompute makes it anew")
-        return load(folder)
+    if folder.exists() and not recompute:  # also where nothing can be written
+        return _stored(folder, log)
     trained.evaluations.mkdir(parents=True, exist_ok=True)
-    files.remove_leftovers(trained.evaluations, folder.name)  # others may be being computed now
+
+    def waiting():
+        log(f"{folder}: another process is at work on it: waiting")
+
+    with files.locked(folder, waiting):
+        files.recover(folder)
+        if folder.exists() and not recompute:
+            return _stored(folder, log)
+        files.remove_leftovers(trained.evaluations, folder.name)
+        if parts is not None and recompute:
+            shutil.rmtree(parts, ignore_errors=True)
+        evaluation = _computed(trained, kind, settings, command, compute, folder)
+        if parts is not None:
+            shutil.rmtree(parts, ignore_errors=True)
+    return evaluation
+
+
+def _stored(folder, log):
+    log(f"{folder} is there already; --recompute makes it anew")
+    return load(folder)
+
+
+def _computed(trained, kind, settings, command, compute, folder):
     began = time.perf_counter()
     with files.whole(folder) as temporary:
         temporary.mkdir()
@@ -211,8 +238,16 @@ def run(
         )
         _write(evaluation, temporary)
         if folder.exists():
-            shutil.rmtree(folder)
+            files.keep_foreign(folder, temporary, _own_files(folder))
     return evaluation
+
+
+def _own_files(folder):
+    """Names of what an evaluation wrote; of a damaged one only those that all have."""
+    names = {"results.json", "results.csv"}
+    with contextlib.suppress(ValueError):
+        names |= {picture.file for picture in load(folder).pictures}
+    return names
 
 
 def _write(evaluation, folder):

@@ -18,6 +18,8 @@ from unsup_video.training import checkpoints, experiment, loop
 EXTRA = "assets.extra"
 SUMS = f"{EXTRA}/sha256sums.txt"
 CARD = "model_card.json"
+# What is in a version's folder; other files, and hidden ones, are foreign and are not read.
+_OWN = {"saved_model.pb", "fingerprint.pb", "variables", "assets", EXTRA, CARD, "README.md"}
 # Of a variable in TensorFlow's checkpoint; the name of the weight is between them, "/" as ".S".
 _KEY = ("weights/", "/.ATTRIBUTES/VARIABLE_VALUE")
 
@@ -159,10 +161,14 @@ def _load_saved_model(path, precision):
     try:
         lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        here = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {SUMS}
+        here = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - {SUMS}
         for name in sorted(here | sums.keys()):
             if name not in sums:
+                if _is_foreign(name):
+                    continue
                 raise ValueError(f"{SUMS} does not list {name}")
+            if name not in here:  # also what is elsewhere, or no regular file
+                raise ValueError(f"{SUMS} lists {name!r}, which is no file of this folder")
             if files.sha256(path / name) != sums[name]:
                 raise ValueError(f"the sha256 of {name} is not the recorded one")
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
@@ -172,6 +178,11 @@ def _load_saved_model(path, precision):
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
     origin = _read_origin(path / EXTRA)
     return _trained(path, origin, precision, weights, path, step, sha256, True)
+
+
+def _is_foreign(name):
+    """Whether a file in a SavedModel's folder is none that anything of this package reads."""
+    return name.partition("/")[0] not in _OWN or name.rpartition("/")[2].startswith(".")
 
 
 def _read_weights(path):
@@ -193,7 +204,8 @@ def _read_origin(folder):
         if config.model.get("kind") in classifiers.KINDS:
             classes = experiment.read_classes(folder)
         elif "kind" in config.model:
-            mean_frame = np.load(folder / "mean_frame.npy", allow_pickle=False)
+            # Mapped: what its header claims is held to the size of the file, and not allocated.
+            mean_frame = np.array(np.lib.format.open_memmap(folder / "mean_frame.npy", mode="r"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "

@@ -31,8 +31,6 @@ def _save(folder: Path, prefix, step, arrays, meta):
             np.savez(temporary / "arrays.npz", **arrays)
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
             (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
-            if path.exists():  # of a run that was rolled back to an earlier step
-                shutil.rmtree(path)
     except OSError as error:
         kept = ", ".join(sorted(p.name for p in folder.glob("*-*"))) or "none before it"
         raise OSError(error.errno, f"{error.strerror}; checkpoints kept: {kept}") from error
@@ -82,9 +80,10 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
     try:
         if files.sha256(arrays) != digest:
             raise CheckpointError(f"{arrays}: damaged, its sha256 is not the recorded one")
-        with np.load(arrays, allow_pickle=False) as data:
-            return step, dict(data), meta
-    except (OSError, zipfile.BadZipFile) as error:
+        return step, files.read_arrays(arrays), meta
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{arrays}: missing or damaged ({error})") from None
 
 

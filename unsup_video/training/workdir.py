@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ from unsup_video import files
 
 _CONTENTS = {
     files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
-    "results.json", "checkpoints", "samples", "tb", "export", "eval",
+    "results.json", "checkpoints", "samples", "tb", "export", "eval", files.REPLACED,
+    files.MOVING,
 }
 
 
@@ -50,6 +50,10 @@ class Workdir:
         return self.path / "export"
 
     @property
+    def replaced(self) -> Path:
+        return self.path / files.REPLACED
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -58,7 +62,9 @@ class Workdir:
         """A new run's folder, or that of a run of the very same config, to resume it.
 
         Args:
-            config: the whole config, of JSON values. overwrite: delete a run that is there.
+            config: the whole config, of JSON values. overwrite: start anew where a run is there.
+                That one is moved to `.replaced`, until `delete_replaced`. If it has no results,
+                and `.replaced` holds an earlier one, that is kept instead of it.
 
         Raises:
             ValueError: another config's run is there (the fields that differ are named), files
@@ -77,14 +83,15 @@ class Workdir:
             path.mkdir(parents=True, exist_ok=True)
             lock = files.lock(path)
             files.remove_leftovers(path)
+            files.put_back(path)
             if overwrite:
-                _empty(path)
+                _set_aside(path)
             if stored.exists():
                 differences = diff(json.loads(stored.read_text()), config)
                 if differences:
                     raise ValueError(
                         f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
-                        + "\nUse another --workdir, or --overwrite to delete that run."
+                        + "\nUse another --workdir, or --overwrite to replace that run."
                     )
             else:
                 files.write_text(stored, json.dumps(config, indent=2) + "\n")
@@ -102,6 +109,11 @@ class Workdir:
     def join(cls, path: str | os.PathLike) -> "Workdir":
         """The folder of a run that another process writes; this one only reads checkpoints."""
         return cls(Path(path), lock=None)
+
+    def delete_replaced(self) -> None:
+        """Deletes the run that was there before this one, which is finished now."""
+        if self.replaced.exists():
+            files.discard(self.replaced)
 
     def exists(self) -> bool:
         """Whether this process sees the run."""
@@ -172,13 +184,11 @@ def read_metrics(file: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _empty(path):
-    """Deletes a run, its config last: what a killed deletion leaves is still a run."""
-    for child in sorted(path.iterdir(), key=lambda child: child.name == "config.json"):
-        if child.is_dir():
-            shutil.rmtree(child)
-        elif child.name != files.LOCK:
-            child.unlink()
+def _set_aside(path):
+    """Moves a run into `.replaced`. What is there already is worth more than one without results."""
+    contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
+    if any((path / name).exists() for name in contents):
+        files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -17,7 +17,6 @@ who did the work. Workers share nothing but the file system.
 import contextlib
 import dataclasses
 import functools
-import glob
 import hashlib
 import json
 import shutil
@@ -137,7 +136,7 @@ def run(
     total = len(listing.videos)
     with _opened(working, job, listing, overwrite):
         for name in (out.name, working.name):
-            files.remove_leftovers(out.parent, glob.escape(name))
+            files.remove_leftovers(out.parent, name)
         for path in working.glob("[0-9]*/[0-9]*.bad"):
             path.unlink()
         if done := _count_done(working):
@@ -214,6 +213,7 @@ def _opened(working, job, listing, overwrite):
                   f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
     }
     identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
+    files.recover(working)
     if working.exists():
         with files.lock(working):
             stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
@@ -225,18 +225,22 @@ def _opened(working, job, listing, overwrite):
                     + "\nStart that one again, use another name, or --overwrite to delete them."
                 )
             if differences:
-                files.discard(working)
-    if not working.exists():
+                _make(working, identity, lines)
+    else:
         working.parent.mkdir(parents=True, exist_ok=True)
-        with files.whole(working) as temporary:
-            for number, text in enumerate(lines):
-                folder = temporary / f"{number:05d}"
-                folder.mkdir(parents=True)
-                (folder / _VIDEOS).write_text(text, encoding="utf-8")
-            (temporary / _JOB).write_text(json.dumps(identity, indent=2), encoding="utf-8")
+        _make(working, identity, lines)
     _videos.cache_clear()
     with files.lock(working):
         yield
+
+
+def _make(working, identity, lines):
+    with files.whole(working) as temporary:
+        for number, text in enumerate(lines):
+            folder = temporary / f"{number:05d}"
+            folder.mkdir(parents=True)
+            (folder / _VIDEOS).write_text(text, encoding="utf-8")
+        (temporary / _JOB).write_text(json.dumps(identity, indent=2), encoding="utf-8")
 
 
 def _lines(values):
@@ -369,14 +373,47 @@ def _records(job, video, classes):
 
 
 def _write_shard(working, folder, written, bounds, compression, number):
-    """Puts a shard together from its parts, and notes its `records.Shard`."""
+    """Puts a shard together from its parts, and notes its `records.Shard`.
+
+    Raises ValueError for a part that does not hold what it says; it is made anew next time.
+    """
     # Not those without a list: what a killed process left of a video that is bad by now.
-    paths = [str(_part(working, n, ".tfrecord"))
-             for n in range(bounds[number], bounds[number + 1])
-             if _part(working, n, ".json").exists()]
-    examples = tf.data.TFRecordDataset(paths).as_numpy_iterator()
-    shard = records.write_shard(folder, number, len(bounds) - 1, examples, compression)
+    listed = {n: len(_part(working, n, ".json").read_text(encoding="utf-8").splitlines()) - 1
+              for n in range(bounds[number], bounds[number + 1])
+              if _part(working, n, ".json").exists()}
+
+    def examples():
+        paths = [str(_part(working, n, ".tfrecord")) for n in listed]
+        try:
+            yield from tf.data.TFRecordDataset(paths).as_numpy_iterator()
+        except (tf.errors.DataLossError, tf.errors.NotFoundError):
+            _forget_damaged(working, listed)
+            raise
+
+    shard = records.write_shard(folder, number, len(bounds) - 1, examples(), compression)
+    if shard.count != sum(listed.values()):
+        _forget_damaged(working, listed)
     files.write_text(_note(written, number), json.dumps(dataclasses.asdict(shard)))
+
+
+def _forget_damaged(working, listed):
+    """Raises ValueError for the parts, number: count, that hold another number of records."""
+    damaged = []
+    for number, expected in listed.items():
+        path, count = _part(working, number, ".tfrecord"), 0
+        try:
+            for _ in tf.data.TFRecordDataset(str(path)):
+                count += 1
+        except tf.errors.OpError:
+            count = -1
+        if count != expected:
+            damaged.append(path)
+            path.with_suffix(".json").unlink()  # so it is not done
+    if damaged:
+        raise ValueError(
+            f"{len(damaged)} parts are damaged, such as {damaged[0]}: start again, and these are "
+            "made anew"
+        )
 
 
 def _note(written, number):
