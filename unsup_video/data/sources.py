@@ -121,8 +121,10 @@ def part(config: ConfigDict, name: str) -> Part:
     split = config.data.get("split", 0)  # older runs have none
     if not (folder / records.MANIFEST).is_file():
         if not (folder / name / records.MANIFEST).is_file():
+            relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"
             raise FileNotFoundError(
-                f"config.data.records={folder}: there is no data set, and none in {folder / name}. "
+                f"config.data.records={folder}{relative}: there is no data set, and none in "
+                f"{folder / name}. "
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
                 "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
             )
