@@ -56,6 +56,18 @@ def test_an_evaluation_comes_back_as_it_was_stored(model):
     json.loads((stored.folder / "results.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_settings_may_be_numbers_of_numpys(model):
+    mine = {"clips": np.int64(3), "share": np.float64(0.5)}
+    assert results.folder_of(model, "kind_b", mine) == results.folder_of(
+        model, "kind_b", {"share": 0.5, "clips": 3}
+    )
+    stored = results.run(
+        model, "kind_b", mine, "the command",
+        lambda folder: results.Found([results.row("model", "test", "future", "mse", [1.0])]),
+    )
+    assert results.load(stored.folder).settings == {"clips": 3, "share": 0.5}
+
+
 def test_what_is_stored_is_not_computed_again(model):
     calls = []
 
