@@ -28,6 +28,8 @@ TINY = [
     "--config.eval.batch_size=5",
 ]
 
+# More, for a run on records, which would ignore these.
+NO_GENERATOR = ["--config.data.frame_size=64", "--config.data.num_digits=2"]
 
 # To compile for speed takes longer than all steps of such a run.
 XLA_FLAGS = "--xla_backend_optimization_level=0"

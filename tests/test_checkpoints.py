@@ -34,6 +34,43 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
     assert checkpoints.best(tmp_path).name == "best-00000003"
 
 
+def test_the_best_of_every_step_that_a_run_can_be_resumed_from_is_kept(tmp_path):
+    def names():
+        return sorted(p.name for p in tmp_path.iterdir())
+
+    checkpoints.save_best(tmp_path, 2, arrays(2), {})
+    checkpoints.save(tmp_path, 3, arrays(3), {})
+    checkpoints.save_best(tmp_path, 4, arrays(4), {})
+    checkpoints.save_best(tmp_path, 5, arrays(5), {})
+    # A run that is killed now goes on from step 3, where 2 was the best; 4 is behind either.
+    assert names() == ["best-00000002", "best-00000005", "step-00000003"]
+    assert checkpoints.best(tmp_path).name == "best-00000005"
+    checkpoints.discard_after(tmp_path, 3)
+    assert checkpoints.best(tmp_path).name == "best-00000002"
+
+    checkpoints.save_best(tmp_path, 4, arrays(4), {})
+    checkpoints.save(tmp_path, 6, arrays(6), {})
+    assert "best-00000002" in names()  # step 6 could be damaged
+    checkpoints.save(tmp_path, 9, arrays(9), {})
+    assert names() == ["best-00000004", "step-00000006", "step-00000009"]
+
+
+def test_steps_are_numbers_and_other_files_are_left_alone(tmp_path):
+    foreign = [".DS_Store", ".nfs0001", "step-00000005.tar", "step-final", "best-00000003 copy"]
+    for name in foreign:
+        (tmp_path / name).write_text("")
+    (tmp_path / "step-00000009 copy").mkdir()
+    for step in (99_999_999, 100_000_000, 100_000_001):
+        checkpoints.save(tmp_path, step, arrays(step), {})
+        checkpoints.save_best(tmp_path, step, arrays(step), {})
+    assert checkpoints.latest(tmp_path).name == "step-100000001"
+    assert checkpoints.best(tmp_path).name == "best-100000001"
+    checkpoints.discard_after(tmp_path, 100_000_000)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [*foreign, "step-00000009 copy", "step-100000000", "best-100000000"]
+    )
+
+
 def flip_a_byte(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

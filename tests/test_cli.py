@@ -1,4 +1,4 @@
-"""What all commands share: how they read flags, and what they print to be run next."""
+"""What all commands share: how they read flags, how they end with an error, what they print next."""
 
 import ast
 import re
@@ -54,7 +54,6 @@ def test_paths_of_benchmarks(home):
     assert _common.flags("").parse_args(["--out=~/report.md"]).out == home / "report.md"
 
 
-
 @pytest.mark.parametrize("path", ["runs/a", "my runs/it's; $(echo) #1", "läufe/ä b"])
 def test_a_shell_reads_a_command_as_it_was_given(path):
     line = cli.command("eval.features", f"--workdir={path}", Path(path), note="it's # a note")
@@ -82,3 +81,24 @@ def test_all_commands_say_what_comes_next_in_the_same_way():
                      if isinstance(node, ast.Constant) and isinstance(node.value, str)]
             found += [path.name for text in texts if re.match(r"\s*next:", text)]
     assert found == ["cli.py"]
+
+
+def fail(argv):
+    try:
+        return {}["what was asked for"]
+    except KeyError:
+        raise ValueError("x.json: the field is missing") from None
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_is_one_line_and_its_whole_traceback_is_shown_on_request(
+    capsys, monkeypatch, debug
+):
+    monkeypatch.setenv(cli.DEBUG, "1" if debug else "")
+    with pytest.raises(SystemExit) as ended:
+        cli._one_line_errors(fail)(sys.argv)
+    assert ended.value.code == "error: x.json: the field is missing"
+    shown = capsys.readouterr().err
+    for text in ("Traceback", "in fail", "KeyError: 'what was asked for'",
+                 "ValueError: x.json: the field is missing"):
+        assert (text in shown) is debug

@@ -4,7 +4,8 @@ import pytest
 from ml_collections import config_dict
 
 from unsup_video import configs, models, paper
-from unsup_video.training import experiment, recipes
+from unsup_video.configs import base, finetune
+from unsup_video.training import experiment, finetuning, recipes, unread
 
 
 def load(name, recipe=""):
@@ -132,3 +133,89 @@ def test_names_become_paths():
         configs.expand(["c", "--config=nope"], "x")
     with pytest.raises(SystemExit, match="no recipe 'sgd'; there are modern, toronto, github"):
         configs.expand(["c", "--config=quickstart:sgd"], "x")
+
+
+# Of pretraining and of finetuning: what is set, and the field that a run would then ignore.
+UNREAD = {
+    "pretrain": [
+        ({"data.records": "x", "data.num_digits": 3}, "data.num_digits=3 .*data.records"),
+        ({"data.records": "x", "data.frame_size": 32}, "data.frame_size=32 .*data.records"),
+        ({"data.records": "x", "data.bounce": "reflect"}, "data.bounce=reflect .*data.records"),
+        ({"data.records": "x", "data.digits_dir": "y"}, "data.digits_dir=y .*data.records"),
+        ({"data.split": 1}, "data.split=1 .*data.records, and that is empty"),
+        ({"model.use_peepholes": False, "recipe.init.peepholes": 0.3},
+         "recipe.init.peepholes=0.3 .*use_peepholes is off"),
+    ],
+    "finetune": [
+        ({"model.init": "run", "model.units": 5}, "model.units=5 .*encoder of --init"),
+        ({"model.init": "run", "model.frame_scaling": False},
+         "model.frame_scaling=False .*encoder of --init"),
+        ({"model.kind": "single_frame", "model.dropout": 0.1},
+         "model.dropout=0.1 .*single_frame classifier has no LSTM"),
+        ({"model.kind": "mean_frame", "model.layers": 1}, "model.layers=1 .*mean_frame"),
+        ({"model.kind": "mean_frame", "recipe.encoder_factor": 0.1},
+         "recipe.encoder_factor=0.1 .*mean_frame"),
+        ({"model.freeze": True, "recipe.encoder_factor": 0.1},
+         "recipe.encoder_factor=0.1 .*softmax alone"),
+        ({"data.subset_seed": 3}, "data.subset_seed=3 .*stands for all videos"),
+        ({"recipe.output_factor": 1.0}, "recipe.output_factor=1.0 .*no decoder"),
+    ],
+}
+CASES = [(command, *case) for command, cases in UNREAD.items() for case in cases]
+
+
+def config_and_unread(command, **fields):
+    config = {"pretrain": base, "finetune": finetune}[command].get_config()
+    if command == "finetune":
+        config.model.init = finetuning.NO_INIT
+    config.update_from_flattened_dict(fields)
+    default = {"pretrain": base, "finetune": finetune}[command].get_config()
+    if command == "pretrain":
+        return config, default, unread.of_pretraining(config)
+    return config, default, unread.of_finetuning(config, config.model.init == finetuning.NO_INIT)
+
+
+@pytest.mark.parametrize(("command", "fields", "message"), CASES)
+def test_a_changed_field_that_a_run_would_ignore_is_named(command, fields, message):
+    with pytest.raises(ValueError, match=f"^config.{message}"):
+        unread.check(*config_and_unread(command, **fields))
+
+
+@pytest.mark.parametrize(("command", "fields"), [
+    ("pretrain", {"data.num_digits": 3, "data.frame_size": 32, "recipe.init.peepholes": 0.3}),
+    ("pretrain", {"data.records": "x", "data.split": 1, "model.units": 3}),
+    ("finetune", {"model.init": "run", "model.dropout": 0.1, "recipe.encoder_factor": 0.1}),
+    ("finetune", {"model.units": 5, "model.layers": 1, "model.frame_scaling": False}),
+    ("finetune", {"model.kind": "mean_frame", "model.frame_scaling": False,
+                  "model.input_dropout": 0.1}),
+    ("finetune", {"data.videos_per_class": 2, "data.subset_seed": 3}),
+])
+def test_what_a_run_reads_may_be_changed(command, fields):
+    config, default, ignored = config_and_unread(command, **fields)
+    unread.check(config, default, ignored)
+    assert not ignored.keys() & fields.keys()
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_no_experiment_sets_what_it_ignores(recipe):
+    for name in configs.names():
+        config = load(name, recipe)
+        unread.check(config, base.get_config(recipe), unread.of_pretraining(config))
+    for name in configs.names("finetune"):
+        config = load(name, recipe)
+        for random in (False, True):
+            ignored = unread.of_finetuning(config, random)
+            unread.check(config, finetune.get_config(recipe), ignored)
+            assert "recipe.init.kernel" not in ignored
+
+
+def test_the_fields_that_can_be_ignored_exist():
+    for command, settings in {
+        "pretrain": [{"data.records": "x"}, {"model.use_peepholes": False}],
+        "finetune": [{}, {"model.init": "run"}, {"model.kind": "mean_frame"},
+                     {"model.freeze": True}, {"model.use_peepholes": False}],
+    }.items():
+        for fields in settings:
+            config, _, ignored = config_and_unread(command, **fields)
+            flat = dict(unread._flat(config.to_dict()))
+            assert ignored and ignored.keys() <= flat.keys()

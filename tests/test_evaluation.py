@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from unsup_video import losses, metrics
 from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.evaluation import future_prediction, out_of_domain, predict, results, testset
 from unsup_video.evaluation import trained as trained_module
-from unsup_video.training import loop, pretraining, workdir
+from unsup_video.training import loop, precision, pretraining, workdir
 
 
 def evaluate(model, test_set, **options):
@@ -57,6 +58,18 @@ def test_an_evaluation_comes_back_as_it_was_stored(model):
     assert list(table[0]) == list(results.COLUMNS)
     assert [(line["frame"], line["value"]) for line in table] == [("", "inf"), ("3", "1.5")]
     json.loads((stored.folder / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_settings_may_be_numbers_of_numpys(model):
+    mine = {"clips": np.int64(3), "share": np.float64(0.5)}
+    assert results.folder_of(model, "kind_b", mine) == results.folder_of(
+        model, "kind_b", {"share": 0.5, "clips": 3}
+    )
+    stored = results.run(
+        model, "kind_b", mine, "the command",
+        lambda folder: results.Found([results.row("model", "test", "future", "mse", [1.0])]),
+    )
+    assert results.load(stored.folder).settings == {"clips": 3, "share": 0.5}
 
 
 def test_what_is_stored_is_not_computed_again(model):
@@ -226,9 +239,43 @@ def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
     assert "--precision=bfloat16" in results.command(other, "features", {})
     assert "--precision" not in results.command(fresh, "features", {})
     past = np.random.default_rng(0).random((3, 4, 32 * 32), np.float32)
-    here, there = fresh.model.encoder(past), other.model.encoder(past)
+    here = trained_module.load(fresh.path, "float32").model.encoder(past)
+    there = other.model.encoder(past)
     for a, b in zip(here, there, strict=True):
         assert b.dtype == "float32" and 0 < np.abs(a - b).max() < 0.05
+
+
+@pytest.mark.parametrize(("recorded", "here"), [("bfloat16", False), ("float32", True)])
+def test_the_precision_of_the_training_holds_on_every_machine(fresh, monkeypatch, recorded, here):
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: ["amx_bf16"] if here else [])
+    assert json.loads((fresh.path / "config.json").read_text())["precision"] == "auto"
+    record(fresh.path, gemm_dtype=recorded)
+    model = trained_module.load(fresh.path)
+    assert model.model.lstms[0].gemm_dtype == model.config.precision == recorded
+    assert model.precision is None  # nothing that a printed command would have to ask for
+    other = "bfloat16" if here else "float32"
+    assert trained_module.load(fresh.path, other).model.lstms[0].gemm_dtype == other
+
+
+def record(path, **values):
+    """Writes more into the run.json of a run."""
+    info = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**info, **values}))
+
+
+def test_relative_paths_are_found_from_where_the_run_was_started(fresh, tmp_path, monkeypatch):
+    config = json.loads((fresh.path / "config.json").read_text())
+    config["data"].update(records="data/patches", digits_dir="digits")
+    (fresh.path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "home" / "data" / "patches").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    record(fresh.path, folder=str(tmp_path / "home"))
+    data = trained_module.load(fresh.path).config.data
+    assert data.records == str(tmp_path / "home" / "data" / "patches")
+    assert data.digits_dir == "digits"  # not there either, as on another machine
+    with pytest.raises(FileNotFoundError, match=f"data/patches .a path from {tmp_path}/elsewhere"):
+        sources.part(ConfigDict(config), "test")
 
 
 def test_what_is_no_finished_run(run, tmp_path):

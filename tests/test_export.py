@@ -1,5 +1,6 @@
 """Exported models: what they compute, what they refuse, and that evaluations take them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -307,6 +308,18 @@ def test_versions_count_up_and_nothing_is_overwritten(model, exported, tmp_path,
     with pytest.raises(OSError, match="9: cannot be written"):
         export.write(model, out)
     assert listing(out) == whole and {p.name for p in out.iterdir()} == {"1", "7", "8", ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("of_config", "exported_in"),
+    [("bfloat16", "bfloat16"), ("float32", "float32"), ("auto", "float32")],
+)
+def test_an_export_is_in_the_dtype_of_the_training(fresh, of_config, exported_in):
+    # `trained.load` puts what run.json has into the config; auto stays where nothing was recorded.
+    fresh.config.precision = of_config
+    model = dataclasses.replace(fresh, model=fresh.rebuilt(fresh.config))
+    portable, dtype = export._portable(model)  # what `write` writes, and says in the card
+    assert dtype == exported_in and portable.lstms[0].gemm_dtype == exported_in
 
 
 def test_a_folder_of_something_else_is_refused(model, run, exported):

@@ -56,9 +56,25 @@ def test_shapes_and_parameters_are_the_papers():
 
 def test_local_response_normalisation_is_tensorflows():
     x = 200 * np.random.default_rng(0).normal(size=(2, 3, 3, 7)).astype("float32")
-    found = flow_cnn.LocalResponseNormalization()(x)
-    wanted = tf.nn.local_response_normalization(x, depth_radius=2, bias=2, alpha=1e-4, beta=0.75)
+    x[1, 0] = 0  # as behind a ReLU
+    layer = flow_cnn.LocalResponseNormalization()
+
+    def theirs(x):
+        return tf.nn.local_response_normalization(x, depth_radius=2, bias=2, alpha=1e-4, beta=0.75)
+
+    def with_gradient(function):
+        tensor = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            y = function(tensor)
+        return y, tape.gradient(y, tensor, output_gradients=tf.constant(x + 1))
+
+    found, gradient = with_gradient(layer)
+    wanted, wanted_gradient = with_gradient(theirs)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-4, atol=1e-5)
+    x = x[x != 0]
+    found = np.asarray(found)[np.asarray(found) != 0]
     assert np.abs(found * 2**0.75 / x).min() < 0.5  # the channels do count
 
 

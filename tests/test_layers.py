@@ -332,6 +332,17 @@ def test_each_input_costs_one_matrix_product_and_no_input_none():
     assert counts[True] == (T + 1, 2 * T + 1 + 3)
 
 
+@pytest.mark.parametrize("steps", [np.int64(5), np.uint8(5), np.int32(40)])
+def test_steps_may_be_an_integer_of_numpys(steps):
+    layer = PeepholeLSTM(UNITS)
+    state = [tf.ones((B, UNITS)), tf.zeros((B, UNITS))]
+    expected, *_ = layer(None, initial_state=state, steps=int(steps))
+    np.testing.assert_array_equal(layer(None, initial_state=state, steps=steps)[0], expected)
+    assert layer.gates(None, initial_state=state, steps=steps)["cell"].shape == expected.shape
+    with pytest.raises(ValueError, match="at least 1 step is needed, got 0"):
+        layer(None, initial_state=state, steps=type(steps)(0))
+
+
 @both_inputs
 def test_steps_one_by_one_equal_a_call(has_input):
     values = random_values(has_input)

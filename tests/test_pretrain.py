@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import ROOT, TINY, XLA_FLAGS, Run, assert_bit_identical, what_training_left
+from runs import NO_GENERATOR, ROOT, TINY, XLA_FLAGS, Run, assert_bit_identical
+from runs import what_training_left
 
 from unsup_video.data import records
 from unsup_video.training import checkpoints
@@ -203,25 +204,31 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     for split, count in {"train": 30, "validation": 10, "test": 12}.items():
         clips = rng.integers(0, 256, (count, 5, 28, 28), np.uint8)
         records.write(tmp_path / "data" / split, clips, count, "noise", {}, shards=2)
-    flag = f"--config.data.records={tmp_path / 'data'}"
-    status, output = Run(tmp_path / "whole", flag).finish()
+    tiny = [*TINY, *NO_GENERATOR, f"--config.data.records={tmp_path / 'data'}"]
+    status, output = Run(tmp_path / "whole", tiny=tiny).finish()
     assert status == 0 and "records, noise" in output
 
-    Run(tmp_path / "run", flag).kill_at("step 8/")
+    Run(tmp_path / "run", tiny=tiny).kill_at("step 8/")
     (tmp_path / "run" / "results.json").unlink(missing_ok=True)
-    assert Run(tmp_path / "run", flag).finish()[0] == 0
+    assert Run(tmp_path / "run", tiny=tiny).finish()[0] == 0
     whole, run = (what_training_left(tmp_path / name) for name in ("whole", "run"))
     assert_bit_identical(whole, run)
+
+    # A run from before such fields were refused is gone on with.
+    stored = tmp_path / "whole" / "config.json"
+    stored.write_text(stored.read_text().replace('"num_digits": 2', '"num_digits": 1'))
+    status, output = Run(tmp_path / "whole", "--config.data.num_digits=1", tiny=tiny).finish()
+    assert status == 0 and "this run is finished" in output
 
     shard = next((tmp_path / "data" / "train").glob("*.tfrecord"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    status, output = Run(tmp_path / "damaged", flag).finish()
+    status, output = Run(tmp_path / "damaged", tiny=tiny).finish()
     assert status == 1 and "a data set is damaged" in output and "data_prep.verify" in output
     assert "Traceback" not in output
 
-    too_long = Run(tmp_path / "long", flag, "--config.data.frames_in=4").finish()
+    too_long = Run(tmp_path / "long", "--config.data.frames_in=4", tiny=tiny).finish()
     assert too_long[0] == 1 and "the longest sequence has 5" in too_long[1]
 
 
@@ -243,7 +250,9 @@ def test_the_early_stop(tmp_path):
         (["--config=quickstart:sgd"], "no recipe 'sgd'"),
         (["--config.data.frames_out=0"], "config.data.frames_out must be at least 1, got 0"),
         (["--digits_dir=nowhere"], "nowhere: none of train-images-idx3-ubyte"),
-        (["--config.data.records=nowhere"], "nowhere"),
+        ([*NO_GENERATOR, "--config.data.records=nowhere"], "nowhere"),
+        (["--config.data.records=nowhere"],
+         "config.data.num_digits=1 would be ignored, since data.records has the clips"),
         (["quickstart"], "unknown argument 'quickstart'"),
     ],
 )

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from unsup_video import models
-from unsup_video.configs import table2_conditional_future_predictor
+from unsup_video.configs import flow_cnn, table2_conditional_future_predictor
 from unsup_video.training import experiment, pretraining, recipes
 
 
@@ -75,6 +75,12 @@ def test_a_weight_without_gradient_never_becomes_nan():
     assert np.isfinite(weights).all()
 
 
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_gradient_of_zero_from_the_start_leaves_a_bias_as_it_is(name):
+    weights = steps_of(recipes.get(name), [0.0, 0.5], np.zeros((3, 2)), name="bias")
+    np.testing.assert_array_equal(weights, [[0.0, 0.5]] * 3)
+
+
 def test_learning_rates():
     toronto = recipes.learning_rate(recipes.get("toronto"), 10**6)
     assert [float(toronto(s)) for s in (0, 9_999, 10_000, 25_000)] == pytest.approx(
@@ -84,10 +90,45 @@ def test_learning_rates():
     modern.warmup_fraction = 0.1
     rate = recipes.learning_rate(modern, 1000)
     peak = modern.learning_rate
-    assert float(rate(50)) == pytest.approx(peak / 2)
-    assert float(rate(100)) == pytest.approx(peak)
-    assert float(rate(550)) == pytest.approx(peak / 2)
-    assert float(rate(1000)) == pytest.approx(0, abs=1e-9)
+    assert float(rate(0)) == pytest.approx(peak / 100)
+    assert float(rate(49)) == pytest.approx(peak / 2)
+    assert float(rate(99)) == pytest.approx(peak)
+    assert float(rate(100)) == pytest.approx(peak * 900 / 901)
+    assert float(rate(999)) == pytest.approx(peak / 901)
+    assert float(rate(1000)) == 0
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 3, 60])
+def test_every_step_of_a_run_has_a_learning_rate_and_one_of_them_the_peak(steps, fraction):
+    recipe = recipes.get("modern")
+    recipe.warmup_fraction = fraction
+    rate = recipes.learning_rate(recipe, steps)
+    rates = np.array([float(rate(step)) for step in range(steps)])
+    assert (rates > 0).all() and (rates <= recipe.learning_rate * (1 + 1e-6)).all()
+    assert rates.max() > 0.5 * recipe.learning_rate
+    assert float(rate(steps)) == 0
+
+
+def test_the_piecewise_rate_changes_after_the_boundary_many_steps():
+    recipe = flow_cnn.get_config().recipe
+    assert (recipe.learning_rate, tuple(recipe.boundaries)) == (1e-2, (50_000, 70_000))
+    rate = recipes.learning_rate(recipe, 80_000)
+    steps = (0, 49_999, 50_000, 69_999, 70_000, 79_999)
+    assert [float(rate(step)) for step in steps] == pytest.approx(
+        [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
+    )
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_run_of_one_step_moves_the_weights(name):
+    recipe = recipes.get(name)
+    with keras.name_scope("future_decoder"):
+        variable = keras.Variable(np.zeros((4, 2), np.float32), name="kernel")
+    optimizer = recipes.optimizer(recipe, float(recipes.learning_rate(recipe, 1)(0)))
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.ones((4, 2))], [variable])
+    assert np.all(variable.numpy() < -1e-6)
 
 
 @pytest.mark.parametrize("name, shape, factor", [

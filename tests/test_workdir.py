@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from unsup_video import files
 from unsup_video.training.workdir import Workdir, diff, git_state, read_metrics
 
 CONFIG = {"name": "x", "model": {"units": 3, "kinds": (1, 2)}}
@@ -28,8 +29,9 @@ def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
     assert read_metrics(Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).metrics) == []
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds what is not of a run"):
-        Workdir.open(tmp_path / "thesis", CONFIG, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"holds what is not of a run \(thesis\.tex\)"):
+            Workdir.open(tmp_path / "thesis", CONFIG, overwrite=overwrite)
     assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
 
 
@@ -41,7 +43,7 @@ def test_a_run_is_kept_aside_until_the_one_in_its_place_is_finished(tmp_path):
     aside = tmp_path / ".replaced"
 
     def overwrite(name):
-        return Workdir.open(tmp_path, {"name": name}, overwrite=True)
+        return Workdir.open(tmp_path, {**CONFIG, "name": name}, overwrite=True)
 
     overwrite("a").append_metrics({"step": 1})
     assert not aside.exists()  # there was none
@@ -55,7 +57,7 @@ def test_a_run_is_kept_aside_until_the_one_in_its_place_is_finished(tmp_path):
     workdir = overwrite("d")
     assert read_config(tmp_path) == "d" and read_config(aside) == "c"
     workdir.lock.close()
-    resumed = Workdir.open(tmp_path, {"name": "d"})
+    resumed = Workdir.open(tmp_path, {**CONFIG, "name": "d"})
     assert read_config(aside) == "c"
     resumed.delete_replaced()
     resumed.delete_replaced()
@@ -79,6 +81,53 @@ def test_a_run_is_whole_where_its_overwriting_was_killed(tmp_path, monkeypatch):
     assert len(moved) == 2
     assert read_metrics(Workdir.open(run, CONFIG).metrics) == [{"step": 1}]
     assert not (run / ".replacing").exists()
+FOREIGN = (".DS_Store", ".nfs00000000", "slurm-1234.out", "notes/monday.txt")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_other_files_in_the_folder_of_a_run_neither_block_it_nor_are_deleted(tmp_path, overwrite):
+    Workdir.open(tmp_path, CONFIG).append_metrics({"step": 1})
+    for name in FOREIGN:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "results.json").write_text("{}")
+    workdir = Workdir.open(tmp_path, CONFIG, overwrite=overwrite)
+    assert read_metrics(workdir.metrics) == ([] if overwrite else [{"step": 1}])
+    assert (tmp_path / "results.json").exists() is not overwrite
+    assert all((tmp_path / name).read_text() == "mine" for name in FOREIGN)
+
+
+def test_hidden_files_do_not_keep_a_run_from_starting(tmp_path):
+    (tmp_path / ".DS_Store").write_text("")
+    assert Workdir.open(tmp_path, CONFIG).metrics.exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"model_type": "bert"}', "config.json is not of a run; use another --workdir"),
+    ('{"name": "x", "mod', "config.json: damaged .*put back a copy"),
+])
+def test_a_folder_with_the_config_of_something_else_is_refused_and_kept(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "checkpoints").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=message):
+            Workdir.open(tmp_path, CONFIG, overwrite=overwrite)
+    assert (tmp_path / "config.json").read_text() == text and (tmp_path / "checkpoints").exists()
+
+
+def test_a_killed_overwrite_leaves_a_run(tmp_path, monkeypatch):
+    Workdir.open(tmp_path, CONFIG).append_metrics({"step": 1})
+    (tmp_path / "train.log").write_text("")
+    with monkeypatch.context() as patches, pytest.raises(KeyboardInterrupt):
+        patches.setattr(files, "write_text", _interrupt)
+        Workdir.open(tmp_path, {**CONFIG, "seed": 1}, overwrite=True)
+    workdir = Workdir.open(tmp_path, {**CONFIG, "seed": 1}, overwrite=True)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+    assert read_metrics(workdir.metrics) == []
+
+
+def _interrupt(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_an_unwritable_workdir_is_named(tmp_path):
@@ -112,6 +161,7 @@ def test_run_info_tells_what_ran_where(tmp_path):
     workdir.write_run_info(extra)
     info = json.loads((tmp_path / "run.json").read_text())
     assert info["seed"] == 5
+    assert info["folder"] == os.getcwd()
     assert info["versions"]["tensorflow"] and info["machine"]["cores"] == os.cpu_count()
     assert len(info["resumed"]) == 1 and info["resumed"][0]["command"] == info["command"]
 
@@ -121,6 +171,31 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     workdir.write_run_info({"data": {"sha256": {"train": "abc"}}})
     with pytest.raises(ValueError, match="other data:\n  train: abc there, abd here"):
         workdir.write_run_info({"data": {"sha256": {"train": "abd"}}})
+
+
+def test_the_dtype_that_a_run_was_started_with_holds(tmp_path):
+    data = {"data": {"sha256": {"train": "abc"}}}
+    auto = {**CONFIG, "precision": "auto"}
+    workdir = Workdir.open(tmp_path, auto)
+    workdir.write_run_info({**data, "gemm_dtype": "float32"})
+    # "auto" is something else on this machine.
+    with pytest.raises(ValueError, match="have been in float32, .* bfloat16: .*precision=float32"):
+        workdir.write_run_info({**data, "gemm_dtype": "bfloat16"})
+    workdir.lock.close()
+    # The flag of that message goes on.
+    workdir = Workdir.open(tmp_path, {**CONFIG, "precision": "float32"})
+    workdir.write_run_info({**data, "gemm_dtype": "float32"})
+    assert json.loads((tmp_path / "config.json").read_text())["precision"] == "auto"
+
+
+def test_a_run_that_has_not_recorded_its_dtype_is_held_to_its_config(tmp_path):
+    workdir = Workdir.open(tmp_path, {**CONFIG, "precision": "auto"})
+    workdir.write_run_info({"data": {"sha256": {"train": "abc"}}})
+    workdir.lock.close()
+    with pytest.raises(ValueError, match="precision: auto there, float32 here"):
+        Workdir.open(tmp_path, {**CONFIG, "precision": "float32"})
+    workdir = Workdir.open(tmp_path, {**CONFIG, "precision": "auto"})
+    workdir.write_run_info({"data": {"sha256": {"train": "abc"}}, "gemm_dtype": "float32"})
 
 
 def test_a_second_process_is_kept_out(tmp_path):

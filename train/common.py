@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict
 
-from unsup_video.training import distribution, loop, precision, profiling
+from unsup_video.training import distribution, loop, precision, profiling, unread
 from unsup_video.training.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
@@ -62,15 +62,27 @@ def _profile_steps():
     return profiling.parse(_PROFILE_STEPS.value)
 
 
+def check_read(config: ConfigDict, default: ConfigDict, fields: dict[str, str]) -> None:
+    """Refuses changes of fields that a new run would ignore; see `unread.check`.
+
+    A run that is there already goes on with the config that it has.
+    """
+    if _OVERWRITE.value or not (_path(config) / "config.json").exists():
+        unread.check(config, default, fields)
+
+
 def open_workdir(config: ConfigDict, strategy: tf.distribute.Strategy) -> Workdir:
     """The folder of the run, as the flags say. Errors as of `Workdir.open`."""
-    path = _WORKDIR.value or f"runs/{config.name}"
     if not distribution.is_chief(strategy):
-        return Workdir.join(path)
-    workdir = Workdir.open(path, config.to_dict(), overwrite=_OVERWRITE.value)
+        return Workdir.join(_path(config))
+    workdir = Workdir.open(_path(config), config.to_dict(), overwrite=_OVERWRITE.value)
     if workdir.replaced.exists():
         print(f"the run that was there is in {workdir.replaced} until this one is finished")
     return workdir
+
+
+def _path(config):
+    return Path(_WORKDIR.value or f"runs/{config.name}")
 
 
 def run(

@@ -18,8 +18,9 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs
+from unsup_video.configs import finetune
 from unsup_video.evaluation import trained
-from unsup_video.training import finetuning, loop
+from unsup_video.training import finetuning, loop, unread
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."
@@ -41,10 +42,13 @@ def main(argv):
     if _RECORDS.value is not None:
         config.data.records = _RECORDS.value
     finetuning.check(config)
+    random = config.model.init == finetuning.NO_INIT
+    default = finetune.get_config(unread.known(config.recipe.name))
+    common.check_read(config, default, unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
-    init = None if config.model.init == finetuning.NO_INIT else trained.load(config.model.init)
+    init = None if random else trained.load(config.model.init)
     finetuning.take_architecture(config, init)
     data = finetuning.data(config)
     with strategy.scope():

@@ -14,8 +14,9 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs, models
+from unsup_video.configs import base
 from unsup_video.data import sources
-from unsup_video.training import experiment, loop, pretraining
+from unsup_video.training import experiment, loop, pretraining, unread
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: quickstart."
@@ -35,6 +36,8 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
+    default = base.get_config(unread.known(config.recipe.name))
+    common.check_read(config, default, unread.of_pretraining(config))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model

@@ -3,10 +3,14 @@
 import os
 import shlex
 import sys
+import traceback
 
 import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import ConfigDict
+
+
+DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, which counts before flags are read
 
 
 def run(main) -> None:
@@ -14,6 +18,8 @@ def run(main) -> None:
 
     `~` at the beginning of a flag, an argument or a field of a config is the home folder, which no
     shell puts in behind `--flag=`.
+
+    With `DEBUG` set the traceback comes first, with the errors that led to this one.
     """
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
     tf.get_logger().setLevel("WARNING")
@@ -70,14 +76,25 @@ def _one_line_errors(function):
         except (ValueError, OSError, flags.Error) as error:
             # An OSError of our own has its whole message in strerror; str() adds "[Errno 28]".
             own = isinstance(error, OSError) and error.strerror and not error.filename
-            sys.exit(f"error: {error.strerror if own else error}")
+            _exit(error, error.strerror if own else error)
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             # Of training in several processes; how the others hear that one has ended.
-            sys.exit(f"error: another process of this run is gone, and its output says why "
-                     f"({error.message.splitlines()[0]}). Start all of them again with the same "
-                     "commands: they go on from the last checkpoint")
+            _exit(error, "another process of this run is gone, and its output says why "
+                  f"({error.message.splitlines()[0]}). Start all of them again with the same "
+                  "commands: they go on from the last checkpoint")
         except tf.errors.DataLossError as error:
-            sys.exit(f"error: a data set is damaged ({error.message}); "
-                     "python -m data_prep.verify FOLDER names the file")
+            _exit(error, f"a data set is damaged ({error.message}); "
+                  "python -m data_prep.verify FOLDER names the file")
 
     return guarded
+
+
+def _exit(error, text):
+    """Ends the process with a line, after the traceback where that is asked for."""
+    if os.environ.get(DEBUG):
+        cause = error
+        while cause is not None:
+            cause.__suppress_context__ = False  # "from None" hides what a message stands for
+            cause = cause.__cause__ or cause.__context__
+        traceback.print_exception(error)
+    sys.exit(f"error: {text}")

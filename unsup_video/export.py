@@ -34,8 +34,8 @@ _COPIED = ("config.json", "run.json", "mean_frame.npy", experiment.CLASSES, "res
 def write(trained: Trained, out: str | Path) -> Path:
     """Exports a model as the next version in `out`, which is returned; wholly or not at all.
 
-    Its matrix products run in float32 where config.precision is "auto", since it will run on
-    another machine, and else in what that says.
+    Its matrix products run in `trained.config.precision`, for a loaded model the dtype of the
+    training; in float32 where that is "auto", since it will run on another machine.
 
     Raises:
         ValueError: `out` is something else than a folder of versions, or in use by another process.
@@ -115,6 +115,10 @@ def run():
 
     workdir = flags.DEFINE_string("workdir", None, "The run whose best checkpoint is exported.")
     out = flags.DEFINE_string("out", None, "Folder of the versions, such as saved_models/NAME.")
+    wanted = flags.DEFINE_enum(
+        "precision", None, ("float32", "bfloat16"),
+        "Of the matrix products; default: as in training. bfloat16 is slow on a CPU without AMX."
+    )
 
     def main(argv):
         if len(argv) > 1:
@@ -122,7 +126,7 @@ def run():
         for flag, example in ((workdir, "runs/quickstart"), (out, "saved_models/quickstart")):
             if not flag.value:
                 raise ValueError(f"--{flag.name} is missing, such as --{flag.name}={example}")
-        trained = trained_module.load(workdir.value)
+        trained = trained_module.load(workdir.value, wanted.value)
         version = write(trained, out.value)
         print(f"written: {version}")
         for path in sorted(p for p in version.rglob("*") if p.is_file()):

@@ -6,6 +6,7 @@ Written in `keras.ops`, so they run on every Keras backend; on TensorFlow the ti
 
 import contextlib
 import contextvars
+import operator
 
 import keras
 from keras import ops
@@ -69,7 +70,7 @@ class PeepholeLSTM(keras.layers.Layer):
         inputs: (B, T, D); or None for a layer without input, which then needs `initial_state` and
             `steps`. A layer is built for one of the two.
         initial_state: [h, c], each (B, units). Default: zeros.
-        steps: T of a layer without input, an integer or a scalar int32 tensor.
+        steps: T of a layer without input, an integer or a scalar integer tensor.
 
     Returns:
         (sequence, h, c): h_1..h_T (B, T, units), h_T and c_T (B, units).
@@ -129,13 +130,15 @@ class PeepholeLSTM(keras.layers.Layer):
                 f"{self.name} was built {'with' if self.kernel is not None else 'without'} input "
                 f"and called {'without' if inputs is None else 'with'} one"
             )
-        _check_steps(self.name, steps if inputs is None else ops.shape(inputs)[1])
         if inputs is None:
             if initial_state is None or steps is None:
                 raise ValueError(f"{self.name}: without input, give initial_state and steps")
+            steps = _integer(steps)
+            _check_steps(self.name, steps)
             projected = ops.convert_to_tensor(self.bias)
         else:
             steps = ops.shape(inputs)[1]
+            _check_steps(self.name, steps)
             projected = project(inputs, self.kernel, self.bias, self.gemm_dtype)
             if initial_state is None:
                 zeros = ops.zeros((ops.shape(inputs)[0], self.units), self.compute_dtype)
@@ -215,6 +218,16 @@ class PeepholeLSTM(keras.layers.Layer):
     def build_from_config(self, config):
         dim = config["input_dim"]
         self.build(None if dim is None else (None, None, dim))
+
+
+def _integer(steps):
+    """An integer, of Python, numpy or a tensor, as Python's where it is known, else as int32."""
+    try:
+        return operator.index(steps)
+    except TypeError:
+        if isinstance(steps, float):
+            raise
+        return ops.cast(steps, "int32")
 
 
 def _check_steps(name, steps):

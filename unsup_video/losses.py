@@ -28,9 +28,12 @@ def frame_losses(output: str, targets, predictions):
         (...), the sum over D.
     """
     if output == "logistic":
-        # -y log s(x) - (1 - y) log(1 - s(x)), in the form that cannot overflow.
+        # -y log s(x) - (1 - y) log(1 - s(x)) = max(x, 0) - x y + log(1 + exp(-|x|)), which cannot
+        # overflow, with (x + |x|) / 2 for the maximum: where x is 0, automatic differentiation then
+        # gives s(0) - y, and not the 1 - y that it makes of a maximum.
         x = predictions
-        each = ops.maximum(x, 0) - x * targets + ops.log1p(ops.exp(-ops.abs(x)))
+        size = ops.abs(x)
+        each = 0.5 * size + x * (0.5 - targets) + ops.log1p(ops.exp(-size))
         return ops.sum(each, axis=-1)
     if output == "relu":
         predictions = ops.relu(predictions)

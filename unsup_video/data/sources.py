@@ -121,8 +121,10 @@ def part(config: ConfigDict, name: str) -> Part:
     split = config.data.get("split", 0)  # older runs have none
     if not (folder / records.MANIFEST).is_file():
         if not (folder / name / records.MANIFEST).is_file():
+            relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"
             raise FileNotFoundError(
-                f"config.data.records={folder}: there is no data set, and none in {folder / name}. "
+                f"config.data.records={folder}{relative}: there is no data set, and none in "
+                f"{folder / name}. "
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
                 "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
             )
@@ -143,8 +145,6 @@ def part(config: ConfigDict, name: str) -> Part:
 def records_source(config: ConfigDict) -> Source:
     """Windows of the parts of the data on disk; those to evaluate on are spread over all of one."""
     data = config.data
-    if data.digits_dir:
-        raise ValueError("data.digits_dir does not go with data.records: give one of them")
     length = data.frames_in + data.frames_out
     parts = {name: part(config, name) for name in splits.PARTS}
     manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
@@ -229,6 +229,4 @@ def build(config: ConfigDict) -> Source:
     """
     if config.data.records:
         return records_source(config)
-    if config.data.split:
-        raise ValueError(f"config.data.split={config.data.split} needs config.data.records")
     return moving_mnist_source(config)

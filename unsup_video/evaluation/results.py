@@ -13,6 +13,7 @@ import datetime
 import hashlib
 import json
 import math
+import operator
 import os
 import shlex
 import shutil
@@ -155,10 +156,14 @@ def command(
     return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *others, *given])
 
 
+def _json(values):
+    return json.dumps(values, sort_keys=True, default=operator.index)  # numpy's integers too
+
+
 def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
     """Where the evaluation of that model with these settings is stored."""
     identity = [SCHEMA_VERSION, kind, trained.sha256, settings]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+    key = hashlib.sha256(_json(identity).encode()).hexdigest()[:10]
     return trained.evaluations / f"{kind}-{key}"
 
 
@@ -187,7 +192,7 @@ def run(
     Raises:
         OSError: it cannot be written, or its file system has no locks; an earlier one is kept.
     """
-    settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    settings = json.loads(_json(settings))  # tuples become lists, as in the file
     folder = folder_of(trained, kind, settings)
     if folder.exists() and not recompute:  # also where nothing can be written
         return _stored(folder, log)

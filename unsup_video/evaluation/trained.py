@@ -30,13 +30,15 @@ class Trained:
 
     Attributes:
         path: the run's folder, or that of a SavedModel's version.
-        config: of the run. model: with the trained weights; a video model of train.pretrain or a
-            classifier of train.finetune. step: at which they were taken.
+        config: of the run, where `precision` is the dtype that the run recorded, and paths are
+            found from the folder that it was started in. model: with the trained weights; a video
+            model of train.pretrain or a classifier of train.finetune. step: at which they were
+            taken.
         sha256: of the weights' checkpoint in the run.
         frame_shape: (H, W), (H, W, C) or (D,); D is its product.
         mean_frame: (D,) float32, of the training data; None of a classifier.
         saved_model: whether `path` is a SavedModel.
-        precision: what `load` was asked for; None for the config's.
+        precision: what `load` was asked for; None for that of the training.
     """
 
     path: Path
@@ -121,7 +123,8 @@ def load(path: str | Path, precision: str | None = None) -> Trained:
     a version, or of all versions, of which the newest is taken.
 
     Args:
-        precision: of the matrix products, instead of the config's: auto, float32 or bfloat16.
+        precision: of the matrix products, instead of that of the training: auto, float32 or
+            bfloat16.
 
     Raises:
         FileNotFoundError: neither is there, or the run has no checkpoint yet. ValueError: it is
@@ -217,7 +220,21 @@ def _read_origin(folder):
         raise ValueError(
             f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
         )
+    _as_started(config, run)
     return config, tuple(run["frame_shape"]), mean_frame, classes
+
+
+def _as_started(config, run):
+    """Puts into a config what the machine and the folder of the training made of it, from run.json.
+
+    A run from before these were recorded keeps what its config says.
+    """
+    config.precision = run.get("gemm_dtype", config.precision)
+    for name in ("records", "digits_dir"):
+        if config.data.get(name) and "folder" in run:
+            path = Path(run["folder"]) / config.data[name]
+            if path.exists():  # not so on another machine
+                config.data[name] = str(path)
 
 
 def _trained(path, origin, precision, weights, weights_path, step, sha256, saved_model=False):

@@ -2,12 +2,14 @@
 
 A folder each, `step-00001000/`: `arrays.npz` with every array under its name, and
 `checkpoint.json` with the step, the sha256 of arrays.npz, and whatever else belongs to the state.
-The best one is kept apart, as `best-00000800/`.
+The best one is kept apart, as `best-00000800/`; and, for each checkpoint that a run can be resumed
+from, the one that was the best at that step, which it may turn out to be again. Files and folders
+with other names are left alone.
 """
 
 import json
 import os
-import shutil
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -24,7 +26,7 @@ class CheckpointError(ValueError):
 def _save(folder: Path, prefix, step, arrays, meta):
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(folder)
-    path = folder / f"{prefix}-{step:08d}"
+    path = _path(folder, prefix, step)
     try:
         with files.whole(path) as temporary:
             temporary.mkdir()
@@ -32,13 +34,37 @@ def _save(folder: Path, prefix, step, arrays, meta):
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
             (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
     except OSError as error:
-        kept = ", ".join(sorted(p.name for p in folder.glob("*-*"))) or "none before it"
+        found = [*_found(folder, "best").values(), *_found(folder, "step").values()]
+        kept = ", ".join(p.name for p in found) or "none before it"
         raise OSError(error.errno, f"{error.strerror}; checkpoints kept: {kept}") from error
+    _remove_superseded(folder)
     return path
 
 
-def _newest_first(folder, prefix):
-    return sorted(Path(folder).glob(f"{prefix}-*"), reverse=True)
+def _path(folder, prefix, step):
+    return Path(folder) / f"{prefix}-{step:08d}"
+
+
+def _found(folder, prefix):
+    """{step: folder} of the checkpoints with this prefix, the newest first."""
+    steps = {
+        int(match[1]): path for path in Path(folder).glob(f"{prefix}-*")
+        if (match := re.fullmatch(rf"{prefix}-(\d+)", path.name)) and path.is_dir()
+    }
+    return dict(sorted(steps.items(), reverse=True))
+
+
+def _remove_superseded(folder):
+    """Removes all but the newest two checkpoints, and the best ones that no resume can need."""
+    steps, bests = _found(folder, "step"), _found(folder, "best")
+    kept = list(steps)[:2]
+    needed = set(list(bests)[:1])
+    for step in kept:
+        needed |= set([best for best in bests if best <= step][:1])
+    superseded = [path for step, path in steps.items() if step not in kept]
+    superseded += [path for step, path in bests.items() if step not in needed]
+    for path in superseded:
+        files.discard(path)
 
 
 def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict) -> Path:
@@ -47,21 +73,17 @@ def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], me
     Raises:
         OSError: it could not be written, for example on a full disk; nothing earlier is touched.
     """
-    path = _save(Path(folder), "step", step, arrays, meta)
-    for old in _newest_first(folder, "step")[2:]:
-        shutil.rmtree(old)
-    return path
+    return _save(Path(folder), "step", step, arrays, meta)
 
 
 def save_best(
     folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict
 ) -> Path:
-    """Saves the best state so far, apart from the others, and removes the one before."""
-    path = _save(Path(folder), "best", step, arrays, meta)
-    for old in Path(folder).glob("best-*"):
-        if old != path:
-            shutil.rmtree(old)
-    return path
+    """Saves the best state so far, apart from the others.
+
+    The one before stays as long as a run could be resumed from a step at which it was the best.
+    """
+    return _save(Path(folder), "best", step, arrays, meta)
 
 
 def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
@@ -97,8 +119,8 @@ def latest(folder: str | os.PathLike) -> Path | None:
 
     Damaged ones are named in a warning. Raises CheckpointError if all are damaged.
     """
-    found = _newest_first(folder, "step")
-    for path in found:
+    found = _found(folder, "step")
+    for path in found.values():
         try:
             restore(path)
         except CheckpointError as error:
@@ -114,9 +136,15 @@ def latest(folder: str | os.PathLike) -> Path | None:
 
 def discard_after(folder: str | os.PathLike, step: int) -> None:
     """Removes what is newer than the checkpoint that a run is resumed from."""
-    for path in [*Path(folder).glob("step-*"), *Path(folder).glob("best-*")]:
-        if int(path.name.rpartition("-")[2]) > step:
-            shutil.rmtree(path)
+    for prefix in ("step", "best"):
+        for number, path in _found(folder, prefix).items():
+            if number > step:
+                files.discard(path)
+
+
+def best_at(folder: str | os.PathLike, step: int) -> Path:
+    """Where the checkpoint is that was the best one at `step`, when it was saved."""
+    return _path(folder, "best", step)
 
 
 def best(folder: str | os.PathLike) -> Path:
@@ -125,7 +153,7 @@ def best(folder: str | os.PathLike) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = _newest_first(folder, "best")
+    found = _found(folder, "best")
     if not found:
         raise FileNotFoundError(f"{folder}: no best checkpoint; was the run ever validated?")
-    return found[0]
+    return next(iter(found.values()))

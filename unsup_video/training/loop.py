@@ -141,14 +141,27 @@ class Trainer:
                    for k, v in results.items()}
         stop = results.pop(_STOP) > 0
         self.step += 1
-        if not np.isfinite(list(results.values())).all():
-            raise NonFiniteLoss(
-                f"step {self.step}: {', '.join(f'{k} {v:.4g}' for k, v in results.items())}"
-            )
+        self._check_finite(results)
         for k, v in results.items():
             self.sums[k] = self.sums.get(k, 0.0) + v
         self.count += 1
         return stop
+
+    def validate(self) -> dict[str, float]:
+        """The task's figures, means over all processes.
+
+        Raises:
+            NonFiniteLoss: naming the step; such a figure ranks no checkpoint.
+        """
+        scores = self.means(self.task.validate())
+        self._check_finite(scores)
+        return scores
+
+    def _check_finite(self, figures):
+        if not np.isfinite(list(figures.values())).all():
+            raise NonFiniteLoss(
+                f"step {self.step}: {', '.join(f'{k} {v:.4g}' for k, v in figures.items())}"
+            )
 
     def gathered(self, number: float) -> list[float]:
         """What all processes have; waits until each is here with its own."""
@@ -356,6 +369,7 @@ def _resume(trainer, workdir, log) -> str | None:
     if newest is not None:
         trainer.restore(newest)
         log(f"resumed from {newest}")
+        _check_best(trainer, workdir, log)
     steps = trainer.gathered(trainer.step if workdir.exists() else -1)
     if len(set(steps)) > 1:
         raise ValueError(
@@ -364,6 +378,20 @@ def _resume(trainer, workdir, log) -> str | None:
             "folder that all of them can read"
         )
     return newest and newest.name
+
+
+def _check_best(trainer, workdir, log):
+    """Forgets the best score where its checkpoint is damaged or gone, so that there will be one.
+
+    It is gone where an older version, which removed it too early, was killed.
+    """
+    if trainer.best is None:
+        return
+    try:
+        checkpoints.restore(checkpoints.best_at(workdir.checkpoints, trainer.best["step"]))
+    except checkpoints.CheckpointError as error:
+        log(f"the best checkpoint cannot be read, so the next evaluation counts as best: {error}")
+        trainer.best, trainer.stale = None, 0
 
 
 def run(
@@ -430,7 +458,7 @@ def run(
                         log(_progress(trainer, means, config, speed))
                     since = (time.perf_counter(), step)
                 if step % config.train.eval_every == 0 or step == steps:
-                    scores = trainer.means(task.validate())
+                    scores = trainer.validate()
                     is_best = _is_best(trainer, scores)
                     if record:
                         record.validation(scores, is_best)

@@ -104,7 +104,8 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
     if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
         rates = [recipe.learning_rate * recipe.decay_rate**k
                  for k in range(len(recipe.boundaries) + 1)]
-        return schedules.PiecewiseConstantDecay(list(recipe.boundaries), rates)
+        # Keras still takes the rate before it at a boundary itself, but steps count from 0.
+        return schedules.PiecewiseConstantDecay([b - 1 for b in recipe.boundaries], rates)
     raise ValueError(
         f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
     )
@@ -127,11 +128,14 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
 
 @keras.saving.register_keras_serializable("unsup_video")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to `peak` over the first steps, then falls linearly to zero at the last one.
+    """Rises linearly to `peak` over the first steps, then falls linearly towards zero.
+
+    With w warm-up steps it is peak / w at step 0, so that the first update counts, `peak` at step
+    w - 1, and would be zero at step `total_steps`, the first one that is not of the run.
 
     Args:
         peak: the highest rate. total_steps: of the run.
-        warmup_fraction: of the run that it rises.
+        warmup_fraction: w as a share of the run; w is at least 1.
     """
 
     def __init__(self, peak, total_steps, warmup_fraction):
@@ -141,9 +145,10 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_fraction = warmup_fraction
 
     def __call__(self, step):
-        warmup = min(max(self.warmup_fraction * self.total_steps, 1.0), self.total_steps - 0.5)
+        warmup = min(max(self.warmup_fraction * self.total_steps, 1.0), self.total_steps)
         step = ops.cast(step, "float32")
-        rising, falling = step / warmup, (self.total_steps - step) / (self.total_steps - warmup)
+        rising = (step + 1) / warmup
+        falling = (self.total_steps - step) / (self.total_steps - warmup + 1)
         return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
 
     def get_config(self):

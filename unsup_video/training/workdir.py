@@ -28,7 +28,7 @@ _CONTENTS = {
 class Workdir:
     """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
     metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
-    evaluations write."""
+    evaluations write. What has another name there, such as a job's log, is never touched."""
 
     path: Path
     lock: io.TextIOBase | None  # open as long as this process writes the folder; None: it does not
@@ -75,25 +75,24 @@ class Workdir:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
         stored = path / "config.json"
         try:
-            found = set(path.iterdir()) - set(files.leftovers(path)) if path.is_dir() else set()
-            if {p.name for p in found} - _CONTENTS:
-                raise ValueError(
-                    f"{path} holds what is not of a run; use another --workdir"
-                )
+            # A run may also be set aside, or on its way there when a process was killed.
+            if _stored_config(path) is None and not any(
+                (path / name).exists() for name in (files.REPLACED, files.MOVING)
+            ):
+                _check_empty(path)
             path.mkdir(parents=True, exist_ok=True)
             lock = files.lock(path)
             files.remove_leftovers(path)
             files.put_back(path)
+            there = _stored_config(path)
             if overwrite:
                 _set_aside(path)
-            if stored.exists():
-                differences = diff(json.loads(stored.read_text()), config)
-                if differences:
-                    raise ValueError(
-                        f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
-                        + "\nUse another --workdir, or --overwrite to replace that run."
-                    )
-            else:
+            elif there is not None and (differences := _differences(path, there, config)):
+                raise ValueError(
+                    f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
+                    + "\nUse another --workdir, or --overwrite to replace that run."
+                )
+            if overwrite or there is None:
                 files.write_text(stored, json.dumps(config, indent=2) + "\n")
             workdir = cls(path, lock)
             for folder in (workdir.checkpoints, workdir.samples, workdir.tb):
@@ -123,14 +122,16 @@ class Workdir:
         """Writes run.json: what ran, where and when; a resumed run is added to its list.
 
         Args:
-            extra: more to write; extra["data"]["sha256"] identifies the data.
+            extra: more to write; extra["data"]["sha256"] identifies the data, extra["gemm_dtype"]
+                is the dtype of the matrix products.
 
         Raises:
-            ValueError: the run was started on other data.
+            ValueError: the run was started on other data, or with matrix products of another dtype.
         """
         info = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
+            "folder": os.getcwd(),  # to which relative paths in the config and the command belong
             "git": git_state(Path(unsup_video.__file__).parent),
             "versions": {
                 "python": platform.python_version(),
@@ -146,11 +147,17 @@ class Workdir:
             **extra,
         }
         file = self.path / "run.json"
-        if file.exists():
-            first = json.loads(file.read_text())
+        first = _read(file)
+        if first is not None:
             if differences := diff(first["data"]["sha256"], extra["data"]["sha256"]):
                 raise ValueError(
                     f"{self.path} was started on other data:\n  " + "\n  ".join(differences)
+                )
+            dtype, now = first.get("gemm_dtype"), extra.get("gemm_dtype")
+            if dtype and now and dtype != now:
+                raise ValueError(
+                    f"{self.path}: its matrix products have been in {dtype}, they would go on in "
+                    f"{now}: give --precision={dtype}, which every machine can do"
                 )
             info = {**first, "resumed": [*first.get("resumed", []), info]}
         files.write_text(file, json.dumps(info, indent=2) + "\n")
@@ -189,6 +196,52 @@ def _set_aside(path):
     contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
     if any((path / name).exists() for name in contents):
         files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())
+
+
+def _read(file):
+    """The dict in a JSON file of a run; None where there is no such file."""
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}); put back a copy") from None
+    return found
+
+
+def _stored_config(path):
+    """The config of the run in a folder; None where there is none.
+
+    Raises ValueError where config.json is of another program: that folder is no run.
+    """
+    file = path / "config.json"
+    config = _read(file)
+    if config is not None and not {"name", "model"} <= set(config):
+        raise ValueError(f"{file} is not of a run; use another --workdir, or move that away")
+    return config
+
+
+def _check_empty(path):
+    """Raises ValueError where a folder without a run has files; hidden ones do not count."""
+    if path.is_dir():
+        found = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+        if found:
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise ValueError(
+                f"{path} holds what is not of a run ({', '.join(found[:5])}{more}); use another "
+                "--workdir, or move that away"
+            )
+
+
+def _differences(path, there, config):
+    """The fields in which a run's config differs from another one.
+
+    `precision` is none of them where the run's dtype is recorded: `write_run_info` holds to that.
+    """
+    info = _read(path / "run.json")
+    if info is not None and "gemm_dtype" in info:
+        there, config = ({k: v for k, v in c.items() if k != "precision"} for c in (there, config))
+    return diff(there, config)
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:

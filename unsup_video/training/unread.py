@@ -1,0 +1,81 @@
+"""Config fields that a run would not read: a change to one of them is a mistake, and an error."""
+
+from ml_collections import ConfigDict
+
+from unsup_video.training import recipes
+
+_GENERATOR = (
+    "num_digits", "frame_size", "speed_min", "speed_max", "bounce", "digits_source", "digits_dir",
+)
+
+
+def of_pretraining(config: ConfigDict) -> dict[str, str]:
+    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why."""
+    found = {}
+    if config.data.records:
+        found |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
+    else:
+        found["data.split"] = "it divides data.records, and that is empty"
+    if not config.model.use_peepholes:
+        found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    return found
+
+
+def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
+    """The same of train.finetune; `random`: it starts from random weights, from no encoder."""
+    model = config.model
+    found = {"recipe.mean_frame_bias": "a classifier has no decoder",
+             "recipe.output_factor": "a classifier has no decoder"}
+    if not config.data.videos_per_class:
+        found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
+    if model.kind != "lstm":
+        found |= {
+            name: f"a {model.kind} classifier has no LSTM"
+            for name in ("model.units", "model.layers", "model.use_peepholes", "model.dropout",
+                         "recipe.encoder_factor", "recipe.init.forget_bias",
+                         "recipe.init.peepholes")
+        }
+    elif not random:
+        found |= {
+            name: "the encoder of --init has its own"
+            for name in ("model.units", "model.layers", "model.use_peepholes",
+                         "model.frame_scaling", "recipe.init.forget_bias", "recipe.init.peepholes")
+        }
+    elif not model.use_peepholes:
+        found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    if model.freeze:
+        found["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
+    return found
+
+
+def known(recipe: str) -> str:
+    """The name, or "" where it is that of a recipe of one's own."""
+    return recipe if recipe in recipes.RECIPES else ""
+
+
+def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> None:
+    """Refuses a config with a changed field that the run would ignore.
+
+    Args:
+        default: what the command's configs start from, with the same recipe. unread: the fields that are ignored -> why.
+
+    Raises:
+        ValueError: naming every such field, its value and why it is ignored. Fields that only one
+            of the configs has are passed over.
+    """
+    flat, start = (dict(_flat(c.to_dict())) for c in (config, default))
+    lines = [
+        f"config.{name}={flat[name]} would be ignored, since {why}"
+        for name, why in unread.items()
+        if name in flat and name in start and flat[name] != start[name]
+    ]
+    if lines:
+        raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")
+
+
+def _flat(fields, prefix=""):
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
