@@ -145,6 +145,8 @@ UNREAD = {
         ({"data.split": 1}, "data.split=1 .*data.records, and that is empty"),
         ({"model.use_peepholes": False, "recipe.init.peepholes": 0.3},
          "recipe.init.peepholes=0.3 .*use_peepholes is off"),
+        ({"recipe.conditional_input": "truth"},
+         "recipe.conditional_input=truth .*no decoder is conditional"),
     ],
     "finetune": [
         ({"model.init": "run", "model.units": 5}, "model.units=5 .*encoder of --init"),
@@ -159,6 +161,7 @@ UNREAD = {
          "recipe.encoder_factor=0.1 .*softmax alone"),
         ({"data.subset_seed": 3}, "data.subset_seed=3 .*stands for all videos"),
         ({"recipe.output_factor": 1.0}, "recipe.output_factor=1.0 .*no decoder"),
+        ({"recipe.pixel_blur": 1.0}, "recipe.pixel_blur=1.0 .*kernels of pretraining"),
     ],
 }
 CASES = [(command, *case) for command, cases in UNREAD.items() for case in cases]
@@ -184,6 +187,7 @@ def test_a_changed_field_that_a_run_would_ignore_is_named(command, fields, messa
 @pytest.mark.parametrize(("command", "fields"), [
     ("pretrain", {"data.num_digits": 3, "data.frame_size": 32, "recipe.init.peepholes": 0.3}),
     ("pretrain", {"data.records": "x", "data.split": 1, "model.units": 3}),
+    ("pretrain", {"model.conditional_future": True, "recipe.conditional_input": "truth"}),
     ("finetune", {"model.init": "run", "model.dropout": 0.1, "recipe.encoder_factor": 0.1}),
     ("finetune", {"model.units": 5, "model.layers": 1, "model.frame_scaling": False}),
     ("finetune", {"model.kind": "mean_frame", "model.frame_scaling": False,

@@ -18,6 +18,8 @@ def of_pretraining(config: ConfigDict) -> dict[str, str]:
         found["data.split"] = "it divides data.records, and that is empty"
     if not config.model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    if not (config.model.conditional_reconstruction or config.model.conditional_future):
+        found["recipe.conditional_input"] = "no decoder is conditional"
     return found
 
 
@@ -25,7 +27,9 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     """The same of train.finetune; `random`: it starts from random weights, from no encoder."""
     model = config.model
     found = {"recipe.mean_frame_bias": "a classifier has no decoder",
-             "recipe.output_factor": "a classifier has no decoder"}
+             "recipe.output_factor": "a classifier has no decoder",
+             "recipe.conditional_input": "a classifier has no decoder",
+             "recipe.pixel_blur": "only the kernels of pretraining are blurred"}
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
     if model.kind != "lstm":
@@ -57,7 +61,8 @@ def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> No
     """Refuses a config with a changed field that the run would ignore.
 
     Args:
-        default: what the command's configs start from, with the same recipe. unread: the fields that are ignored -> why.
+        default: what the command's configs start from, with the same recipe.
+        unread: the fields that are ignored -> why.
 
     Raises:
         ValueError: naming every such field, its value and why it is ignored. Fields that only one
