@@ -8,6 +8,8 @@ from absl import app, flags, logging
 
 def run(main) -> None:
     """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
     tf.get_logger().setLevel("WARNING")
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
