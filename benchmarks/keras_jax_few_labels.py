@@ -189,7 +189,7 @@ class Study:
             + ", ".join(f"{name} {value:.1f}" for name, value in means.items()),
             few_labels.markdown(summaries),
         ], args.out / "few_labels.md")
-        few_labels.figure(summaries).savefig(args.out / "few_labels.png", dpi=110)
+        few_labels.draw(summaries, args.out / "few_labels.png")
 
     # ---- pretraining
 

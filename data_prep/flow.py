@@ -75,8 +75,8 @@ def main(argv):
           "a frame: faster motion is clipped")
     if _PREVIEWS.value:
         folder = out.with_name(f"{out.name}-previews")
-        flow.write_previews(folder, _PREVIEWS.value, job, listing, out)
-        print(f"wrote {folder}: video beside flow")
+        written = flow.write_previews(folder, _PREVIEWS.value, job, listing, out, print)
+        print(f"wrote {len(written)} files in {folder}: video beside flow")
     return 0
 
 

@@ -11,14 +11,17 @@ def apart():
     others = _defined()
     for name in others:
         delattr(flags.FLAGS, name)
-    yield
-    for name in _defined():
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
+    try:
+        yield
+    finally:
+        for name in _defined():
+            delattr(flags.FLAGS, name)
+        for name, flag in others.items():
+            flags.FLAGS[name] = flag
 
 
 def _defined():
     modules = flags.FLAGS.flags_by_module_dict()
-    return {flag.name: flag for name in modules if not name.startswith("absl")
-            for flag in modules[name]}
+    return {flag.name: flag for name in modules for flag in modules[name]
+            # absl itself defines config.data.split and the like, where they are given.
+            if not name.startswith("absl") or "." in flag.name}

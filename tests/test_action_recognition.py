@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -428,6 +429,32 @@ def test_arrays_are_predicted_and_bad_files_named(fresh, folder, tmp_path):
         predictions.find(mine / "absent")
 
 
+def test_the_table_does_not_depend_on_pictures(fresh, tmp_path, monkeypatch):
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    mine.mkdir()
+    names = ["x" * 236 + ".npy", "y" * 235 + "$.npy", "50% $_{.npy", os.fsdecode(b"\xe9.npy")]
+    for name in names:
+        np.save(mine / name, np.ones((6, DIM), np.float32))
+    paths, _ = predictions.find(mine)
+    lines = []
+    arguments = fresh, paths, predictions.names(mine, paths), out, None, 1, lines.append
+    assert predictions.run(*arguments) == []
+    assert not [line for line in lines if "no picture" in line]
+    pictures = [path for path in out.iterdir() if path.suffix == ".png"]
+    assert len(pictures) == len(names) and "50% $_{.npy.png" in {p.name for p in pictures}
+    table = (out / predictions.TABLE).read_text(encoding="utf-8")
+    assert len(table.splitlines()) == 1 + len(names) and r"\udce9.npy" in table
+
+    def fails(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(action_pictures, "over_time", fails)
+    (out / predictions.TABLE).unlink()
+    assert predictions.run(*arguments) == []
+    assert (out / predictions.TABLE).read_text(encoding="utf-8") == table
+    assert sum("no picture is drawn: no font" in line for line in lines) == len(names)
+
+
 def test_probabilities_over_time_are_those_of_blocks_or_steps(fresh):
     frames = np.random.default_rng(0).random((9, DIM)).astype(np.float32)
     found = predictions.predict(fresh, frames)
@@ -513,6 +540,18 @@ def test_unknown_percepts_take_all_flags(run, seen):
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(path)
     with pytest.raises(ValueError, match="gives percepts of 5 numbers, .* reads 7"):
         predictions.percepts_job(run, {**given, "cnn": str(path)})
+
+
+def test_an_evaluation_does_not_depend_on_its_pictures(fresh, monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(action_pictures, "confusion", fails)
+    test, lines = testvideos.select(fresh), []
+    found = action_recognition.evaluate(test, "the command", log=lines.append)
+    assert [picture.file for picture in found.pictures] == ["steps.png"]
+    assert "confusion.png is not drawn: no font" in lines
+    assert results.load(found.folder).rows == found.rows and len(found.rows) > 3
 
 
 def test_a_matrix_of_many_classes_stays_readable(tmp_path):

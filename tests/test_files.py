@@ -369,3 +369,19 @@ def test_an_array_whose_header_claims_too_much_is_not_allocated(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"some bytes" * 1000)
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"some bytes" * 1000).hexdigest()
+
+
+def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
+    assert files.derived("archery/my video (1).avi#3", ".gif").as_posix() == (
+        "archery/my video (1).avi#3.gif"
+    )
+    names = ["a#1", "a&1", "a(1", "a/1", "a_1", "x" * 240, "x" * 239 + "y", "x" * 240 + "/z",
+             "日" * 80, "../a", "/a", "a", "a//b", "", ".a", "a\nb", "a\tb", "\udce9", "\udcea", "..",
+             "b/.."]
+    paths = [files.derived(name, ".png") for name in names]
+    assert len(set(paths)) == len(names)
+    for path in paths:
+        assert (tmp_path / path).resolve().is_relative_to(tmp_path) and path.suffix == ".png"
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(tmp_path / path, "")
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(names)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from unsup_video.data import records, windows
-from unsup_video.video import flow
+from unsup_video.video import flow, jobs
 from unsup_video.video.decoding import VideoError
-from unsup_video.video.listing import Video
+from unsup_video.video.listing import Listing, Video
 
 METHODS = [
     method if method != "tvl1" or hasattr(cv2, "optflow")
@@ -315,6 +315,22 @@ def test_preview_shows_the_motion(tmp_path):
         assert np.abs(place - colour).max() < 20
 
 
+def test_previews_have_names_of_their_own_and_one_that_fails_is_told(tmp_path):
+    write_video(tmp_path / "a.avi", panning(4, 3, 0))
+    names = ["a#1", "a&1", "$(1", "b/" + "x" * 240, "gone"]
+    videos = [Video(str(tmp_path / "a.avi"), name) for name in names]
+    job = flow.Flow(size=(HEIGHT, WIDTH))
+    listing = Listing("folder", videos, (), (), {})
+    jobs.run(job, listing, tmp_path / "flow")
+    videos[-1] = Video(str(tmp_path / "absent.avi"), "gone")
+    lines, folder = [], tmp_path / "previews"
+    paths = flow.write_previews(folder, 5, job, listing, tmp_path / "flow", lines.append)
+    assert sorted(paths) == sorted(folder.rglob("*.gif")) and len(set(paths)) == 4
+    assert all(Image.open(path).n_frames == 3 for path in paths)
+    line, = lines
+    assert line.startswith("no preview of gone: ") and "absent.avi" in line
+
+
 # ---------------------------------------------------------------------- the command
 
 
@@ -347,7 +363,7 @@ def test_as_a_command(tmp_path):
     assert share > 0.4 and f"{share:.2%} of the values are at the bound" in done.stdout
     found = next(windows.evaluation(out, 3).as_numpy_iterator())["frames"]
     assert abs(np.median(found.reshape(3, HEIGHT, WIDTH, 4)[..., 0]) + 2) < 1e-6
-    previews = list((tmp_path / "flow-previews").iterdir())
+    previews = list((tmp_path / "flow-previews").rglob("*.gif"))
     assert len(previews) == 1 and Image.open(previews[0]).n_frames == 4
     assert "one.avi" in (out / "quarantine.jsonl").read_text()
 

@@ -21,6 +21,8 @@ def run(main) -> None:
 
     With `DEBUG` set the traceback comes first, with the errors that led to this one.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes hide ours
     tf.get_logger().setLevel("WARNING")
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))

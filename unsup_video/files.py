@@ -218,6 +218,31 @@ def discard(folder: Path) -> None:
     shutil.rmtree(leftover)
 
 
+# ---------------------------------------------------------------------- names
+
+
+def derived(name: str, suffix: str) -> Path:
+    """The path, relative and below a folder, of what is made of `name`: `name` + `suffix`.
+
+    Parts between slashes stay as they are where they are names of files. Others, such as "..", are
+    made so, and cut; a part of their sha256 is added, so that no two names give the same path.
+    """
+    parts = name.split("/")
+    made = [_legal("/".join(parts[: k + 1]), parts[k]) for k in range(len(parts) - 1)]
+    return Path(*made, _legal(name, parts[-1], suffix))
+
+
+def _legal(name, part, suffix=""):
+    """`part`, the last one of `name`, as the name of a file or folder."""
+    legal = "".join(c if c.isprintable() else "_" for c in part)
+    room = _LONGEST - len(suffix)
+    if legal == part and part and not part.startswith(".") and len(part.encode()) <= room:
+        return part + suffix
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    cut = legal.lstrip(".").encode()[: room - len(digest) - 1].decode(errors="ignore")
+    return f"{cut}-{digest}{suffix}"
+
+
 # ---------------------------------------------------------------------- locks
 
 

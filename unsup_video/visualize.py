@@ -1,12 +1,15 @@
-"""Strips and animations of what a model reads, reconstructs and predicts."""
+"""Strips and animations of what a model reads, reconstructs and predicts; how figures are drawn."""
 
+import contextlib
 import io
 import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
-from unsup_video import files
+from unsup_video import files, fonts
 
 _BACKGROUND = (24, 26, 30)
 _TEXT = (225, 228, 232)
@@ -15,6 +18,26 @@ _PAST = (84, 132, 184)  # frame colour of what was given
 _FUTURE = (205, 133, 63)  # and of what lies ahead
 _GAP = 4  # pixels
 _SHADES = 14  # above black, of a mosaic in grey: even, so that there is one in the middle
+
+
+@contextlib.contextmanager
+def figure(
+    path: str | os.PathLike, size: tuple[float, float], texts: Iterable[str] = (), dpi: float = 110
+) -> Iterator[Figure]:
+    """Yields a matplotlib figure to draw on, and writes it as a PNG at the end.
+
+    Its text is drawn as it is: "$" begins no formula.
+
+    Args:
+        size: width and height in inches. texts: those that were not written here, such as names of
+            classes, as `fonts.legible` gives them: they may need another font.
+        dpi: pixels an inch.
+    """
+    with fonts.literal(texts):
+        drawn = Figure(size, layout="constrained")
+        yield drawn
+        with files.whole(path) as temporary:
+            drawn.savefig(temporary, format="png", dpi=dpi)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:
@@ -53,9 +76,9 @@ def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image
     example = next(f for _, frames in rows for f in frames if f is not None)
     scale = _scale(example)
     height, width = example.shape[0] * scale, example.shape[1] * scale
-    font = ImageFont.load_default(13)
+    font, labels = fonts.pillow([label for label, _ in rows], 13)
     columns = max(len(frames) for _, frames in rows)
-    left = 12 + max(round(font.getlength(label)) for label, _ in rows) + 10
+    left = 12 + max(round(font.getlength(label)) for label in labels) + 10
     top = 24
     picture = Image.new(
         "RGB",
@@ -67,7 +90,7 @@ def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image
         middle = left + column * (width + _GAP) + width / 2
         step = column + 1 if steps is None else steps[column]
         draw.text((middle, 6), str(step), _FAINT, font, anchor="ma")
-    for row, (label, frames) in enumerate(rows):
+    for row, (label, (_, frames)) in enumerate(zip(labels, rows, strict=True)):
         y = top + row * (height + _GAP)
         draw.text((left - 10, y + height / 2), label, _TEXT, font, anchor="rm")
         for column, frame in enumerate(frames):
@@ -142,7 +165,7 @@ def mosaic(
     scale = _scale(example[0])
     height, width = example.shape[1] * scale + _GAP, example.shape[2] * scale + _GAP
     margin, top = 12, 40
-    font = ImageFont.load_default(24)
+    font, _ = fonts.pillow(panels, 24)
     widest_title = max(round(font.getlength(title)) for title in panels)
     panel_width = max(columns * width, widest_title) + 2 * margin
     panel_height = top + -(-len(example) // columns) * height + margin
@@ -181,14 +204,15 @@ def gif(
     example = next(iter(panels.values()))[0]
     scale = 2 * _scale(example)
     height, width = example.shape[0] * scale, example.shape[1] * scale
-    font = ImageFont.load_default(14)
+    font, texts = fonts.pillow([*panels, *captions], 14)
+    labels, captions = texts[: len(panels)], texts[len(panels) :]
     size = (len(panels) * (width + 12) + 12, height + 56)
     palette = (256, Image.Quantize.FASTOCTREE) if colourful else (64, Image.Quantize.MEDIANCUT)
     pictures = []
     for t, caption in enumerate(captions):
         picture = Image.new("RGB", size, _BACKGROUND)
         draw = ImageDraw.Draw(picture)
-        for k, (label, frames) in enumerate(panels.items()):
+        for k, (label, frames) in enumerate(zip(labels, panels.values(), strict=True)):
             x = 12 + k * (width + 12)
             draw.text((x + width / 2, 8), label, _TEXT, font, anchor="ma")
             colour = _PAST if t < past else _FUTURE

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 
-from unsup_video import files, visualize
+from unsup_video import files, fonts, visualize
 from unsup_video.data import records
 from unsup_video.video import flow
 
@@ -109,9 +108,10 @@ class Sample:
         labels = []
         for index, found in zip(self.indices, self.records, strict=True):
             name = found.name or f"sequence {index + 1:,}"
-            name = name if len(name) <= _LABEL else f"..{name[2 - _LABEL:]}"
+            name = fonts.shortened(name, _LABEL)
             known = found.label >= 0 and self.manifest.classes[found.label] not in name
-            labels.append(f"{self.manifest.classes[found.label]}: {name}" if known else name)
+            label = fonts.shortened(self.manifest.classes[found.label], _LABEL) if known else ""
+            labels.append(f"{label}: {name}" if known else name)
         return labels
 
 
@@ -204,16 +204,15 @@ def _plot(sample, path):
     highest = max(np.quantile(np.concatenate(values)[:, order], 0.99), 1e-6)
     across = min(4, len(values))
     down = -(-len(values) // across)
-    figure = Figure((2.8 * across + 1, 2.6 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False)
-    for axis in axes.ravel()[len(values):]:
-        axis.axis("off")
-    for axis, label, part in zip(axes.ravel(), sample.labels, values, strict=False):
-        image = axis.imshow(part[:, order].T, aspect="auto", vmin=0, vmax=highest, cmap="magma")
-        axis.set_title(label, fontsize=6)
-        axis.tick_params(labelsize=6)
-    figure.supxlabel("frame", fontsize=8)
-    figure.supylabel(f"the {len(order)} most active of {len(activity)} features", fontsize=8)
-    figure.colorbar(image, ax=axes).ax.tick_params(labelsize=6)
-    with files.whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    labels = list(map(fonts.legible, sample.labels))
+    with visualize.figure(path, (2.8 * across + 1, 2.6 * down), labels, dpi=130) as figure:
+        axes = figure.subplots(down, across, squeeze=False)
+        for axis in axes.ravel()[len(values):]:
+            axis.axis("off")
+        for axis, label, part in zip(axes.ravel(), labels, values, strict=False):
+            image = axis.imshow(part[:, order].T, aspect="auto", vmin=0, vmax=highest, cmap="magma")
+            axis.set_title(fonts.shortened(label, _LABEL), fontsize=6)
+            axis.tick_params(labelsize=6)
+        figure.supxlabel("frame", fontsize=8)
+        figure.supylabel(f"the {len(order)} most active of {len(activity)} features", fontsize=8)
+        figure.colorbar(image, ax=axes).ax.tick_params(labelsize=6)

@@ -69,16 +69,15 @@ def evaluate(
             *_class_rows("model", data, found.probabilities, labels, classes),
         ]
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
-        action_pictures.confusion(
-            _confusion(found.probabilities, labels), classes, title, folder / "confusion.png"
-        )
+        counts = _confusion(found.probabilities, labels)
         steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
-        action_pictures.over_steps(steps, title, folder / "steps.png")
-        return results.Found(rows, [
-            results.Picture("confusion.png", "What the videos of each class were taken for"),
+        return results.Found(rows, results.drawn(folder, {
+            results.Picture("confusion.png", "What the videos of each class were taken for"):
+                lambda path: action_pictures.confusion(counts, classes, title, path),
             results.Picture("steps.png", "Accuracy of windows by the number of frames read, with "
-                                         "95% intervals"),
-        ])
+                                         "95% intervals"):
+                lambda path: action_pictures.over_steps(steps, title, path),
+        }, log))
 
     return results.run(test.trained, KIND, settings, command, compute, recompute, log)
 
@@ -197,12 +196,11 @@ def _together(
             rows += _video_rows(name, data, *of, topk)
         what = subject.replace("_", " ")
         title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
-        action_pictures.confusion(
-            _confusion(probabilities, labels), classes, title, folder / "confusion.png"
-        )
-        return results.Found(rows, [
-            results.Picture("confusion.png", "What the videos of each class were taken for"),
-        ])
+        counts = _confusion(probabilities, labels)
+        return results.Found(rows, results.drawn(folder, {
+            results.Picture("confusion.png", "What the videos of each class were taken for"):
+                lambda path: action_pictures.confusion(counts, classes, title, path),
+        }, log))
 
     return results.run(first.trained, kind, settings, command, compute, recompute, log)
 

@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from unsup_video import fonts
+
 # Each has a contrast of at least 3:1 to the page in light and in dark (report.css).
 COLOURS = ("#2f81c8", "#cf6a22", "#28946a", "#c24d93", "#8467cf", "#a37a10", "#168f9f", "#d4504c")
 TEXT = "#010203"  # stands for the page's text colour, which the SVG takes as currentColor
@@ -87,7 +89,7 @@ def svg(
     """
     figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
     file = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with fonts.literal(), matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         axes = figure.add_subplot(title=title, xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.15, linewidth=0.7)
         for line in lines:
@@ -98,14 +100,19 @@ def svg(
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlim(-0.5, len(ticks) - 0.5)
         if log and all(value > 0 for line in lines for value in line.y):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            log_scale(axes)
         elif settled:
             _settle(axes, lines)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return _inline(file.getvalue(), name, title)
+
+
+def log_scale(axes) -> None:
+    """Makes the y axis logarithmic, with numbers such as 0.002, where matplotlib has formulas."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes, line):

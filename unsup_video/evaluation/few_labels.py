@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import files
+from unsup_video import files, fonts, visualize
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
@@ -364,9 +364,8 @@ def _write(settings, summaries, folder):
             ])
     files.write_text(folder / "results.csv", text.getvalue())
     files.write_text(folder / "table.md", markdown(summaries) + "\n")
-    with files.whole(folder / "figure_12.png") as temporary:
-        figure(summaries).savefig(temporary, format="png", dpi=110)
     files.write_text(folder / "results.json", json.dumps(fields, indent=1, allow_nan=False) + "\n")
+    draw(summaries, folder / "figure_12.png")  # last: no figure depends on it
 
 
 def _number(per_class):
@@ -407,27 +406,26 @@ def markdown(summaries: list[Summary]) -> str:
     ])
 
 
-def figure(summaries: list[Summary]):
-    """A matplotlib figure like the paper's figure 12: accuracy over numbers, with error bars."""
-    from matplotlib.figure import Figure
-
+def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
+    """Draws a figure like the paper's figure 12: accuracy over numbers, with error bars."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
-    drawn = Figure((8.2, 5.2), layout="constrained")
-    axes = drawn.add_subplot(
-        xlabel="labelled videos a class", ylabel="accuracy on test videos, %",
-        title="Mean and standard deviation over random subsets",
-    )
-    names, drawn_lines = _names(summaries), []
-    for number, name in enumerate(names):
-        found = [s for s in summaries if s.contender == name]
-        places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
-        errors = [0.0 if math.isnan(s.std) else s.std for s in found]
-        drawn_lines.append(axes.errorbar(
-            places, [s.mean for s in found], errors, marker="o", markersize=4, capsize=2,
-            linewidth=1.8 if name not in LINEAR else 1.0,
-            linestyle="--" if name in LINEAR or name == BASELINE else "-",
-        ))
-    axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
-    axes.grid(alpha=0.2)
-    axes.legend(drawn_lines, [name.replace("$", r"\$") for name in names], fontsize=9)
-    return drawn
+    names = _names(summaries)
+    labels = [fonts.legible(name) for name in names]
+    with visualize.figure(path, (8.2, 5.2), labels) as figure:
+        axes = figure.add_subplot(
+            xlabel="labelled videos a class", ylabel="accuracy on test videos, %",
+            title="Mean and standard deviation over random subsets",
+        )
+        drawn = []
+        for number, name in enumerate(names):
+            found = [s for s in summaries if s.contender == name]
+            places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
+            errors = [0.0 if math.isnan(s.std) else s.std for s in found]
+            drawn.append(axes.errorbar(
+                places, [s.mean for s in found], errors, marker="o", markersize=4, capsize=2,
+                linewidth=1.8 if name not in LINEAR else 1.0,
+                linestyle="--" if name in LINEAR or name == BASELINE else "-",
+            ))
+        axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
+        axes.grid(alpha=0.2)
+        axes.legend(drawn, list(map(fonts.shortened, labels)), fontsize=9)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 from keras import ops
-from matplotlib.figure import Figure
 
 from unsup_video import files, visualize
-from unsup_video.evaluation import results, testset
+from unsup_video.evaluation import charts, results, testset
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.evaluation.trained import Trained
 from unsup_video.models import VideoModel
@@ -354,53 +353,54 @@ def _shown_steps(steps):
 
 def _draw_activity(activities, frames_out, path):
     """Subject -> name -> (units, steps): a row of panels a subject, a column a name."""
-    figure = Figure((18, 7), layout="constrained")
-    axes = figure.subplots(len(activities), len(_GATES), sharex=True, sharey=True)
-    for column, (name, (title, limits)) in enumerate(_GATES.items()):
-        if limits is None:
-            values = [np.abs(activity[name]) for activity in activities.values()]
-            largest = max(np.quantile(x, 0.99) for x in values) or 1.0
-            limits = (-largest, largest)
-        for row, (subject, activity) in enumerate(activities.items()):
-            panel = axes[row, column]
-            units, steps = activity[name].shape
-            image = panel.imshow(
-                activity[name], cmap="viridis" if limits[0] == 0 else "RdBu_r", vmin=limits[0],
-                vmax=limits[1], aspect="auto", interpolation="nearest",
-                extent=(0.5, steps + 0.5, units + 0.5, 0.5),
-            )
-            panel.axvline(frames_out + 0.5, color="black", linestyle="--", linewidth=1)
-            if row == 0:
-                panel.set_title(title)
-            if column == 0:
-                panel.set_ylabel(f"{subject}\nunit")
-        panel.set_xlabel("step")
-        figure.colorbar(image, ax=axes[:, column], location="bottom", shrink=0.9)
-    figure.savefig(path, dpi=100)
+    with visualize.figure(path, (18, 7), dpi=100) as figure:
+        axes = figure.subplots(len(activities), len(_GATES), sharex=True, sharey=True)
+        for column, (name, (title, limits)) in enumerate(_GATES.items()):
+            if limits is None:
+                values = [np.abs(activity[name]) for activity in activities.values()]
+                largest = max(np.quantile(x, 0.99) for x in values) or 1.0
+                limits = (-largest, largest)
+            for row, (subject, activity) in enumerate(activities.items()):
+                panel = axes[row, column]
+                units, steps = activity[name].shape
+                image = panel.imshow(
+                    activity[name], cmap="viridis" if limits[0] == 0 else "RdBu_r", vmin=limits[0],
+                    vmax=limits[1], aspect="auto", interpolation="nearest",
+                    extent=(0.5, steps + 0.5, units + 0.5, 0.5),
+                )
+                panel.axvline(frames_out + 0.5, color="black", linestyle="--", linewidth=1)
+                if row == 0:
+                    panel.set_title(title)
+                if column == 0:
+                    panel.set_ylabel(f"{subject}\nunit")
+            panel.set_xlabel("step")
+            figure.colorbar(image, ax=axes[:, column], location="bottom", shrink=0.9)
 
 
 def _draw_persistence(measured, frames_out, path):
-    figure = Figure((15, 4.5), layout="constrained")
-    energy, spectra, moved = figure.subplots(1, 3)
-    for subject, found in measured.items():
-        if found.energy is not None:
-            _line(energy, subject, found.energy)
-            frequencies = np.arange(1, found.power.shape[1] + 1) / (
-                found.energy.shape[1] - frames_out
-            )
-            spectra.plot(frequencies, found.power.mean(0), color=_COLOURS[subject], label=subject)
-        _line(moved, subject, found.motion)
-    energy.set(title="activity: mean over units of $(h_t - h_{t-1})^2$", xlabel="step",
-               yscale="log")
-    spectra.set(title=f"power spectrum of h after step {frames_out}",
-                xlabel="frequency (cycles a frame)", yscale="log")
-    moved.set(title=r"motion: sum over pixels of $|x_t - x_{t-1}|$", xlabel="step", ylim=(0, None))
-    for axes in (energy, moved):
-        axes.axvline(frames_out + 0.5, color="grey", linestyle="--", linewidth=1)
-    for axes in (energy, spectra, moved):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=100)
+    with visualize.figure(path, (15, 4.5), dpi=100) as figure:
+        energy, spectra, moved = figure.subplots(1, 3)
+        for subject, found in measured.items():
+            if found.energy is not None:
+                _line(energy, subject, found.energy)
+                frequencies = np.arange(1, found.power.shape[1] + 1) / (
+                    found.energy.shape[1] - frames_out
+                )
+                power = found.power.mean(0)
+                spectra.plot(frequencies, power, color=_COLOURS[subject], label=subject)
+            _line(moved, subject, found.motion)
+        energy.set(title="activity: mean over units of (hₜ - hₜ₋₁)²", xlabel="step")
+        spectra.set(title=f"power spectrum of h after step {frames_out}",
+                    xlabel="frequency (cycles a frame)")
+        for axes in (energy, spectra):
+            charts.log_scale(axes)
+        moved.set(title="motion: sum over pixels of |xₜ - xₜ₋₁|", xlabel="step",
+                  ylim=(0, None))
+        for axes in (energy, moved):
+            axes.axvline(frames_out + 0.5, color="grey", linestyle="--", linewidth=1)
+        for axes in (energy, spectra, moved):
+            axes.grid(alpha=0.3)
+            axes.legend()
     return results.Picture(
         path.name,
         "Does the motion go on? The activity of the predictor's units, their spectrum, and the "

@@ -221,10 +221,12 @@ def run(
     """Predicts for files, one by one, and writes OUT/predictions.csv and OUT/NAME.png of each.
 
     A line of the table is a file, the number of its frames and blocks, and one of the `topk`
-    likeliest classes with its probability; or a file that cannot be used, and the reason.
+    likeliest classes with its probability; or a file that cannot be used, and the reason. A
+    picture that cannot be drawn is a line of the log, and changes nothing else.
 
     Args:
-        names: of the files, relative to `out`, without ".png". job: as of `read`.
+        names: of the files, relative to `out`, without ".png"; `files.derived` makes long ones
+            shorter. job: as of `read`.
 
     Returns:
         what is wrong, of each file that could not be used.
@@ -238,48 +240,60 @@ def run(
         try:
             with decoding.noted() as notes:
                 frames = read(path, trained, job)
-                pictures = _pictures(path, len(frames), job) if is_video(path) else None
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path}: ")
             problems.append(f"{path}: {reason}")
             log(f"{name}: cannot be used: {reason}")
             lines.append({"file": str(path), "problem": reason})
             continue
-        for note in dict.fromkeys(notes):  # decoded twice
+        for note in dict.fromkeys(notes):
             log(f"doubtful: {note}")
-        lines += _predicted(trained, path, name, frames, pictures, out, topk, log)
+        found = predict(trained, frames)
+        ranking = _ranking(trained, found)
+        log(f"{name}: {_length(trained, frames, found)}: "
+            + ", ".join(f"{label} {p:.3f}" for label, _, p in ranking[:topk]))
+        lines += [
+            {"file": str(path), "frames": len(frames), "blocks": len(found.firsts),
+             "rank": rank + 1, "class": label, "probability": f"{p:.6f}"}
+            for rank, (label, _, p) in enumerate(ranking[:topk])
+        ]
+        try:
+            shown = _pictures(path, len(frames), job) if is_video(path) else None
+            _draw(name, frames, found, ranking, shown, out)
+        except Exception as error:  # whatever drawing raises, the table does not depend on it
+            log(f"{name}: no picture is drawn: {error}")
     out.mkdir(parents=True, exist_ok=True)
     with files.whole(out / TABLE) as temporary:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        # Names of files may be bytes that are no UTF-8.
+        with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
             table.writerows(lines)
     return problems
 
 
-def _predicted(trained, path, name, frames, pictures, out, topk, log):
-    """Draws one file's picture; returns its lines of the table."""
-    found = predict(trained, frames)
-    probabilities, blocks = found.probabilities[0], len(found.firsts)
+def _ranking(trained, found):
+    """(name, index, probability) of all classes, the likeliest first."""
+    probabilities = found.probabilities[0]
     order = np.argsort(-probabilities, kind="stable")
-    ranking = [(trained.classes[k], int(k), float(probabilities[k])) for k in order]
-    window = trained.config.data.frames
-    length = f"{len(frames):,} frames, {blocks:,} block{'s' * (blocks > 1)}"
+    return [(trained.classes[k], int(k), float(probabilities[k])) for k in order]
+
+
+def _length(trained, frames, found):
+    window, blocks = trained.config.data.frames, len(found.firsts)
+    text = f"{len(frames):,} frames, {blocks:,} block{'s' * (blocks > 1)}"
     if len(frames) < window:
-        length += f" (shorter than a window of {window}: read whole)"
-    log(f"{name}: {length}: " + ", ".join(f"{c} {p:.3f}" for c, _, p in ranking[:topk]))
-    picture = out / f"{name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+        text += f" (shorter than a window of {window}: read whole)"
+    return text
+
+
+def _draw(name, frames, found, ranking, pictures, out):
+    path = out / files.derived(name, ".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     *points, x_label = over_time(found)
     action_pictures.over_time(
-        *points, len(frames), ranking[:_DRAWN], f"{name}: {ranking[0][0]}", x_label, picture,
-        pictures,
+        *points, len(frames), ranking[:_DRAWN], f"{name}: {ranking[0][0]}", x_label, path, pictures
     )
-    return [
-        {"file": str(path), "frames": len(frames), "blocks": blocks, "rank": rank + 1,
-         "class": label, "probability": f"{p:.6f}"}
-        for rank, (label, _, p) in enumerate(ranking[:topk])
-    ]
 
 
 def _pictures(path, length, job) -> dict[int, np.ndarray]:

@@ -137,6 +137,26 @@ def row(subject, data, part, metric, values, mode="", unit="", frame=None, count
     )
 
 
+def drawn(
+    folder: Path, pictures: dict[Picture, Callable[[Path], None]], log: Callable[[str], None]
+) -> list[Picture]:
+    """Draws pictures; returns those that are there. The figures do not depend on the others.
+
+    Args:
+        folder: of the evaluation. pictures: what to draw -> a function that writes it at a path.
+        log: gets a line on a picture that cannot be drawn.
+    """
+    found = []
+    for picture, draw in pictures.items():
+        try:
+            draw(folder / picture.file)
+        except Exception as error:  # whatever drawing raises
+            log(f"{picture.file} is not drawn: {error}")
+        else:
+            found.append(picture)
+    return found
+
+
 def command(
     trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()
 ) -> str:

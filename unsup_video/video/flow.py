@@ -13,7 +13,6 @@ the usual unsigned codes add 128.
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -261,19 +260,27 @@ def preview(frames: list[np.ndarray], flows: np.ndarray) -> bytes:
 
 
 def write_previews(
-    folder: str | Path, count: int, job: Flow, listing: Listing, data_set: str | Path
+    folder: str | Path, count: int, job: Flow, listing: Listing, data_set: str | Path,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Writes the `preview` of the first `count` records of a data set that `jobs.run` has made."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the `preview` of the first `count` records of a data set that `jobs.run` has made.
+
+    Returns the paths FOLDER/NAME.gif that were written; `log` gets a line on every other one.
+    """
     videos = {video.name: video for video in listing.videos}
     paths = []
     stored = records.sequences(data_set).take(count).as_numpy_iterator()
     for entry, codes in zip(records.load_index(data_set), stored):
-        flows = dequantise(codes[:_PREVIEW_FLOWS, ..., :2], job.bound)
-        frames = job.frames(videos[entry.name], colour=True)
-        frames = list(itertools.islice(frames, 0, len(flows) * job.stack_stride, job.stack_stride))
-        paths.append(folder / (re.sub(r"[^\w.-]+", "_", entry.name) + ".gif"))
-        with files.whole(paths[-1]) as temporary:
-            temporary.write_bytes(preview(frames, flows))
+        path = Path(folder) / files.derived(entry.name, ".gif")
+        try:
+            flows = dequantise(codes[:_PREVIEW_FLOWS, ..., :2], job.bound)
+            frames = job.frames(videos[entry.name], colour=True)
+            steps = itertools.islice(frames, 0, len(flows) * job.stack_stride, job.stack_stride)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.whole(path) as temporary:
+                temporary.write_bytes(preview(list(steps), flows))
+        except Exception as error:  # the data set is whole without it
+            log(f"no preview of {entry.name}: {error}")
+        else:
+            paths.append(path)
     return paths
