@@ -100,6 +100,8 @@ def test_labels_of_arrays_are_numbers_only_where_they_look_so(tmp_path):
     assert classes_of(2, 0, -1) == (("0", "1", "2"), [2, 0, -1])
     with pytest.raises(ValueError, match="01 and 1 are one number"):
         classes_of("01", "1")
+    with pytest.raises(ValueError, match="a.npz: several numbers, 120 3"):
+        classes_of("120 3", "95 1")
     with pytest.raises(ValueError, match="label 20200102: .* 20,200,103 of them"):
         classes_of(20200102, 3)
 

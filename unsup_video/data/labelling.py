@@ -27,11 +27,12 @@ def check(label: str) -> str:
 def numbers(labels: Iterable[str]) -> dict[str, int] | None:
     """The number of each label where all of them are numbers, `-?[0-9]+`; else None.
 
-    Raises ValueError: a negative number, since `NONE` is no class; two spellings of one number,
-        such as 01 and 1, of which nobody knows whether they are one class; or names that all have a
-        number in front, which is not the same for the same name: `120 jump` and `95 jump`.
+    Raises ValueError: as of `check`; a negative number, since `NONE` is no class; two spellings of
+        one number, such as 01 and 1, of which nobody knows whether they are one class; or names
+        that all have a number in front, which is not the same for the same name: `120 jump` and
+        `95 jump`.
     """
-    labels = sorted(labels)
+    labels = sorted(map(check, labels))
     if not all(map(_NUMBER.fullmatch, labels)):
         _refuse_numbers_in_front(labels)
         return None
