@@ -279,8 +279,6 @@ def test_bad_records(folder, tmp_path):
         sources.build(a_config(tmp_path / "three"))
     with pytest.raises(ValueError, match="split=2 does not go with .*divided already"):
         sources.build(a_config(tmp_path / "three", split=2))
-    with pytest.raises(ValueError, match=r"data\.split=2 needs config\.data\.records"):
-        sources.build(a_config("", split=2))
 
 
 def test_generated_parts_are_of_their_own_digits(tmp_path):
