@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from unsup_video.training import precision
+
+# Tests hold figures of float32 to each other: "auto" means float32 also on a CPU with AMX.
+precision._cpu_flags = lambda: []
+
 
 @pytest.fixture(scope="session")
 def real_data():

@@ -2,5 +2,7 @@
 
 import train.pretrain  # noqa: F401
 from unsup_video.data import digits
+from unsup_video.training import precision
 
+precision._cpu_flags = lambda: []  # as in conftest.py
 digits.load_digits("train")

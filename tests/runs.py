@@ -13,6 +13,7 @@ from unsup_video.training import checkpoints
 ROOT = Path(__file__).parent.parent
 
 TINY = [
+    "--config.precision=float32",  # on every machine
     "--config.model.units=8",
     "--config.data.frame_size=28",
     "--config.data.num_digits=1",
