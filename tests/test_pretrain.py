@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import ROOT, TINY, XLA_FLAGS, Run, assert_bit_identical, what_training_left
+from runs import ROOT, TINY, Run, assert_bit_identical, environment, what_training_left
 
 from unsup_video.data import records
 from unsup_video.training import checkpoints
@@ -24,7 +24,7 @@ def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     run = subprocess.run(
         [sys.executable, "-m", "train.pretrain", f"--workdir={workdir}", *TINY],
-        cwd=ROOT, env={**os.environ, "XLA_FLAGS": XLA_FLAGS}, capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, **environment()}, capture_output=True, text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
