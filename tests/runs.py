@@ -1,10 +1,12 @@
 """Runs of the training commands in processes of their own, for tests."""
 
+import functools
 import itertools
 import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +37,22 @@ NO_GENERATOR = ["--config.data.frame_size=64", "--config.data.num_digits=2"]
 # To compile for speed takes longer than all steps of such a run.
 XLA_FLAGS = "--xla_backend_optimization_level=0"
 
+
+
+@functools.cache
+def _compiled():
+    """A folder for what XLA has compiled, which the runs of this process share."""
+    return tempfile.TemporaryDirectory(prefix="unsup_video_xla_")
+
+
+def environment():
+    """The environment variables of a run."""
+    return {
+        "XLA_FLAGS": XLA_FLAGS,
+        "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={_compiled().name}",
+    }
+
+
 _NUMBERS = itertools.count()
 
 # Forks every run from one process that has imported everything; the command does it in seconds.
@@ -42,14 +60,14 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preload"])
 
 
-def _command(flags, output, before):
+def _command(flags, output, before, environment):
     """What a child process does: the command, with stdout and stderr in a file."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout.reconfigure(line_buffering=True)
     os.chdir(ROOT)
-    os.environ["XLA_FLAGS"] = XLA_FLAGS
+    os.environ.update(environment)
     if before is not None:
         before()
     sys.argv = ["train.pretrain", *flags]
@@ -69,7 +87,7 @@ class Run:
         self.output_file = workdir.parent / f"{workdir.name}.{next(_NUMBERS)}.txt"
         flags = [f"--workdir={workdir}", "--noexport", *tiny, *flags]
         self.process = SERVER.Process(
-            target=_command, args=(flags, self.output_file, before), daemon=True
+            target=_command, args=(flags, self.output_file, before, environment()), daemon=True
         )
         self.process.start()
 

@@ -598,6 +598,7 @@ def video_model(tmp_path):
     return opened.path
 
 
+@pytest.mark.slow
 def test_the_command(fresh, flow, video_model, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()

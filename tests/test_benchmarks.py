@@ -19,6 +19,7 @@ def test_the_flop_of_a_step_by_hand():
     assert Size().flop / 1e9 == pytest.approx(527, abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 def test_contenders_train_the_same_model(layers):
     # Our layers against a cell in keras.layers.RNN, from equal weights.
@@ -102,6 +103,7 @@ def test_a_bandwidth_is_measured_of_any_size():
     assert all(0 < _common.read_bandwidth(size) < 1e13 for size in (1, 3, 64))
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_serving_runs(serving, tmp_path, monkeypatch):
     out = tmp_path / "serving.md"
     monkeypatch.setattr(_common, "machine", lambda: "the machine")  # of a command; this is none

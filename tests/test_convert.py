@@ -398,6 +398,7 @@ def test_bad_input(tmp_path, make, arguments, message):
 # ---------------------------------------------------------------------- the command, real percepts
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
     labels = lines(tmp_path / "labels.txt", LABELS)

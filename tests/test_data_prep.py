@@ -51,6 +51,7 @@ def read(folder):
 # ---------------------------------------------------------------------- what is written
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path, verify, capsys):
     folder = tmp_path / "test"
     done = subprocess.run(

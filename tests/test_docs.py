@@ -32,8 +32,8 @@ exec 3>&1 1>/dev/null
 """
 TAKE_ARGUMENTS = ("data_prep.show", "data_prep.verify")  # which are no flags
 # What stands for a value that the reader chooses; None: nothing is parsed there.
-PLACEHOLDERS = {"--config=NAME": None, "--units=N": "--units=1", "--step_seconds=S": "--step_seconds=1",
-                "..": None}
+PLACEHOLDERS = {"--config=NAME": None, "--units=N": "--units=1", "..": None,
+                "--step_seconds=S": "--step_seconds=1"}
 
 
 def of_page(path):
@@ -53,7 +53,7 @@ def of_module(path):
 
 
 def in_sentences(text):
-    """Commands with flags between backticks; of [--a | --b] the first, of NAME[:RECIPE] the name."""
+    """Commands with flags between backticks; of [--a | --b] the first, of NAME[:RECIPE] NAME."""
     for code in re.findall(r"`(python -m \S+ [^`]*)`", text):
         code = re.sub(r"\[(--[^ |\]]*\w)(?:[ |][^\]]*)?\]", r"\1", re.sub(r"\[:\w+\]", "", code))
         yield re.sub(r"\|none|\[.*?\]", "", " ".join(code.split()))
@@ -136,7 +136,7 @@ def test_the_flags_of_every_command_exist(path, parse, tmp_path):
 
 
 def test_commands_are_found_where_they_stand(tmp_path):
-    code = "for k in 1 2; do\n  python -m eval.features \\\n    --workdir=runs/$k \"$@\"\ndone\nrm -r x"
+    code = "for k in 1 2; do\n  python -m eval.features \\\n    --workdir=runs/$k\ndone\nrm -r x"
     assert commands(code, tmp_path) == [("eval.features", [f"--workdir=runs/{k}"]) for k in "12"]
     text = "Runs `python -m train.pretrain [--config=NAME[:RECIPE]] [--xla | --check]`."
     assert list(in_sentences(text)) == ["python -m train.pretrain --config=NAME --xla"]

@@ -303,6 +303,7 @@ def test_generated_clips_are_those_of_the_stream_of_test_digits(model):
     np.testing.assert_array_equal(longer[:, :7], together)
 
 
+@pytest.mark.slow
 def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
     config = fresh.config
     before = next(iter(sources.build(config).train(8, start=0))).numpy()

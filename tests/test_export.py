@@ -129,6 +129,7 @@ def decode(reference, name, steps):
 # ---------------------------------------------------------------------- what it computes
 
 
+@pytest.mark.slow
 def test_encode_is_the_representation(answers, reference):
     h, c = reference.encoder(FLAT)
     assert np.abs(h).max() > 0.01
@@ -136,12 +137,14 @@ def test_encode_is_the_representation(answers, reference):
     assert_close(answers["encode c_1"], c)
 
 
+@pytest.mark.slow
 def test_reconstruct_decodes_what_was_read(answers, reference):
     expected = decode(reference, "reconstruction", 6)
     assert expected.std() > 1e-3
     assert_close(answers["reconstruct reconstruction"], expected)
 
 
+@pytest.mark.slow
 def test_every_row_of_predict_future_is_that_of_a_request_of_its_own(answers, reference):
     future = answers["predict_future future"]
     assert future.shape == (3, 5, 32, 32)
@@ -149,12 +152,14 @@ def test_every_row_of_predict_future_is_that_of_a_request_of_its_own(answers, re
         assert_close(future[i, :steps], decode(reference, "future", int(steps))[i])
 
 
+@pytest.mark.slow
 def test_the_default_is_what_the_model_was_trained_for(answers, reference):
     past = {"past": FLAT, "clock": np.zeros((3, 3), np.float32)}
     for name, expected in reference.inference(past).items():
         assert_close(answers[f"serving_default {name}"], pictures(expected))
 
 
+@pytest.mark.slow
 def test_step_streams_what_encode_reads_at_once(answers, reference):
     for name in ("h_1", "c_1"):
         assert_close(answers[f"stream {name}"], answers[f"encode {name}"])
@@ -166,6 +171,7 @@ def test_step_streams_what_encode_reads_at_once(answers, reference):
     assert_close(answers["step c_1"], c)
 
 
+@pytest.mark.slow
 def test_pixels_are_scaled_inside(answers):
     compared = [name for name in answers if name.split(" ")[0] in REQUESTS]
     assert len(compared) == 9
@@ -223,6 +229,7 @@ def server(exported):
     session.close()
 
 
+@pytest.mark.slow
 def test_a_server_gives_the_same(server, answers):
     for signature, inputs in REQUESTS.items():
         for name, value in server(signature, inputs).items():

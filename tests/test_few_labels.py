@@ -63,6 +63,7 @@ def study(data, tmp_path_factory):
     return settings(data), folder, few_labels.run(settings(data), folder, log=lambda text: None)
 
 
+@pytest.mark.slow
 def test_a_study_writes_what_it_found(study):
     of, folder, summaries = study
     assert [(s.contender, s.per_class) for s in summaries] == list(
@@ -92,6 +93,7 @@ def test_a_study_writes_what_it_found(study):
     assert (folder / "figure_12.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_that_of_the_best_validation(study):
     _, folder, summaries = study
     for s in summaries:
@@ -125,6 +127,7 @@ def test_the_search_reads_neither_test_part_nor_validation_labels(data, monkeypa
     assert labelled == parts["train"] | parts["validation"] and test == parts["test"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
     of = dataclasses.replace(study[0], per_class=(1,))
     summaries = [s for s in study[2] if s.per_class == 1]
@@ -149,6 +152,7 @@ def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
     assert first.read_text().splitlines()[:5] == lines  # not trained again
 
 
+@pytest.mark.slow
 def test_another_study_is_refused(study, data):
     _, folder, _ = study
     with pytest.raises(ValueError, match=r"other settings:\n  subsets: 3 there, 4 here"):
@@ -166,6 +170,7 @@ def test_settings_that_cannot_be(data, tmp_path, changes, text):
         few_labels.run(settings(data, **changes), tmp_path)
 
 
+@pytest.mark.slow
 def test_contenders_get_the_same_subsets_and_the_same_softmax(data):
     fits = {name: few_labels_fits.Fits(settings(data), name, 1) for name in ("LSTM", "mean frame")}
     seen = {}
@@ -179,6 +184,7 @@ def test_contenders_get_the_same_subsets_and_the_same_softmax(data):
     assert seen["LSTM"] == seen["mean frame"] and len(set(seen["LSTM"])) == 3
 
 
+@pytest.mark.slow
 def test_a_fit_depends_on_its_key_alone(data):
     fits = few_labels_fits.Fits(settings(data), "LSTM", 1)
     first = fits.test(3e-2, 0.0, 0)
@@ -213,6 +219,7 @@ def pretrained(data, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):
     of = settings(data, pretrained={
         "composite": {"path": str(pretrained.path), "sha256": pretrained.sha256}

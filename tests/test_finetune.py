@@ -68,6 +68,7 @@ def test_a_run_starts_from_the_encoder_and_leaves_what_evaluations_need(folder, 
     assert (last(run.path)[f"model/{name}"] != encoder[name]).any()  # and then they are trained
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_with_the_very_bits(folder, tmp_path):
     config = labelled.a_config(folder, layers=2)
     labelled.finetuned(config, tmp_path / "whole")

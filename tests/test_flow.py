@@ -341,6 +341,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     for name in ("left", "right"):
         (tmp_path / "videos" / name).mkdir(parents=True)
@@ -368,6 +369,7 @@ def test_as_a_command(tmp_path):
     assert "one.avi" in (out / "quarantine.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_an_error_of_the_command_is_one_line():
     done = command("--size=240", "--videos=x", "--out=y")
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -175,6 +175,7 @@ def test_a_data_set_of_files(tmp_path):
     assert len(set(groups)) == 2 and len(groups) == 8
 
 
+@pytest.mark.slow
 def test_the_command_says_how_many_are_too_few(tmp_path):
     """One that moves at its left alone, in which some crops find nothing; and a missing one."""
     frames = np.zeros((29, 32, 200, 3), np.uint8)

@@ -374,6 +374,7 @@ def test_flags_are_checked_before_the_cnn():
     assert done.stderr.splitlines()[-1] == "error: --out=FOLDER is missing: the folder to write"
 
 
+@pytest.mark.slow
 def test_as_a_command(cnn, videos, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import NO_GENERATOR, ROOT, TINY, XLA_FLAGS, Run, assert_bit_identical
+from runs import NO_GENERATOR, ROOT, TINY, Run, assert_bit_identical, environment
 from runs import what_training_left
 
 from unsup_video.data import records
@@ -25,7 +25,7 @@ def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     run = subprocess.run(
         [sys.executable, "-m", "train.pretrain", f"--workdir={workdir}", *TINY],
-        cwd=ROOT, env={**os.environ, "XLA_FLAGS": XLA_FLAGS}, capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, **environment()}, capture_output=True, text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -141,6 +141,7 @@ def test_the_papers_column_is_that_of_the_data(percepts):
     assert reference({"kind": "moving_mnist"}, output="linear") is None
 
 
+@pytest.mark.slow
 def test_samples_of_colour(tmp_path):
     write(tmp_path / "colour", (8, 8, 3), "uint8", records.UNIT)
     trained_on(tmp_path / "colour", tmp_path / "run")
