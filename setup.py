@@ -32,6 +32,7 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow",
+        "scipy",
         "tensorboard",
         "tensorflow>=2.21,<3",
         "tensorflow-datasets",

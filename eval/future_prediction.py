@@ -46,7 +46,8 @@ def main(argv):
             common.recompute(),
         ))
     print(f"\n{future_prediction.table(evaluations)}\n")
-    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval over clips")
+    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval, for which "
+          "clips of one video, or of one group of videos, count together")
     if any(e.settings["data"]["kind"] == "patches" for e in evaluations):
         print("paper: its patches are in units that it does not give; compare its rows alone")
     if len({str(e.settings["data"]) for e in evaluations}) > 1:

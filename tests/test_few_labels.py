@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import itertools
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import labelled
 import numpy as np
 import pytest
-from scipy import stats
 
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
@@ -188,17 +186,6 @@ def test_a_fit_depends_on_its_key_alone(data):
     for figures in (first, again, other):
         del figures["seconds"]
     assert first == again == other
-
-
-def test_the_interval_is_students():
-    differences = np.array([1.0, 3.0, -2.0, 4.5, 0.5])
-    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    found = few_labels.interval(differences)
-    assert found == pytest.approx((differences.mean(), expected.low, expected.high), rel=1e-3)
-    for n in range(2, 31):
-        assert few_labels._T[n - 2] == pytest.approx(stats.t.ppf(0.975, n - 1), abs=6e-4)
-    mean, low, high = few_labels.interval(differences[:1])
-    assert mean == 1.0 and math.isnan(low) and math.isnan(high)
 
 
 @pytest.fixture(scope="module")

@@ -192,9 +192,9 @@ def test_table_2_has_the_figures_of_results_json(written):
     assert found == figures | {350.0 - paper, 310.0 - paper}
     shown = Page(table)
     assert "+8.8 (+2.6%)" in shown.text and "-31.2 (-9.1%)" in shown.text
-    # Two clips, of v - 1 and v + 1: 1.96 sqrt(2) / sqrt(2).
-    assert "350.0 ± 2.0" in shown.text and "a, teacher-forced" in shown.text
-    assert "250.0 ± 2.0" in shown.text and "convention: correct" in shown.text
+    # Two clips, of v - 1 and v + 1: 12.7 sqrt(2) / sqrt(2).
+    assert "350.0 ± 12.7" in shown.text and "a, teacher-forced" in shown.text
+    assert "250.0 ± 12.7" in shown.text and "convention: correct" in shown.text
 
 
 def test_all_rows_of_all_runs_are_stored(written):

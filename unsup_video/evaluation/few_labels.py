@@ -25,14 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video import files
+from unsup_video.evaluation import intervals
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
 LINEAR_FACTOR = 10.0
-# 97.5% quantiles of Student's t for 1, 2, .. degrees of freedom; the last one is used beyond.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-      2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-      2.052, 2.048, 2.045, 2.042)
 _SETTINGS, _FITS = "settings.json", "fits"
 
 
@@ -82,7 +79,8 @@ class Summary:
         accuracies: of the test videos, in %, one for each subset.
         mean, std: of them; std is that of a sample, nan of a single one.
         difference: the mean of what is gained over the baseline on the same subset; low, high: its
-            95% interval over subsets (Student's t); all None for the baseline.
+            95% interval over subsets (Student's t), None where there is none; all None for the
+            baseline.
     """
 
     contender: str
@@ -300,23 +298,12 @@ def summary(
 ) -> Summary:
     """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
     of = values[name]
-    gained = (None,) * 3 if name == BASELINE else interval(of - values[BASELINE])
+    gained = (None,) * 3 if name == BASELINE else intervals.interval(of - values[BASELINE])
+    gained = [None if x is None or math.isnan(x) else x for x in gained]
     std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
     return Summary(
         name, per_class, learning_rate, dropout, tuple(of.tolist()), float(of.mean()), std, *gained
     )
-
-
-def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of paired differences (n,): mean +- t s / sqrt(n), 95%, Student's t.
-
-    With one difference low = high = nan.
-    """
-    mean, count = float(differences.mean()), len(differences)
-    if count < 2:
-        return mean, math.nan, math.nan
-    half = _T[min(count - 1, len(_T)) - 1] * float(differences.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - half, mean + half
 
 
 # ---------------------------------------------------------------------- for people
@@ -395,7 +382,7 @@ def markdown(summaries: list[Summary]) -> str:
 
     def gain(s):
         return f"{s.difference:+.1f}" + (
-            "" if s.low is None or math.isnan(s.low) else f" ({s.low:+.1f} to {s.high:+.1f})"
+            "" if s.low is None else f" ({s.low:+.1f} to {s.high:+.1f})"
         )
 
     names = _names(summaries)

@@ -72,7 +72,7 @@ def evaluate(
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
-        return results.Found(_rows(together, trained), seconds=seconds)
+        return results.Found(_rows(together, trained, test_set.groups), seconds=seconds)
 
     evaluation = results.run(trained, KIND, settings, command, compute, recompute, log)
     parts.remove()
@@ -151,7 +151,7 @@ class _Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _rows(scores, trained):
+def _rows(scores, trained, groups):
     loss, loss_unit = LOSSES[trained.config.model.output]
     units = {**metrics.UNITS, loss: loss_unit}
     rows = []
@@ -159,7 +159,7 @@ def _rows(scores, trained):
         subject, mode, part, metric = name.split(" ")
         columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
         rows += [
-            results.row(subject, "test", part, metric, v, mode, units[metric], frame)
+            results.row(subject, "test", part, metric, v, mode, units[metric], frame, groups=groups)
             for frame, v in columns
         ]
     return rows

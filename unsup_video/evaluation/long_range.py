@@ -8,7 +8,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from unsup_video import files, visualize
-from unsup_video.evaluation import results, testset
+from unsup_video.evaluation import intervals, results, testset
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.evaluation.trained import Trained
 from unsup_video.models import VideoModel
@@ -104,9 +104,13 @@ def evaluate(
         measured = _measure(trained, models, test_set, steps, log)
         pictures = [
             *_draw_first_clip(trained, models, test_set, steps, settings["units"], folder),
-            _draw_persistence(measured, data.frames_out, folder / "persistence.png"),
+            _draw_persistence(
+                measured, data.frames_out, test_set.groups, folder / "persistence.png"
+            ),
         ]
-        return results.Found(_rows(measured, data.frames_out, steps), pictures)
+        return results.Found(
+            _rows(measured, data.frames_out, steps, test_set.groups), pictures
+        )
 
     command = results.command(trained, KIND, given)
     return results.run(trained, KIND, settings, command, compute, recompute, log)
@@ -263,14 +267,15 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return r + (numerators - r * denominators) / denominators.mean()
 
 
-def _rows(measured, frames_out, steps):
+def _rows(measured, frames_out, steps, groups):
     rows = []
 
     def add(subject, metric, values, unit="", frame=None, count=None):
         mode = "" if subject == "truth" else "free_running"
-        rows.append(
-            results.row(subject, "test", "future", metric, values, mode, unit, frame, count)
-        )
+        rows.append(results.row(
+            subject, "test", "future", metric, values, mode, unit, frame, count,
+            groups if np.ndim(values) else None,
+        ))
 
     for subject, found in measured.items():
         for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
@@ -379,17 +384,17 @@ def _draw_activity(activities, frames_out, path):
     figure.savefig(path, dpi=100)
 
 
-def _draw_persistence(measured, frames_out, path):
+def _draw_persistence(measured, frames_out, groups, path):
     figure = Figure((15, 4.5), layout="constrained")
     energy, spectra, moved = figure.subplots(1, 3)
     for subject, found in measured.items():
         if found.energy is not None:
-            _line(energy, subject, found.energy)
+            _line(energy, subject, found.energy, groups)
             frequencies = np.arange(1, found.power.shape[1] + 1) / (
                 found.energy.shape[1] - frames_out
             )
             spectra.plot(frequencies, found.power.mean(0), color=_COLOURS[subject], label=subject)
-        _line(moved, subject, found.motion)
+        _line(moved, subject, found.motion, groups)
     energy.set(title="activity: mean over units of $(h_t - h_{t-1})^2$", xlabel="step",
                yscale="log")
     spectra.set(title=f"power spectrum of h after step {frames_out}",
@@ -409,8 +414,8 @@ def _draw_persistence(measured, frames_out, path):
     )
 
 
-def _line(axes, subject, values):
-    mean, low, high = np.array([results.interval(column) for column in values.T]).T
+def _line(axes, subject, values, groups):
+    mean, low, high = np.array([intervals.interval(column, groups) for column in values.T]).T
     steps = np.arange(1, len(mean) + 1)
     axes.plot(steps, mean, color=_COLOURS[subject], label=subject)
     axes.fill_between(steps, low, high, color=_COLOURS[subject], alpha=0.2, linewidth=0)

@@ -144,7 +144,8 @@ def _table_2(runs):
             f"<h3>{markup.text(title + _describe(settings))}</h3>",
             _prediction_table(runs, group),
             f"<p>Means over frames and clips, free-running but where it says teacher-forced; "
-            f"&plusmn; is the 95% confidence interval over clips. Metric convention: "
+            f"&plusmn; is the 95% confidence interval, for which clips of one video, or of one "
+            f"group of videos, count together. Metric convention: "
             f"{markup.text(settings['convention'])}. Below the runs: what needs no learning (of "
             f"{markup.text(group[0].name)}).</p>",
             _reconstruction_table(runs, group),

@@ -65,8 +65,8 @@ def table_1(runs: list) -> str:
     return "".join([
         several,
         _accuracies(runs, found),
-        "<p>&plusmn; is the 95% confidence interval over videos. A video is classified by the mean "
-        "over its windows, a window by the mean over its steps. What the paper has pretrained here "
+        "<p>In brackets is the 95% confidence interval; videos of one group count together. A video "
+        "is classified by the mean over its windows, a window by the mean over its steps. What the paper has pretrained here "
         "is the composite; other kinds are in its Table 3.</p>",
         CAUTION,
         *(f'<p class="caution">{markup.text(run.name)}: {markup.text(note)}</p>'

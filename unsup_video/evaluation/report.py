@@ -14,14 +14,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from unsup_video import files, metrics, paper
 from unsup_video.evaluation import (
     action_recognition,
     features,
     few_labels,
     future_prediction,
+    intervals,
     long_range,
     out_of_domain,
     page,
@@ -280,7 +279,7 @@ def _study_rows(study):
                 s.contender, "test", part, "", metric, "%", None, value, *known, len(s.accuracies)
             )
 
-        yield row("accuracy", *few_labels.interval(np.array(s.accuracies)))
+        yield row("accuracy", *intervals.interval(s.accuracies, percent=True))
         if not math.isnan(s.std):
             yield row("accuracy_std", s.std)
         if s.difference is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video.data import digits, moving_mnist, records, sources, windows
+from unsup_video.data import digits, moving_mnist, records, sources, splits, windows
 
 _SEED = 0  # of generated clips
 
@@ -21,6 +21,8 @@ class TestSet:
         count: how many. num_frames: of each. frame_shape: (H, W), (H, W, C) or (D,), D its product.
         description: what they are, JSON values; equal for equal clips.
         clips: (start, count) -> (count, num_frames, D) float32.
+        groups: (count,) int64, the group that each clip is of: clips of one group of videos, or of
+            one sequence, are not independent; None where every clip is.
         constant_velocity: (start, count, frames_in) -> (count, num_frames - frames_in, D) float32,
             the oracle of `moving_mnist.constant_velocity`; None where the motion is not known.
     """
@@ -32,6 +34,7 @@ class TestSet:
     frame_shape: tuple[int, ...]
     description: dict
     clips: Callable[[int, int], np.ndarray]
+    groups: np.ndarray | None = None
     constant_velocity: Callable[[int, int, int], np.ndarray] | None = None
 
 
@@ -111,7 +114,9 @@ def _moving_mnist(images, params, seed, split, count, description):
         return _straight_on(images, params, stream, np.arange(start, start + count), frames_in)
 
     shape = (params.frame_size, params.frame_size)
-    return TestSet(count, params.num_frames, shape, description, clips, constant_velocity)
+    return TestSet(
+        count, params.num_frames, shape, description, clips, constant_velocity=constant_velocity
+    )
 
 
 def _straight_on(images, params, stream, indices, frames_in):
@@ -167,6 +172,7 @@ def from_records(
         manifest.frame_shape,
         {**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
         clips,
+        splits.numbered_groups(records.load_index(folder), places[:, 0]),
         _oracle(manifest, places, config),
     )
 
