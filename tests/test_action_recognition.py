@@ -221,8 +221,8 @@ def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path):
     config = fresh.config.copy_and_resolve_references()
     config.data.records = str(tmp_path / "gone")
     moved = testvideos.select(dataclasses.replace(fresh, config=config), str(copy))
-    assert moved.seen is None and moved.label == "test"
-    assert "whether training has seen these videos is not known" in moved.notes()[-1]
+    assert set(moved.seen.values()) == {"unknown"} and moved.label == "test"
+    assert "train and validation part had these videos is not known" in moved.notes()[-1]
 
     (tmp_path / "divided").mkdir()
     shutil.copytree(folder, tmp_path / "divided" / "test")  # of three data sets; all is for testing

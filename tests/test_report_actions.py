@@ -188,7 +188,8 @@ def test_classes_are_shown_with_what_they_were_taken_for(tmp_path):
 
 @pytest.mark.parametrize("seen, caution", [
     ({}, "is not known"),
-    ({"train": 3, "validation": 1}, "3 of its train part and 1 of its validation part"),
+    ({"train": 3, "validation": "unknown"}, "3 of the 4 videos are of the run's train part"),
+    ({"train": 3, "validation": "unknown"}, "validation part had these videos is not known"),
 ])
 def test_a_doubtful_test_says_so(tmp_path, seen, caution):
     text = page.render([classifier(tmp_path, seen=seen)], "", TIME)
@@ -324,7 +325,9 @@ def test_the_new_figures_are_stored(tmp_path):
     of = {"run": "few", "kind": "few_labels", "subject": "composite here"}
     some, everything = "videos_per_class/10", "videos_per_class/all"
     # 54 and 57: 55.5 +- 12.706 * 2.1213 / 1.4142
-    assert value(**of, part=some, metric="accuracy") == pytest.approx((55.5, 36.441, 74.559), abs=1e-3)
+    assert value(**of, part=some, metric="accuracy") == pytest.approx(
+        (55.5, 36.441, 74.559), abs=1e-3
+    )
     assert value(**of, part=some, metric="accuracy_std")[0] == pytest.approx(math.sqrt(4.5))
     assert value(**of, part=some, metric="gain") == pytest.approx((4.5, -1.853, 10.853), abs=1e-3)
     assert value(**of, part=everything, metric="gain") == (4.0, None, None)

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ def evaluate(
     settings = {
         "data": test_set.description,
         "clips": test_set.count,
+        "seen": test_set.seen,
         "convention": convention,
         "lpips": lpips is not None,
         "gemm_dtype": precision.gemm_dtype(trained.config.precision),
@@ -72,7 +73,7 @@ def evaluate(
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
-        return results.Found(_rows(together, trained, test_set.groups), seconds=seconds)
+        return results.Found(_rows(together, trained, test_set), seconds=seconds)
 
     evaluation = results.run(trained, KIND, settings, command, compute, recompute, log)
     parts.remove()
@@ -151,7 +152,7 @@ class _Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _rows(scores, trained, groups):
+def _rows(scores, trained, test_set):
     loss, loss_unit = LOSSES[trained.config.model.output]
     units = {**metrics.UNITS, loss: loss_unit}
     rows = []
@@ -159,7 +160,10 @@ def _rows(scores, trained, groups):
         subject, mode, part, metric = name.split(" ")
         columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
         rows += [
-            results.row(subject, "test", part, metric, v, mode, units[metric], frame, groups=groups)
+            results.row(
+                subject, test_set.label, part, metric, v, mode, units[metric], frame,
+                groups=test_set.groups,
+            )
             for frame, v in columns
         ]
     return rows
@@ -185,10 +189,11 @@ def floors(evaluation: results.Evaluation) -> dict[str, str]:
     }
 
 
-def table(evaluations: list[results.Evaluation]) -> str:
+def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = None) -> str:
     """The means over frames of the future, a line a model and floor, as text.
 
-    Models are free-running, as in the paper, but for the lines that say "teacher-forced".
+    Models are free-running, as in the paper, but for the lines that say "teacher-forced". `labels`
+    name them, no two alike; None for the names of their folders.
     The floors are those of the first evaluation; all should be of one test set.
     """
     loss = next(r.metric for r in evaluations[0].find(subject="entropy", frame=None))
@@ -209,11 +214,11 @@ def table(evaluations: list[results.Evaluation]) -> str:
         lines.append(f"{label:<44}{cells[0]:>24}{paper_text:>8}"
                      + "".join(f"{cell:>10}" for cell in cells[1:]))
 
-    for evaluation in evaluations:
+    labels = labels or [evaluation.model["name"] for evaluation in evaluations]
+    for label, evaluation in zip(labels, evaluations, strict=True):
         if not evaluation.find(subject="model", part="future"):
             continue  # an autoencoder
-        model = evaluation.model
-        label = f"{model['name']} (step {model['step']})"
+        label = f"{label} (step {evaluation.model['step']})"
         line(label, evaluation, "model", "free_running", reference(evaluation))
         if evaluation.find(part="future", mode="teacher_forced"):
             line(f"{label}, teacher-forced", evaluation, "model", "teacher_forced")

@@ -91,6 +91,7 @@ def evaluate(
     settings = {
         "data": test_set.description,
         "clips": test_set.count,
+        "seen": test_set.seen,
         "steps": steps,
         "units": min(units, trained.config.model.units),
         "seed": _SEED,
@@ -109,7 +110,7 @@ def evaluate(
             ),
         ]
         return results.Found(
-            _rows(measured, data.frames_out, steps, test_set.groups), pictures
+            _rows(measured, data.frames_out, steps, test_set.groups, test_set.label), pictures
         )
 
     command = results.command(trained, KIND, given)
@@ -120,12 +121,12 @@ def _test_set(trained, steps, clips, records):
     data = trained.config.data
     length = data.frames_in + steps
     if records or data.records:
-        if clips is None:
-            clips = min(_CLIPS, testset.of_model(trained.config, records, None, length).count)
-        test_set = testset.of_model(trained.config, records, clips, length)
+        test_set = testset.of_model(trained, records, clips, length)
+        if clips is None and test_set.count > _CLIPS:
+            test_set = testset.of_model(trained, records, _CLIPS, length)
     else:
         count = _CLIPS if clips is None else clips
-        test_set = testset.generated(trained.config, count, num_frames=length)
+        test_set = testset.generated(trained.config, count, num_frames=length, trained=trained)
     testset.check_fits(
         test_set, trained.frame_shape, data.frames_in + data.frames_out, trained.name
     )
@@ -267,13 +268,13 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return r + (numerators - r * denominators) / denominators.mean()
 
 
-def _rows(measured, frames_out, steps, groups):
+def _rows(measured, frames_out, steps, groups, data="test"):
     rows = []
 
     def add(subject, metric, values, unit="", frame=None, count=None):
         mode = "" if subject == "truth" else "free_running"
         rows.append(results.row(
-            subject, "test", "future", metric, values, mode, unit, frame, count,
+            subject, data, "future", metric, values, mode, unit, frame, count,
             groups if np.ndim(values) else None,
         ))
 

@@ -102,6 +102,11 @@ def _with_interval(value, shown, interval):
     return number(f'<data value="{value!r}">{shown}</data>{interval}')
 
 
+def cautions(name: str, notes: list[str]) -> str:
+    """Paragraphs of what a reader has to know of the figures of a run."""
+    return "".join(f'<p class="caution">{text(name)}: {text(note)}.</p>' for note in notes)
+
+
 def metric_title(row: Row) -> str:
     """"mse (sum over pixels)"."""
     name = row.metric.replace("_", " ")

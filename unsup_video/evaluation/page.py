@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from unsup_video.data import overlap
 from unsup_video.evaluation import (
     charts,
     features,
@@ -148,6 +149,8 @@ def _table_2(runs):
             f"group of videos, count together. Metric convention: "
             f"{markup.text(settings['convention'])}. Below the runs: what needs no learning (of "
             f"{markup.text(group[0].name)}).</p>",
+            *(markup.cautions(run.name, overlap.notes(
+                run.prediction.settings.get("seen"), None, "sequences")) for run in group),
             _reconstruction_table(runs, group),
             markup.details("What was tested on, and how", markup.listing(settings)),
         ]

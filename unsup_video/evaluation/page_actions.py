@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from unsup_video import paper
+from unsup_video.data import overlap
 from unsup_video.evaluation import action_recognition, charts, markup, page_runs
 
 # What has to stand beside every figure of the paper.
@@ -69,8 +70,7 @@ def table_1(runs: list) -> str:
         "is classified by the mean over its windows, a window by the mean over its steps. What the paper has pretrained here "
         "is the composite; other kinds are in its Table 3.</p>",
         CAUTION,
-        *(f'<p class="caution">{markup.text(run.name)}: {markup.text(note)}</p>'
-          for run in found if (note := _seen(run))),
+        *(markup.cautions(run.name, _notes(run)) for run in found),
         _over_steps(runs, groups),
         markup.commands(runs, action_recognition.KIND),
     ])
@@ -123,17 +123,10 @@ def _tested_on(run):
     return f"{row.data}{f' of split {split}' if split else ''}, {row.count:,} videos"
 
 
-def _seen(run):
-    """Why a test is doubtful; "" where it is not."""
+def _notes(run):
+    """Why a test is doubtful; [] where it is not."""
     settings = _evaluation(run).settings
-    if settings["seen"] is None:
-        return ("whether training has seen these videos is not known: the run's own data are gone "
-                "or have changed.")
-    parts = [f"{count:,} of its {part} part" for part, count in settings["seen"].items() if count]
-    if parts:
-        return (f"of the {settings['videos']:,} videos that it was tested on, "
-                f"{' and '.join(parts)} were used in training: this is no test.")
-    return ""
+    return overlap.notes(settings["seen"], settings["videos"])
 
 
 def _over_steps(runs, groups):
@@ -226,7 +219,7 @@ def _own_study(study):
     return [
         _own(markup.text(study.name), s.contender, "all labelled videos",
              markup.percent_cell(s.mean, None))
-        for s in study.summaries if not s.per_class
+        for s in study.summaries if not s.per_class and s.accuracies
     ]
 
 

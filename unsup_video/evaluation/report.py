@@ -159,7 +159,7 @@ def evaluate(
         return {action_recognition.KIND: action_recognition.evaluate(
             testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
         )}
-    test_set = testset.of_model(trained.config, records, clips)
+    test_set = testset.of_model(trained, records, clips)
     given = {"records": records, "clips": clips, "metric_convention": convention}
     found = {
         future_prediction.KIND: future_prediction.evaluate(
@@ -279,6 +279,8 @@ def _study_rows(study):
                 s.contender, "test", part, "", metric, "%", None, value, *known, len(s.accuracies)
             )
 
+        if not s.accuracies:
+            continue  # training diverged; the page says so
         yield row("accuracy", *intervals.interval(s.accuracies, percent=True))
         if not math.isnan(s.std):
             yield row("accuracy_std", s.std)

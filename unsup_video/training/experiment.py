@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from unsup_video import classifiers, files, losses, models
 from unsup_video.classifiers import Classifier
+from unsup_video.data import overlap
 from unsup_video.data.sources import Source
 from unsup_video.training import checkpoints, loop, precision, pretraining, recipes
 from unsup_video.training.workdir import Workdir
@@ -107,7 +108,8 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
 
     Returns:
         {"step": of the checkpoint, "clips": N, "scores": {"free_running/future": ..}, "floors":
-        {"future": {"targets": .., "copy_last": .., "mean_frame": ..}, ..}}, per frame.
+        {"future": {"targets": .., "copy_last": .., "mean_frame": ..}, ..}}, per frame; and "seen",
+        `overlap.seen` of the test part.
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
@@ -123,6 +125,7 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
             name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
             for name in model.outputs
         },
+        "seen": overlap.of_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
@@ -152,4 +155,4 @@ def table(config: ConfigDict, results: dict) -> str:
     }.items():
         if floor != "targets" or config.model.output == "logistic":
             row(label, [results["floors"][name][floor] for name in names])
-    return "\n".join(lines)
+    return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))

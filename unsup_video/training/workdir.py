@@ -20,14 +20,14 @@ from unsup_video import files
 
 _CONTENTS = {
     files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
-    "results.json", "checkpoints", "samples", "tb", "export", "eval",
+    "results.json", "trained_on.npz", "checkpoints", "samples", "tb", "export", "eval",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
     """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
-    metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
+    trained_on.npz (see `overlap`), metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
     evaluations write."""
 
     path: Path
