@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from unsup_video import losses, metrics
+from unsup_video.configs import moving_mnist_2layer_conditional_future
 from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.evaluation import (
     future_prediction,
@@ -31,6 +32,16 @@ def evaluate(model, test_set, **options):
 
 
 # ---------------------------------------------------------------------- storing
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_computing(model, tmp_path):
+    (tmp_path / "run").write_text("")  # a file, in which nobody can make a folder
+    with pytest.raises(OSError, match="run/eval cannot be written .*; evaluations are kept in the"):
+        results.run(dataclasses.replace(model, path=tmp_path / "run"), "kind", {}, "", pytest.fail)
+    with pytest.raises(OSError, match="run/x cannot be written .*; --out=FOLDER says"):
+        results.check_writable(tmp_path / "run" / "x", "--out=FOLDER says where")
+    results.check_writable(tmp_path / "new" / "x", "")
+    assert list((tmp_path / "new" / "x").iterdir()) == []
 
 
 def test_an_evaluation_comes_back_as_it_was_stored(model):
@@ -392,13 +403,16 @@ def test_the_table_shows_runs_side_by_side(fresh):
 
 
 def test_the_papers_column():
-    model = {"kind": "composite", "layers": 2, "conditional_future": True, "output": "logistic"}
-    data = {"kind": "moving_mnist"}
+    config = moving_mnist_2layer_conditional_future.get_config()
+    model = {**config.model.to_dict(), "data": config.data.to_dict()}
+    generator = {"num_digits": 2, "frame_size": 64, "speed": [0.1, 0.1], "bounce": "clamp"}
+    data = {"kind": "moving_mnist", "generator": generator}
     evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
     for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),
-                          (data, {"kind": "noise"}), (data, {"generator": {"num_digits": 1}}),
-                          (data, {"source": {"generator": {"frame_size": 32}}})):
+                          (model, {"data": {**model["data"], "frames_out": 20}}),
+                          (data, {"kind": "noise"}),
+                          (data, {"generator": {**generator, "num_digits": 1}})):
         before = dict(fields)
         fields.update(other)
         assert future_prediction.reference(evaluation) is None

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from unsup_video.data import records, splits
 from unsup_video.evaluation import (
     few_labels,
     few_labels_fits,
+    naming,
     page_few_labels,
     report,
     trained,
@@ -299,6 +301,21 @@ def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkey
     assert sorted({*rows, name}) == sorted(found) and name not in rows
 
 
+def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch):
+    paths = [tmp_path / "a" / "pre", tmp_path / "b" / "pre"]
+    names = naming.names(paths)
+    assert len(set(names)) == 2
+    of = settings(data, per_class=(1,), pretrained={
+        name: {"path": str(path), "sha256": "x", "kind": "composite",
+               "conditional_reconstruction": False, "conditional_future": False}
+        for name, path in zip(names, paths, strict=True)
+    })
+    diverging(monkeypatch, lambda contender, *_: contender == names[1])
+    summaries = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    assert summaries[3].accuracies and not summaries[4].accuracies
+
+
 def test_a_search_that_an_earlier_version_found_to_diverge(data, tmp_path, monkeypatch):
     of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0))
     (tmp_path / "study" / "fits").mkdir(parents=True)
@@ -312,8 +329,11 @@ def test_a_search_that_an_earlier_version_found_to_diverge(data, tmp_path, monke
 @pytest.mark.slow
 def test_the_command(data, pretrained, tmp_path):
     """In processes of its own; what the study sets itself is refused."""
+    other = tmp_path / "other" / pretrained.path.name  # a copy, in another folder
+    shutil.copytree(pretrained.path, other)
     command = [
         sys.executable, "-m", "eval.few_labels", f"--workdir={pretrained.path}",
+        f"--workdir={other}",
         f"--records={data}", "--per_class=1", "--subsets=2", "--search_subsets=1",
         "--learning_rates=1e-3", "--config.train.steps=2", "--config.data.frames=2",
         f"--out={tmp_path / 'study'}", "--processes=2",
@@ -326,9 +346,12 @@ def test_the_command(data, pretrained, tmp_path):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "| composite |" in done.stdout
-    _, summaries = few_labels.load(tmp_path / "study")
-    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", "composite"]
+    names = [str(pretrained.path), str(other)]
+    assert all(f"| {name} |" in done.stdout for name in names)
+    stored, summaries = few_labels.load(tmp_path / "study")
+    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    none = {"train": 0, "validation": 0}
+    assert stored["seen"] == dict.fromkeys(["", *names], none)
     refused = run("--config.recipe.learning_rate=1")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import files, losses, metrics, paper
+from unsup_video import comparison, files, losses, metrics
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.trained import Trained
 from unsup_video.training import precision, pretraining
@@ -229,16 +229,7 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
 
 def reference(evaluation: results.Evaluation) -> float | None:
     """The paper's figure for such a model and data in Table 2; None where it has none."""
-    model = evaluation.model
-    data = evaluation.settings["data"]
-    if model["output"] != {"moving_mnist": "logistic", "patches": "linear"}.get(data["kind"]):
-        return None
-    if data["kind"] == "patches" and (data["frames"], data["frame_shape"]) != (29, [32, 32, 3]):
-        return None
-    generator = data.get("generator") or data.get("source", {}).get("generator", {})
-    if (generator.get("num_digits", 2), generator.get("frame_size", 64)) != (2, 64):
-        return None
-    return paper.table_2(data["kind"], model["kind"], model["layers"], model["conditional_future"])
+    return comparison.table_2(evaluation.model, evaluation.settings["data"])
 
 
 def _number(metric, value):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from unsup_video import paper
+from unsup_video import comparison, paper
 from unsup_video.data import overlap
 from unsup_video.evaluation import action_recognition, charts, markup, page_runs
 
@@ -37,8 +37,10 @@ def _classifier(run):
 
 
 def reference(run) -> dict[str, float] | None:
-    """The paper's figures for such a classifier in Table 1; None where it has none."""
-    return paper.TABLE_1.get(_ROWS.get(_classifier(run)))
+    """The paper's figures for such a classifier and test in Table 1; None where it has none."""
+    return comparison.table_1(
+        _ROWS.get(_classifier(run), ""), run.config, len(run.classes), _evaluation(run).settings
+    ) or None
 
 
 def summary(runs: list) -> str:
@@ -93,11 +95,11 @@ def _accuracies(runs, found):
     lines = []
     for key in (*_ROWS, "mean_frame"):
         title = _ROWS.get(key, key.replace("_", " "))
-        reported = paper.TABLE_1.get(title, {})
-        papers = [markup.number(f"{reported[name]:.1f}") if reported else markup.number()
-                  for name in columns]
+        reported, beside = paper.TABLE_1.get(title, {}), set()
         for run in found:
             if _classifier(run) == key:
+                comparable = reference(run) or {}
+                beside |= comparable.keys()
                 window, = _evaluation(run).find(part="window", metric="accuracy")
                 lines.append([
                     markup.label(title),
@@ -106,16 +108,21 @@ def _accuracies(runs, found):
                     markup.number(str(len(run.classes))),
                     *(markup.row_cell(_video(run, metric)) for metric in metrics),
                     markup.row_cell(window),
-                    *papers,
+                    *_papers(comparable, columns),
                 ])
-        if reported and not any(_classifier(run) == key for run in found):
+        if reported.keys() - beside:  # what stands beside no run
             nothing = [markup.label("–")] * 2 + [markup.number()] * (2 + len(metrics))
-            lines.append([markup.label(title), *nothing, *papers])
+            lines.append([markup.label(title), *nothing, *_papers(reported, columns)])
     return markup.table([
         "classifier", "run", "tested on", "classes",
         *(f"videos: {title}" for title in metrics.values()), "windows: accuracy (%)",
         *(f"paper: {name}" for name in columns),
     ], lines, labels=3)
+
+
+def _papers(figures, columns):
+    return [markup.number(f"{figures[name]:.1f}") if name in figures else markup.number()
+            for name in columns]
 
 
 def _tested_on(run):

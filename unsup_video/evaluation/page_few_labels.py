@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from unsup_video import paper
+from unsup_video import comparison, paper
 from unsup_video.data import overlap
 from unsup_video.evaluation import charts, markup
 from unsup_video.evaluation.few_labels import BASELINE
@@ -163,9 +163,13 @@ def _variants(study):
     lines = []
     for variant, accuracies in paper.TABLE_3.items():
         papers = [markup.number(f"{value:.1f}") for value in accuracies.values()]
-        nobody = [None]
-        for name in [n for n in study.contenders if study.variants.get(n) == variant] or nobody:
-            lines.append(_line(study, _title_of(variant), name, papers))
+        own = [n for n in study.contenders if study.variants.get(n) == variant]
+        comparable = comparison.of_the_papers_classifier(study.settings["config"])
+        for name in own:
+            beside = papers if comparable else [markup.number()] * len(columns)
+            lines.append(_line(study, _title_of(variant), name, beside))
+        if not own or not comparable:
+            lines.append(_line(study, _title_of(variant), None, papers))
     for name in study.contenders:
         if name not in study.variants:
             lines.append(_line(study, "–", name, [markup.number()] * len(columns)))

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unsup_video import files, metrics, paper
+from unsup_video import comparison, files, metrics, paper
 from unsup_video.evaluation import (
     action_recognition,
     features,
@@ -315,7 +315,10 @@ def _json(runs, studies, rows, command, time):
                 "study": study.name,
                 "path": str(study.path),
                 "settings": study.settings,
-                "paper": {name: paper.TABLE_3[of] for name, of in study.variants.items()},
+                "paper": {
+                    name: paper.TABLE_3[of] for name, of in study.variants.items()
+                    if comparison.of_the_papers_classifier(study.settings["config"])
+                },
             }
             for study in studies
         ],

@@ -15,6 +15,7 @@ import math
 import os
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -161,6 +162,18 @@ def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
     return trained.evaluations / f"{kind}-{key}"
 
 
+def check_writable(folder: str | Path, advice: str) -> None:
+    """Makes a folder, and raises OSError with that advice where nothing can be written there."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{folder} cannot be written ({error.strerror}); {advice}"
+        ) from None
+
+
 def run(
     trained: Trained,
     kind: str,
@@ -186,7 +199,10 @@ def run(
     if folder.exists() and not recompute:
         log(f"{folder} is there already; --recompute makes it anew")
         return load(folder)
-    trained.evaluations.mkdir(parents=True, exist_ok=True)
+    check_writable(
+        trained.evaluations, "evaluations are kept in the folder of the run: make that writable, or "
+        "copy the run; those of a SavedModel (--model) are kept under the current folder"
+    )
     files.remove_leftovers(trained.evaluations, folder.name)  # others may be being computed now
     began = time.perf_counter()
     with files.whole(folder) as temporary:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video import classifiers, files, losses, models
+from unsup_video import classifiers, comparison, files, losses, models
 from unsup_video.classifiers import Classifier
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
@@ -146,8 +146,8 @@ def table(config: ConfigDict, results: dict) -> str:
         values = [results["scores"].get(f"{how}/{name}") for name in names]
         if any(values):
             row(f"{label} (step {results['step']})", values)
-    if config.expect.source:
-        row(f"expected: {config.expect.source}", [config.expect[name] for name in names])
+    if expect := comparison.expected(config):
+        row(f"expected: {expect.source}", [expect[name] for name in names])
     for floor, label in {
         "mean_frame": "always the mean frame",
         "copy_last": "the last input frame repeated",

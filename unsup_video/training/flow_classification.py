@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import comparison
 from unsup_video.classification import Classified, video_means
 from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
@@ -155,8 +156,8 @@ def table(config: ConfigDict, results: dict) -> str:
 
     scores = results["scores"]
     row(f"this run (step {results['step']})", scores["video_accuracy"], scores["window_accuracy"])
-    if config.expect.source:
-        row(f"expected: {config.expect.source}", config.expect.video_accuracy)
+    if expect := comparison.expected(config):
+        row(f"expected: {expect.source}", expect.video_accuracy)
     row("always the most frequent class of the training videos", results["most_frequent_class"])
     return "\n".join(lines + overlap.notes(results.get("seen"), None))
 
