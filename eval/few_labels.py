@@ -14,6 +14,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
@@ -21,7 +22,7 @@ from eval import common
 from unsup_video import cli, configs
 from unsup_video.configs import finetune_few_labels
 from unsup_video.data import overlap, records, splits
-from unsup_video.evaluation import few_labels, naming, testvideos
+from unsup_video.evaluation import few_labels, naming
 from unsup_video.training import finetuning, precision
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -67,7 +68,7 @@ def main(argv):
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     names = naming.names([model.path for model in models])
-    seen = _seen(config, models, names, parts["test"])
+    seen = _seen(config, models, names)
     # A study is of one precision.
     config.precision = precision.gemm_dtype(common.wanted_precision() or config.precision)
     folder = parts["test"].folder
@@ -117,21 +118,27 @@ def _check_unset(config):
             raise ValueError(f"--config.{field} does not go with a study: {by} is for that")
 
 
-def _seen(config, models, names, test):
+def _seen(config, models, names):
     """{name: `overlap.seen` of the test part} of the models, and "" of the labelled videos.
 
     Raises:
-        ValueError: a model was pretrained on videos of the test part.
+        ValueError: a model was pretrained on videos of the test part, other than those that are in
+            the training list too: some data sets hold a clip under two names.
     """
     own = overlap.learn(config)
     found = {"": overlap.seen(own, own["test"])}
+    twice = overlap.which(own["train"], own["test"]) | overlap.which(own["validation"], own["test"])
     for name, model in zip(names, models, strict=True):
-        found[name] = testvideos.seen(model, test)
-        count = sum(n for n in found[name].values() if n != overlap.UNKNOWN)
-        if count:
+        run = overlap.of_run(model.origin, model.config)
+        found[name] = overlap.seen(run, own["test"])
+        others = np.zeros_like(twice)
+        for part in found[name]:
+            if (shared := overlap.which(run[part], own["test"])) is not None:
+                others |= shared & ~twice
+        if others.any():
             raise ValueError(
-                f"{model.path} was pretrained on {count:,} of the {len(test):,} videos of the test "
-                "part: pretrain on the training part of the same --config.data.split"
+                f"{model.path} was pretrained on {others.sum():,} of the {len(others):,} videos of "
+                "the test part: pretrain on the training part of the same --config.data.split"
             )
     _warn(found)
     return found

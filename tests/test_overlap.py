@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import command_flags
 import labelled
 import numpy as np
 import pytest
@@ -156,7 +157,12 @@ def test_it_is_kept_when_the_data_are_gone(tmp_path):
     unknown = dict.fromkeys(found, overlap.UNKNOWN)
     assert overlap.of_own_test(path, config) == unknown
     assert "whether the run's train and validation part had" in overlap.notes(unknown, 3)[0]
-    assert overlap.is_no_test(found) and not overlap.is_no_test(unknown)
+    assert overlap.is_no_test(found, 3) and not overlap.is_no_test(unknown, 3)
+    assert not overlap.is_no_test(found, 300)  # UCF-101 holds a few clips twice
+    assert "this is no test" not in "".join(overlap.notes(found, 300))
+    np.testing.assert_array_equal(
+        overlap.which(learned["train"], learned["test"]), [True, False, False]
+    )
     assert overlap.notes({"train": 0, "validation": 0}, 3) == []
     (path / overlap.FILE).write_bytes(b"PK")
     with pytest.raises(ValueError, match="trained_on.npz: damaged"):
@@ -200,7 +206,7 @@ def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     assert "CAUTION" not in finetuning.table(results)
     results["seen"] = {"train": 3, "validation": overlap.UNKNOWN}
     text = finetuning.table(results)
-    assert "CAUTION: 3 of the test's videos are of the run's train part" in text
+    assert "CAUTION: 3 of the 12 videos are of the run's train part" in text
     assert "validation part had these videos is not known" in text
     assert "is not known" in finetuning.table({**results, "seen": None})  # of an earlier version
 
@@ -224,3 +230,26 @@ def test_test_sets_are_judged_for_the_run(labelled_data, tmp_path):
         testset.of_model(model, str(more), None)
     fine = testset.of_model(model, str(write(tmp_path / "fine", (6, 7)).folder), None)
     assert fine.seen == {"train": 0, "validation": 0} and fine.label == "test"
+
+
+def test_a_study_refuses_test_videos_but_those_that_the_data_hold_twice(labelled_data, tmp_path):
+    with command_flags.apart():
+        from eval import few_labels
+
+    twins = labelled.videos()
+    test, train = (next(i for i, r in enumerate(twins) if r.splits[0] == k) for k in (2, 1))
+    twins[test] = dataclasses.replace(twins[test], frames=twins[train].frames)
+    config = labelled.a_config(labelled.write(tmp_path / "twins", twins))  # official split 1
+
+    def model(path, split):
+        path.mkdir()
+        of = labelled.a_config(tmp_path / "twins")
+        of.data.split = split
+        overlap.write(path, overlap.learn(of))
+        return dataclasses.make_dataclass("Model", ("path", "origin", "config"))(path, path, of)
+
+    same, other = model(tmp_path / "same", 1), model(tmp_path / "other", 2)
+    found = few_labels._seen(config, [same], ["same"])
+    assert sum(found[""].values()) == 1 and found["same"] == found[""]
+    with pytest.raises(ValueError, match="other was pretrained on 11 of the 12 videos of the test"):
+        few_labels._seen(config, [same, other], ["same", "other"])

@@ -291,25 +291,26 @@ def seen(run: Mapping[str, Contents | None], test: Contents) -> dict[str, int | 
         Part of the run but "test" -> the number of sequences of the test that were in it, or
         `UNKNOWN`.
     """
-    return {name: _shared(run[name], test) for name in _WHAT if name in run}
+    shared = {name: which(run[name], test) for name in _WHAT if name in run}
+    return {name: UNKNOWN if of is None else int(of.sum()) for name, of in shared.items()}
 
 
-def _shared(contents, test):
+def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
+    """(test.count,) bool: the sequences of a test that are among others; None if not known."""
     if contents is None:
-        return UNKNOWN
+        return None
     found = np.zeros(test.count, bool)
     for mine, others in ((contents.frames, test.frames), (contents.names, test.names)):
         known = {digest.tobytes() for digest in mine if digest.any()}
         found |= np.array([digest.tobytes() in known for digest in others], bool) \
             if len(others) else False
-    count = int(found.sum())
     if contents.digits is not None and test.digits is not None:
         shared = contents.digits.shared_with(test.digits)
         if shared:
-            return test.count
-        if shared is None and not count:
-            return UNKNOWN
-    return count
+            return np.ones(test.count, bool)
+        if shared is None and not found.any():
+            return None
+    return found
 
 
 def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str | None:
@@ -323,9 +324,13 @@ def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str 
     return None
 
 
-def is_no_test(found: Mapping[str, int | str] | None) -> bool:
-    """Whether a run was trained on any sequence of the test, so far as is known."""
-    return any(n not in (0, UNKNOWN) for n in (found or {}).values())
+def is_no_test(found: Mapping[str, int | str] | None, count: int) -> bool:
+    """Whether a run was trained on a hundredth, or more, of the `count` sequences of a test.
+
+    Less is what data sets hold twice themselves: UCF-101 has clips under two names, of which one is
+    for training and the other for testing.
+    """
+    return any(n not in (0, UNKNOWN) and 100 * n >= count for n in (found or {}).values())
 
 
 def notes(
@@ -341,8 +346,8 @@ def notes(
         found = {name: UNKNOWN for name in ("train", "validation")}
     of = "test's" if count is None else f"{count:,}"
     said = [
-        f"CAUTION: {n:,} of the {of} {what} are of the run's {name} part, {_WHAT[name]}: "
-        "this is no test"
+        f"CAUTION: {n:,} of the {of} {what} are of the run's {name} part, {_WHAT[name]}"
+        + (": this is no test" if count and is_no_test({name: n}, count) else "")
         for name, n in found.items() if n not in (0, UNKNOWN)
     ]
     if unknown := [name for name, n in found.items() if n == UNKNOWN]:

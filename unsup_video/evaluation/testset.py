@@ -45,7 +45,7 @@ class TestSet:
     @property
     def label(self) -> str:
         """Of the column `data`: with a mark where training has seen any of it."""
-        return "test (seen)" if overlap.is_no_test(self.seen) else "test"
+        return "test (seen)" if overlap.is_no_test(self.seen, self.contents.count) else "test"
 
     def notes(self) -> list[str]:
         """What a reader of the figures has to know, a sentence each."""

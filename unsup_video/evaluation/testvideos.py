@@ -52,7 +52,7 @@ class TestVideos:
     @property
     def label(self) -> str:
         """Of the column `data`: the part, with a mark where training has seen any of it."""
-        return self.part + (" (seen)" if overlap.is_no_test(self.seen) else "")
+        return self.part + (" (seen)" if overlap.is_no_test(self.seen, len(self.videos)) else "")
 
     @property
     def settings(self) -> dict:

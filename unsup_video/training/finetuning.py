@@ -256,7 +256,7 @@ def table(results: dict) -> str:
         f"test part, {results['videos']:,} videos, checkpoint of step {results['step']}",
         f"  accuracy of videos   {scores['video_accuracy']:6.1f} %",
         f"  accuracy of windows  {scores['window_accuracy']:6.1f} %",
-        *overlap.notes(results.get("seen"), None),
+        *overlap.notes(results.get("seen"), results["videos"]),
     ])
 
 

@@ -159,7 +159,7 @@ def table(config: ConfigDict, results: dict) -> str:
     if expect := comparison.expected(config):
         row(f"expected: {expect.source}", expect.video_accuracy)
     row("always the most frequent class of the training videos", results["most_frequent_class"])
-    return "\n".join(lines + overlap.notes(results.get("seen"), None))
+    return "\n".join(lines + overlap.notes(results.get("seen"), results["videos"]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
