@@ -138,7 +138,7 @@ def _note_data(config, workdir, pretraining):
         began = time.perf_counter()
         overlap.write(workdir.path, overlap.learn(config, pretraining))
         print(f"noted what this run is trained on ({time.perf_counter() - began:.1f} s)")
-    for note in overlap.notes(overlap.of_own_test(workdir.path, config), None):
+    for note in overlap.notes(overlap.of_own_test(workdir.path, config), None, "sequences"):
         print(note)
 
 
