@@ -7,8 +7,8 @@ that it was generated from.
 
 A copy that was cut, scaled or encoded in another way, under another name, is not noticed.
 
-What a run on records was trained on is kept in its folder and in its exports, in `FILE`, as digests:
-32 bytes for each sequence. To compute them reads the data once, one sequence at a time.
+What a run on records was trained on is kept in its folder and in its exports, in `FILE`, as
+digests: 32 bytes for each sequence. To compute them reads the data once, one sequence at a time.
 """
 
 import dataclasses

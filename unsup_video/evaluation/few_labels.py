@@ -364,7 +364,7 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
                 **line,
                 "accuracies": tuple(line["accuracies"]),
                 "diverged": tuple(line.get("diverged", ())),
-                **{name: math.nan if line[name] is None else line[name] for name in ("mean", "std")},
+                **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
             })
             for line in fields["summaries"]
         ]
@@ -442,8 +442,8 @@ def markdown(summaries: list[Summary]) -> str:
         f"Gain over the {BASELINE} on the same subsets, with its 95% interval:", "",
         *lines([name for name in names if name != BASELINE], gain),
         *([""] if any(s.diverged for s in summaries) else []),
-        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with the learning rate "
-          f"{' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded."
+        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with the learning "
+          f"rate {' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded."
           for s in summaries if s.diverged),
     ])
 

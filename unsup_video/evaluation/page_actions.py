@@ -68,9 +68,9 @@ def table_1(runs: list) -> str:
     return "".join([
         several,
         _accuracies(runs, found),
-        "<p>In brackets is the 95% confidence interval; videos of one group count together. A video "
-        "is classified by the mean over its windows, a window by the mean over its steps. What the paper has pretrained here "
-        "is the composite; other kinds are in its Table 3.</p>",
+        "<p>In brackets is the 95% confidence interval; videos of one group count together. A "
+        "video is classified by the mean over its windows, a window by the mean over its steps. "
+        "What the paper has pretrained here is the composite; other kinds are in its Table 3.</p>",
         CAUTION,
         *(markup.cautions(run.name, _notes(run)) for run in found),
         _over_steps(runs, groups),

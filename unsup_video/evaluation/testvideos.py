@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from unsup_video import classification
 from unsup_video.classification import Classified
 from unsup_video.data import overlap, sources

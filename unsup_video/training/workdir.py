@@ -26,9 +26,9 @@ _CONTENTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
-    trained_on.npz (see `overlap`), metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
-    evaluations write."""
+    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a
+    classifier), trained_on.npz (see `overlap`), metrics.jsonl, results.json;
+    checkpoints/, samples/, tb/, export/, and eval/, which the evaluations write."""
 
     path: Path
     lock: io.TextIOBase | None  # open as long as this process writes the folder; None: it does not
