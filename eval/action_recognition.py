@@ -146,6 +146,7 @@ def _predict(models, topk):
     elif given:
         raise ValueError(f"{next(iter(given))} is for videos, and {_PREDICT.value} holds none")
     out = _OUT.value or model.evaluations / f"predictions-{Path(_PREDICT.value).resolve().name}"
+    results.check_writable(out, "--out=FOLDER says where else predictions are written")
     names = predictions.names(_PREDICT.value, found)
     problems = predictions.run(model, found, names, out, job, most)
     print(f"written: {out}/{predictions.TABLE}, and a picture of each file")

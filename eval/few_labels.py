@@ -14,14 +14,15 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
 from eval import common
 from unsup_video import cli, configs
 from unsup_video.configs import finetune_few_labels
-from unsup_video.data import records, splits
-from unsup_video.evaluation import few_labels, testvideos
+from unsup_video.data import overlap, records, splits
+from unsup_video.evaluation import few_labels, naming
 from unsup_video.training import finetuning, precision
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -66,14 +67,14 @@ def main(argv):
     parts = {name: finetuning.videos(config, name) for name in splits.PARTS}
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
-    for model in models:
-        _check_unseen(model, parts["test"])
+    names = naming.names([model.path for model in models])
+    seen = _seen(config, models, names)
     # A study is of one precision.
     config.precision = precision.gemm_dtype(common.wanted_precision() or config.precision)
     folder = parts["test"].folder
     settings = few_labels.Settings(
         config=config.to_dict(),
-        pretrained={m.name: _described(m) for m in models},
+        pretrained={name: _described(m) for name, m in zip(names, models, strict=True)},
         data=records.Manifest.load(folder).fingerprint,
         per_class=tuple(0 if k == "all" else _integer(k) for k in _PER_CLASS.value),
         subsets=_SUBSETS.value,
@@ -83,8 +84,9 @@ def main(argv):
         search_subsets=_SEARCH_SUBSETS.value,
         seed=config.seed,
     )
-    summaries = few_labels.run(settings, _OUT.value, _PROCESSES.value)
+    summaries = few_labels.run(settings, _OUT.value, _PROCESSES.value, seen=seen)
     print(f"\n{few_labels.markdown(summaries)}\n")
+    _warn(seen)
     print(f"written: {_OUT.value}/ table.md, figure_12.png, results.csv, results.json")
     cli.print_next(cli.command(
         "eval.report", f"--workdir={models[0].path}", f"--few_labels={_OUT.value}", "--out=report"
@@ -116,16 +118,36 @@ def _check_unset(config):
             raise ValueError(f"--config.{field} does not go with a study: {by} is for that")
 
 
-def _check_unseen(model, test):
-    seen = testvideos.seen(model, test.names)
-    if seen is None:
-        print(f"CAUTION: whether {model.name} was pretrained on videos of the test part is not "
-              f"known: its data, {model.config.data.records}, are gone or have changed")
-    elif any(seen.values()):
-        raise ValueError(
-            f"{model.path} was pretrained on {sum(seen.values()):,} of the {len(test):,} videos of "
-            "the test part: pretrain on the training part of the same --config.data.split"
-        )
+def _seen(config, models, names):
+    """{name: `overlap.seen` of the test part} of the models, and "" of the labelled videos.
+
+    Raises:
+        ValueError: a model was pretrained on videos of the test part, other than those that are in
+            the training list too: some data sets hold a clip under two names.
+    """
+    own = overlap.learn(config)
+    found = {"": overlap.seen(own, own["test"])}
+    twice = overlap.which(own["train"], own["test"]) | overlap.which(own["validation"], own["test"])
+    for name, model in zip(names, models, strict=True):
+        run = overlap.of_run(model.origin, model.config)
+        found[name] = overlap.seen(run, own["test"])
+        others = np.zeros_like(twice)
+        for part in found[name]:
+            if (shared := overlap.which(run[part], own["test"])) is not None:
+                others |= shared & ~twice
+        if others.any():
+            raise ValueError(
+                f"{model.path} was pretrained on {others.sum():,} of the {len(others):,} videos of "
+                "the test part: pretrain on the training part of the same --config.data.split"
+            )
+    _warn(found)
+    return found
+
+
+def _warn(seen):
+    for name, found in seen.items():
+        for note in overlap.notes(found, None):
+            print(f"{name or 'labelled videos'}: {note}")
 
 
 def _architecture(config, model):

@@ -16,7 +16,7 @@ from absl import flags
 
 from eval import common
 from unsup_video import cli, metrics
-from unsup_video.evaluation import future_prediction, results, testset
+from unsup_video.evaluation import future_prediction, naming, results, testset
 
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
 _CLIPS = flags.DEFINE_integer("clips", None, "How many; default: 10,000, or all of the data set.")
@@ -31,11 +31,14 @@ _FLAGS = (_RECORDS, _CLIPS, _CONVENTION, _LPIPS)
 def main(argv):
     common.check_arguments(argv)
     lpips = _load_lpips() if _LPIPS.value else None
-    evaluations = []
-    for model in common.models():
-        test_set = testset.of_model(model.config, _RECORDS.value, _CLIPS.value)
-        print(f"{model.name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
+    evaluations, notes = [], []
+    models = common.models()
+    names = naming.names([model.path for model in models])  # before minutes of evaluations
+    for name, model in zip(names, models, strict=True):
+        test_set = testset.of_model(model, _RECORDS.value, _CLIPS.value)
+        print(f"{name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
               f"metrics: {_CONVENTION.value}")
+        notes += [f"{name}: {note}" for note in test_set.notes()]
         flags_given = {f.name: f.value for f in _FLAGS if f.present}
         evaluations.append(future_prediction.evaluate(
             model,
@@ -45,12 +48,14 @@ def main(argv):
             lpips,
             common.recompute(),
         ))
-    print(f"\n{future_prediction.table(evaluations)}\n")
-    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval over clips")
+    print(f"\n{future_prediction.table(evaluations, names)}\n")
+    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval, for which "
+          "clips of one video, or of one group of videos, count together")
     if any(e.settings["data"]["kind"] == "patches" for e in evaluations):
         print("paper: its patches are in units that it does not give; compare its rows alone")
     if len({str(e.settings["data"]) for e in evaluations}) > 1:
         print("CAUTION: these runs were tested on different data")
+    print(*notes, sep="\n", end="\n" if notes else "")
     for evaluation in evaluations:
         common.show(evaluation)
     return 0

@@ -14,6 +14,7 @@ from absl import flags
 
 from eval import common
 from unsup_video import cli
+from unsup_video.data import overlap
 from unsup_video.evaluation import long_range
 
 _STEPS = flags.DEFINE_integer(
@@ -34,6 +35,8 @@ def main(argv):
             common.recompute(),
         )
         print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
+        for note in overlap.notes(evaluation.settings["seen"], None, "sequences"):
+            print(note)
         print("without a period, what is left is a drift or stands still")
         common.show(evaluation)
     return 0

@@ -24,6 +24,7 @@ from unsup_video.data import records, splits
 from unsup_video.evaluation import (
     action_pictures,
     action_recognition,
+    intervals,
     predictions,
     results,
     testvideos,
@@ -94,11 +95,19 @@ def test_a_video_is_the_mean_of_its_blocks_and_a_block_of_its_steps():
     assert figures["video_cross_entropy"] == pytest.approx(-np.log([.6, .4]).mean())
 
 
-def test_the_mean_over_blocks_has_the_error_of_videos():
-    # By hand: video 0 has blocks 1, 0, 1; video 2 one of 0. Mean 1/2, residuals 1/2 and -1/2.
-    found = action_recognition.over_videos(np.array([1., 0, 1, 0]), np.array([0, 0, 0, 2]))
-    np.testing.assert_allclose(found, [.5 + .5 * 2 / 4, .5 - .5 * 2 / 4])
-    assert found.mean() == .5
+def test_windows_and_steps_count_by_group():
+    steps = np.random.default_rng(0).random((5, 3, 2))
+    videos = np.array([0, 0, 1, 2, 2])
+    found = classification.Classified(
+        steps.mean(1)[:3], steps.mean(1), videos, np.array([0, 2, 0, 0, 2]), steps
+    )
+    labels, groups = np.array([0, 1, 1]), np.array([4, 4, 9])
+    row, = action_recognition._window_rows("test", found, labels, (1,), groups)
+    hits = 100.0 * (found.blocks.argmax(1) == labels[found.videos])
+    expected = intervals.interval(hits, [4, 4, 4, 9, 9], percent=True)
+    assert (row.value, row.low, row.high, row.count, row.groups) == (*expected, 5, 2)
+    rows = action_recognition._step_rows("test", found, labels, groups)
+    assert {(row.count, row.groups) for row in rows} == {(5, 2)}
 
 
 def test_top_k():
@@ -213,8 +222,8 @@ def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path):
     config = fresh.config.copy_and_resolve_references()
     config.data.records = str(tmp_path / "gone")
     moved = testvideos.select(dataclasses.replace(fresh, config=config), str(copy))
-    assert moved.seen is None and moved.label == "test"
-    assert "whether training has seen these videos is not known" in moved.notes()[-1]
+    assert set(moved.seen.values()) == {"unknown"} and moved.label == "test"
+    assert "train and validation part had these videos is not known" in moved.notes()[-1]
 
     (tmp_path / "divided").mkdir()
     shutil.copytree(folder, tmp_path / "divided" / "test")  # of three data sets; all is for testing

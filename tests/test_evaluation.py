@@ -18,8 +18,16 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from unsup_video import losses, metrics
+from unsup_video.configs import moving_mnist_2layer_conditional_future
 from unsup_video.data import digits, moving_mnist, records, sources
-from unsup_video.evaluation import future_prediction, out_of_domain, predict, results, testset
+from unsup_video.evaluation import (
+    future_prediction,
+    intervals,
+    out_of_domain,
+    predict,
+    results,
+    testset,
+)
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.training import loop, precision, pretraining, workdir
 
@@ -31,12 +39,14 @@ def evaluate(model, test_set, **options):
 # ---------------------------------------------------------------------- storing
 
 
-def test_interval_against_hand_arithmetic():
-    mean, low, high = results.interval([1.0, 2.0, 3.0, 6.0])
-    assert mean == 3.0
-    half = 1.96 * np.sqrt((4 + 1 + 0 + 9) / 3) / 2
-    assert (low, high) == pytest.approx((3 - half, 3 + half))
-    assert np.isnan(results.interval([1.0])[1:]).all()
+def test_a_folder_that_cannot_be_written_is_told_before_computing(model, tmp_path):
+    (tmp_path / "run").write_text("")  # a file, in which nobody can make a folder
+    with pytest.raises(OSError, match="run/eval cannot be written .*; evaluations are kept in the"):
+        results.run(dataclasses.replace(model, path=tmp_path / "run"), "kind", {}, "", pytest.fail)
+    with pytest.raises(OSError, match="run/x cannot be written .*; --out=FOLDER says"):
+        results.check_writable(tmp_path / "run" / "x", "--out=FOLDER says where")
+    results.check_writable(tmp_path / "new" / "x", "")
+    assert list((tmp_path / "new" / "x").iterdir()) == []
 
 
 def test_an_evaluation_comes_back_as_it_was_stored(model):
@@ -420,6 +430,37 @@ def test_figures_agree_with_the_run_and_with_the_floors(fresh):
         assert value("model", metric=name) == pytest.approx(values.mean(), rel=1e-6)
 
 
+def named_clips(folder):
+    """7 + 7 * 2 frames of videos "v0" to "v3", the last two of which are of one group."""
+    rng = np.random.default_rng(0)
+    groups = ("", "", "both", "both")
+    records.write(folder, [
+        records.Record(rng.integers(0, 50 * (k + 1), (7 * (1 + 2 * (k > 0)), 32, 32), np.uint8),
+                       name=f"v{k}", group=group) for k, group in enumerate(groups)
+    ], 4, "patches", {})
+    return sources.Part(folder)
+
+
+def test_clips_of_one_group_count_together(fresh, tmp_path):
+    test_set = testset.from_records(named_clips(tmp_path / "named"), 7)
+    np.testing.assert_array_equal(test_set.groups, [0] + 3 * [1] + 6 * [2])
+    evaluation = evaluate(fresh, test_set)
+    clips = test_set.clips(0, 10)
+    values = metrics.frame_metrics(
+        clips[:, 4:7], np.repeat(clips[:, 3:4], 3, 1), (32, 32)
+    )["mse"].mean(1)
+    row, = evaluation.find(subject="copy_last", metric="mse", frame=None)
+    assert (row.count, row.groups) == (10, 3)
+    expected = intervals.interval(values, test_set.groups)
+    assert (row.value, row.low, row.high) == pytest.approx(expected, rel=1e-5)
+    assert {r.groups for r in evaluation.rows if r.low is not None} == {3}
+
+    stored = np.random.default_rng(1).integers(0, 255, (2, 14, 32, 32), np.uint8)
+    records.write(tmp_path / "nameless", stored, 2, "x", {})
+    test_set = testset.from_records(sources.Part(tmp_path / "nameless"), 7)
+    np.testing.assert_array_equal(test_set.groups, [0, 0, 1, 1])  # windows of two sequences
+
+
 def test_frames_average_to_the_mean(fresh):
     evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
     means = [row for row in evaluation.rows if row.frame is None]
@@ -505,13 +546,16 @@ def test_the_table_shows_runs_side_by_side(fresh):
 
 
 def test_the_papers_column():
-    model = {"kind": "composite", "layers": 2, "conditional_future": True, "output": "logistic"}
-    data = {"kind": "moving_mnist"}
+    config = moving_mnist_2layer_conditional_future.get_config()
+    model = {**config.model.to_dict(), "data": config.data.to_dict()}
+    generator = {"num_digits": 2, "frame_size": 64, "speed": [0.1, 0.1], "bounce": "clamp"}
+    data = {"kind": "moving_mnist", "generator": generator}
     evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
     for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),
-                          (data, {"kind": "noise"}), (data, {"generator": {"num_digits": 1}}),
-                          (data, {"source": {"generator": {"frame_size": 32}}})):
+                          (model, {"data": {**model["data"], "frames_out": 20}}),
+                          (data, {"kind": "noise"}),
+                          (data, {"generator": {**generator, "num_digits": 1}})):
         before = dict(fields)
         fields.update(other)
         assert future_prediction.reference(evaluation) is None

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,17 @@ from pathlib import Path
 import labelled
 import numpy as np
 import pytest
-from scipy import stats
 
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
-from unsup_video.evaluation import few_labels, few_labels_fits, trained
+from unsup_video.evaluation import (
+    few_labels,
+    few_labels_fits,
+    naming,
+    page_few_labels,
+    report,
+    trained,
+)
 from unsup_video.training import loop
 
 ROOT = Path(__file__).parent.parent
@@ -196,17 +203,6 @@ def test_a_fit_depends_on_its_key_alone(data):
     assert first == again == other
 
 
-def test_the_interval_is_students():
-    differences = np.array([1.0, 3.0, -2.0, 4.5, 0.5])
-    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    found = few_labels.interval(differences)
-    assert found == pytest.approx((differences.mean(), expected.low, expected.high), rel=1e-3)
-    for n in range(2, 31):
-        assert few_labels._T[n - 2] == pytest.approx(stats.t.ppf(0.975, n - 1), abs=6e-4)
-    mean, low, high = few_labels.interval(differences[:1])
-    assert mean == 1.0 and math.isnan(low) and math.isnan(high)
-
-
 @pytest.fixture(scope="module")
 def pretrained(data, tmp_path_factory):
     """A composite on the percepts, as it is after two steps."""
@@ -251,15 +247,100 @@ def test_more_labels_than_there_are(data):
 
 
 def test_a_rate_that_diverges_is_not_chosen(data):
-    found = few_labels_fits.Fits(settings(data), "LSTM", 1).search(1e38, 0.0, 0)
-    assert found["accuracy"] == 0.0
+    fits = few_labels_fits.Fits(settings(data), "LSTM", 1)
+    found = fits.search(1e38, 0.0, 0)
+    assert found["diverged"] and "step" in found["why"] and "accuracy" not in found
+    assert fits.test(1e38, 0.0, 0)["diverged"]
+
+
+def diverging(monkeypatch, diverges):
+    """Fits that are not trained: the higher the rate the better, or it `diverges(name, ..)`."""
+
+    class Fits(few_labels_fits.Fits):
+        def __init__(self, of, contender, per_class):
+            self.contender, self.train, self.validation = contender, "train", "validation"
+            self.labelled, self.test_part = "labelled", "test"
+
+        def _trained(self, rate, dropout, subset, pool, judge):
+            if diverges(self.contender, judge, rate, subset):
+                raise loop.NonFiniteLoss("step 3: the loss is nan")
+            return {"accuracy": 50 + rate + subset, "cross_entropy": 1.0}
+
+    monkeypatch.setattr(few_labels_fits, "Fits", Fits)
+
+
+def test_a_study_goes_on_after_a_fit_that_diverges(data, tmp_path, monkeypatch):
+    of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0, 4.0))
+    diverging(monkeypatch, lambda name, judge, rate, subset: name == "LSTM" and (
+        (judge, rate, subset) in {("validation", 4.0, 1), ("test", 2.0, 2)}
+    ))
+    single, mean, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    # 4 diverged once in the search, 2 in the last fit that counts: all of those are of 1.
+    assert (lstm.learning_rate, lstm.diverged) == (1.0, (2.0, 4.0))
+    assert lstm.accuracies == (51.0, 52.0, 53.0)
+    assert single.learning_rate == 40.0 and single.diverged == ()
+    text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
+    assert "LSTM, 1 a class: training diverged with the learning rate 2 and 4" in text
+    lines = (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines()
+    assert sum("the loss is nan" in line for line in lines) == 2
+    assert few_labels.load(tmp_path / "study")[1] == [single, mean, lstm]
+    again = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    assert again[2] == lstm
+    assert (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("name", ["mean frame", few_labels.BASELINE])
+def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkeypatch, name):
+    diverging(monkeypatch, lambda contender, judge, rate, subset: contender == name)
+    few_labels.run(settings(data, per_class=(1,)), tmp_path / "study", log=lambda line: None)
+    _, summaries = few_labels.load(tmp_path / "study")
+    found = {s.contender: s for s in summaries}
+    assert found[name].accuracies == () and math.isnan(found[name].mean)
+    assert found[name].learning_rate is None and len(found[name].diverged) == 2
+    gained = [s.contender for s in summaries if s.difference is not None]
+    assert gained == ([] if name == few_labels.BASELINE else ["single frame"])
+    text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
+    assert f"| {name} | diverged |" in text and "| 0.0" not in text
+    study, = report.studies([tmp_path / "study"])
+    page = page_few_labels.figure_12([study]) + page_few_labels.table_3([study])
+    assert "diverged</td>" in page and "which is excluded" in page
+    rows = [row["subject"] for row in report.rows([], [study]) if row["metric"] == "accuracy"]
+    assert sorted({*rows, name}) == sorted(found) and name not in rows
+
+
+def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch):
+    paths = [tmp_path / "a" / "pre", tmp_path / "b" / "pre"]
+    names = naming.names(paths)
+    assert len(set(names)) == 2
+    of = settings(data, per_class=(1,), pretrained={
+        name: {"path": str(path), "sha256": "x", "kind": "composite",
+               "conditional_reconstruction": False, "conditional_future": False}
+        for name, path in zip(names, paths, strict=True)
+    })
+    diverging(monkeypatch, lambda contender, *_: contender == names[1])
+    summaries = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    assert summaries[3].accuracies and not summaries[4].accuracies
+
+
+def test_a_search_that_an_earlier_version_found_to_diverge(data, tmp_path, monkeypatch):
+    of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0))
+    (tmp_path / "study" / "fits").mkdir(parents=True)
+    line = {"key": ["search", 2.0, 0.3, 0], "accuracy": 0.0, "cross_entropy": 1e9}
+    (tmp_path / "study" / "fits" / "LSTM-1.jsonl").write_text(json.dumps(line) + "\n")
+    diverging(monkeypatch, lambda *_: False)
+    *_, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    assert (lstm.learning_rate, lstm.diverged) == (1.0, (2.0,))
 
 
 @pytest.mark.slow
 def test_the_command(data, pretrained, tmp_path):
     """In processes of its own; what the study sets itself is refused."""
+    other = tmp_path / "other" / pretrained.path.name  # a copy, in another folder
+    shutil.copytree(pretrained.path, other)
     command = [
         sys.executable, "-m", "eval.few_labels", f"--workdir={pretrained.path}",
+        f"--workdir={other}",
         f"--records={data}", "--per_class=1", "--subsets=2", "--search_subsets=1",
         "--learning_rates=1e-3", "--config.train.steps=2", "--config.data.frames=2",
         f"--out={tmp_path / 'study'}", "--processes=2",
@@ -272,9 +353,12 @@ def test_the_command(data, pretrained, tmp_path):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "| composite |" in done.stdout
-    _, summaries = few_labels.load(tmp_path / "study")
-    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", "composite"]
+    names = [str(pretrained.path), str(other)]
+    assert all(f"| {name} |" in done.stdout for name in names)
+    stored, summaries = few_labels.load(tmp_path / "study")
+    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    none = {"train": 0, "validation": 0}
+    assert stored["seen"] == dict.fromkeys(["", *names], none)
     refused = run("--config.recipe.learning_rate=1")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
 

@@ -202,12 +202,18 @@ def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path
 
 def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     rng = np.random.default_rng(0)
-    for split, count in {"train": 30, "validation": 10, "test": 12}.items():
-        clips = rng.integers(0, 256, (count, 5, 28, 28), np.uint8)
+    drawn = rng.integers(0, 256, (52, 5, 28, 28), np.uint8)
+    for split, start, count in (("train", 0, 30), ("validation", 30, 10), ("test", 40, 12)):
+        clips = drawn[start : start + count]
+        clips[:2] = drawn[:2]  # two clips of training are in all parts
         records.write(tmp_path / "data" / split, clips, count, "noise", {}, shards=2)
     tiny = [*TINY, *NO_GENERATOR, f"--config.data.records={tmp_path / 'data'}"]
     status, output = Run(tmp_path / "whole", tiny=tiny).finish()
     assert status == 0 and "records, noise" in output
+    assert output.count("CAUTION: 2 of the test's sequences are of the run's train part") == 2
+    assert (tmp_path / "whole" / "trained_on.npz").exists()
+    seen = json.loads((tmp_path / "whole" / "results.json").read_text())["seen"]
+    assert seen == {"train": 2, "validation": 2}
 
     Run(tmp_path / "run", tiny=tiny).kill_at("step 8/")
     (tmp_path / "run" / "results.json").unlink(missing_ok=True)

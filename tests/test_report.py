@@ -15,6 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from unsup_video.configs import moving_mnist_2layer_conditional_future
 from unsup_video.evaluation import charts, page, report, results
 from unsup_video.evaluation.trained import Trained
 
@@ -86,7 +87,8 @@ def prediction(folder, values, model, parts, clips):
         rows += of("model", "future", "cross_entropy", told, "nats", "teacher_forced")
     rows += of("entropy", "future", "cross_entropy", [90.0] * len(values), "nats")
     rows.append(results.row("copy_last", "test", "future", "psnr", [math.inf], unit="dB"))
-    settings = {"data": {"kind": "moving_mnist"}, "clips": clips, "convention": "correct"}
+    data = {"kind": "moving_mnist", "source": {"published_test_file": True}}
+    settings = {"data": data, "clips": clips, "convention": "correct"}
     return evaluation(folder, "future_prediction", rows, model=model, settings=settings)
 
 
@@ -95,10 +97,10 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
     path = folder / name
     parts = [part for part in ("reconstruction", "future")
              if kind != {"reconstruction": "future_predictor", "future": "autoencoder"}[part]]
+    config = moving_mnist_2layer_conditional_future.get_config()
     model = {
         "name": name, "config": "tiny", "recipe": "modern", "step": 40, "sha256": "c0ffee",
-        "kind": kind, "layers": 2, "units": 8, "output": "logistic",
-        "conditional_reconstruction": False, "conditional_future": True,
+        **config.model.to_dict(), "kind": kind, "data": config.data.to_dict(),
     }
     found = {"future_prediction": prediction(path / "eval", values, model, parts, clips)}
     for figure in FIGURES:
@@ -124,7 +126,7 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
         "machine": {"cpu": "a processor", "devices": ["CPU:0"]}, "parameters": 12345,
         "data": {"kind": "Moving MNIST", "source": "some digits", "sha256": {"test": "feed5eed"}},
     }
-    config = {"name": "tiny", "seed": 7, "model": {"units": 8}}
+    config = {"name": "tiny", "seed": 7, "model": {"units": 8}, "data": {}}
     return report.Run(name, path, config, info, metrics, model, found)
 
 
@@ -192,9 +194,9 @@ def test_table_2_has_the_figures_of_results_json(written):
     assert found == figures | {350.0 - paper, 310.0 - paper}
     shown = Page(table)
     assert "+8.8 (+2.6%)" in shown.text and "-31.2 (-9.1%)" in shown.text
-    # Two clips, of v - 1 and v + 1: 1.96 sqrt(2) / sqrt(2).
-    assert "350.0 ± 2.0" in shown.text and "a, teacher-forced" in shown.text
-    assert "250.0 ± 2.0" in shown.text and "convention: correct" in shown.text
+    # Two clips, of v - 1 and v + 1: 12.7 sqrt(2) / sqrt(2).
+    assert "350.0 ± 12.7" in shown.text and "a, teacher-forced" in shown.text
+    assert "250.0 ± 12.7" in shown.text and "convention: correct" in shown.text
 
 
 def test_all_rows_of_all_runs_are_stored(written):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict
 
+from unsup_video.data import overlap
 from unsup_video.training import distribution, loop, precision, profiling, unread
 from unsup_video.training.workdir import Workdir
 
@@ -91,6 +93,7 @@ def run(
     info: dict,
     test: Callable[[], dict],
     export: Callable[[], Path | None] = lambda: None,
+    pretraining: dict | None = None,
 ) -> tuple[dict, Path | None]:
     """Trains, tests and exports; of a run that is finished it reads the results.
 
@@ -99,6 +102,7 @@ def run(
     Args:
         info: more for run.json. test: scores the best checkpoint and writes results.json.
         export: exports it, where that was not done yet.
+        pretraining: `overlap.of_run` of the run whose encoder this one starts from.
 
     Returns:
         what `test` and `export` return.
@@ -124,6 +128,8 @@ def run(
     results = workdir.path / "results.json"
     finished = any(trainer.gathered(is_chief and results.exists()))
     if not finished:
+        if is_chief and config.data.records:  # what is generated is in run.json
+            _note_data(config, workdir, pretraining)
         try:
             loop.run(trainer, workdir, info, _profile_steps())
         except loop.Interrupted as stop:
@@ -143,6 +149,16 @@ def run(
     workdir.delete_replaced()
     trainer.gathered(True)
     return found, exported
+
+
+def _note_data(config, workdir, pretraining):
+    """Keeps what a new run is trained on in its folder, and says where it is tested on that."""
+    if not (workdir.path / "run.json").exists():
+        began = time.perf_counter()
+        overlap.write(workdir.path, overlap.learn(config, pretraining))
+        print(f"noted what this run is trained on ({time.perf_counter() - began:.1f} s)")
+    for note in overlap.notes(overlap.of_own_test(workdir.path, config), None, "sequences"):
+        print(note)
 
 
 def _check_same(trainer, what):

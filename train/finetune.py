@@ -19,6 +19,7 @@ from ml_collections import config_flags
 from train import common, exports
 from unsup_video import cli, configs
 from unsup_video.configs import finetune
+from unsup_video.data import overlap
 from unsup_video.evaluation import trained
 from unsup_video.training import finetuning, loop, unread
 
@@ -81,6 +82,7 @@ def main(argv):
         info,
         lambda: finetuning.test(config, classifier, data.test, workdir),
         lambda: exports.exported(workdir),
+        overlap.of_run(init.origin, init.config) if init else None,
     )
 
     # ------------------------------------------------------------------ what came out

@@ -23,12 +23,15 @@ from ml_collections import ConfigDict
 
 from unsup_video import classifier_signatures, files, model_card, signatures, warmup
 from unsup_video.classifiers import Classifier
+from unsup_video.data import overlap
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.evaluation.trained import CARD, EXTRA, SUMS, Trained
 from unsup_video.training import experiment, loop, precision
 
 # Of the run, where present.
-_COPIED = ("config.json", "run.json", "mean_frame.npy", experiment.CLASSES, "results.json")
+_COPIED = (
+    "config.json", "run.json", "mean_frame.npy", experiment.CLASSES, "results.json", overlap.FILE,
+)
 
 
 def write(trained: Trained, out: str | Path) -> Path:

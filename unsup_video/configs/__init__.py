@@ -14,14 +14,14 @@ def path(name: str) -> str:
     return str(_FOLDER / f"{name}.py")
 
 
-def names(command: str = "pretrain") -> list[str]:
-    """The packaged experiments of a command of train/."""
+def names(command: str | None = "pretrain") -> list[str]:
+    """The packaged experiments of a command of train/; None for those of all."""
 
     def of(name):
         return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
 
     found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base"}
-    return sorted(name for name in found if of(name) == command)
+    return sorted(name for name in found if command in (None, of(name)))
 
 
 def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:

@@ -54,7 +54,7 @@ def choose(
 
     groups_of = {}
     for i in pool:
-        groups_of.setdefault(entries[i].label, set()).add(_group(entries[i]))
+        groups_of.setdefault(entries[i].label, set()).add(group_of(entries[i]))
     part_of = {}
     for label in sorted(groups_of):
         groups = sorted(groups_of[label], key=lambda group: hashlib.sha256(group.encode()).digest())
@@ -69,7 +69,7 @@ def choose(
         for group in groups:
             part_of.setdefault(group, "train")
     chosen = np.zeros(len(entries), bool)
-    chosen[[i for i in pool if part_of[_group(entries[i])] == part]] = True
+    chosen[[i for i in pool if part_of[group_of(entries[i])] == part]] = True
     return chosen
 
 
@@ -126,5 +126,18 @@ def few(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     return chosen
 
 
-def _group(entry):
+def group_of(entry: "Entry") -> str:
+    """The name of the group that a sequence is of: it is one by itself where none is known."""
     return entry.group or entry.name
+
+
+def numbered_groups(entries: "Sequence[Entry]", indices: np.ndarray) -> np.ndarray:
+    """(N,) int64: the group of each of the sequences `indices`, (N,) int; equal numbers, one group.
+
+    Args:
+        entries: of the whole data set; () where its sequences have no names: each is a group then.
+    """
+    if not entries:
+        return np.unique(indices, return_inverse=True)[1]
+    numbers = {}
+    return np.array([numbers.setdefault(group_of(entries[i]), len(numbers)) for i in indices])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.data import records, windows
+from unsup_video.data import records, splits, windows
 
 _HELD_BYTES = 1 << 30  # of stored values: more are not held in memory
 
@@ -24,6 +24,7 @@ class Videos:
     Attributes:
         chosen: as given. indices: (N,) int64, of these sequences in the data set, ascending.
         names, labels, lengths: N names, classes (N,) int64 and numbers of frames (N,) int64.
+        groups: (N,) int64, of the videos: equal numbers, one group (see `splits.numbered_groups`).
         classes: names of the data set's classes. frame_shape: (D,) or that of a picture.
 
     Raises:
@@ -49,6 +50,7 @@ class Videos:
         self.names = tuple(entry.name for entry in found)
         self.labels = np.array([entry.label for entry in found])
         self.lengths = np.array([entry.frames for entry in found])
+        self.groups = splits.numbered_groups(entries, self.indices)
         self.classes = manifest.classes
         self.frame_shape = manifest.frame_shape
         self.chosen = np.asarray(chosen, bool)

@@ -52,7 +52,8 @@ def evaluate(
         "class/NAME": accuracy of the videos of that class; and "as/OTHER", the number of them that
             were taken for OTHER, where that is not 0.
 
-    Intervals are over videos: blocks of one video are not independent.
+    Intervals are over groups of videos, such as those of one recording, and over videos where no
+    groups are known: videos of a group, and blocks of a video, are not independent.
 
     Pictures: `confusion.png`, `steps.png`.
     """
@@ -62,11 +63,12 @@ def evaluate(
 
     def compute(folder):
         found, labels, data = test.classified, test.videos.labels, test.label
+        groups = test.videos.groups
         rows = [
-            *_video_rows("model", data, found.probabilities, labels, topk),
-            *_window_rows(data, found, labels, topk),
-            *_step_rows(data, found, labels),
-            *_class_rows("model", data, found.probabilities, labels, classes),
+            *_video_rows("model", data, found.probabilities, labels, topk, groups),
+            *_window_rows(data, found, labels, topk, groups),
+            *_step_rows(data, found, labels, groups),
+            *_class_rows("model", data, found.probabilities, labels, classes, groups),
         ]
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
         counts = _confusion(found.probabilities, labels)
@@ -131,9 +133,10 @@ def fuse(
     each = [test.classified.probabilities[order]
             for test, order in zip(tests, orders, strict=True)]
     fused = sum(w * p for w, p in zip(weights, each, strict=True))
+    groups = first.videos.groups
     return _together(
-        tests, FUSION_KIND, FUSION, settings, fused, labels, [(p, labels) for p in each], command,
-        topk, recompute, log,
+        tests, FUSION_KIND, FUSION, settings, (fused, labels, groups),
+        [(p, labels, groups) for p in each], command, topk, recompute, log,
     )
 
 
@@ -166,12 +169,15 @@ def cross_validate(
                 )
             seen[name] = test.trained.path
     topk = check_topk(topk, len(first.trained.classes))
-    each = [(test.classified.probabilities, test.videos.labels) for test in tests]
-    probabilities, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
+    each, taken = [], 0
+    for test in tests:  # the groups of different folds are different ones
+        groups = taken + test.videos.groups
+        each.append((test.classified.probabilities, test.videos.labels, groups))
+        taken = groups.max() + 1
+    whole = tuple(np.concatenate(arrays) for arrays in zip(*each, strict=True))
     settings = {"models": _settings(tests), "topk": topk}
     return _together(
-        tests, FOLDS_KIND, FOLDS, settings, probabilities, labels, each, command, topk, recompute,
-        log,
+        tests, FOLDS_KIND, FOLDS, settings, whole, each, command, topk, recompute, log
     )
 
 
@@ -179,21 +185,23 @@ def _settings(tests):
     return [{**test.settings, "model": test.trained.sha256} for test in tests]
 
 
-def _together(
-    tests, kind, subject, settings, probabilities, labels, each, command, topk, recompute, log
-):
-    """The evaluation of what several models say together, and `each` (probabilities, labels)."""
+def _together(tests, kind, subject, settings, whole, each, command, topk, recompute, log):
+    """The evaluation of what several models say together, `whole`, and each of them.
+
+    These are (probabilities, labels, groups of the videos).
+    """
     first = tests[0]
     classes = first.trained.classes
+    probabilities, labels, groups = whole
 
     def compute(folder):
         data = next((test.label for test in tests if test.label != test.part), first.part)
         rows = [
-            *_video_rows(subject, data, probabilities, labels, topk),
-            *_class_rows(subject, data, probabilities, labels, classes),
+            *_video_rows(subject, data, probabilities, labels, topk, groups),
+            *_class_rows(subject, data, probabilities, labels, classes, groups),
         ]
-        for name, of in zip(names([t.trained.path for t in tests]), each, strict=True):
-            rows += _video_rows(name, data, *of, topk)
+        for name, (p, y, of) in zip(names([t.trained.path for t in tests]), each, strict=True):
+            rows += _video_rows(name, data, p, y, topk, of)
         what = subject.replace("_", " ")
         title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
         counts = _confusion(probabilities, labels)
@@ -252,44 +260,26 @@ def _hits(probabilities, labels, topk):
     return {"accuracy" if k == 1 else f"top_{k}_accuracy": 100.0 * (ranks < k) for k in topk}
 
 
-def _video_rows(subject, data, probabilities, labels, topk):
+def _video_rows(subject, data, probabilities, labels, topk, groups):
     right = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
     return [
-        *(results.row(subject, data, "video", metric, values, unit="%")
+        *(results.row(subject, data, "video", metric, values, unit="%", groups=groups)
           for metric, values in _hits(probabilities, labels, topk).items()),
-        results.row(subject, data, "video", "cross_entropy", -np.log(right), unit="nats"),
+        results.row(
+            subject, data, "video", "cross_entropy", -np.log(right), unit="nats", groups=groups
+        ),
     ]
 
 
-def over_videos(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    """One value a video, of which mean and standard error are those of the mean over its blocks.
-
-    The mean over all blocks is a ratio, of the sum of values to the number of blocks; a video
-    contributes to both, and its blocks are not independent. This is the ratio's linearisation.
-
-    Args:
-        values: (M,), of blocks. videos: (M,) int, the block's video.
-    """
-    sums, numbers = np.bincount(videos, values), np.bincount(videos)
-    sums, numbers = sums[numbers > 0], numbers[numbers > 0]
-    mean = sums.sum() / numbers.sum()
-    return mean + (sums - mean * numbers) * len(numbers) / numbers.sum()
-
-
-def _window_row(data, part, metric, values, videos, frame=None):
-    return results.row(
-        "model", data, part, metric, over_videos(values, videos), unit="%", frame=frame,
-        count=len(values),
-    )
-
-
-def _window_rows(data, found, labels, topk):
+def _window_rows(data, found, labels, topk, groups):
     hits = _hits(found.blocks, labels[found.videos], topk)
-    return [_window_row(data, "window", metric, values, found.videos)
-            for metric, values in hits.items()]
+    return [
+        results.row("model", data, "window", metric, values, unit="%", groups=groups[found.videos])
+        for metric, values in hits.items()
+    ]
 
 
-def _step_rows(data, found: Classified, labels):
+def _step_rows(data, found: Classified, labels, groups):
     rows = []
     sums = np.zeros(found.blocks.shape)
     for t in range(found.steps.shape[1]):
@@ -298,7 +288,9 @@ def _step_rows(data, found: Classified, labels):
         videos = found.videos[there]
         for part, values in (("step", found.steps[there, t]), ("steps_so_far", sums[there])):
             hits = 100.0 * (values.argmax(-1) == labels[videos])
-            rows.append(_window_row(data, part, "accuracy", hits, videos, t + 1))
+            rows.append(results.row(
+                "model", data, part, "accuracy", hits, unit="%", frame=t + 1, groups=groups[videos]
+            ))
     return rows
 
 
@@ -309,15 +301,16 @@ def _confusion(probabilities, labels):
     return counts
 
 
-def _class_rows(subject, data, probabilities, labels, classes):
+def _class_rows(subject, data, probabilities, labels, classes, groups):
     rows = []
     guesses = probabilities.argmax(1)
     for k, row in enumerate(_confusion(probabilities, labels)):
         if not row.sum():
             continue  # no video of that class: nothing was measured
         part = f"class/{classes[k]}"
-        hits = 100.0 * (guesses[labels == k] == k)
-        rows.append(results.row(subject, data, part, "accuracy", hits, unit="%"))
+        of = labels == k
+        hits = 100.0 * (guesses[of] == k)
+        rows.append(results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[of]))
         rows += [
             results.row(subject, data, part, f"as/{classes[j]}", row[j], unit="videos",
                         count=int(row.sum()))
@@ -336,13 +329,13 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
     others = [r.metric for r in evaluation.find(part="video", subject=overall[0].subject)
               if r.metric.startswith("top_")]
     lines = [f"{overall[0].data}, {overall[0].count:,} videos" + " " * 4
-             + "".join(f"{name:>18}" for name in ["accuracy", *others])]
-    width = len(lines[0]) - 18 * (1 + len(others))
+             + "".join(f"{name:>24}" for name in ["accuracy", *others])]
+    width = len(lines[0]) - 24 * (1 + len(others))
     for row in (*overall, *windows):
         label = {"model": f"{row.part}s ({row.count:,})"}.get(row.subject, row.subject)
         cells = [row] + [evaluation.find(subject=row.subject, part=row.part, metric=name)[0]
                          for name in others]
-        lines.append(f"{'  ' + label:<{width}}" + "".join(f"{_percent(r):>18}" for r in cells))
+        lines.append(f"{'  ' + label:<{width}}" + "".join(f"{_percent(r):>24}" for r in cells))
 
     measured = [r for r in evaluation.rows if r.part.startswith("class/")]
     accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
@@ -364,4 +357,4 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
 def _percent(row):
     if row.low is None:
         return f"{row.value:.1f} %"
-    return f"{row.value:.1f} +- {row.high - row.value:.1f} %"
+    return f"{row.value:.1f} ({row.low:.1f} to {row.high:.1f}) %"

@@ -25,14 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video import files, fonts, visualize
+from unsup_video.evaluation import intervals
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
 LINEAR_FACTOR = 10.0
-# 97.5% quantiles of Student's t for 1, 2, .. degrees of freedom; the last one is used beyond.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-      2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-      2.052, 2.048, 2.045, 2.042)
 _SETTINGS, _FITS = "settings.json", "fits"
 
 
@@ -78,32 +75,45 @@ class Summary:
     """A contender's figures with one number of labelled videos.
 
     Attributes:
-        contender, per_class: which. learning_rate, dropout: that were chosen.
-        accuracies: of the test videos, in %, one for each subset.
-        mean, std: of them; std is that of a sample, nan of a single one.
+        contender, per_class: which.
+        learning_rate, dropout: that were chosen; None where training diverged with all of them.
+        accuracies: of the test videos, in %, one for each subset; () where training diverged.
+        mean, std: of them; std is that of a sample, nan of a single one; both nan of none.
         difference: the mean of what is gained over the baseline on the same subset; low, high: its
-            95% interval over subsets (Student's t); all None for the baseline.
+            95% interval over subsets (Student's t), None where there is none; all None for the
+            baseline, and where one of the two has no accuracies.
+        diverged: the learning rates that were excluded, since training diverged with them.
     """
 
     contender: str
     per_class: int
-    learning_rate: float
-    dropout: float
+    learning_rate: float | None
+    dropout: float | None
     accuracies: tuple[float, ...]
     mean: float
     std: float
     difference: float | None
     low: float | None
     high: float | None
+    diverged: tuple[float, ...] = ()
 
 
 def run(
-    settings: Settings, folder: str | Path, processes: int = 1, log: Callable[[str], None] = print
+    settings: Settings,
+    folder: str | Path,
+    processes: int = 1,
+    log: Callable[[str], None] = print,
+    seen: dict | None = None,
 ) -> list[Summary]:
     """Makes, or goes on with, the study in `folder`.
 
+    A learning rate with which training diverges, in the search or in a fit that counts, is excluded
+    for that contender and number of videos, and the next best one is taken.
+
     Args:
         processes: contenders and numbers of videos are worked on side by side in so many.
+        seen: stored with the results: `overlap.seen` of the test part, of the labelled videos ("")
+            and of each pretrained model by its name.
 
     Raises:
         ValueError: another study is there; bad settings; data or models that do not fit.
@@ -120,7 +130,7 @@ def run(
             minutes = (time.perf_counter() - began) / 60
             log(f"{number} of {len(tasks)}: {name}, {_number(k)} a class; {minutes:.1f} min")
         summaries = summarize(settings, folder)
-        _write(settings, summaries, folder)
+        _write(settings, summaries, folder, seen)
     return summaries
 
 
@@ -207,8 +217,13 @@ def _work(task):
 
     for key in searched:
         fit(key)
-    for key in _tested(settings, per_class, done.chosen(searched)):
-        fit(key)
+    while (chosen := done.chosen(searched)) is not None:
+        for key in _tested(settings, per_class, chosen):
+            fit(key)
+            if done.diverged(key):
+                break  # another one is chosen
+        else:
+            break
     return name, per_class
 
 
@@ -237,7 +252,7 @@ def _tested(settings, per_class, chosen):
 
 
 def _file_name(contender):
-    return contender.replace(" ", "_")
+    return contender.replace(" ", "_").replace("/", "_")  # a path, where two have one last name
 
 
 class _Lines:
@@ -268,62 +283,76 @@ class _Lines:
             file.write(json.dumps({"key": key, **figures}) + "\n")
         self.lines[key] = figures
 
+    def diverged(self, key):
+        """Whether training diverged in a finished fit."""
+        figures = self.lines[key]
+        # An earlier version wrote searches that diverged as the worst there is.
+        return figures.get("diverged", False) or figures.get("cross_entropy") == 1e9
+
+    def excluded(self):
+        """The (learning rate, dropout) with which training diverged."""
+        return {key[1:3] for key in self.lines if self.diverged(key)}
+
     def chosen(self, searched):
         """(learning rate, dropout) with the best mean validation accuracy of the fits `searched`.
 
-        Of equal ones that with the lower cross entropy.
+        Of equal ones that with the lower cross entropy; of those with which training did not
+        diverge, None where it did with all.
         """
-        found = {}
+        found, excluded = {}, self.excluded()
         for key in searched:
-            figures = self.lines[key]
-            found.setdefault(key[1:3], []).append((figures["accuracy"], -figures["cross_entropy"]))
-        return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)))
+            if key[1:3] not in excluded:
+                figures = self.lines[key]
+                pair = figures["accuracy"], -figures["cross_entropy"]
+                found.setdefault(key[1:3], []).append(pair)
+        return max(
+            sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None
+        )
 
 
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
     """The figures of a finished study, by number of videos, then by contender."""
     found = []
     for k in settings.per_class:
-        values, chosen = {}, {}
+        values, chosen, diverged = {}, {}, {}
         for name in settings.contenders():
             lines = _Lines(Path(folder), name, k)
-            chosen[name] = lines.chosen(_searched(settings, name, k))
+            best = lines.chosen(_searched(settings, name, k))
+            chosen[name] = best or (None, None)
             values[name] = np.array([
-                lines.lines[key]["accuracy"] for key in _tested(settings, k, chosen[name])
+                lines.lines[key]["accuracy"] for key in (_tested(settings, k, best) if best else ())
             ])
-        found += [summary(name, k, *chosen[name], values) for name in values]
+            diverged[name] = tuple(sorted({rate for rate, _ in lines.excluded()}))
+        found += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
     return found
 
 
 def summary(
-    name: str, per_class: int, learning_rate: float, dropout: float, values: dict[str, np.ndarray]
+    name: str,
+    per_class: int,
+    learning_rate: float | None,
+    dropout: float | None,
+    values: dict[str, np.ndarray],
+    diverged: tuple[float, ...] = (),
 ) -> Summary:
     """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
-    of = values[name]
-    gained = (None,) * 3 if name == BASELINE else interval(of - values[BASELINE])
+    of, baseline = values[name], values[BASELINE]
+    gained = (None,) * 3
+    if name != BASELINE and len(of) and len(baseline):
+        gained = intervals.interval(of - baseline)
+    gained = [None if x is None or math.isnan(x) else x for x in gained]
+    mean = float(of.mean()) if len(of) else math.nan
     std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
     return Summary(
-        name, per_class, learning_rate, dropout, tuple(of.tolist()), float(of.mean()), std, *gained
+        name, per_class, learning_rate, dropout, tuple(of.tolist()), mean, std, *gained, diverged
     )
-
-
-def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of paired differences (n,): mean +- t s / sqrt(n), 95%, Student's t.
-
-    With one difference low = high = nan.
-    """
-    mean, count = float(differences.mean()), len(differences)
-    if count < 2:
-        return mean, math.nan, math.nan
-    half = _T[min(count - 1, len(_T)) - 1] * float(differences.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - half, mean + half
 
 
 # ---------------------------------------------------------------------- for people
 
 
 def load(folder: str | Path) -> tuple[dict, list[Summary]]:
-    """(settings, summaries) of a finished study.
+    """(settings, summaries) of a finished study; the settings have "seen" too, None in older ones.
 
     Raises:
         ValueError: there is none, or it is damaged.
@@ -331,24 +360,28 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
     try:
         fields = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
         summaries = [
-            Summary(**{**line, "accuracies": tuple(line["accuracies"])})
+            Summary(**{
+                **line,
+                "accuracies": tuple(line["accuracies"]),
+                "diverged": tuple(line.get("diverged", ())),
+                **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
+            })
             for line in fields["summaries"]
         ]
-        return fields["settings"], [
-            dataclasses.replace(s, std=math.nan if s.std is None else s.std) for s in summaries
-        ]
+        return {**fields["settings"], "seen": fields.get("seen")}, summaries
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} holds no finished study of eval.few_labels ({error})"
         ) from None
 
 
-def _write(settings, summaries, folder):
+def _write(settings, summaries, folder, seen):
     def plain(value):  # JSON has no nan
         return None if isinstance(value, float) and math.isnan(value) else value
 
     fields = {
         "settings": dataclasses.asdict(settings),
+        "seen": seen,
         "summaries": [
             {key: plain(value) for key, value in dataclasses.asdict(s).items()} for s in summaries
         ],
@@ -390,11 +423,15 @@ def markdown(summaries: list[Summary]) -> str:
         )]
 
     def accuracy(s):
+        if not s.accuracies:
+            return "diverged"
         return f"{s.mean:.1f}" + ("" if math.isnan(s.std) else f" ± {s.std:.1f}")
 
     def gain(s):
+        if s.difference is None:
+            return "–"
         return f"{s.difference:+.1f}" + (
-            "" if s.low is None or math.isnan(s.low) else f" ({s.low:+.1f} to {s.high:+.1f})"
+            "" if s.low is None else f" ({s.low:+.1f} to {s.high:+.1f})"
         )
 
     names = _names(summaries)
@@ -403,6 +440,10 @@ def markdown(summaries: list[Summary]) -> str:
         *lines(names, accuracy), "",
         f"Gain over the {BASELINE} on the same subsets, with its 95% interval:", "",
         *lines([name for name in names if name != BASELINE], gain),
+        *([""] if any(s.diverged for s in summaries) else []),
+        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with the learning "
+          f"rate {' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded."
+          for s in summaries if s.diverged),
     ])
 
 

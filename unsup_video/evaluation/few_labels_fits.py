@@ -60,21 +60,25 @@ class Fits:
     def search(self, rate: float, dropout: float, subset: int) -> dict:
         """Trains on a subset of the training part, and judges on the validation part.
 
-        A rate with which training diverges gets nothing right, so that another one is chosen.
+        Returns:
+            The figures; {"diverged": True, "why": a sentence} where training diverges.
         """
-        try:
-            return self._fit(rate, dropout, subset, self.train, self.validation)
-        except loop.NonFiniteLoss:
-            return {"accuracy": 0.0, "cross_entropy": 1e9}
+        return self._fit(rate, dropout, subset, self.train, self.validation)
 
     def test(self, rate: float, dropout: float, subset: int) -> dict:
         """Trains on a subset of training and validation part, and judges on the test part.
 
-        Raises `loop.NonFiniteLoss` where training diverges.
+        Returns what `search` does.
         """
         return self._fit(rate, dropout, subset, self.labelled, self.test_part)
 
     def _fit(self, rate, dropout, subset, pool, judge):
+        try:
+            return self._trained(rate, dropout, subset, pool, judge)
+        except loop.NonFiniteLoss as error:
+            return {"diverged": True, "why": str(error)}
+
+    def _trained(self, rate, dropout, subset, pool, judge):
         began = time.perf_counter()
         videos = pool
         if self.per_class:

@@ -1,12 +1,12 @@
 """How well a model predicts, frame by frame: the quantity of the paper's Table 2, and others."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unsup_video import files, losses, metrics, paper
+from unsup_video import comparison, files, losses, metrics
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.trained import Trained
 from unsup_video.models import CONDITIONAL_INPUTS
@@ -49,6 +49,7 @@ def evaluate(
     settings = {
         "data": test_set.description,
         "clips": test_set.count,
+        "seen": test_set.seen,
         "convention": convention,
         "lpips": lpips is not None,
         "gemm_dtype": precision.gemm_dtype(trained.config.precision),
@@ -70,7 +71,7 @@ def evaluate(
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
-        return results.Found(_rows(together, trained), seconds=seconds)
+        return results.Found(_rows(together, trained, test_set), seconds=seconds)
 
     return results.run(trained, KIND, settings, command, compute, recompute, log, parts.folder)
 
@@ -141,7 +142,7 @@ class _Parts:
                 np.savez(file, **block)
 
 
-def _rows(scores, trained):
+def _rows(scores, trained, test_set):
     loss, loss_unit = LOSSES[trained.config.model.output]
     units = {**metrics.UNITS, loss: loss_unit}
     rows = []
@@ -149,7 +150,10 @@ def _rows(scores, trained):
         subject, mode, part, metric = name.split(" ")
         columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
         rows += [
-            results.row(subject, "test", part, metric, v, mode, units[metric], frame)
+            results.row(
+                subject, test_set.label, part, metric, v, mode, units[metric], frame,
+                groups=test_set.groups,
+            )
             for frame, v in columns
         ]
     return rows
@@ -175,10 +179,11 @@ def floors(evaluation: results.Evaluation) -> dict[str, str]:
     }
 
 
-def table(evaluations: list[results.Evaluation]) -> str:
+def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = None) -> str:
     """The means over frames of the future, a line a model and floor, as text.
 
-    Models are free-running, as in the paper, but for the lines that say "teacher-forced".
+    Models are free-running, as in the paper, but for the lines that say "teacher-forced". `labels`
+    name them, no two alike; None for the names of their folders.
     The floors are those of the first evaluation; all should be of one test set.
     """
     loss = next(r.metric for r in evaluations[0].find(subject="entropy", frame=None))
@@ -199,13 +204,13 @@ def table(evaluations: list[results.Evaluation]) -> str:
         lines.append(f"{label:<44}{cells[0]:>24}{paper_text:>8}"
                      + "".join(f"{cell:>10}" for cell in cells[1:]))
 
-    for evaluation in evaluations:
+    labels = labels or [evaluation.model["name"] for evaluation in evaluations]
+    for label, evaluation in zip(labels, evaluations, strict=True):
         if not evaluation.find(subject="model", part="future"):
             continue  # an autoencoder
-        model = evaluation.model
-        label = f"{model['name']} (step {model['step']})"
-        if "conditional_input" in model:
-            label += f", {CONDITIONAL_INPUTS[model['conditional_input']]}"
+        label = f"{label} (step {evaluation.model['step']})"
+        if how := evaluation.model.get("conditional_input"):
+            label += f", {CONDITIONAL_INPUTS[how]}"
         line(label, evaluation, "model", "free_running", reference(evaluation))
         if evaluation.find(part="future", mode="teacher_forced"):
             line(f"{label}, teacher-forced", evaluation, "model", "teacher_forced")
@@ -216,16 +221,7 @@ def table(evaluations: list[results.Evaluation]) -> str:
 
 def reference(evaluation: results.Evaluation) -> float | None:
     """The paper's figure for such a model and data in Table 2; None where it has none."""
-    model = evaluation.model
-    data = evaluation.settings["data"]
-    if model["output"] != {"moving_mnist": "logistic", "patches": "linear"}.get(data["kind"]):
-        return None
-    if data["kind"] == "patches" and (data["frames"], data["frame_shape"]) != (29, [32, 32, 3]):
-        return None
-    generator = data.get("generator") or data.get("source", {}).get("generator", {})
-    if (generator.get("num_digits", 2), generator.get("frame_size", 64)) != (2, 64):
-        return None
-    return paper.table_2(data["kind"], model["kind"], model["layers"], model["conditional_future"])
+    return comparison.table_2(evaluation.model, evaluation.settings["data"])
 
 
 def _number(metric, value):

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from unsup_video import files, visualize
-from unsup_video.evaluation import charts, results, testset
+from unsup_video.evaluation import charts, intervals, results, testset
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.evaluation.trained import Trained
 from unsup_video.models import VideoModel
@@ -90,6 +90,7 @@ def evaluate(
     settings = {
         "data": test_set.description,
         "clips": test_set.count,
+        "seen": test_set.seen,
         "steps": steps,
         "units": min(units, trained.config.model.units),
         "seed": _SEED,
@@ -103,9 +104,13 @@ def evaluate(
         measured = _measure(trained, models, test_set, steps, log)
         pictures = [
             *_draw_first_clip(trained, models, test_set, steps, settings["units"], folder),
-            _draw_persistence(measured, data.frames_out, folder / "persistence.png"),
+            _draw_persistence(
+                measured, data.frames_out, test_set.groups, folder / "persistence.png"
+            ),
         ]
-        return results.Found(_rows(measured, data.frames_out, steps), pictures)
+        return results.Found(
+            _rows(measured, data.frames_out, steps, test_set.groups, test_set.label), pictures
+        )
 
     command = results.command(trained, KIND, given)
     return results.run(trained, KIND, settings, command, compute, recompute, log)
@@ -115,12 +120,12 @@ def _test_set(trained, steps, clips, records):
     data = trained.config.data
     length = data.frames_in + steps
     if records or data.records:
-        if clips is None:
-            clips = min(_CLIPS, testset.of_model(trained.config, records, None, length).count)
-        test_set = testset.of_model(trained.config, records, clips, length)
+        test_set = testset.of_model(trained, records, clips, length)
+        if clips is None and test_set.count > _CLIPS:
+            test_set = testset.of_model(trained, records, _CLIPS, length)
     else:
         count = _CLIPS if clips is None else clips
-        test_set = testset.generated(trained.config, count, num_frames=length)
+        test_set = testset.generated(trained.config, count, num_frames=length, trained=trained)
     testset.check_fits(
         test_set, trained.frame_shape, data.frames_in + data.frames_out, trained.name
     )
@@ -262,14 +267,15 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return r + (numerators - r * denominators) / denominators.mean()
 
 
-def _rows(measured, frames_out, steps):
+def _rows(measured, frames_out, steps, groups, data="test"):
     rows = []
 
     def add(subject, metric, values, unit="", frame=None, count=None):
         mode = "" if subject == "truth" else "free_running"
-        rows.append(
-            results.row(subject, "test", "future", metric, values, mode, unit, frame, count)
-        )
+        rows.append(results.row(
+            subject, data, "future", metric, values, mode, unit, frame, count,
+            groups if np.ndim(values) else None,
+        ))
 
     for subject, found in measured.items():
         for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
@@ -377,18 +383,18 @@ def _draw_activity(activities, frames_out, path):
             figure.colorbar(image, ax=axes[:, column], location="bottom", shrink=0.9)
 
 
-def _draw_persistence(measured, frames_out, path):
+def _draw_persistence(measured, frames_out, groups, path):
     with visualize.figure(path, (15, 4.5), dpi=100) as figure:
         energy, spectra, moved = figure.subplots(1, 3)
         for subject, found in measured.items():
             if found.energy is not None:
-                _line(energy, subject, found.energy)
+                _line(energy, subject, found.energy, groups)
                 frequencies = np.arange(1, found.power.shape[1] + 1) / (
                     found.energy.shape[1] - frames_out
                 )
                 power = found.power.mean(0)
                 spectra.plot(frequencies, power, color=_COLOURS[subject], label=subject)
-            _line(moved, subject, found.motion)
+            _line(moved, subject, found.motion, groups)
         energy.set(title="activity: mean over units of (hₜ - hₜ₋₁)²", xlabel="step")
         spectra.set(title=f"power spectrum of h after step {frames_out}",
                     xlabel="frequency (cycles a frame)")
@@ -409,8 +415,8 @@ def _draw_persistence(measured, frames_out, path):
     )
 
 
-def _line(axes, subject, values):
-    mean, low, high = np.array([results.interval(column) for column in values.T]).T
+def _line(axes, subject, values, groups):
+    mean, low, high = np.array([intervals.interval(column, groups) for column in values.T]).T
     steps = np.arange(1, len(mean) + 1)
     axes.plot(steps, mean, color=_COLOURS[subject], label=subject)
     axes.fill_between(steps, low, high, color=_COLOURS[subject], alpha=0.2, linewidth=0)

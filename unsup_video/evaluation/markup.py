@@ -85,20 +85,26 @@ def row_cell(row: Row | None) -> str:
     """The value of a row with its interval; the exact one is in the element <data>."""
     if row is None:
         return number()
-    if row.unit == "%":
-        return percent_cell(row.value, None if row.high is None else row.high - row.value)
-    half = None if row.high is None else figure(row.high - row.value, row.value)
+    if row.unit == "%":  # its interval is not symmetric
+        interval = None if row.high is None else f"({row.low:.1f} to {row.high:.1f})"
+        return _with_interval(row.value, f"{row.value:.1f}", interval)
+    half = None if row.high is None else f"&plusmn; {figure(row.high - row.value, row.value)}"
     return _with_interval(row.value, figure(row.value, row.value), half)
 
 
 def percent_cell(value: float, half: float | None) -> str:
     """A percentage with what it varies by, if that is known."""
-    return _with_interval(value, f"{value:.1f}", None if half is None else f"{half:.1f}")
+    return _with_interval(value, f"{value:.1f}", None if half is None else f"&plusmn; {half:.1f}")
 
 
-def _with_interval(value, shown, half):
-    interval = "" if half is None else f' <span class="interval">&plusmn; {half}</span>'
+def _with_interval(value, shown, interval):
+    interval = "" if interval is None else f' <span class="interval">{interval}</span>'
     return number(f'<data value="{value!r}">{shown}</data>{interval}')
+
+
+def cautions(name: str, notes: list[str]) -> str:
+    """Paragraphs of what a reader has to know of the figures of a run."""
+    return "".join(f'<p class="caution">{text(name)}: {text(note)}.</p>' for note in notes)
 
 
 def metric_title(row: Row) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from unsup_video.data import overlap
 from unsup_video.evaluation import (
     charts,
     features,
@@ -144,9 +145,12 @@ def _table_2(runs):
             f"<h3>{markup.text(title + _describe(settings))}</h3>",
             _prediction_table(runs, group),
             f"<p>Means over frames and clips, free-running but where it says teacher-forced; "
-            f"&plusmn; is the 95% confidence interval over clips. Metric convention: "
+            f"&plusmn; is the 95% confidence interval, for which clips of one video, or of one "
+            f"group of videos, count together. Metric convention: "
             f"{markup.text(settings['convention'])}. Below the runs: what needs no learning (of "
             f"{markup.text(group[0].name)}).</p>",
+            *(markup.cautions(run.name, overlap.notes(
+                run.prediction.settings.get("seen"), None, "sequences")) for run in group),
             _reconstruction_table(runs, group),
             markup.details("What was tested on, and how", markup.listing(settings)),
         ]

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from unsup_video import paper
+from unsup_video import comparison, paper
+from unsup_video.data import overlap
 from unsup_video.evaluation import action_recognition, charts, markup, page_runs
 
 # What has to stand beside every figure of the paper.
@@ -36,8 +37,10 @@ def _classifier(run):
 
 
 def reference(run) -> dict[str, float] | None:
-    """The paper's figures for such a classifier in Table 1; None where it has none."""
-    return paper.TABLE_1.get(_ROWS.get(_classifier(run)))
+    """The paper's figures for such a classifier and test in Table 1; None where it has none."""
+    return comparison.table_1(
+        _ROWS.get(_classifier(run), ""), run.config, len(run.classes), _evaluation(run).settings
+    ) or None
 
 
 def summary(runs: list) -> str:
@@ -65,12 +68,11 @@ def table_1(runs: list) -> str:
     return "".join([
         several,
         _accuracies(runs, found),
-        "<p>&plusmn; is the 95% confidence interval over videos. A video is classified by the mean "
-        "over its windows, a window by the mean over its steps. What the paper has pretrained here "
-        "is the composite; other kinds are in its Table 3.</p>",
+        "<p>In brackets is the 95% confidence interval; videos of one group count together. A "
+        "video is classified by the mean over its windows, a window by the mean over its steps. "
+        "What the paper has pretrained here is the composite; other kinds are in its Table 3.</p>",
         CAUTION,
-        *(f'<p class="caution">{markup.text(run.name)}: {markup.text(note)}</p>'
-          for run in found if (note := _seen(run))),
+        *(markup.cautions(run.name, _notes(run)) for run in found),
         _over_steps(runs, groups),
         markup.commands(runs, action_recognition.KIND),
     ])
@@ -93,11 +95,11 @@ def _accuracies(runs, found):
     lines = []
     for key in (*_ROWS, "mean_frame"):
         title = _ROWS.get(key, key.replace("_", " "))
-        reported = paper.TABLE_1.get(title, {})
-        papers = [markup.number(f"{reported[name]:.1f}") if reported else markup.number()
-                  for name in columns]
+        reported, beside = paper.TABLE_1.get(title, {}), set()
         for run in found:
             if _classifier(run) == key:
+                comparable = reference(run) or {}
+                beside |= comparable.keys()
                 window, = _evaluation(run).find(part="window", metric="accuracy")
                 lines.append([
                     markup.label(title),
@@ -106,11 +108,11 @@ def _accuracies(runs, found):
                     markup.number(str(len(run.classes))),
                     *(markup.row_cell(_video(run, metric)) for metric in metrics),
                     markup.row_cell(window),
-                    *papers,
+                    *_papers(comparable, columns),
                 ])
-        if reported and not any(_classifier(run) == key for run in found):
+        if reported.keys() - beside:  # what stands beside no run
             nothing = [markup.label("–")] * 2 + [markup.number()] * (2 + len(metrics))
-            lines.append([markup.label(title), *nothing, *papers])
+            lines.append([markup.label(title), *nothing, *_papers(reported, columns)])
     return markup.table([
         "classifier", "run", "tested on", "classes",
         *(f"videos: {title}" for title in metrics.values()), "windows: accuracy (%)",
@@ -118,22 +120,20 @@ def _accuracies(runs, found):
     ], lines, labels=3)
 
 
+def _papers(figures, columns):
+    return [markup.number(f"{figures[name]:.1f}") if name in figures else markup.number()
+            for name in columns]
+
+
 def _tested_on(run):
     row, split = _video(run), _evaluation(run).settings["split"]
     return f"{row.data}{f' of split {split}' if split else ''}, {row.count:,} videos"
 
 
-def _seen(run):
-    """Why a test is doubtful; "" where it is not."""
+def _notes(run):
+    """Why a test is doubtful; [] where it is not."""
     settings = _evaluation(run).settings
-    if settings["seen"] is None:
-        return ("whether training has seen these videos is not known: the run's own data are gone "
-                "or have changed.")
-    parts = [f"{count:,} of its {part} part" for part, count in settings["seen"].items() if count]
-    if parts:
-        return (f"of the {settings['videos']:,} videos that it was tested on, "
-                f"{' and '.join(parts)} were used in training: this is no test.")
-    return ""
+    return overlap.notes(settings["seen"], settings["videos"])
 
 
 def _over_steps(runs, groups):
@@ -226,7 +226,7 @@ def _own_study(study):
     return [
         _own(markup.text(study.name), s.contender, "all labelled videos",
              markup.percent_cell(s.mean, None))
-        for s in study.summaries if not s.per_class
+        for s in study.summaries if not s.per_class and s.accuracies
     ]
 
 

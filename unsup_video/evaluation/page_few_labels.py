@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from unsup_video import paper
+from unsup_video import comparison, paper
+from unsup_video.data import overlap
 from unsup_video.evaluation import charts, markup
 from unsup_video.evaluation.few_labels import BASELINE
 from unsup_video.evaluation.page_actions import CAUTION
@@ -42,7 +43,11 @@ def _title(study):
 def _cells(study, name, cell):
     """`cell` of each summary of a contender, a dash for a number that it lacks."""
     found = {s.per_class: s for s in study.summaries if s.contender == name}
-    return [cell(found[k]) if k in found else markup.number() for k in study.numbers]
+
+    def content(s):
+        return cell(s) if s.accuracies else markup.number("diverged")
+
+    return [content(found[k]) if k in found else markup.number() for k in study.numbers]
 
 
 # ---------------------------------------------------------------------- Figure 12
@@ -58,7 +63,7 @@ def figure_12(studies: Sequence) -> str:
         f"<p>Accuracy of videos; bars are the standard deviation over "
         f"{study.settings['subsets']} random subsets, and over seeds where all videos are labelled."
         " The paper's figures are read off its figure 12, to about 0.2.</p>"
-        f"{_gains(study)}"
+        f"{_gains(study)}{_cautions(study)}"
         f"{markup.details('Learning rates and dropouts that were chosen', _choices(study))}"
         f"{markup.details('All settings of the study', markup.listing(study.settings))}"
         f"<dl><dt>Folder</dt><dd>{markup.text(study.path)}</dd></dl></article>"
@@ -66,11 +71,24 @@ def figure_12(studies: Sequence) -> str:
     )
 
 
+def _cautions(study):
+    """What was excluded, and whether a contender has seen videos of the test."""
+    cautions = [
+        markup.cautions(s.contender, [
+            f"at {_number(s.per_class)} a class training diverged with the learning rate "
+            f"{' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded"
+        ]) for s in study.summaries if s.diverged
+    ]
+    for name, seen in (study.settings.get("seen") or {"": None}).items():
+        cautions.append(markup.cautions(name or "labelled videos", overlap.notes(seen, None)))
+    return "".join(cautions)
+
+
 def _curves(study, name):
     middle = (len(study.contenders) - 1) / 2
     own = []
     for index, contender in enumerate(study.contenders):
-        found = [s for s in study.summaries if s.contender == contender]
+        found = [s for s in study.summaries if s.contender == contender and s.accuracies]
         spread = [0.0 if math.isnan(s.std) else s.std for s in found]
         own.append(charts.Line(
             contender,
@@ -109,6 +127,8 @@ def _gains(study):
 
 
 def _gain_cell(summary):
+    if summary.difference is None:  # the baseline diverged
+        return markup.number()
     text = f'<data value="{summary.difference!r}">{summary.difference:+.1f}</data>'
     if summary.low is not None:
         text += f' <span class="interval">({summary.low:+.1f} to {summary.high:+.1f})</span>'
@@ -143,9 +163,13 @@ def _variants(study):
     lines = []
     for variant, accuracies in paper.TABLE_3.items():
         papers = [markup.number(f"{value:.1f}") for value in accuracies.values()]
-        nobody = [None]
-        for name in [n for n in study.contenders if study.variants.get(n) == variant] or nobody:
-            lines.append(_line(study, _title_of(variant), name, papers))
+        own = [n for n in study.contenders if study.variants.get(n) == variant]
+        comparable = comparison.of_the_papers_classifier(study.settings["config"])
+        for name in own:
+            beside = papers if comparable else [markup.number()] * len(columns)
+            lines.append(_line(study, _title_of(variant), name, beside))
+        if not own or not comparable:
+            lines.append(_line(study, _title_of(variant), None, papers))
     for name in study.contenders:
         if name not in study.variants:
             lines.append(_line(study, "–", name, [markup.number()] * len(columns)))

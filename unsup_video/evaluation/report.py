@@ -14,14 +14,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from unsup_video import files, metrics, paper
+from unsup_video import comparison, files, metrics, paper
 from unsup_video.evaluation import (
     action_recognition,
     features,
     few_labels,
     future_prediction,
+    intervals,
     long_range,
     out_of_domain,
     page,
@@ -160,7 +159,7 @@ def evaluate(
         return {action_recognition.KIND: action_recognition.evaluate(
             testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
         )}
-    test_set = testset.of_model(trained.config, records, clips)
+    test_set = testset.of_model(trained, records, clips)
     given = {"records": records, "clips": clips, "metric_convention": convention}
     found = {
         future_prediction.KIND: future_prediction.evaluate(
@@ -280,7 +279,9 @@ def _study_rows(study):
                 s.contender, "test", part, "", metric, "%", None, value, *known, len(s.accuracies)
             )
 
-        yield row("accuracy", *few_labels.interval(np.array(s.accuracies)))
+        if not s.accuracies:
+            continue  # training diverged; the page says so
+        yield row("accuracy", *intervals.interval(s.accuracies, percent=True))
         if not math.isnan(s.std):
             yield row("accuracy_std", s.std)
         if s.difference is not None:
@@ -314,7 +315,10 @@ def _json(runs, studies, rows, command, time):
                 "study": study.name,
                 "path": str(study.path),
                 "settings": study.settings,
-                "paper": {name: paper.TABLE_3[of] for name, of in study.variants.items()},
+                "paper": {
+                    name: paper.TABLE_3[of] for name, of in study.variants.items()
+                    if comparison.of_the_papers_classifier(study.settings["config"])
+                },
             }
             for study in studies
         ],

@@ -17,6 +17,7 @@ import operator
 import os
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,10 +26,13 @@ import numpy as np
 
 import unsup_video
 from unsup_video import files
+from unsup_video.evaluation import intervals
 from unsup_video.evaluation.trained import Trained
 from unsup_video.training import workdir
 
-SCHEMA_VERSION = 2  # 1 had features measured with their mean, and nothing teacher-forced
+# 1 had features measured with their mean, and nothing teacher-forced; 2 had intervals that took
+# clips of one video as independent.
+SCHEMA_VERSION = 3
 
 
 class Unsuitable(ValueError):
@@ -46,8 +50,11 @@ class Row:
         mode: "free_running", "teacher_forced", or "" where that makes no difference.
         metric, unit: what was measured, in what.
         frame: 1, 2, .. of the part; None for the mean over all of them.
-        value, low, high: the figure and its 95% confidence interval over clips; None without one.
+        value, low, high: the figure and its 95% confidence interval (see `intervals`); None without
+            one.
         count: of clips, units or features behind it.
+        groups: how many groups of these, such as videos, the interval takes as independent; None
+            without an interval, and in results of an earlier version.
     """
 
     subject: str
@@ -61,6 +68,7 @@ class Row:
     low: float | None
     high: float | None
     count: int
+    groups: int | None = None
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
@@ -112,29 +120,22 @@ class Found:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of one value a clip: the mean and its 95% confidence interval.
+def row(
+    subject, data, part, metric, values, mode="", unit="", frame=None, count=None, groups=None
+) -> Row:
+    """A `Row` of `values`: one for each clip, or a single figure, which has no interval.
 
-    mean +- 1.96 s / sqrt(N), s the sample standard deviation (normal approximation); with one clip
-    there is no interval, and low = high = nan.
+    Args:
+        groups: (len(values),), the group that each clip is of, such as its video; None where every
+            clip is independent of the others.
     """
-    values = np.asarray(values, np.float64)
-    mean = values.mean()
-    if len(values) < 2 or not np.isfinite(mean):
-        return mean, math.nan, math.nan
-    half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-def row(subject, data, part, metric, values, mode="", unit="", frame=None, count=None) -> Row:
-    """A `Row` of `values`: one value a clip, or a single figure, which has no interval."""
     values = np.atleast_1d(values)
-    mean, low, high = interval(values)
-    numbers = [None if math.isnan(x) else float(x) for x in (low, high)]
-    return Row(
-        subject, data, part, mode, metric, unit, frame, float(mean), *numbers,
-        len(values) if count is None else count,
-    )
+    mean, low, high = intervals.interval(values, groups, percent=unit == "%")
+    count = len(values) if count is None else count
+    if math.isnan(low):
+        return Row(subject, data, part, mode, metric, unit, frame, mean, None, None, count)
+    independent = len(values) if groups is None else len(np.unique(groups))
+    return Row(subject, data, part, mode, metric, unit, frame, mean, low, high, count, independent)
 
 
 def drawn(
@@ -187,6 +188,18 @@ def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
     return trained.evaluations / f"{kind}-{key}"
 
 
+def check_writable(folder: str | Path, advice: str) -> None:
+    """Makes a folder, and raises OSError with that advice where nothing can be written there."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{folder} cannot be written ({error.strerror}); {advice}"
+        ) from None
+
+
 def run(
     trained: Trained,
     kind: str,
@@ -216,7 +229,10 @@ def run(
     folder = folder_of(trained, kind, settings)
     if folder.exists() and not recompute:  # also where nothing can be written
         return _stored(folder, log)
-    trained.evaluations.mkdir(parents=True, exist_ok=True)
+    check_writable(
+        trained.evaluations, "evaluations are kept in the folder of the run: make that writable, or "
+        "copy the run; those of a SavedModel (--model) are kept under the current folder"
+    )
 
     def waiting():
         log(f"{folder}: another process is at work on it: waiting")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video.data import digits, moving_mnist, records, sources, windows
+from unsup_video.data import digits, moving_mnist, overlap, records, sources, splits, windows
+from unsup_video.evaluation.trained import Trained
 
 _SEED = 0  # of generated clips
 
@@ -20,9 +21,13 @@ class TestSet:
     Attributes:
         count: how many. num_frames: of each. frame_shape: (H, W), (H, W, C) or (D,), D its product.
         description: what they are, JSON values; equal for equal clips.
+        contents: what the sequences are that they are from.
         clips: (start, count) -> (count, num_frames, D) float32.
+        groups: (count,) int64, the group that each clip is of: clips of one group of videos, or of
+            one sequence, are not independent; None where every clip is.
         constant_velocity: (start, count, frames_in) -> (count, num_frames - frames_in, D) float32,
             the oracle of `moving_mnist.constant_velocity`; None where the motion is not known.
+        seen: of `overlap.seen`, for the run that it is to test; None where nobody looked.
     """
 
     __test__ = False  # not a test, whatever pytest makes of the name
@@ -31,12 +36,28 @@ class TestSet:
     num_frames: int
     frame_shape: tuple[int, ...]
     description: dict
+    contents: overlap.Contents
     clips: Callable[[int, int], np.ndarray]
+    groups: np.ndarray | None = None
     constant_velocity: Callable[[int, int, int], np.ndarray] | None = None
+    seen: dict[str, int | str] | None = None
+
+    @property
+    def label(self) -> str:
+        """Of the column `data`: with a mark where training has seen any of it."""
+        return "test (seen)" if overlap.is_no_test(self.seen, self.contents.count) else "test"
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures has to know, a sentence each."""
+        return overlap.notes(self.seen, self.contents.count, "sequences")
 
 
 def generated(
-    config: ConfigDict, count: int, num_digits: int | None = None, num_frames: int | None = None
+    config: ConfigDict,
+    count: int,
+    num_digits: int | None = None,
+    num_frames: int | None = None,
+    trained: Trained | None = None,
 ) -> TestSet:
     """Moving MNIST of test digits, generated in the way of the frames that the run was trained on.
 
@@ -44,6 +65,7 @@ def generated(
 
     Args:
         count: of clips. num_digits, num_frames: others than in training.
+        trained: the run that they are to test, of which `seen` is to be known.
 
     Raises:
         ValueError, FileNotFoundError: bad numbers; digits that are missing or damaged; what
@@ -65,7 +87,9 @@ def generated(
         "split": "test",
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
-    return _moving_mnist(chosen.images, params, _SEED, "test", count, description)
+    source = overlap.Digits("test", chosen.source, chosen.sha256)
+    found = _moving_mnist(chosen.images, params, _SEED, source, count, description)
+    return found if trained is None else _judged(found, trained)
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
@@ -100,8 +124,8 @@ def _generator(source):
     return moving_mnist.MovingMnist(**{**stored, "speed": tuple(stored["speed"])})
 
 
-def _moving_mnist(images, params, seed, split, count, description):
-    stream = moving_mnist.stream_seed(seed, split)
+def _moving_mnist(images, params, seed, source, count, description):
+    stream = moving_mnist.stream_seed(seed, source.split)
 
     def clips(start, count):
         batches = moving_mnist.batches(images, params, stream, 100, start=start, count=count)
@@ -111,7 +135,10 @@ def _moving_mnist(images, params, seed, split, count, description):
         return _straight_on(images, params, stream, np.arange(start, start + count), frames_in)
 
     shape = (params.frame_size, params.frame_size)
-    return TestSet(count, params.num_frames, shape, description, clips, constant_velocity)
+    return TestSet(
+        count, params.num_frames, shape, description, overlap.generated(count, source), clips,
+        constant_velocity=constant_velocity,
+    )
 
 
 def _straight_on(images, params, stream, indices, frames_in):
@@ -166,7 +193,9 @@ def from_records(
         length,
         manifest.frame_shape,
         {**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
+        overlap.of_part(part),
         clips,
+        splits.numbered_groups(records.load_index(folder), places[:, 0]),
         _oracle(manifest, places, config),
     )
 
@@ -193,34 +222,37 @@ def _oracle(manifest, places, config):
 
 
 def of_model(
-    config: ConfigDict, folder: str | None, count: int | None, longest: int | None = None
+    trained: Trained, folder: str | None, count: int | None, longest: int | None = None
 ) -> TestSet:
     """The test set of a command: `folder` where given, else that which the run's config describes.
 
     `count` None stands for all of a data set on disk, and for 10,000 generated clips; `longest` is
-    that of `from_records`.
+    that of `from_records`. `seen` is known of it.
 
     Raises:
-        ValueError: `folder` is what the run was trained on. Others as of `from_records`.
+        ValueError: `folder` holds what the run was trained on, and nothing else; or all of it.
+            Others as of `from_records`.
     """
+    config = trained.config
     if not folder and not config.data.records:
-        return generated(config, 10_000 if count is None else count)
-    if not folder:
-        part = sources.part(config, "test")
-    elif config.data.records and Path(folder).resolve() in _read_in_training(config):
-        raise ValueError(
-            f"{folder} holds what this run was trained on; without --records it is tested on the "
-            "test part of it"
-        )
-    else:
-        part = sources.Part(Path(folder))
+        return generated(config, 10_000 if count is None else count, trained=trained)
+    part = sources.Part(Path(folder)) if folder else sources.part(config, "test")
     length = config.data.frames_in + config.data.frames_out
-    return from_records(part, length, count, config, longest)
+    test_set = _judged(from_records(part, length, count, config, longest), trained)
+    if folder and (name := overlap.is_training_data(
+        overlap.of_run(trained.origin, config), test_set.contents
+    )):
+        raise ValueError(
+            f"{folder} holds what this run was trained on: sequences of its {name} part, or clips "
+            "of the same digits; without --records it is tested on its test data"
+        )
+    return test_set
 
 
-def _read_in_training(config):
-    folder = Path(config.data.records).resolve()
-    return folder, folder / "train", folder / "validation"
+def _judged(test_set, trained):
+    """A test set of which it is known what the run has seen of it."""
+    run = overlap.of_run(trained.origin, trained.config)
+    return dataclasses.replace(test_set, seen=overlap.seen(run, test_set.contents))
 
 
 def check_fits(test_set: TestSet, frame_shape: tuple[int, ...], frames: int, name: str) -> None:

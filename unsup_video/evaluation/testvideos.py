@@ -3,16 +3,13 @@
 import copy
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from unsup_video import classification
 from unsup_video.classification import Classified
+from unsup_video.data import overlap, sources
 from unsup_video.data import records as records_module
-from unsup_video.data import sources
 from unsup_video.data.videos import Videos
 from unsup_video.evaluation.trained import Trained
 from unsup_video.training import finetuning, precision
@@ -26,8 +23,8 @@ class TestVideos:
         trained: the classifier. videos: N of them.
         part: "test", "validation" or "train". split: the official split, 0 without one.
         seen: {"train": n, "validation": n}, how many of the videos were in the parts that the run
-            was trained on, and that chose its checkpoint; None where that is not known, since the
-            data of the run are gone or have changed.
+            was trained on, and that chose its checkpoint, and "pretraining" where its encoder was
+            pretrained; each "unknown" where that is not known. See `overlap`.
     """
 
     __test__ = False  # not a test, whatever pytest makes of the name
@@ -36,7 +33,7 @@ class TestVideos:
     videos: Videos
     part: str
     split: int
-    seen: dict[str, int] | None
+    seen: dict[str, int | str]
 
     @functools.cached_property
     def classified(self) -> Classified:
@@ -53,7 +50,7 @@ class TestVideos:
     @property
     def label(self) -> str:
         """Of the column `data`: the part, with a mark where training has seen any of it."""
-        return self.part + (" (seen)" if self.seen and any(self.seen.values()) else "")
+        return self.part + (" (seen)" if overlap.is_no_test(self.seen, len(self.videos)) else "")
 
     @property
     def settings(self) -> dict:
@@ -73,21 +70,13 @@ class TestVideos:
 
     def notes(self) -> list[str]:
         """What a reader of the figures has to know."""
-        count, found = f"of the {len(self.videos):,} videos", []
+        found = []
         frames = self.trained.config.data.frames
         if self.short:
-            found.append(f"{self.short:,} {count} are shorter than a window of {frames} frames: "
+            found.append(f"{self.short:,} of the {len(self.videos):,} videos are shorter than a "
+                         f"window of {frames} frames: "
                          "each is one block by itself, read whole")
-        if self.seen is None:
-            found.append("CAUTION: whether training has seen these videos is not known: the run's "
-                         f"data, {self.trained.config.data.records}, are gone or have changed")
-        else:
-            for part, what in (("train", "which it was trained on"),
-                               ("validation", "which chose its weights")):
-                if self.seen[part]:
-                    found.append(f"CAUTION: {self.seen[part]:,} {count} are of the run's {part} "
-                                 f"part, {what}: this is no test")
-        return found
+        return found + overlap.notes(self.seen, len(self.videos))
 
 
 def select(
@@ -115,25 +104,10 @@ def select(
     config.data.split = (0 if divided else config.data.split) if split is None else split
     videos = finetuning.videos(config, part, log=log)
     finetuning.check_fits(trained.model, videos)
-    return TestVideos(trained, videos, part, config.data.split, seen(trained, videos.names))
+    return TestVideos(trained, videos, part, config.data.split, seen(trained, videos))
 
 
-def seen(trained: Trained, names: Sequence[str]) -> dict[str, int] | None:
-    """How many videos of these names were in a run's training part, and in its validation part.
-
-    None where that is not known: its data are gone, or have changed.
-    """
-    names = set(names)
-    info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
-    counts = {}
-    for part in ("train", "validation"):
-        try:
-            found = sources.part(trained.config, part)
-            entries = records_module.load_index(found.folder)
-            if records_module.Manifest.load(found.folder).fingerprint != info[part]:
-                return None
-        except (OSError, ValueError):  # gone, or written anew in another way
-            return None
-        chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
-        counts[part] = len(names & {entries[i].name for i in np.flatnonzero(chosen)})
-    return counts
+def seen(trained: Trained, videos: Videos) -> dict[str, int | str]:
+    """How many of these videos each part of a run had, `overlap.seen`; the videos are read."""
+    contents = overlap.of_part(sources.Part(videos.folder, videos.chosen))
+    return overlap.seen(overlap.of_run(trained.origin, trained.config), contents)

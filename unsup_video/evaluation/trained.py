@@ -104,6 +104,7 @@ class Trained:
             "step": self.step,
             "sha256": self.sha256,
             **self.config.model.to_dict(),
+            "data": self.config.data.to_dict(),
         }
 
 

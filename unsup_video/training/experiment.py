@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video import classifiers, files, losses, models
+from unsup_video import classifiers, comparison, files, losses, models
 from unsup_video.classifiers import Classifier
+from unsup_video.data import overlap
 from unsup_video.data.sources import Source
 from unsup_video.training import checkpoints, loop, precision, pretraining, recipes
 from unsup_video.training.workdir import Workdir
@@ -111,7 +112,8 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
 
     Returns:
         {"step": of the checkpoint, "clips": N, "scores": {"free_running/future": ..}, "floors":
-        {"future": {"targets": .., "copy_last": .., "mean_frame": ..}, ..}}, per frame.
+        {"future": {"targets": .., "copy_last": .., "mean_frame": ..}, ..}}, per frame; and "seen",
+        `overlap.seen` of the test part.
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
@@ -127,6 +129,7 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
             name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
             for name in model.outputs
         },
+        "seen": overlap.of_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
@@ -147,8 +150,8 @@ def table(config: ConfigDict, results: dict) -> str:
         values = [results["scores"].get(f"{how}/{name}") for name in names]
         if any(values):
             row(f"{label} (step {results['step']})", values)
-    if config.expect.source:
-        row(f"expected: {config.expect.source}", [config.expect[name] for name in names])
+    if expect := comparison.expected(config):
+        row(f"expected: {expect.source}", [expect[name] for name in names])
     for floor, label in {
         "mean_frame": "always the mean frame",
         "copy_last": "the last input frame repeated",
@@ -156,4 +159,4 @@ def table(config: ConfigDict, results: dict) -> str:
     }.items():
         if floor != "targets" or config.model.output == "logistic":
             row(label, [results["floors"][name][floor] for name in names])
-    return "\n".join(lines)
+    return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))

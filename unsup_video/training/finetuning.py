@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from unsup_video import classifiers, files, losses
 from unsup_video.classification import classify
 from unsup_video.classifiers import Classifier
-from unsup_video.data import records, sources, splits
+from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.videos import Videos
 from unsup_video.evaluation.trained import Trained
 from unsup_video.training import checkpoints, experiment, loop
@@ -233,14 +233,18 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
     """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
 
     Returns:
-        {"step": of the checkpoint, "videos": N, "scores": `Classified.figures`}.
+        {"step": of the checkpoint, "videos": N, "scores": `Classified.figures`, "seen":
+        `overlap.seen` of the test part}.
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
     loop.load_weights(classifier.network, arrays, best)
     blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
     scores = classify(classifier, blocks, len(of)).figures(of.labels)
-    results = {"step": step, "videos": len(of), "scores": scores}
+    results = {
+        "step": step, "videos": len(of), "scores": scores,
+        "seen": overlap.of_own_test(workdir.path, config),
+    }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
@@ -252,6 +256,7 @@ def table(results: dict) -> str:
         f"test part, {results['videos']:,} videos, checkpoint of step {results['step']}",
         f"  accuracy of videos   {scores['video_accuracy']:6.1f} %",
         f"  accuracy of windows  {scores['window_accuracy']:6.1f} %",
+        *overlap.notes(results.get("seen"), results["videos"]),
     ])
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import comparison
 from unsup_video.classification import Classified, video_means
-from unsup_video.data import flow_stacks
+from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.files import write_text
 from unsup_video.training import checkpoints, experiment, loop
@@ -125,7 +126,7 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
     Returns:
         {"step": of the checkpoint, "videos": N, "stacks": N, "scores": `Classified.figures`,
         "most_frequent_class": the accuracy, in %, of always guessing the class with the most videos
-        to train on}.
+        to train on, "seen": `overlap.seen` of the test part}.
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
@@ -138,6 +139,7 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
         "stacks": stacks.description["parts"]["test"]["evaluation_stacks"],
         "scores": figures(classifier(network, config.eval.batch_size), stacks, "test"),
         "most_frequent_class": 100 * float(np.mean(labels == guess)),
+        "seen": overlap.of_own_test(workdir.path, config),
     }
     write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
@@ -154,10 +156,10 @@ def table(config: ConfigDict, results: dict) -> str:
 
     scores = results["scores"]
     row(f"this run (step {results['step']})", scores["video_accuracy"], scores["window_accuracy"])
-    if config.expect.source:
-        row(f"expected: {config.expect.source}", config.expect.video_accuracy)
+    if expect := comparison.expected(config):
+        row(f"expected: {expect.source}", expect.video_accuracy)
     row("always the most frequent class of the training videos", results["most_frequent_class"])
-    return "\n".join(lines)
+    return "\n".join(lines + overlap.notes(results.get("seen"), results["videos"]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

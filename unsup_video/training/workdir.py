@@ -19,16 +19,17 @@ from unsup_video import files
 
 _CONTENTS = {
     files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
-    "results.json", "checkpoints", "samples", "tb", "export", "eval", files.REPLACED,
-    files.MOVING,
+    "results.json", "trained_on.npz", "checkpoints", "samples", "tb", "export", "eval",
+    files.REPLACED, files.MOVING,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a classifier),
-    metrics.jsonl, results.json; checkpoints/, samples/, tb/, export/, and eval/, which the
-    evaluations write. What has another name there, such as a job's log, is never touched."""
+    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a
+    classifier), trained_on.npz (see `overlap`), metrics.jsonl, results.json; checkpoints/,
+    samples/, tb/, export/, and eval/, which the evaluations write. What has another name there,
+    such as a job's log, is never touched."""
 
     path: Path
     lock: io.TextIOBase | None  # open as long as this process writes the folder; None: it does not
