@@ -43,7 +43,7 @@ class Frames:
         is_held: whether the values fit into `memory`.
 
     Raises:
-        FileNotFoundError, ValueError: no data set, or one with files that are missing or cut short.
+        FileNotFoundError, ValueError: no data set, or one that is damaged.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class Frames:
     ):
         self.folder = Path(folder)
         self.manifest = records.Manifest.load(folder)
-        records.check_shards(folder, self.manifest)
         self.lengths = records.lengths(folder)
         self.chosen = np.ones(len(self.lengths), bool) if chosen is None else chosen
         self._memory = _MEMORY if memory is None else memory
@@ -72,7 +71,9 @@ class Frames:
         shards one pass through those that have a chosen sequence, several at once.
 
         Raises:
-            ValueError, tensorflow.errors.DataLossError: a shard is damaged.
+            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. What is
+                held is checked against its checksums, and so are all GZIP shards; of the others it
+                is the sizes, and `python -m data_prep.verify` checks the rest.
         """
         _ = self._source
 
@@ -104,6 +105,7 @@ class Frames:
 
     def _indexed(self):
         manifest, size = self.manifest, self.manifest.frame_bytes
+        records.check_shards(self.folder, manifest)
         bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
         used = np.flatnonzero(np.diff(np.cumsum([0, *self.chosen])[bounds]))
         total = size * sum(int(self.lengths[bounds[n] : bounds[n + 1]].sum()) for n in used)
