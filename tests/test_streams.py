@@ -116,7 +116,9 @@ def test_pretraining_and_flow_see_the_same_however_much_fits(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
-@pytest.mark.parametrize("dtype, shape", [("uint8", (300,)), ("int8", (4, 5, 2)), ("float16", (7,))])
+@pytest.mark.parametrize(
+    "dtype, shape", [("uint8", (300,)), ("int8", (4, 5, 2)), ("float16", (7,))]
+)
 def test_any_frames_of_any_sequence(tmp_path, monkeypatch, compression, dtype, shape):
     monkeypatch.setattr(frames, "_SPACING", 700)
     rng = np.random.default_rng(0)

@@ -69,7 +69,8 @@ def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
         return _cut(manifest, length, index, example, firsts[end - numbers_of[index] : end])
 
     def decode(data, scale, index, first):
-        return _window(manifest, length, tf.io.decode_raw(data, manifest.dtype), scale, index, first)
+        values = tf.io.decode_raw(data, manifest.dtype)
+        return _window(manifest, length, values, scale, index, first)
 
     found = records.examples(folder, cut, numbers)
     return found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
