@@ -20,7 +20,8 @@ import tensorflow as tf
 
 from benchmarks import _common, train_step
 from unsup_video.configs import base
-from unsup_video.data import digits, moving_mnist, records, sources
+from unsup_video.data import digits, moving_mnist, records, sources, windows
+from unsup_video.data.frames import Frames
 from unsup_video.training import precision
 
 SEED = 0
@@ -29,6 +30,7 @@ WANTED = 5  # times what training consumes
 _DISCARDED = 5
 _PERCEPTS = 4096
 _VIDEO_FRAMES = 180  # as UCF-101's videos have on average
+_WINDOW = 16 + 9
 
 
 def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset]:
@@ -51,7 +53,7 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
                 source={"seed": SEED}, compression=compression,
             )
         config.data.records = path
-        found[f"{name}, uint8"] = records.batches(f"{path}/train", batch, repeat=True)
+        found[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
         found[f"{name}, as training reads them (float32, shuffled)"] = sources.build(config).train(
             batch, start=0
         )
@@ -59,11 +61,10 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
 
 
 def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data.Dataset]:
-    """As `pipelines`, of percepts: half of the values are 0, as of VGG-16's fc6."""
-    config = base.get_config()
-    config.model.output = "relu"
-    config.data.frames_in, config.data.frames_out = 16, 9
-    config.eval.validation_clips = config.eval.test_clips = 1  # read by nobody here
+    """As `pipelines`, of percepts: half of the values are 0, as of VGG-16's fc6.
+
+    Held in memory; and read from the disk, with memory for a seventh of them: 1 GiB of UCF-101.
+    """
     found = {}
     for storage, compression in itertools.product(("uint8", "float16"), ("", "GZIP")):
         generator = np.random.default_rng(SEED)
@@ -74,12 +75,16 @@ def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data
                 yield records.Record(values.astype(np.uint8).astype(storage), name=f"{i}")
 
         name = f"{storage}, {compression or 'raw'}"
-        config.data.records = f"{folder}/{name}"
+        path = f"{folder}/{name}"
         records.write(
-            config.data.records, videos_of(), videos, kind="percepts", source={"seed": SEED},
+            path, videos_of(), videos, kind="percepts", source={"seed": SEED},
             compression=compression, dtype=storage,
         )
-        found[name] = sources.build(config).train(batch, start=0)
+        size = videos * _VIDEO_FRAMES * _PERCEPTS * np.dtype(storage).itemsize
+        for where, memory in {"held": size, "from the disk": size // 7}.items():
+            stream = windows.training(Frames(path, memory=memory), _WINDOW, SEED)
+            clips = stream.map(lambda window: window["frames"])
+            found[f"{name}, {where}"] = clips.batch(batch, drop_remainder=True).prefetch(2)
     return found
 
 
@@ -152,8 +157,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         datasets = percept_pipelines(folder, args.batch, args.videos)
         parts += [
-            f"Percepts: batches of {args.batch} windows of 25 frames of {_PERCEPTS} values, from "
-            f"videos of {_VIDEO_FRAMES}, as training reads them. A training step of "
+            f"Percepts: batches of {args.batch} windows of {_WINDOW} frames of {_PERCEPTS} values, "
+            f"from videos of {_VIDEO_FRAMES}, as training reads them, with memory for all of them "
+            "(held) or for a seventh (from the disk). A training step of "
             f"{percepts_seconds:.3g} s consumes {args.batch / percepts_seconds:.1f} windows/s.",
             table(datasets, args.batch / percepts_seconds),
         ]

@@ -117,15 +117,13 @@ def windows(labels, videos, steps, batch, length, frames, seed):
     Args:
         labels: of all videos. videos: indices of some, which have `frames` frames each.
     """
-    every = np.repeat(np.arange(len(videos)), frames // length)
-    order, firsts = [], []
-    for epoch in range(-(-steps * batch // len(every))):
-        rng = np.random.default_rng((seed, epoch))
-        first = rng.integers(0, np.full(len(every), frames) - length + 1)
-        permuted = rng.permutation(len(every))
-        order.append(every[permuted])
-        firsts.append(first[permuted])
-    order, firsts = (np.concatenate(of)[: steps * batch] for of in (order, firsts))
+    fitting = frames - length + 1
+    epochs = -(-steps * batch // (len(videos) * fitting))
+    order = np.concatenate([
+        np.random.default_rng((seed, epoch)).permutation(len(videos) * fitting)
+        for epoch in range(epochs)
+    ])
+    order, firsts = np.divmod(order[: steps * batch], fitting)
     chosen = videos[order]
     return [of.reshape(steps, batch).astype(np.int32) for of in (chosen, firsts, labels[chosen])]
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from unsup_video.configs import flow_cnn as flow_cnn_config
 from unsup_video.configs import flow_cnn_small, flow_cnn_stack10
 from unsup_video.data import flow_stacks, records, splits, windows
+from unsup_video.data.frames import Frames
 from unsup_video.evaluation import trained
 from unsup_video.training import flow_classification, loop, recipes, workdir
 from unsup_video.video import flow, flow_cnn, flow_percepts, jobs
@@ -263,11 +264,11 @@ def test_training_goes_on_where_it_was(folder):
 
 
 def test_stacks_per_video_bounds_an_epoch(folder):
-    """12 flows hold 4 stacks of 3; of the 24 videos 16 are to train on, one of them too short."""
+    """12 flows hold 10 stacks of 3; of the 24 videos 16 are to train on, one of them too short."""
     chosen = splits.choose(records.load_index(folder), "train", 1)
     chosen[3] = False
     epoch = 2 * int(chosen.sum())
-    found = windows.training(folder, 3, 0, 0, chosen, most=2).take(epoch).as_numpy_iterator()
+    found = windows.training(Frames(folder, chosen), 3, 0, most=2).take(epoch).as_numpy_iterator()
     sequences = np.array([window["sequence"] for window in found])
     np.testing.assert_array_equal(np.bincount(sequences, minlength=24), 2 * chosen)
     stacks = flow_stacks.build(a_config(folder, **{"data.stacks_per_video": 2}))

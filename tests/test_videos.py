@@ -4,8 +4,7 @@ import labelled
 import numpy as np
 import pytest
 
-from unsup_video.data import records, splits
-from unsup_video.data import videos as videos_module
+from unsup_video.data import frames, records, splits
 from unsup_video.data.videos import Videos
 from unsup_video.training import finetuning
 
@@ -39,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(params=["held", "streamed"])
 def store(request, monkeypatch):
     if request.param == "streamed":
-        monkeypatch.setattr(videos_module, "_HELD_BYTES", 0)
+        monkeypatch.setattr(frames, "_MEMORY", 0)
     return request.param
 
 
@@ -55,23 +54,24 @@ def place(window):
 
 def test_training_windows_are_of_the_chosen_videos_and_have_their_labels(folder, store):
     videos = Videos(folder, CHOSEN)
-    assert videos._is_held == (store == "held")
+    assert videos._frames.is_held == (store == "held")
     assert videos.names == ("v1", "v2", "v3", "v5", "v6")
-    per_epoch = {1: 1, 2: 2, 3: 2, 5: 3, 6: 1}  # as many as fit side by side
-    stream = videos.training(4, 3, seed=1).as_numpy_iterator()
+    per_epoch = {1: 2, 2: 5, 3: 6, 5: 9, 6: 4}  # every window
+    stream = videos.training(4, 13, seed=1).as_numpy_iterator()
     epochs = []
     for _ in range(2):
         places = []
-        for batch in (next(stream) for _ in range(3)):
-            assert batch["frames"].shape == (3, 4, 2) and batch["frames"].dtype == np.float32
+        for batch in (next(stream) for _ in range(2)):
+            assert batch["frames"].shape == (13, 4, 2) and batch["frames"].dtype == np.float32
             for window, label in zip(batch["frames"], batch["label"], strict=True):
                 video, first = place(window)
                 assert label == video % 3
                 places.append((video, first))
         found, counts = np.unique([video for video, _ in places], return_counts=True)
         assert dict(zip(found.tolist(), counts.tolist(), strict=True)) == per_epoch
+        assert len(set(places)) == 26
         epochs.append(places)
-    assert epochs[0] != epochs[1]  # other places, in another order
+    assert epochs[0] != epochs[1]  # in another order
 
 
 def test_training_goes_on_at_any_example(folder, store):
@@ -81,12 +81,12 @@ def test_training_goes_on_at_any_example(folder, store):
         found = list(videos.training(4, 4, **options).take(count).as_numpy_iterator())
         return {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
 
-    whole = take(6, seed=1)
+    whole = take(10, seed=1)
     assert (whole["frames"][:4] != whole["frames"][4:8]).any()
-    for start in (4, 8, 16):  # the last one is in the second epoch
+    for start in (4, 8, 20, 27, 32):  # an epoch has 26
         for key, values in take(2, seed=1, start=start).items():
             np.testing.assert_array_equal(values, whole[key][start : start + 8])
-    assert (take(6, seed=2)["frames"] != whole["frames"]).any()
+    assert (take(10, seed=2)["frames"] != whole["frames"]).any()
 
 
 def test_blocks_are_at_every_stride_and_a_short_video_is_one(folder, store):

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 from unsup_video.configs import base
-from unsup_video.data import records, sources, windows
+from unsup_video.data import frames, records, sources, windows
+from unsup_video.data.frames import Frames
 
 LENGTHS = [7, 3, 12, 4, 20, 5, 4, 9]
 T = 4
 FITTING = sum(n // T for n in LENGTHS)  # windows side by side
+ALL = [(v, first) for v, n in enumerate(LENGTHS) for first in range(n - T + 1)]
 SIDE_BY_SIDE = [(v, T * k) for v, n in enumerate(LENGTHS) for k in range(n // T)]
 
 
@@ -61,11 +64,11 @@ def mask(*sequences):
 
 
 def test_lengths_and_what_is_too_short(folder, tmp_path):
-    assert windows.lengths(folder).tolist() == LENGTHS
+    assert records.lengths(folder).tolist() == LENGTHS
     assert np.flatnonzero(windows.too_short(folder, 5)).tolist() == [1, 3, 6]
     same = tmp_path / "same"
     records.write(same, [video(v, 6) for v in range(3)], 3, "numbered", {})  # without an index
-    assert windows.lengths(same).tolist() == [6, 6, 6] and not windows.too_short(same, 6).any()
+    assert records.lengths(same).tolist() == [6, 6, 6] and not windows.too_short(same, 6).any()
 
 
 @pytest.mark.parametrize("stride", [None, 1, 3, 9])
@@ -101,12 +104,12 @@ def test_shards_without_a_wanted_window_are_not_read(folder):
 
 @pytest.mark.parametrize("call, message", [
     (lambda f: windows.evaluation(f, 0), "length of a window must be at least 1, got 0"),
-    (lambda f: windows.training(f, 0, 1), "length of a window must be at least 1, got 0"),
+    (lambda f: windows.training(Frames(f), 0, 1), "length of a window must be at least 1, got 0"),
     (lambda f: windows.places(f, 2, 0), "stride of a window must be at least 1, got 0"),
     (lambda f: windows.places(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
-    (lambda f: windows.training(f, 8, 1, chosen=mask(0, 1)), "of 8 frames .* longest .* has 7"),
-    (lambda f: windows.training(f, 4, 1, chosen=mask()), "of 8 sequences none is chosen"),
-    (lambda f: windows.training(f, 4, 1, start=-1), "start must be at least 0, got -1"),
+    (lambda f: windows.training(Frames(f, mask(0, 1)), 8, 1), "of 8 frames .* longest .* has 7"),
+    (lambda f: windows.training(Frames(f, mask()), 4, 1), "of 8 sequences none is chosen"),
+    (lambda f: windows.training(Frames(f), 4, 1, start=-1), "start must be at least 0, got -1"),
 ])
 def test_bad_arguments(folder, call, message):
     with pytest.raises(ValueError, match=message):
@@ -116,52 +119,100 @@ def test_bad_arguments(folder, call, message):
 # ---------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_an_epoch_takes_as_many_windows_as_fit_of_each_sequence(tmp_path, compression):
-    write(tmp_path / "x", compression=compression)
-    stream = found(windows.training(tmp_path / "x", T, seed=3), 5 * FITTING)
-    epochs = [stream[k * FITTING : (k + 1) * FITTING] for k in range(5)]
+def training(folder, take, seed=3, start=0, chosen=None, **options):
+    """The first windows of a stream, as `found` gives them."""
+    stream = windows.training(Frames(folder, chosen), T, seed, start, **options)
+    return found(stream, take)
+
+
+@pytest.fixture(params=["held", "", "GZIP"])
+def stored(request, tmp_path, monkeypatch):
+    """Data that are held in memory, or read from shards without compression or of GZIP."""
+    if request.param != "held":
+        monkeypatch.setattr(frames, "_MEMORY", 0)
+    write(tmp_path / "stored", compression=request.param.replace("held", "GZIP"))
+    assert Frames(tmp_path / "stored").is_held == (request.param == "held")
+    return tmp_path / "stored"
+
+
+def test_an_epoch_takes_every_window_once(stored):
+    stream = training(stored, 4 * len(ALL))
+    epochs = [stream[k * len(ALL) : (k + 1) * len(ALL)] for k in range(4)]
     for epoch in epochs:
-        assert sorted(v for v, _ in epoch) == [v for v, _ in SIDE_BY_SIDE]
-        assert [v for v, _ in epoch] != sorted(v for v, _ in epoch)
-    assert len({tuple(epoch) for epoch in epochs}) == 5
+        assert sorted(epoch) == ALL != epoch
+    assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_places_are_random_and_reach_everywhere(folder):
-    stream = found(windows.training(folder, T, seed=3, chosen=mask(4, 5)), 60 * 6)
-    for v in (4, 5):
-        counts = np.bincount([first for sequence, first in stream if sequence == v])
-        expected = counts.sum() / (LENGTHS[v] - T + 1)
-        assert len(counts) == LENGTHS[v] - T + 1
-        assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all(), counts
+def test_with_most_an_epoch_takes_so_many_of_each_sequence(stored):
+    per_epoch = [min(2, max(0, n - T + 1)) for n in LENGTHS]
+    size = sum(per_epoch)
+    stream = training(stored, 60 * size, most=2)
+    for epoch in np.split(np.array(stream), 60):
+        np.testing.assert_array_equal(np.bincount(epoch[:, 0]), per_epoch)
+        assert len({tuple(place) for place in epoch.tolist()}) == size
+    assert set(stream) == set(ALL)
 
 
-@pytest.mark.parametrize("start, buffer", [
-    (1, None), (FITTING, None), (3 * FITTING + 5, None), (FITTING - 1, 3), (2 * FITTING + 1, 3)
-])
-def test_a_resumed_stream_goes_on_where_it_was(folder, start, buffer, monkeypatch):
-    if buffer:
-        monkeypatch.setattr(windows, "_SHUFFLE_BYTES", buffer * T * 3)
-    whole = found(windows.training(folder, T, seed=3), 4 * FITTING)
-    assert found(windows.training(folder, T, 3, start), 4 * FITTING - start) == whole[start:]
+def chi_square(counts, expected):
+    """The probability of counts that differ more than these from `expected`, by chance."""
+    return stats.chisquare(counts, np.sum(counts) * expected / np.sum(expected)).pvalue
+
+
+def test_every_window_of_videos_of_any_length_is_as_likely(folder):
+    """The first examples of many epochs: over the places, and over the videos."""
+    number = {place: i for i, place in enumerate(ALL)}
+    stream = windows.training(Frames(folder), T, seed=3).take(150 * len(ALL)).batch(1000)
+    places = np.concatenate([
+        np.stack([batch["sequence"], batch["first"]], 1) for batch in stream.as_numpy_iterator()
+    ])
+    drawn = places.reshape(150, len(ALL), 2)[:, :3].reshape(-1, 2)
+    counts = np.bincount([number[tuple(place)] for place in drawn.tolist()], minlength=len(ALL))
+    assert 0.001 < chi_square(counts, np.ones(len(ALL))) < 0.999
+    videos = np.bincount(drawn[:, 0], minlength=len(LENGTHS))
+    fits = np.array([max(0, n - T + 1) for n in LENGTHS])
+    assert 0.001 < chi_square(videos[fits > 0], fits[fits > 0]) < 0.999
+    assert not videos[fits == 0].any()
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_a_resumed_stream_goes_on_where_it_was(stored, most):
+    epoch = len(ALL) if most is None else sum(min(2, max(0, n - T + 1)) for n in LENGTHS)
+    whole = training(stored, 4 * epoch, most=most)
+    for start in (1, epoch - 1, epoch, 3 * epoch + 5):
+        assert training(stored, 4 * epoch - start, start=start, most=most) == whole[start:]
+    assert len(training(stored, 2, start=10**15)) == 2  # nothing is read of what came before
+
+
+def test_held_and_read_from_the_disk_the_stream_is_the_same(tmp_path, monkeypatch):
+    options = {"dtype": "float16", "scale": 0.25, "scales": [None, 3.0, 0.1, *[None] * 5]}
+    found = {}
+    for compression in ("", "GZIP"):
+        write(tmp_path / f"x{compression}", compression=compression, **options)
+        for memory in (1 << 30, 0):
+            monkeypatch.setattr(frames, "_MEMORY", memory)
+            stream = windows.training(Frames(tmp_path / f"x{compression}"), T, 3, start=7)
+            found[compression, memory] = [
+                window["frames"] for window in stream.take(50).as_numpy_iterator()
+            ]
+    first, *others = found.values()
+    for other in others:
+        np.testing.assert_array_equal(first, other)
 
 
 def test_a_stream_is_a_function_of_its_seed(folder):
     streams = []
     for program_seed in (1, 2):
         tf.random.set_seed(program_seed)
-        streams.append(found(windows.training(folder, T, seed=3), 2 * FITTING))
+        streams.append(training(folder, 2 * len(ALL)))
         after = tf.random.uniform([]).numpy()  # nor does reading disturb the program's own
         tf.random.set_seed(program_seed)
         assert tf.random.uniform([]).numpy() == after
-    assert streams[0] == streams[1]
-    other = found(windows.training(folder, T, seed=4), 2 * FITTING)
-    assert sorted(other) != sorted(streams[0]) and other != streams[0]
+    assert streams[0] == streams[1] != training(folder, 2 * len(ALL), seed=4)
 
 
-def test_training_reads_nothing_but_the_chosen(folder):
-    stream = found(windows.training(folder, T, seed=3, chosen=mask(0, 1, 2)), 12)
-    assert sorted(v for v, _ in stream) == 3 * [0] + 9 * [2]  # 1 is too short
+def test_training_reads_nothing_but_the_chosen(stored):
+    stream = training(stored, 26, chosen=mask(0, 1, 2))
+    assert sorted(v for v, _ in stream) == 8 * [0] + 18 * [2]  # 1 is too short
 
 
 # ---------------------------------------------------------------------- values
@@ -238,7 +289,7 @@ def test_batches_of_a_run_are_the_stream_from_any_start(tmp_path):
         write(tmp_path / name)
     config = a_config(tmp_path)
     source = sources.build(config)
-    whole = found(windows.training(tmp_path / "train", T, config.seed), 4 * FITTING)
+    whole = training(tmp_path / "train", 40, config.seed)
     batches = list(source.train(5, start=7).take(6).as_numpy_iterator())
     assert [batch.shape for batch in batches] == 6 * [(5, T, 3)]
     assert where(np.concatenate(batches)) == whole[7:37]

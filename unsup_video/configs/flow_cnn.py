@@ -40,10 +40,10 @@ def get_config(recipe=""):
         split=0,
         stack=1,  # flows
         subtract_mean=True,  # the mean vector of every flow, over the whole field
-        # Of each video in an epoch, at most; 0: as many as fit side by side. What waits in the
-        # shuffle buffer is of more videos where this is low, and more is read where it is low.
-        stacks_per_video=25,
-        shuffle_mb=4096,  # of stored values, at most
+        stacks_per_video=25,  # in an epoch, at most, drawn anew for each; 0: all there are
+        # Memory, in MiB, at most: that much flow is held; of more, what it takes to find any stack
+        # in GZIP shards, faster with more of it.
+        shuffle_mb=4096,
     ))
 
     config.recipe = ConfigDict(dict(

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import records, sources, splits, windows
+from unsup_video.data.frames import Frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,15 +148,13 @@ def build(config: ConfigDict) -> Stacks:
         for name, part in parts.items()
     }
 
+    frames = Frames(parts["train"].folder, parts["train"].chosen, data.shuffle_mb << 20)
+
     def train(batch_size, start):
-        part = parts["train"]
-        found = windows.training(
-            part.folder, sizes["train"], config.seed, start, part.chosen,
-            most=data.stacks_per_video or None, shuffle_bytes=data.shuffle_mb << 20,
-        )
+        most = data.stacks_per_video or None
+        found = windows.training(frames, sizes["train"], config.seed, start, most)
         augment = _augmentation(
-            shape, sizes["train"], records.Manifest.load(part.folder).frame_shape, config.seed,
-            labels["train"],
+            shape, sizes["train"], frames.manifest.frame_shape, config.seed, labels["train"]
         )
         found = found.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
         return found.batch(batch_size, drop_remainder=True).prefetch(2)

@@ -38,7 +38,6 @@ COMPRESSIONS = ("", "GZIP")
 DTYPES = ("uint8", "int8", "float16")
 UNIT = 1 / 255  # the scale of pixels: uint8 stands for [0, 1]
 _SHARD_BYTES = 256 << 20  # of frames, about, where the number of shards is not given
-_SHUFFLE = 10_000  # sequences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +117,11 @@ class Manifest:
     def frame_shape(self) -> tuple[int, ...]:
         """(D,), (H, W) or (H, W, C)."""
         return self.shape[1:]
+
+    @property
+    def frame_bytes(self) -> int:
+        """The size of a stored frame."""
+        return int(np.prod(self.frame_shape)) * np.dtype(self.dtype).itemsize
 
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
@@ -460,29 +464,32 @@ def _integers(values):
 # ---------------------------------------------------------------------- reading
 
 
+def lengths(folder: str | Path) -> np.ndarray:
+    """(count,) int64: the number of frames of every sequence of a data set."""
+    manifest = Manifest.load(folder)
+    if manifest.shape[0] is not None:
+        return np.full(manifest.count, manifest.shape[0], np.int64)
+    return np.array([entry.frames for entry in load_index(folder)], np.int64)
+
+
+def check_shards(folder: str | Path, manifest: Manifest) -> None:
+    """Raises ValueError where a shard is missing, or has another size than it should."""
+    for shard in manifest.shards:
+        if problem := _file_problem(Path(folder), shard):
+            raise ValueError(f"{problem}; write the data set anew")
+
+
 def examples(
     folder: str | Path,
-    start: int = 0,
-    shuffle_seed: int | None = None,
-    repeat: bool = False,
     cut: Callable[..., tf.data.Dataset] | None = None,
     pieces: np.ndarray | None = None,
-    shuffle_buffer: int | None = None,
 ) -> tf.data.Dataset:
-    """The records of a data set, each (number of the epoch, its index, serialized Example).
+    """The records of a data set in the order on disk, each (its index, serialized Example).
 
     Args:
-        start: number of elements already consumed, in all epochs together: the stream goes on
-            with the very ones that would have come next. Whole epochs are not read for that.
-        shuffle_seed: None for the order on disk. Otherwise every epoch has an order of its own, a
-            function of this seed and the number of the epoch: that of the shards, then that in a
-            buffer, which is held in memory.
-        repeat: epoch after epoch, without end.
-        cut: (epoch, index, example) -> data set of the record's pieces, which are then the
-            elements that are shuffled and returned.
+        cut: (index, example) -> data set of the record's pieces, which are then the elements.
         pieces: (count,) int, how many `cut` makes of each record; None for one. A record of none
             is passed over.
-        shuffle_buffer: how many elements at most; None for 10,000.
 
     Raises:
         FileNotFoundError, ValueError: no data set, or one that `verify` finds incomplete. Damage
@@ -491,61 +498,33 @@ def examples(
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
-    for shard in manifest.shards:
-        if problem := _file_problem(folder, shard):
-            raise ValueError(f"{problem}; write the data set anew")
-    if start < 0:
-        raise ValueError(f"start must be at least 0, got {start}")
+    check_shards(folder, manifest)
     pieces = np.ones(manifest.count, np.int64) if pieces is None else pieces
-    total = int(pieces.sum())
     paths = tf.constant([str(folder / shard.name) for shard in manifest.shards])
     bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
     firsts = tf.constant(bounds[:-1])
     held = np.diff(np.cumsum([0, *pieces])[bounds])
     used = np.flatnonzero(held)  # the other shards are not opened
-    first_epoch, consumed = divmod(start, total)
-    kept = None if pieces.all() else tf.constant(pieces > 0)
 
     def read(shard):
         numbered = tf.data.TFRecordDataset(paths[shard], manifest.compression).enumerate()
         return numbered.map(lambda i, example: (i + tf.gather(firsts, shard), example))
 
-    def epoch(number):
-        order = tf.constant(used)
-        if shuffle_seed is not None:
-            seed = tf.stack([tf.constant(shuffle_seed, tf.int64), number])
-            order = tf.random.experimental.stateless_shuffle(order, seed)
-        found = tf.data.Dataset.from_tensor_slices(order).flat_map(read)
-        if kept is not None:
-            found = found.filter(lambda i, example: kept[i])
-        found = found.map(lambda i, example: (number, i, example))
-        if cut is not None:
-            found = found.flat_map(cut)
-        if shuffle_seed is not None:
-            # In a function this is the seed of its graph alone. Without it, the order would
-            # depend on the program's global seed.
-            tf.random.set_seed(1)
-            found = found.shuffle(
-                min(total, shuffle_buffer or _SHUFFLE),
-                tf.random.stateless_uniform([], seed, maxval=2**31 - 1, dtype=tf.int64),
-                reshuffle_each_iteration=False,
-            )
-        return found.skip(tf.where(number == first_epoch, tf.constant(consumed, tf.int64), 0))
-
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max if repeat else 1)
-    return epochs.flat_map(epoch)
+    found = tf.data.Dataset.from_tensor_slices(used).flat_map(read)
+    if not pieces.all():
+        kept = tf.constant(pieces > 0)
+        found = found.filter(lambda i, example: kept[i])
+    return found if cut is None else found.flat_map(cut)
 
 
-def sequences(
-    folder: str | Path, start: int = 0, shuffle_seed: int | None = None, repeat: bool = False
-) -> tf.data.Dataset:
+def sequences(folder: str | Path) -> tf.data.Dataset:
     """The stored values of the sequences, (T, ..) of the data set's dtype, one by one.
 
-    Arguments and errors as of `examples`.
+    Errors as of `examples`.
     """
     manifest = Manifest.load(folder)
 
-    def parse(epoch, index, example):
+    def parse(index, example):
         found = tf.io.parse_single_example(example, {
             "frames": tf.io.FixedLenFeature([], tf.string),
             "shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64),
@@ -553,8 +532,7 @@ def sequences(
         values = tf.reshape(tf.io.decode_raw(found["frames"], manifest.dtype), found["shape"])
         return tf.ensure_shape(values, manifest.shape)
 
-    found = examples(folder, start, shuffle_seed, repeat)
-    return found.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return examples(folder).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
@@ -566,7 +544,7 @@ def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
     pieces = np.zeros(manifest.count, np.int64)
     pieces[list(indices)] = 1
     found = []
-    for _, index, example in examples(folder, pieces=pieces):
+    for index, example in examples(folder, pieces=pieces):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
         frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
         scale = feature["scale"].float_list.value
@@ -579,16 +557,9 @@ def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
     return found
 
 
-def batches(
-    folder: str | Path,
-    batch_size: int,
-    start: int = 0,
-    shuffle_seed: int | None = None,
-    repeat: bool = False,
-) -> tf.data.Dataset:
-    """`sequences` of one length in batches (B, T, ..); without `repeat` the last may be smaller."""
-    data = sequences(folder, start, shuffle_seed, repeat)
-    return data.batch(batch_size, drop_remainder=repeat).prefetch(2)
+def batches(folder: str | Path, batch_size: int) -> tf.data.Dataset:
+    """`sequences` of one length in batches (B, T, ..), of which the last may be smaller."""
+    return sequences(folder).batch(batch_size).prefetch(2)
 
 
 # ---------------------------------------------------------------------- verifying

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, records, splits, windows
+from unsup_video.data.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,10 @@ def records_source(config: ConfigDict) -> Source:
                 f"{parts['train'].folder} are {shape}"
             )
 
+    frames = Frames(parts["train"].folder, parts["train"].chosen)
+
     def train(batch_size, start):
-        found = windows.training(
-            parts["train"].folder, length, config.seed, start, parts["train"].chosen
-        )
+        found = windows.training(frames, length, config.seed, start)
         clips = found.map(lambda window: window["frames"])
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 

@@ -8,15 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.data import records, splits, windows
-
-_HELD_BYTES = 1 << 30  # of stored values: more are not held in memory
+from unsup_video.data.frames import Frames
 
 
 class Videos:
     """Some sequences of a data set of data_prep's, all with a label.
 
-    Up to 1 GiB is held in memory, as it is stored: to find a few videos among thousands, in
-    compressed files, takes longer than a training step. More is streamed.
+    Up to 1 GiB is held in memory, as it is stored; more is read when it is wanted (`Frames`).
 
     Args:
         folder: the data set. chosen: (count,) bool, which sequences.
@@ -54,8 +52,6 @@ class Videos:
         self.classes = manifest.classes
         self.frame_shape = manifest.frame_shape
         self.chosen = np.asarray(chosen, bool)
-        size = self.lengths.sum() * int(np.prod(self.frame_shape))
-        self._is_held = size * np.dtype(manifest.dtype).itemsize <= _HELD_BYTES
 
     def __len__(self):
         return len(self.indices)
@@ -69,19 +65,17 @@ class Videos:
         chosen = np.zeros_like(self.chosen)
         chosen[self.indices[which]] = True
         found = Videos(self.folder, chosen)
-        if self._is_held:
-            found._held = [self._held[i] for i in np.flatnonzero(which)]
+        found._frames = self._frames.subset(chosen)
         return found
 
     @functools.cached_property
-    def _held(self):
-        return records.pick(self.folder, self.indices)
+    def _frames(self):
+        return Frames(self.folder, self.chosen)
 
     def training(self, length: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
-        """Windows at random places with the labels of their videos, shuffled, without end.
+        """`windows.training` of these videos, with their labels: every window is as likely.
 
-        An epoch takes as many of each video as fit into it side by side, at least one. What comes
-        is a function of `seed` and the number of the example.
+        What comes is a function of `seed` and the number of the example.
 
         Args:
             length: frames of a window. start: number of examples already consumed.
@@ -95,50 +89,13 @@ class Videos:
         if (self.lengths < length).any():
             short = self.names[int(np.argmin(self.lengths))]
             raise ValueError(f"{self.folder}: {short} has fewer than {length} frames")
-        if self._is_held:
-            found = self._held_training(length, batch_size, seed, start)
-        else:
-            label_of = np.zeros(len(self.chosen), np.int64)
-            label_of[self.indices] = self.labels
-            label_of = tf.constant(label_of)
-            found = windows.training(self.folder, length, seed, start, self.chosen).map(
-                lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]}
-            ).batch(batch_size)
-        return found.prefetch(2)
-
-    def _held_training(self, length, batch_size, seed, start):
-        videos = np.repeat(np.arange(len(self)), self.lengths // length)
-
-        @functools.lru_cache(2)  # of the two epochs that a batch may be of
-        def epoch(number):
-            rng = np.random.default_rng((seed, number))
-            firsts = rng.integers(0, self.lengths[videos] - length + 1)
-            order = rng.permutation(len(videos))
-            return videos[order], firsts[order]
-
-        def batch(first):
-            frames, labels = [], []
-            for example in range(first, first + batch_size):
-                number, k = divmod(example, len(videos))
-                order, firsts = epoch(number)
-                frames.append(self._frames(order[k], firsts[k], length))
-                labels.append(self.labels[order[k]])
-            return np.stack(frames), np.array(labels)
-
-        def read(first):
-            frames, labels = tf.numpy_function(batch, [first], (tf.float32, tf.int64))
-            dim = int(np.prod(self.frame_shape))
-            return {
-                "frames": tf.ensure_shape(frames, (batch_size, length, dim)),
-                "label": tf.ensure_shape(labels, (batch_size,)),
-            }
-
-        return tf.data.Dataset.range(start, np.iinfo(np.int64).max, batch_size).map(read)
-
-    def _frames(self, video, first, length):
-        record = self._held[video]
-        frames = record.frames[first : first + length].reshape(length, -1)
-        return frames.astype(np.float32) * np.float32(record.scale)
+        label_of = np.zeros(len(self.chosen), np.int64)
+        label_of[self.indices] = self.labels
+        label_of = tf.constant(label_of)
+        found = windows.training(self._frames, length, seed, start)
+        return found.map(
+            lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]}
+        ).batch(batch_size, drop_remainder=True).prefetch(2)
 
     def blocks(
         self, length: int, stride: int, batch_size: int = 100
@@ -153,7 +110,7 @@ class Videos:
             which = self.lengths >= length if size == length else self.lengths == size
             chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
             places = windows.places(self.folder, size, stride, chosen)
-            if not self._is_held:
+            if not self._frames.is_held:  # the order on disk is faster than any other
                 found = windows.at(self.folder, size, places).batch(batch_size)
                 for batch in found.as_numpy_iterator():
                     videos = np.searchsorted(self.indices, batch["sequence"])
@@ -161,6 +118,9 @@ class Videos:
                 continue
             for start in range(0, len(places), batch_size):
                 sequences, firsts = places[start : start + batch_size].T
-                videos = np.searchsorted(self.indices, sequences)
-                frames = [self._frames(v, f, size) for v, f in zip(videos, firsts, strict=True)]
-                yield np.stack(frames), videos, firsts
+                frames = [self._block(*place, size) for place in zip(sequences, firsts)]
+                yield np.stack(frames), np.searchsorted(self.indices, sequences), firsts
+
+    def _block(self, sequence, first, length):
+        values, scale = self._frames.read(sequence, first, length)
+        return values.reshape(length, -1).astype(np.float32) * scale

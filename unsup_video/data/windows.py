@@ -9,22 +9,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.data import records
-
-_SHUFFLE_BYTES = 1 << 30  # of stored values, at most, that are held for shuffling
-
-
-def lengths(folder: str | Path) -> np.ndarray:
-    """(count,) int64: the number of frames of every sequence of a data set."""
-    manifest = records.Manifest.load(folder)
-    if manifest.shape[0] is not None:
-        return np.full(manifest.count, manifest.shape[0], np.int64)
-    return np.array([entry.frames for entry in records.load_index(folder)], np.int64)
+from unsup_video.data import calls, records
+from unsup_video.data.frames import Frames
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:
     """(count,) bool: which sequences of a data set have fewer than `length` frames."""
-    return lengths(folder) < length
+    return records.lengths(folder) < length
 
 
 def places(
@@ -73,11 +64,16 @@ def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
     ends = tf.constant(np.cumsum(numbers))
     firsts, numbers_of = tf.constant(places[:, 1]), tf.constant(numbers)
 
-    def cut(_, index, example):
+    def cut(index, example):
         end = ends[index]
         return _cut(manifest, length, index, example, firsts[end - numbers_of[index] : end])
 
-    return _decoded(manifest, length, records.examples(folder, cut=cut, pieces=numbers))
+    def decode(data, scale, index, first):
+        values = tf.io.decode_raw(data, manifest.dtype)
+        return _window(manifest, length, values, scale, index, first)
+
+    found = records.examples(folder, cut, numbers)
+    return found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def evaluation(
@@ -91,51 +87,64 @@ def evaluation(
 
 
 def training(
-    folder: str | Path,
-    length: int,
-    seed: int,
-    start: int = 0,
-    chosen: np.ndarray | None = None,
-    most: int | None = None,
-    shuffle_bytes: int = _SHUFFLE_BYTES,
+    frames: Frames, length: int, seed: int, start: int = 0, most: int | None = None
 ) -> tf.data.Dataset:
-    """Windows at random places, shuffled, without end.
+    """Windows in random order, without end: each is as likely as any other, of all there are.
 
-    An epoch takes as many of each sequence as fit into it side by side, so that every frame counts
-    alike, each at a place of its own. Places and order are functions of `seed` and the number of
-    the epoch.
+    An epoch is a permutation of all windows, at every place of every sequence; with `most`, of so
+    many of each sequence, drawn anew. It is a function of `seed` and the number of the epoch, and
+    takes 8 bytes of memory for each window.
 
     Args:
-        length, chosen: as of `places`.
-        start: number of windows already consumed: the stream goes on where it was.
-        most: of each sequence in an epoch; None for as many as fit. With fewer, those in the buffer
-            are of more sequences.
-        shuffle_bytes: of stored values, at most, that are held for shuffling.
+        frames: of which sequences, and how they are read. length: frames of a window.
+        start: number of windows already consumed: the stream goes on where it was, and reads
+            nothing of what came before.
+        most: windows of each sequence in an epoch; None for all.
 
-    Returns, and raises, what `at` and `places` do.
+    Returns, and raises, what `at` and `places` do, and `Frames.prepare`.
     """
-    _check_positive(folder, length=length)
-    manifest = records.Manifest.load(folder)
-    numbers = _usable(folder, length, chosen) // length
-    if most is not None:
-        numbers = np.minimum(numbers, most)
-    numbers_of = tf.constant(numbers)
+    _check_positive(frames.folder, length=length)
+    if start < 0:
+        raise ValueError(f"start must be at least 0, got {start}")
+    usable = _usable(frames.folder, length, frames.chosen)
+    numbers = np.where(usable, usable - length + 1, 0)
+    ends = np.cumsum(numbers)
+    total = ends[-1] if most is None else np.minimum(numbers, most).sum()
+    first_epoch, consumed = divmod(start, int(total))
+    frames.prepare()
 
-    def cut(epoch, index, example):
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        firsts = tf.random.stateless_uniform(
-            [numbers_of[index]],
-            tf.random.experimental.stateless_fold_in(key, index),
-            maxval=_shape(manifest, example)[0] - length + 1,
-            dtype=tf.int64,
+    def order(epoch):
+        windows = np.random.default_rng((seed, epoch)).permutation(ends[-1])
+        if most is not None:
+            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < most]
+        return windows[consumed if epoch == first_epoch else 0 :]
+
+    def read(window):
+        sequence = np.searchsorted(ends, window, "right")
+        first = window - (ends[sequence] - numbers[sequence])
+        return *frames.read(sequence, first, length), sequence, first
+
+    def windows_of(epoch):
+        return tf.data.Dataset.from_tensor_slices(
+            tf.ensure_shape(calls.pure(order, [epoch], tf.int64), [None])
         )
-        return _cut(manifest, length, index, example, firsts)
 
-    found = records.examples(
-        folder, start, shuffle_seed=seed, repeat=True, cut=cut, pieces=numbers,
-        shuffle_buffer=max(1, shuffle_bytes // (length * _frame_bytes(manifest))),
-    )
-    return _decoded(manifest, length, found)
+    def window(number):
+        dtypes = frames.manifest.dtype, tf.float32, tf.int64, tf.int64
+        found = calls.pure(read, [number], dtypes)
+        return _window(frames.manifest, length, found[0], *(tf.reshape(x, []) for x in found[1:]))
+
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    return epochs.flat_map(windows_of).map(window, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _ranks(values):
+    """Of each value, (N,) int, how many equal ones are before it."""
+    order = np.argsort(values, kind="stable")
+    ranks = np.empty_like(order)
+    numbers = np.bincount(values)
+    ranks[order] = np.arange(len(values)) - (np.cumsum(numbers) - numbers)[values[order]]
+    return ranks
 
 
 def _check_positive(folder, **values):
@@ -146,7 +155,7 @@ def _check_positive(folder, **values):
 
 def _usable(folder, length, chosen):
     """`lengths`, with 0 for sequences that give no window."""
-    frames = lengths(folder)
+    frames = records.lengths(folder)
     if chosen is not None:
         if chosen.shape != frames.shape or not chosen.any():
             raise ValueError(f"{folder}: of {len(frames)} sequences none is chosen")
@@ -159,32 +168,19 @@ def _usable(folder, length, chosen):
     return np.where(frames < length, 0, frames)
 
 
-def _frame_bytes(manifest):
-    return int(np.prod(manifest.frame_shape)) * np.dtype(manifest.dtype).itemsize
-
-
-def _shape(manifest, example):
-    spec = {"shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64)}
-    return tf.io.parse_single_example(example, spec)["shape"]
-
-
 def _cut(manifest, length, index, example, firsts):
     """A data set of a record's windows at `firsts`, still as bytes."""
     found = tf.io.parse_single_example(example, {
         "frames": tf.io.FixedLenFeature([], tf.string),
         "scale": tf.io.FixedLenFeature([], tf.float32, manifest.scale),
     })
-    frames, scale, size = found["frames"], found["scale"], _frame_bytes(manifest)
+    frames, scale, size = found["frames"], found["scale"], manifest.frame_bytes
     return tf.data.Dataset.from_tensor_slices(firsts).map(
         lambda first: (tf.strings.substr(frames, first * size, length * size), scale, index, first)
     )
 
 
-def _decoded(manifest, length, found):
-    # After shuffling: what waits in the buffer is a quarter of the size.
-    def decode(data, scale, index, first):
-        values = tf.cast(tf.io.decode_raw(data, manifest.dtype), tf.float32) * scale
-        frames = tf.reshape(values, (length, int(np.prod(manifest.frame_shape))))
-        return {"frames": frames, "sequence": index, "first": first}
-
-    return found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+def _window(manifest, length, values, scale, index, first):
+    """An element of a data set of windows, from its stored values."""
+    frames = tf.reshape(values, (length, int(np.prod(manifest.frame_shape))))
+    return {"frames": tf.cast(frames, tf.float32) * scale, "sequence": index, "first": first}

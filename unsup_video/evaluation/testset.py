@@ -178,7 +178,7 @@ def from_records(
         description |= {"sequences": int(chosen.sum()), "chosen": mask}
     if longest is not None:
         sequences = np.unique(windows.places(folder, length, chosen=chosen)[:, 0])
-        length = min(longest, int(windows.lengths(folder)[sequences].min()))
+        length = min(longest, int(records.lengths(folder)[sequences].min()))
     places = windows.places(folder, length, chosen=chosen)
     count = len(places) if count is None else count
     if not 1 <= count <= len(places):

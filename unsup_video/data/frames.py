@@ -1,0 +1,266 @@
+"""Random access to the frames of a data set (`records`): what training draws its windows from.
+
+What fits in memory is held there. For more there is an index of where in its shard the values of
+every sequence are, and frames are read from the disk when they are wanted. A GZIP shard can only be
+read forwards, so states of its decompression are kept, evenly spaced, and reading starts from the
+last one before what is wanted.
+"""
+
+import bisect
+import copy
+import functools
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from unsup_video.data import records
+
+_MEMORY = 1 << 30  # bytes
+_STATE = 40 << 10  # bytes that a state of decompression takes: its window of 32 KiB, and tables
+_SPACING = 64 << 10  # bytes from one state to the next, at least
+_CHUNK = 64 << 10  # bytes of a compressed file that are read at once
+_GZIP = 31  # zlib's code for a stream with gzip's header
+_HEADER = 12  # bytes of a TFRecord before its data: length and checksum
+_CHECKSUM = 4  # bytes after it
+_HEAD = _HEADER + 128  # of a record, which say where its values are
+
+
+class Frames:
+    """The stored values of some sequences of a data set.
+
+    Args:
+        folder: the data set. chosen: (count,) bool, which sequences; None for all.
+        memory: bytes, at most, that values, or the states of GZIP shards, take; None for 1 GiB.
+
+    Attributes:
+        folder, manifest: of the data set. chosen: (count,) bool.
+        lengths: (count,) int64, the numbers of frames of all sequences.
+        is_held: whether the values fit into `memory`.
+
+    Raises:
+        FileNotFoundError, ValueError: no data set, or one that is damaged.
+    """
+
+    def __init__(
+        self, folder: str | Path, chosen: np.ndarray | None = None, memory: int | None = None
+    ):
+        self.folder = Path(folder)
+        self.manifest = records.Manifest.load(folder)
+        self.lengths = records.lengths(folder)
+        self.chosen = np.ones(len(self.lengths), bool) if chosen is None else chosen
+        self._memory = _MEMORY if memory is None else memory
+        size = self.lengths[self.chosen].sum() * self.manifest.frame_bytes
+        self.is_held = bool(size <= self._memory)
+
+    def subset(self, chosen: np.ndarray) -> "Frames":
+        """Some of these sequences, (count,) bool; these are prepared, and read for both."""
+        self.prepare()
+        found = copy.copy(self)
+        found.chosen = chosen
+        return found
+
+    def prepare(self) -> None:
+        """Holds, or indexes, the values now; otherwise the first `read` does.
+
+        An index of shards without compression takes a few reads for each sequence; that of GZIP
+        shards one pass through those that have a chosen sequence, several at once.
+
+        Raises:
+            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. What is
+                held is checked against its checksums, and so are all GZIP shards; of the others it
+                is the sizes, and `python -m data_prep.verify` checks the rest.
+        """
+        _ = self._source
+
+    def read(self, sequence: int, first: int, count: int) -> tuple[np.ndarray, np.float32]:
+        """Frames `first` to `first + count` of a chosen sequence, which has that many.
+
+        Several threads may call this at the same time, after `prepare`.
+
+        Returns:
+            (count, *frame_shape) of the data set's dtype; and what a stored 1 stands for.
+
+        Raises:
+            OSError, ValueError: a file cannot be read any more.
+        """
+        return self._source(sequence, first, count)
+
+    @functools.cached_property
+    def _source(self):
+        if self.is_held:
+            indices = np.flatnonzero(self.chosen)
+            held = dict(zip(indices, records.pick(self.folder, indices), strict=True))
+
+            def read(sequence, first, count):
+                record = held[sequence]
+                return record.frames[first : first + count], np.float32(record.scale)
+
+            return read
+        return self._indexed()
+
+    def _indexed(self):
+        manifest, size = self.manifest, self.manifest.frame_bytes
+        records.check_shards(self.folder, manifest)
+        bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
+        used = np.flatnonzero(np.diff(np.cumsum([0, *self.chosen])[bounds]))
+        total = size * sum(int(self.lengths[bounds[n] : bounds[n + 1]].sum()) for n in used)
+        spacing = max(_SPACING, total * _STATE // max(1, self._memory))
+
+        def index(number):
+            path = self.folder / manifest.shards[number].name
+            sizes = size * self.lengths[bounds[number] : bounds[number + 1]]
+            try:
+                shard = _Inflated(path, spacing) if manifest.compression else _Plain(path)
+                return shard, *_places(shard, sizes, manifest.scale)
+            except (ValueError, zlib.error, DecodeError) as error:
+                raise ValueError(
+                    f"{path}: damaged ({error}); python -m data_prep.verify {self.folder} says "
+                    "what is wrong"
+                ) from None
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            shards = dict(zip(used, pool.map(index, used), strict=True))
+
+        def read(sequence, first, count):
+            number = bisect.bisect(bounds, sequence) - 1
+            shard, offsets, scales = shards[number]
+            nth = sequence - bounds[number]
+            data = shard.read(offsets[nth] + first * size, count * size)
+            if len(data) < count * size:
+                raise ValueError(f"{self.folder / manifest.shards[number].name} was cut short")
+            values = np.frombuffer(data, manifest.dtype)
+            return values.reshape(count, *manifest.frame_shape), scales[nth]
+
+        return read
+
+
+# ---------------------------------------------------------------------- shards
+
+
+class _Plain:
+    """A file as it is."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def read(self, offset, size):
+        """`size` bytes from `offset` on; fewer at the end of the file."""
+        with open(self._path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+class _Inflated:
+    """What a GZIP file holds; `spacing` bytes of it are between the states that are kept."""
+
+    def __init__(self, path, spacing):
+        self._path = path
+        self._offsets = []  # of the states, in what the file holds
+        self._states = []  # (place in the file, decompressor)
+        offset = 0
+        with open(path, "rb") as file:
+            stream = _Stream(file, zlib.decompressobj(_GZIP))
+            while not stream.inflate.eof:
+                self._offsets.append(offset)
+                self._states.append((stream.tell(), stream.inflate.copy()))
+                offset += len(stream.read(spacing))
+
+    def read(self, offset, size):
+        """`size` bytes from `offset` on; fewer at the end of what the file holds."""
+        nearest = bisect.bisect(self._offsets, offset) - 1
+        place, inflate = self._states[nearest]
+        with open(self._path, "rb") as file:
+            file.seek(place)
+            stream = _Stream(file, inflate.copy())
+            stream.read(offset - self._offsets[nearest])
+            return stream.read(size)
+
+
+class _Stream:
+    """Reads a GZIP file forwards, from where `inflate`, its decompressor, is."""
+
+    def __init__(self, file, inflate):
+        self.inflate = inflate
+        self._file = file
+        self._rest = b""  # read from the file, and not yet decompressed
+
+    def tell(self):
+        return self._file.tell() - len(self._rest)
+
+    def read(self, size):
+        parts = []
+        while size and not self.inflate.eof:
+            data = self._rest or self._file.read(_CHUNK)
+            part = self.inflate.decompress(data, size)
+            if not data and not part:
+                raise ValueError("its GZIP stream has no end")
+            self._rest = self.inflate.unconsumed_tail
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+# ---------------------------------------------------------------------- records
+
+
+def _places(shard, sizes, scale):
+    """Where the values of a shard's records are, which take `sizes` bytes, and their scales."""
+    offsets, scales, record = [], [], 0
+    head = shard.read(0, _HEAD)
+    for number, size in enumerate(sizes.tolist()):
+        length = int.from_bytes(head[:8], "little")
+        try:
+            first, found, end = _values(head[_HEADER:])
+        except IndexError:
+            raise ValueError(f"record {number} holds no frames") from None
+        after = length - first - size  # bytes of the other features that follow
+        if end != length or after < 0:
+            raise ValueError(f"record {number} has a wrong length")
+        if found != size:
+            raise ValueError(f"record {number} has {found} bytes of frames, {size} expected")
+        offsets.append(record + _HEADER + first)
+        # One read for what follows the values, and the next record's head.
+        rest = shard.read(offsets[-1] + size, after + _CHECKSUM + _HEAD)
+        if len(rest) < after + _CHECKSUM:
+            raise ValueError(f"it ends in record {number}")
+        own = tf.train.Features.FromString(rest[:after]).feature["scale"].float_list.value
+        scales.append(own[0] if own else scale)
+        head = rest[after + _CHECKSUM :]
+        record += _HEADER + length + _CHECKSUM
+    return np.array(offsets, np.int64), np.array(scales, np.float32)
+
+
+_KEY = b"\n\x06frames\x12"  # of an entry in a map of features, and the tag of its value
+
+
+def _values(example):
+    """Of a serialized tf.train.Example, from its first bytes: where its values begin, their size,
+    and where it ends.
+
+    Raises IndexError where there are no values.
+    """
+    size, at = _varint(example, 1)  # behind the tag of the features
+    end = at + size
+    while True:
+        size, at = _varint(example, at + 1)
+        if example.startswith(_KEY, at):
+            break
+        at += size
+    _, at = _varint(example, at + len(_KEY))  # of the feature
+    _, at = _varint(example, at + 1)  # of its list of bytes
+    size, at = _varint(example, at + 1)
+    return at, size, end
+
+
+def _varint(data, at):
+    """(a number in the wire format of protocol buffers, where it ends)."""
+    number = shift = 0
+    while data[at] & 128:
+        number |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+    return number | data[at] << shift, at + 1
