@@ -164,7 +164,7 @@ def test_two_devices_finetune_as_one_with_dropout(tmp_path):
         f"--config={ROOT / 'unsup_video/configs/finetune.py'}:github", f"--init={init}",
         f"--records={folder}", "--config.data.split=1", "--config.data.frames=4",
         "--config.data.stride=2",
-        "--config.model.input_dropout=0.2", "--config.recipe.batch_size=6",
+        "--precision=float32", "--config.model.input_dropout=0.2", "--config.recipe.batch_size=6",
         "--config.recipe.learning_rate=0.01", "--config.recipe.step_clip=0.1",
         "--config.train.steps=6", "--config.train.eval_every=3", "--config.train.log_every=1",
         "--config.train.checkpoint_every=3",

@@ -125,7 +125,7 @@ def _frames(folder, fingerprint, chosen):
     """(count, 16) uint8: the digests of the chosen sequences of a data set, 0 for the others."""
     chosen = np.frombuffer(chosen, bool)
     found = np.zeros((len(chosen), _DIGEST), np.uint8)
-    for _, index, example in records.examples(folder, pieces=chosen.astype(np.int64)):
+    for index, example in records.examples(folder, pieces=chosen.astype(np.int64)):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
         found[int(index)] = _digest(feature["frames"].bytes_list.value[0])
     return found
