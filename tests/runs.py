@@ -3,16 +3,12 @@
 import functools
 import itertools
 import json
-import multiprocessing
-import os
-import sys
 import tempfile
 import time
-from pathlib import Path
+
+import commands
 
 from unsup_video.training import checkpoints
-
-ROOT = Path(__file__).parent.parent
 
 TINY = [
     "--config.precision=float32",  # on every machine
@@ -38,7 +34,6 @@ NO_GENERATOR = ["--config.data.frame_size=64", "--config.data.num_digits=2"]
 XLA_FLAGS = "--xla_backend_optimization_level=0"
 
 
-
 @functools.cache
 def _compiled():
     """A folder for what XLA has compiled, which the runs of this process share."""
@@ -55,41 +50,27 @@ def environment():
 
 _NUMBERS = itertools.count()
 
-# Forks every run from one process that has imported everything; the command does it in seconds.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.preload"])
 
-
-def _command(flags, output, before, environment):
-    """What a child process does: the command, with stdout and stderr in a file."""
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout.reconfigure(line_buffering=True)
-    os.chdir(ROOT)
-    os.environ.update(environment)
+def _command(command, flags, before):
     if before is not None:
         before()
-    sys.argv = ["train.pretrain", *flags]
-    from train import pretrain  # here: a process has the flags of one command only
-
-    pretrain.run()
+    commands.module(command, *flags)
 
 
 class Run:
-    """A run of train.pretrain, by default a tiny one, in a process of its own.
+    """A run of a training command, by default a tiny one, in a process of its own.
 
     Args:
         flags: after `tiny`. before: called in the process before the command.
     """
 
-    def __init__(self, workdir, *flags, before=None, tiny=TINY):
+    def __init__(self, workdir, *flags, command="train.pretrain", before=None, tiny=TINY):
         self.output_file = workdir.parent / f"{workdir.name}.{next(_NUMBERS)}.txt"
         flags = [f"--workdir={workdir}", "--noexport", *tiny, *flags]
-        self.process = SERVER.Process(
-            target=_command, args=(flags, self.output_file, before, environment()), daemon=True
+        self.process = commands.start(
+            _command, command, flags, before, environment=environment(),
+            stdout=self.output_file, stderr=self.output_file,
         )
-        self.process.start()
 
     @property
     def output(self):

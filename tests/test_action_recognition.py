@@ -4,16 +4,16 @@ import csv
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import cv2
 import keras
 import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from labelled import CLASSES, DIM, FRAMES, STRIDE
 from PIL import Image
 
@@ -31,8 +31,6 @@ from unsup_video.evaluation import (
 )
 from unsup_video.training import checkpoints, experiment, finetuning, loop, workdir
 from unsup_video.video import jobs, listing, percepts
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -575,20 +573,21 @@ def test_a_matrix_of_many_classes_stays_readable(tmp_path):
 # ---------------------------------------------------------------------- the command
 
 # Runs the command several times in one process, for argument lists; prints what each one gave.
-CALLS = """
-import json, sys
-from absl import flags
-from eval import action_recognition as command, common
-for name, *arguments in json.loads(sys.argv[1]):
-    for flag in flags.FLAGS:
-        flags.FLAGS[flag].unparse()
-    flags.FLAGS(["command", *arguments])
-    print(f"== {name}", flush=True)
-    try:
-        print("status", common.models() if name == "video models" else command.main(["command"]))
-    except (ValueError, OSError) as error:
-        print("error", error)
-"""
+def call_command(calls):
+    """The command with one list of arguments after another: (what is printed first, *arguments)."""
+    from eval import action_recognition as command
+    from eval import common
+
+    for name, *arguments in calls:
+        for flag in flags.FLAGS:
+            flags.FLAGS[flag].unparse()
+        flags.FLAGS(["command", *arguments])
+        print(f"== {name}", flush=True)
+        try:
+            print("status",
+                  common.models() if name == "video models" else command.main(["command"]))
+        except (ValueError, OSError) as error:
+            print("error", error)
 
 
 @pytest.fixture
@@ -627,10 +626,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         ("without predict", one, "--cnn=x"),
         ("nothing",),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS, json.dumps(calls)], cwd=ROOT, capture_output=True, text=True,
-        check=False,
-    )
+    done = commands.call(call_command, calls)
     assert done.returncode == 0, done.stderr
     said = dict(part.split("\n", 1) for part in done.stdout.split("== ")[1:])
     assert "test, 12 videos" in said["one"] and "top_2_accuracy" in said["one"]

@@ -2,12 +2,9 @@
 
 import fcntl
 import io
-import os
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pytest
@@ -402,11 +399,9 @@ def test_bad_input(tmp_path, make, arguments, message):
 def test_as_a_command(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
     labels = lines(tmp_path / "labels.txt", LABELS)
-    command = [sys.executable, "-m", "data_prep.convert", "--input=~/a.npy",
-               f"--labels={labels}", "--out=~/out"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True,
-        env={**os.environ, "HOME": str(tmp_path)},
+    done = commands.run(
+        "data_prep.convert", "--input=~/a.npy", f"--labels={labels}", "--out=~/out",
+        environment={"HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     assert f"python -m data_prep.verify {tmp_path / 'out'}" in done.stdout

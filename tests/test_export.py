@@ -7,18 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from unsup_video import export, models, signatures
-from unsup_video.evaluation import features, future_prediction, long_range, out_of_domain
-from unsup_video.evaluation import page, report, results, testset
+from unsup_video.evaluation import (
+    features,
+    future_prediction,
+    long_range,
+    out_of_domain,
+    page,
+    report,
+    results,
+    testset,
+)
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.training import experiment
 
-ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 6, 32, 32), np.uint8)  # 6 frames, of a model trained to read 4
 FRAMES = np.float32(PIXELS / 255)
@@ -74,8 +82,7 @@ np.savez(answers, **found)
 def exported(run, tmp_path_factory):
     """(the version's folder, what the command printed)."""
     out = tmp_path_factory.mktemp("saved_models") / "tiny"
-    command = [sys.executable, "-m", "unsup_video.export", f"--workdir={run}", f"--out={out}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run("unsup_video.export", f"--workdir={run}", f"--out={out}")
     assert done.returncode == 0, done.stderr
     return out / "1", done.stdout
 

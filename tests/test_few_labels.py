@@ -6,10 +6,8 @@ import itertools
 import json
 import math
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import labelled
 import numpy as np
 import pytest
@@ -25,8 +23,6 @@ from unsup_video.evaluation import (
     trained,
 )
 from unsup_video.training import loop
-
-ROOT = Path(__file__).parent.parent
 
 CLASSES, DIM = 3, 6
 
@@ -339,19 +335,12 @@ def test_the_command(data, pretrained, tmp_path):
     other = tmp_path / "other" / pretrained.path.name  # a copy, in another folder
     shutil.copytree(pretrained.path, other)
     command = [
-        sys.executable, "-m", "eval.few_labels", f"--workdir={pretrained.path}",
-        f"--workdir={other}",
+        "eval.few_labels", f"--workdir={pretrained.path}", f"--workdir={other}",
         f"--records={data}", "--per_class=1", "--subsets=2", "--search_subsets=1",
         "--learning_rates=1e-3", "--config.train.steps=2", "--config.data.frames=2",
         f"--out={tmp_path / 'study'}", "--processes=2",
     ]
-
-    def run(*flags):
-        return subprocess.run(
-            [*command, *flags], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-
-    done = run()
+    done = commands.run(*command)
     assert done.returncode == 0, done.stderr
     names = [str(pretrained.path), str(other)]
     assert all(f"| {name} |" in done.stdout for name in names)
@@ -359,7 +348,7 @@ def test_the_command(data, pretrained, tmp_path):
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
     none = {"train": 0, "validation": 0}
     assert stored["seen"] == dict.fromkeys(["", *names], none)
-    refused = run("--config.recipe.learning_rate=1")
+    refused = commands.run(*command, "--config.recipe.learning_rate=1")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
 
 

@@ -3,10 +3,8 @@
 import colorsys
 import dataclasses
 import io
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -334,13 +332,6 @@ def test_previews_have_names_of_their_own_and_one_that_fails_is_told(tmp_path):
 # ---------------------------------------------------------------------- the command
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep.flow", *map(str, arguments)],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
-    )
-
-
 @pytest.mark.slow
 def test_as_a_command(tmp_path):
     for name in ("left", "right"):
@@ -349,7 +340,8 @@ def test_as_a_command(tmp_path):
     write_video(tmp_path / "videos" / "left" / "b.avi", panning(6, -3, 0))
     write_video(tmp_path / "videos" / "left" / "one.avi", panning(1, 0, 0))
     out = tmp_path / "flow"
-    done = command(
+    done = commands.run(
+        "data_prep.flow",
         f"--videos={tmp_path / 'videos'}", f"--out={out}", f"--size={HEIGHT}x{WIDTH}", "--bound=2",
         "--stack=2", "--stack_stride=1", "--previews=1", "--max_bad_fraction=0.5",
     )
@@ -371,7 +363,7 @@ def test_as_a_command(tmp_path):
 
 @pytest.mark.slow
 def test_an_error_of_the_command_is_one_line():
-    done = command("--size=240", "--videos=x", "--out=y")
+    done = commands.run("data_prep.flow", "--size=240", "--videos=x", "--out=y")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "error: --size must be HEIGHTxWIDTH, such as 240x320, got '240'"

@@ -4,10 +4,8 @@ OpenCV, and the shapes of the papers."""
 import dataclasses
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import cv2
 import keras
 import numpy as np
@@ -559,22 +557,17 @@ def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
 def test_as_commands(run, motion, tmp_path):
     tiny = dict(size=8, filters="(4,)", kernels="(3,)", strides="(1,)", paddings="(1,)",
                 pool_after="()", full="(5,)")
-    commands = [
-        ["train.flow_cnn", f"--config.data.records={motion}", f"--workdir={tmp_path / 'run'}",
-         "--config.train.steps=3", *(f"--config.model.{k}={v}" for k, v in tiny.items())],
-        ["data_prep.flow_percepts", f"--cnn={run[0]}", f"--flow={motion}", "--storage=uint8",
-         f"--out={tmp_path / 'percepts'}"],
-    ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=Path(__file__).parents[1], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for arguments in commands
-    ]
-    (trained, errors), (written, more_errors) = (process.communicate() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], errors + more_errors
-    assert "test set, 4 videos" in trained and "step 3/3" in trained
+    trained = commands.run(
+        "train.flow_cnn", f"--config.data.records={motion}", f"--workdir={tmp_path / 'run'}",
+        "--config.train.steps=3", *(f"--config.model.{k}={v}" for k, v in tiny.items()),
+    )
+    assert trained.returncode == 0, trained.stderr
+    written = commands.run(
+        "data_prep.flow_percepts", f"--cnn={run[0]}", f"--flow={motion}", "--storage=uint8",
+        f"--out={tmp_path / 'percepts'}",
+    )
+    assert written.returncode == 0, written.stderr
+    assert "test set, 4 videos" in trained.stdout and "step 3/3" in trained.stdout
     assert flow_classification.load(tmp_path / "run").classes == ("out", "in")
-    assert "39 sequences of (10, 6) uint8, 2 classes" in written
+    assert "39 sequences of (10, 6) uint8, 2 classes" in written.stdout
     assert records.verify(tmp_path / "percepts") == []

@@ -1,12 +1,13 @@
+import functools
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import commands
 import fake_jobs
 import numpy as np
 import pytest
@@ -218,22 +219,17 @@ def test_names_are_unique(tmp_path):
 
 def test_a_killed_job_goes_on_where_it_was(tmp_path, calls):
     videos, out = listing(tmp_path / "in"), tmp_path / "out"
-    code = (
-        "import pathlib, test_jobs as t\n"
-        f"videos = t.listing(pathlib.Path({str(tmp_path / 'in')!r}))\n"
-        f"t.jobs.run(t.Numbers(calls={calls.path!r}, seconds=0.1), videos, {str(out)!r}, shards=3)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=TESTS,
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
+    process = commands.start(
+        functools.partial(jobs.run, shards=3), Numbers(calls=calls.path, seconds=0.1), videos, out,
+        stdout=os.devnull, stderr=tmp_path / "errors",
     )
     parts = tmp_path / ".parts-out" / "00000"
     deadline = time.monotonic() + 120
     while len(list(parts.glob("[0-9]*.json"))) < 4:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     done = len(list(parts.glob("[0-9]*.json")))
     assert 4 <= done < 10 and not out.exists() and calls() <= done + 1
     jobs.run(Numbers(calls=calls.path), videos, out, shards=3)

@@ -1,10 +1,8 @@
 """Patches of videos whose pixels carry their place and time."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -182,10 +180,9 @@ def test_the_command_says_how_many_are_too_few(tmp_path):
     frames[:, :, :60] = np.random.default_rng(0).integers(0, 256, (29, 32, 60, 3))
     write_video(tmp_path / "a.avi", frames)
     (tmp_path / "list").write_text("a.avi\ngone.avi\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep.patches", f"--list={tmp_path / 'list'}",
-         "--allow_missing", "--min_motion=0.1", f"--out={tmp_path / 'out'}"],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    done = commands.run(
+        "data_prep.patches", f"--list={tmp_path / 'list'}", "--allow_missing", "--min_motion=0.1",
+        f"--out={tmp_path / 'out'}",
     )
     assert done.returncode == 0, done.stderr
     count = records.Manifest.load(tmp_path / "out").count

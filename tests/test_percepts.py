@@ -1,12 +1,11 @@
 """Percepts: against Keras called directly on frames that OpenCV prepared, and the command."""
 
 import socket
-import subprocess
-import sys
 import threading
 import types
 from pathlib import Path
 
+import commands
 import cv2
 import keras
 import numpy as np
@@ -366,10 +365,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 
 
 def test_flags_are_checked_before_the_cnn():
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep.percepts", "--videos=x", "--cnn=VGG17"],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
-    )
+    done = commands.run("data_prep.percepts", "--videos=x", "--cnn=VGG17")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: --out=FOLDER is missing: the folder to write"
 
@@ -377,11 +373,10 @@ def test_flags_are_checked_before_the_cnn():
 @pytest.mark.slow
 def test_as_a_command(cnn, videos, tmp_path):
     out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep.percepts", f"--videos={Path(videos[0].path).parent}",
-         f"--cnn={cnn}", "--layer=conv", "--mean=120,110,100", "--std=60,50,40", "--size=16x20",
-         "--storage=uint8", "--batch_size=4", f"--out={out}"],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    done = commands.run(
+        "data_prep.percepts", f"--videos={Path(videos[0].path).parent}", f"--cnn={cnn}",
+        "--layer=conv", "--mean=120,110,100", "--std=60,50,40", "--size=16x20", "--storage=uint8",
+        "--batch_size=4", f"--out={out}",
     )
     assert done.returncode == 0, done.stderr
     assert "layer conv: the central 16x20 of 17x29" in done.stdout

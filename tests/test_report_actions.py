@@ -6,11 +6,10 @@ import html
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -29,7 +28,6 @@ from unsup_video.evaluation import (
 )
 from unsup_video.evaluation.trained import Trained
 
-ROOT = Path(__file__).parents[1]
 CLASSES = ("Dive", "Run & jump", "<b>Swim")
 LABELS = np.array([0, 0, 1, 1])
 GUESSES = np.array([0, 0, 1, 2])  # 3 of 4 videos are right
@@ -377,8 +375,7 @@ def test_a_packaged_config_is_called_by_its_name(tmp_path, argument, shown):
 @pytest.mark.slow
 def test_the_command_makes_a_page_of_a_study(tmp_path):
     study = f"--few_labels={study_folder(tmp_path)}"
-    command = [sys.executable, "-m", "eval.report", study, f"--out={tmp_path}/out"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run("eval.report", study, f"--out={tmp_path}/out")
     assert done.returncode == 0, done.stderr
     assert f"written: {tmp_path}/out/index.html" in done.stdout
     text = (tmp_path / "out" / "index.html").read_text()

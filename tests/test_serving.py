@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import command_flags
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -669,10 +670,7 @@ def test_status_says_what_can_be_asked(server, protocol, capsys):
 
 
 def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "unsup_video.client", f"--model={NAME}", *arguments],
-        cwd=ROOT, text=True, capture_output=True, check=False, timeout=300,
-    )
+    return commands.run("unsup_video.client", f"--model={NAME}", *arguments)
 
 
 def test_the_command(server, tmp_path):
