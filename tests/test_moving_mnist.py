@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unsup_video.data import moving_mnist
+from unsup_video.data import digits, moving_mnist
 from unsup_video.data.moving_mnist import MovingMnist
 
 ONE = 2**24
@@ -217,3 +217,17 @@ def test_bad_parameters(arguments, message):
 def test_bad_digits(images):
     with pytest.raises(ValueError, match=r"\(N, 28, 28\) uint8"):
         moving_mnist.batches(images, VARIANTS["default"], 0, 4)
+
+
+def test_the_graph_is_built_once(monkeypatch):
+    """For all streams and sizes of a batch, since it takes longer than small evaluations."""
+    params = MovingMnist(1, 30, 2)
+    images, whole, built = digits.load_digits("test").images, moving_mnist.generate, []
+    monkeypatch.setattr(
+        moving_mnist, "generate", lambda *arguments: (built.append(1), whole(*arguments))[1]
+    )
+    for seed, size, count in ((1, 4, None), (2, 3, 7)):
+        found = moving_mnist.batches(images[seed:], params, seed, size, count=count)
+        batch = next(iter(found)).numpy()
+        np.testing.assert_array_equal(batch, whole(images[seed:], params, seed, np.arange(size)))
+    assert len(built) == 1

@@ -176,7 +176,7 @@ def generate(images, params: MovingMnist, seed, indices):
         images: (N, 28, 28) uint8. seed: an integer.
     """
     images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
-    which, start, velocity = draw(params, images.shape[0], seed, indices)
+    which, start, velocity = draw(params, tf.shape(images, tf.int64)[0], seed, indices)
     positions, _ = trajectory(params, start, velocity)
     return _render(images, params, which, positions)
 
@@ -191,7 +191,7 @@ def constant_velocity(images, params: MovingMnist, seed, indices, frames_in: int
         (B, num_frames - frames_in, frame_size, frame_size) uint8. Arguments as of `generate`.
     """
     images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
-    which, start, velocity = draw(params, images.shape[0], seed, indices)
+    which, start, velocity = draw(params, tf.shape(images, tf.int64)[0], seed, indices)
     positions, velocities = trajectory(params, start, velocity)
     last = slice(frames_in - 1, frames_in)
     steps = tf.range(1, params.num_frames - frames_in + 1, dtype=tf.int64)[:, None, None]
@@ -229,11 +229,25 @@ def batches(
         raise ValueError(
             f"digits must be (N, 28, 28) uint8, N at least 1, got {images.shape} {images.dtype}"
         )
-    images = tf.constant(images)
+    images, seed = tf.constant(images), tf.constant(seed, tf.int64)
     end = np.iinfo(np.int64).max if count is None else start + count
     indices = tf.data.Dataset.range(start, end).batch(batch_size, drop_remainder=count is None)
+    make, shape = _graph(params), (params.num_frames, params.frame_size, params.frame_size)
     # There is no Python control flow to convert, and looking for it takes half a second.
     generated = tf.autograph.experimental.do_not_convert(
-        lambda i: generate(images, params, seed, i)
+        lambda i: tf.ensure_shape(make(images, seed, i), (i.shape[0], *shape))
     )
     return indices.map(generated, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+@functools.cache
+def _graph(params):
+    """`generate` as a graph for all images, streams and sizes of a batch: to build it takes time."""
+    return tf.function(
+        lambda images, seed, indices: generate(images, params, seed, indices),
+        input_signature=[
+            tf.TensorSpec((None, _DIGIT, _DIGIT), tf.uint8), tf.TensorSpec((), tf.int64),
+            tf.TensorSpec((None,), tf.int64),
+        ],
+        autograph=False,
+    )
