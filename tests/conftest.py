@@ -12,6 +12,21 @@ from unsup_video.training import precision
 precision._cpu_flags = lambda: []
 
 
+# Each is a training, an evaluation, an export or a server, and takes more than three seconds.
+SLOW_FIXTURES = {
+    "evaluation", "exported", "percepts", "pretrained", "server", "study", "tensorboard",
+    "uninterrupted",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items):
+    """A test is as slow as its fixtures."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real data sets: $UNSUP_VIDEO_TEST_DATA, or ../shared/data next to the checkout."""

@@ -140,6 +140,7 @@ def expected_probabilities(model, folder, names):
     return np.stack(found)
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_videos_of_the_test_part(folder, fresh):
     test = testvideos.select(fresh)
     chosen = splits.choose(records.load_index(folder), "test", 1)

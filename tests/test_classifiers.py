@@ -118,6 +118,7 @@ def test_the_encoder_is_copied_with_its_scale():
         classifiers.copy_encoder(model, built())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["freeze", "encoder_factor"])
 def test_a_frozen_encoder_stays_as_it_is(how):
     classifier = built(freeze=how == "freeze")

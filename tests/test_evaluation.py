@@ -49,6 +49,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_computing(model, tmp_pat
     assert list((tmp_path / "new" / "x").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_evaluation_comes_back_as_it_was_stored(model):
     rows = [
         results.row("model", "test", "future", "psnr", [np.inf], unit="dB"),
@@ -387,6 +388,7 @@ def test_records_are_the_clips_that_were_written(model, tmp_path):
 # ---------------------------------------------------------------------- future_prediction
 
 
+@pytest.mark.slow
 def test_predictions_do_not_depend_on_the_batch(model):
     clips = testset.generated(model.config, 7).clips(0, 7)
     together, apart = predict.predict(model, clips), predict.predict(model, clips, batch_size=2)
@@ -400,6 +402,7 @@ def test_predictions_do_not_depend_on_the_batch(model):
         np.testing.assert_allclose(frame_losses, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_figures_agree_with_the_run_and_with_the_floors(fresh):
     test_set = testset.generated(fresh.config, 5)
     evaluation = evaluate(fresh, test_set)
@@ -487,6 +490,7 @@ def test_a_model_that_copies_the_truth_scores_the_entropy(fresh, monkeypatch):
         assert values["model"] == values["entropy"] < values["constant_velocity"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_goes_on(fresh, monkeypatch):
     monkeypatch.setattr(future_prediction, "_BLOCK", 4)
     test_set = testset.generated(fresh.config, 10)
@@ -512,6 +516,7 @@ def test_an_interrupted_evaluation_goes_on(fresh, monkeypatch):
     assert not list(fresh.evaluations.glob(".parts*"))
 
 
+@pytest.mark.slow
 def test_the_block_and_the_number_of_clips_change_no_figure(fresh, monkeypatch):
     whole = evaluate(fresh, testset.generated(fresh.config, 6))
     monkeypatch.setattr(future_prediction, "_BLOCK", 1)
@@ -566,6 +571,7 @@ def test_the_papers_column():
 # ---------------------------------------------------------------------- out_of_domain
 
 
+@pytest.mark.slow
 def test_out_of_domain(fresh):
     evaluation = out_of_domain.evaluate(fresh, (1, 3), clips=6)
     assert {row.data for row in evaluation.rows} == {"1 digit", "2 digits", "3 digits"}

@@ -305,6 +305,7 @@ def test_what_is_written_is_named_and_sums_hold(exported):
     assert "composite of 1 x 8 LSTM units" in text and "| `predict_future_uint8` |" in text
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_nothing_is_overwritten(model, exported, tmp_path, monkeypatch):
     out = tmp_path / "tiny"
     shutil.copytree(exported[0], out / "1")

@@ -48,6 +48,7 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(array, b[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_encoder_and_leaves_what_evaluations_need(folder, pretrained, run):
     assert run.classes == labelled.CLASSES and run.frame_shape == (labelled.DIM,)
     info = json.loads((run.path / "run.json").read_text())["data"]
@@ -85,6 +86,7 @@ def test_a_run_that_was_killed_ends_with_the_very_bits(folder, tmp_path):
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_as_good_a_start_as_its_run(folder, pretrained, run, tmp_path):
     saved = export.write(trained.load(pretrained), tmp_path / "saved")
     labelled.finetuned(labelled.a_config(folder, str(saved)), tmp_path / "from-saved")

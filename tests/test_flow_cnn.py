@@ -411,6 +411,7 @@ def run(motion):
     return opened.path, results, "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_it_learns_what_moves_and_not_how_the_camera_does(run):
     path, results, log = run
     assert results["videos"] == 20 and results["stacks"] == 20 * 4

@@ -217,6 +217,7 @@ def test_names_are_unique(tmp_path):
 # ---------------------------------------------------------------------- going on
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_was(tmp_path, calls):
     videos, out = listing(tmp_path / "in"), tmp_path / "out"
     process = commands.start(

@@ -169,6 +169,7 @@ def values(evaluation, subject, metric):
     return [row.value for row in found]
 
 
+@pytest.mark.slow
 def test_all_files_are_there_and_readable(evaluation):
     sizes = {}
     for picture in evaluation.pictures:
@@ -217,6 +218,7 @@ def test_the_table_names_all_subjects(evaluation):
     assert f"{variance:.3g}" in lines[1]
 
 
+@pytest.mark.slow
 def test_the_truth_ends_where_the_clips_of_a_data_set_end(trained, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (2, 9, 32, 32), np.uint8)
     records.write(tmp_path / "set", frames, 2, "noise", {})

@@ -107,6 +107,7 @@ def test_percepts_of_a_keras_file(cnn, videos, options):
         close(found, wanted, options.get("dtype"))
 
 
+@pytest.mark.slow
 def test_a_cnn_of_keras_applications(tmp_path, videos):
     """With the weights of a file: its own size and preprocessing."""
     keras.utils.set_random_seed(0)
@@ -364,6 +365,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 # ---------------------------------------------------------------------- the command
 
 
+@pytest.mark.slow
 def test_flags_are_checked_before_the_cnn():
     done = commands.run("data_prep.percepts", "--videos=x", "--cnn=VGG17")
     assert done.returncode == 1

@@ -220,6 +220,7 @@ def tensorboard(tmp_path_factory):
         server.wait(30)
 
 
+@pytest.mark.slow
 def test_tensorboard_lists_the_trace_and_its_tools(tensorboard):
     (run,) = tensorboard("runs")
     tools = set(tensorboard("run_tools", run=run))
@@ -243,6 +244,7 @@ def test_the_trace_viewer_shows_the_steps_and_their_input(tensorboard):
     assert any("MatMul" in e["name"] for e in events)
 
 
+@pytest.mark.slow
 def test_the_tables_know_the_steps_and_the_operations(tensorboard):
     operations, *_ = _data(tensorboard, "framework_op_stats")
     columns = [column["id"] for column in operations["cols"]]

@@ -60,6 +60,7 @@ def percepts(tmp_path_factory):
     return folder, *trained_on(folder, folder.parent / "run")
 
 
+@pytest.mark.slow
 def test_frames_that_are_no_pictures(percepts):
     folder, model, log, results = percepts
     assert "frames of shape (7,) are no pictures: no samples are drawn" in log

@@ -425,6 +425,7 @@ def test_which_addresses_are_of_this_machine(host, own):
     assert remote.Rest(f"{host}:8501", NAME)._use_proxy != own
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_costs_its_deadline(base_path, tmp_path):
     pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
     with open(tmp_path / "log", "w") as log:
@@ -733,6 +734,7 @@ def test_a_picture_of_what_is_none_is_refused_before_the_input_is_read(server, c
 # ---------------------------------------------------------------------- TensorFlow's C API
 
 
+@pytest.mark.slow
 def test_the_c_api_runs_every_signature(base_path, expected):
     from serving.stand_in import c_api
 
@@ -796,6 +798,7 @@ def joined(base_path):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signature", REQUESTS)
 def test_joined_requests_get_what_they_get_alone(joined, functions, signature):
     inputs = REQUESTS[signature]

@@ -74,6 +74,7 @@ def test_training_windows_are_of_the_chosen_videos_and_have_their_labels(folder,
     assert epochs[0] != epochs[1]  # in another order
 
 
+@pytest.mark.slow
 def test_training_goes_on_at_any_example(folder, store):
     videos = Videos(folder, CHOSEN)
 
