@@ -104,8 +104,8 @@ def test_a_small_saved_model_is_a_start(folder, pretrained, tmp_path):
         np.testing.assert_array_equal(here[name], there[name], err_msg=name)
     assert (here["encoder_lstm_1/kernel"] != own["encoder_lstm_1/kernel"]).any()
     # A run that is resumed takes no other encoder for it.
-    inits = [finetuning.with_init(data.description, init)["sha256"]["init"] for init in (run, saved)]
-    assert inits[0] != inits[1]
+    of_run, of_saved = (finetuning.with_init(data.description, init) for init in (run, saved))
+    assert of_run["sha256"]["init"] != of_saved["sha256"]["init"]
 
 
 def test_a_finetuned_saved_model_is_its_run(run, tmp_path):

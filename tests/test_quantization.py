@@ -3,15 +3,18 @@
 import json
 import shutil
 
+import command_flags
 import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import stand_in
-from unsup_video import classifier_signatures, export, files, quantization, remote, signatures
+from serving.stand_in import c_api
+from unsup_video import classifier_signatures, cli, export, files, quantization, signatures
 from unsup_video.evaluation import trained as trained_module
 
 RNG = np.random.default_rng(0)
@@ -48,6 +51,8 @@ def test_a_kernel_of_zeros_stays_one():
 def test_what_cannot_be_stored_is_an_error(model, fresh, tmp_path):
     with pytest.raises(ValueError, match="kernel_dtype 'int4': one of float32, float16, int8"):
         export.write(model, tmp_path / "saved", "int4")
+    with pytest.raises(flags.IllegalFlagValueError, match=r"<float32\|float16\|int8>"):
+        command("--kernel_dtype=int4")
     own = trained_module.load(fresh.path)
     kernel = own.model.encoder.get_layer("encoder_lstm_1").kernel
     kernel.assign(kernel + 1e5)
@@ -59,12 +64,22 @@ def test_what_cannot_be_stored_is_an_error(model, fresh, tmp_path):
 # ---------------------------------------------------------------------- a video model
 
 
+def command(*arguments):
+    """Runs the command in this process, with errors as exceptions."""
+    with command_flags.apart(), flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+        mains = []
+        patch.setattr(cli, "run", mains.append)
+        export.run()
+        return mains[0](flags.FLAGS(["export", *map(str, arguments)]))
+
+
 @pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
+def folder(model, run, tmp_path_factory):
     """Of versions 1 float32, 2 float16, 3 int8, of a composite with a conditional decoder."""
     out = tmp_path_factory.mktemp("saved_models") / "tiny"
-    for kernel_dtype in quantization.DTYPES:
-        export.write(model, out, kernel_dtype)
+    export.write(model, out)
+    export.write(model, out, "float16")
+    assert command(f"--workdir={run}", f"--out={out}", "--kernel_dtype=int8") == 0
     return out
 
 
@@ -178,13 +193,14 @@ def test_every_signature_does(int8, wanted):
         assert_close(call(served[name], inputs), wanted[name])
 
 
-def test_a_server_serves_it_as_it_is(int8, wanted, tmp_path):
-    pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api")
-    shutil.copytree(int8.path, tmp_path / "tiny" / "1")
-    with stand_in.Process("tiny", tmp_path / "tiny") as server:
-        served = remote.Grpc(f"127.0.0.1:{server.grpc}", "tiny", None, 60.0)
+def test_the_c_api_runs_it_as_it_is(int8, wanted):
+    session = c_api.Session(int8.path)
+    try:
         for name, inputs in requests(wanted).items():
-            assert_close(served.predict(name, inputs), wanted[name])
+            protos = {key: tf.make_tensor_proto(value) for key, value in inputs.items()}
+            assert_close(session.run(name, protos), wanted[name])
+    finally:
+        session.close()
 
 
 def test_kernels_are_made_once_a_call_and_not_once_a_step(folder):

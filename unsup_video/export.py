@@ -48,8 +48,9 @@ def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> P
             float32 the graph makes float32 ones at every call.
 
     Raises:
-        ValueError: an unknown `kernel_dtype`, or kernels that it cannot hold; `trained` has lost
-            bits already, as an export in another dtype than float32; `out` is something else than a folder of versions, or in use by another process.
+        ValueError: an unknown `kernel_dtype`, or one that cannot hold the kernels; `trained` is an
+            export in another dtype than float32; `out` is something else than a folder of versions,
+            or in use by another process.
         OSError: it cannot be written.
     """
     quantization.check_dtype(kernel_dtype)

@@ -122,8 +122,8 @@ def _storage(card):
     figures = " Figures above are of the run's own weights, in float32." if card["results"] else ""
     return [
         f"- **Storage**: kernels in {card['kernel_dtype']}, all other weights in float32. That "
-        f"changes a weight by at most {card['kernel_error']:.2g}, and the values of `{output['of']}`"
-        f", for {output['clips']}, by {output['mean']:.2g} on average and at most "
+        f"changes a weight by at most {card['kernel_error']:.2g}, and {output['of']} for "
+        f"{output['clips']} by {output['mean']:.2g} on average and at most "
         f"{output['largest']:.2g}.{figures}"
     ]
 
