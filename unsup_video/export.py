@@ -1,7 +1,7 @@
 """Exports a trained model as a SavedModel, the format that TensorFlow Serving reads.
 
     python -m unsup_video.export --workdir=runs/quickstart --out=saved_models/quickstart
-    python -m unsup_video.export --workdir=RUN --out=saved_models/NAME --kernel_dtype=int8  # small
+    python -m unsup_video.export --workdir=RUN --out=saved_models/NAME --kernel_dtype=int8
 
 Writes saved_models/quickstart/VERSION, with the next number that is free: `saved_model.pb` and
 `variables/`; `model_card.json` and `README.md`, what it is; and in `assets.extra/` the run's
@@ -192,7 +192,7 @@ def run():
     out = flags.DEFINE_string("out", None, "Folder of the versions, such as saved_models/NAME.")
     kernel_dtype = flags.DEFINE_enum(
         "kernel_dtype", "float32", quantization.DTYPES, "In which kernels are stored: float16 "
-        "halves the export, int8 makes it a quarter. The model card says what that changes."
+        "halves the export, int8 leaves 30%. The model card says what that changes."
     )
 
     def main(argv):

@@ -1,8 +1,8 @@
 """Kernels in fewer bits than float32, which makes an export smaller.
 
 Kernels are the matrices of the layers, nearly all weights of a model. In float16 they are rounded.
-In int8 a kernel is `values * scales`: integers from -127 to 127, and a float32 scale for each
-column or for each row. All other weights (peepholes, biases, the scale of frames) stay float32.
+In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is an integer from -127
+to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay float32.
 """
 
 import keras
@@ -10,6 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 DTYPES = ("float32", "float16", "int8")
+# Weights of neighbouring pixels are alike in size, while some parts of a frame have far larger ones
+# than others: one scale for a whole row, or column, would lose much more.
+BLOCK = 32
 
 
 def check_dtype(kernel_dtype: str) -> None:
@@ -19,25 +22,26 @@ def check_dtype(kernel_dtype: str) -> None:
 
 
 def quantize(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel (N, M) float32 as (values (N, M) int8, scales float32).
+    """A kernel (N, M) float32 as (values (N, M) int8, scales (N, ceil(M / BLOCK)) float32).
 
-    Scales are (1, M), one for each column, or (N, 1), one for each row: those that give the smaller
-    sum of squared errors. No weight changes by more than half its scale.
+    No weight changes by more than half its scale.
     """
-    found = [_quantize(kernel, axis) for axis in (0, 1)]
-    errors = [np.square(dequantize(*parts) - kernel).sum(dtype=np.float64) for parts in found]
-    return found[int(np.argmin(errors))]
-
-
-def _quantize(kernel, axis):
-    scales = np.abs(kernel).max(axis, keepdims=True) / np.float32(127)
+    rows, columns = kernel.shape
+    blocks = -(-columns // BLOCK)
+    padded = np.pad(kernel, ((0, 0), (0, blocks * BLOCK - columns))).reshape(rows, blocks, BLOCK)
+    scales = np.abs(padded).max(axis=-1) / np.float32(127)
     scales[scales == 0] = 1  # only zeros, which any scale gives
-    return np.rint(kernel / scales).astype(np.int8), scales
+    values = np.rint(padded / scales[..., None]).astype(np.int8)
+    return values.reshape(rows, -1)[:, :columns], scales
 
 
-def dequantize(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """The kernel that `quantize` stored, (N, M) float32; the very bits that a served graph has."""
-    return values.astype(np.float32) * scales
+def dequantize(values, scales) -> tf.Tensor:
+    """The kernel (N, M) float32 of what `quantize` gives; in a graph, and of arrays."""
+    rows, columns = values.shape
+    blocks = scales.shape[1]
+    padded = tf.pad(values, ((0, 0), (0, blocks * BLOCK - columns)))
+    integers = tf.cast(tf.reshape(padded, (rows, blocks, BLOCK)), tf.float32)
+    return tf.reshape(integers * scales[..., None], (rows, -1))[:, :columns]
 
 
 class StoredWeights:
@@ -89,8 +93,8 @@ class StoredWeights:
     def _add_int8(self, variable):
         parts = quantize(variable.numpy())
         values, scales = (tf.Variable(part, trainable=False) for part in parts)
-        self.kernels[variable.path] = dequantize(*parts)
-        self._tensors[variable.path] = lambda: tf.cast(values, tf.float32) * scales
+        self.kernels[variable.path] = dequantize(*parts).numpy()
+        self._tensors[variable.path] = lambda: dequantize(values, scales)
         return values, scales
 
     def scope(self, layers: list[keras.Layer]) -> keras.StatelessScope:

@@ -192,7 +192,7 @@ def _read_weights(path):
             found[part][name.replace(".S", "/")] = reader.get_tensor(key)
     return {
         **{name: np.asarray(array, np.float32) for name, array in found["weights"].items()},
-        **{name: quantization.dequantize(values, found["scales"][name])
+        **{name: quantization.dequantize(values, found["scales"][name]).numpy()
            for name, values in found["int8"].items()},
     }
 
