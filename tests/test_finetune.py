@@ -93,6 +93,24 @@ def test_a_saved_model_is_as_good_a_start_as_its_run(folder, pretrained, run, tm
     assert_equal(last(tmp_path / "from-saved"), last(run.path))
 
 
+def test_a_small_saved_model_is_a_start(folder, pretrained, tmp_path):
+    run = trained.load(pretrained)
+    saved = trained.load(export.write(run, tmp_path / "saved", "int8"))
+    config = labelled.a_config(folder, str(saved.path))
+    finetuning.take_architecture(config, saved)
+    data = finetuning.data(config, log=lambda line: None)
+    classifier, copied = finetuning.start(config, data, saved)
+    here, there, own = ({v.path: v.numpy() for v in network.weights}
+                        for network in (classifier.network, saved.model.network, run.model.network))
+    assert "encoder_lstm_1/kernel" in copied
+    for name in copied:
+        np.testing.assert_array_equal(here[name], there[name], err_msg=name)
+    assert (here["encoder_lstm_1/kernel"] != own["encoder_lstm_1/kernel"]).any()
+    # A run that is resumed takes no other encoder for it.
+    of_run, of_saved = (finetuning.with_init(data.description, init) for init in (run, saved))
+    assert of_run["sha256"]["init"] != of_saved["sha256"]["init"]
+
+
 def test_a_finetuned_saved_model_is_its_run(run, tmp_path):
     saved = trained.load(export.write(run, tmp_path / "saved"))
     assert saved.saved_model and saved.sha256 == run.sha256 and saved.classes == run.classes

@@ -1,5 +1,7 @@
 """What an exported classifier computes: like `signatures`, functions of raw frames with checks."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,7 +10,9 @@ from unsup_video.classifiers import Classifier
 
 
 def build(
-    classifier: Classifier, frame_shape: tuple[int, ...]
+    classifier: Classifier,
+    frame_shape: tuple[int, ...],
+    scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """The signatures of a classifier of K classes; `encode` and `step` where it has LSTMs.
 
@@ -22,6 +26,9 @@ def build(
         step: frame (B, *shape), states -> the states after that frame, and its probabilities
             (B, K). A stream starts from states of zeros; `classify` is the mean over its steps.
 
+    Args:
+        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+
     They raise InvalidArgumentError for a wrong rank or size, values that are not finite or, of
     pixels, not in [0, 1].
     """
@@ -30,7 +37,8 @@ def build(
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])  # traced once
     def softmax(frames):
-        return tf.nn.softmax(classifier.network(frames, training=False))
+        with scope([classifier.network]):
+            return tf.nn.softmax(classifier.network(frames, training=False))
 
     def read(frames, axes, name):
         return parts.read_frames(frames, axes, frame_shape, len(frame_shape) > 1, name)
@@ -48,16 +56,20 @@ def build(
 
     def encode(frames):
         x, states = classifier.read(read(frames, 2, "frames")), []
-        for lstm in lstms:
-            x, h, c = lstm(x)
-            states += [h, c]
+        with scope(lstms):
+            for lstm in lstms:
+                x, h, c = lstm(x)
+                states += [h, c]
         return dict(zip(parts.state_names(len(lstms)), states, strict=True))
 
     def step(frame, states):
         x = classifier.read(read(frame, 1, "frame"))
-        h, after = parts.advance(lstms, x, parts.read_states(states, x, lstms[0].units))
+        states = parts.read_states(states, x, lstms[0].units)
+        with scope([*lstms, classifier.head]):
+            h, after = parts.advance(lstms, x, states)
+            logits = classifier.head(h)
         return {
-            "probabilities": tf.nn.softmax(classifier.head(h)),
+            "probabilities": tf.nn.softmax(logits),
             **dict(zip(parts.state_names(len(lstms)), after, strict=True)),
         }
 

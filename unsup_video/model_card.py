@@ -17,12 +17,14 @@ def of(
     trained: Trained,
     functions: Mapping[str, tf.types.experimental.ConcreteFunction],
     gemm_dtype: str,
+    quantization: dict,
     version: Path,
 ) -> dict:
     """The card, JSON values.
 
     Args:
         functions: the signatures. gemm_dtype: of their matrix products.
+        quantization: {"kernel_dtype": ..}, and what it changes where that is not float32.
         version: the folder NAME/VERSION that the export will be.
     """
     config = trained.config
@@ -41,6 +43,7 @@ def of(
         **trained.conditional_input,
         "parameters": trained.model.network.count_params(),
         "gemm_dtype": gemm_dtype,
+        **quantization,
         "step": trained.step,
         "sha256": trained.sha256,
         "data": run["data"],
@@ -98,6 +101,7 @@ def text(card: dict) -> str:
         f"- **Data**: {card['data']['kind']}: {card['data']['source']}.",
         *figures,
         f"- **Limits**: it knows no videos but such as it was trained on. {limits}",
+        *_storage(card),
         f"- **Arithmetic**: matrix products in {card['gemm_dtype']}, all else in float32.",
         "- **Check the files**: `sha256sum -c assets.extra/sha256sums.txt`.",
         "",
@@ -109,6 +113,19 @@ def text(card: dict) -> str:
         note,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _storage(card):
+    if card["kernel_dtype"] == "float32":
+        return ["- **Storage**: all weights in float32."]
+    output = card["output_error"]
+    figures = " Figures above are of the run's own weights, in float32." if card["results"] else ""
+    return [
+        f"- **Storage**: kernels in {card['kernel_dtype']}, all other weights in float32. That "
+        f"changes a weight by at most {card['kernel_error']:.2g}, and {output['of']} for "
+        f"{output['clips']} by {output['mean']:.2g} on average and at most "
+        f"{output['largest']:.2g}.{figures}"
+    ]
 
 
 def _of_video(card):

@@ -1,11 +1,18 @@
 """What the signatures of exported models share: how they are made, and checks of their input."""
 
+import contextlib
+from collections.abc import Callable
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from unsup_video.layers import PeepholeLSTM, portable
 
 MAX_FRAMES = 100_000  # that one request may hold, of all its clips together
+
+# Layers -> the context in which they are called.
+Scope = Callable[[list[keras.Layer]], contextlib.AbstractContextManager]
 
 
 def build(

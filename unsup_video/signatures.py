@@ -5,6 +5,8 @@ join requests. `NAME_uint8` is the signature `NAME` of pixels 0..255, float32 on
 Frames that are no pictures (shape (D,), such as percepts) only have the float32 form.
 """
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +17,10 @@ MAX_STEPS = 1000  # frames that one request may ask for
 
 
 def build(
-    model: VideoModel, frame_shape: tuple[int, ...], frames_out: int
+    model: VideoModel,
+    frame_shape: tuple[int, ...],
+    frames_out: int,
+    scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """The signatures of a model; those that need a decoder it does not have are left out.
 
@@ -30,6 +35,9 @@ def build(
         step: frame (B, *shape), states -> the states after that frame, and next_frame (B, *shape),
             what `predict_future` gives for one step. A stream starts from states of zeros.
 
+    Args:
+        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+
     They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
     pixels and for a logistic output, not in [0, 1]; steps outside of 1..`MAX_STEPS`.
     """
@@ -41,7 +49,8 @@ def build(
     # Traced once each, for all signatures.
     @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])
     def encode(frames):
-        return model.encoder(frames)
+        with scope([model.encoder]):
+            return model.encoder(frames)
 
     def decoder(name):
         @tf.function(input_signature=[
@@ -49,7 +58,8 @@ def build(
         ])
         def decode(states, steps):
             clock = tf.zeros((tf.shape(states[0])[0], steps))
-            return model.decoders[name]({"states": states, "clock": clock})
+            with scope([model.decoders[name]]):
+                return model.decoders[name]({"states": states, "clock": clock})
 
         return decode
 
@@ -84,7 +94,9 @@ def build(
 
     def step(frame, states):
         x = model.read(read(frame, 1, "frame"))
-        _, after = parts.advance(model.lstms, x, parts.read_states(states, x, units))
+        states = parts.read_states(states, x, units)
+        with scope(model.lstms):
+            _, after = parts.advance(model.lstms, x, states)
         next_frame = decoders["future"](after, tf.constant(1))[:, 0]
         return {"next_frame": show(next_frame), **dict(zip(names, after, strict=True))}
 

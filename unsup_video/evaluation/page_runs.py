@@ -68,7 +68,8 @@ def _facts(run):
     facts = {
         "Model": f"{architecture(model)}, {_specifics(run)}",
         "Weights": f"of step {model['step']:,} of {_steps(run)}, the best on validation "
-                   f"{'videos' if run.classes else 'clips'}; sha256 {model['sha256']}",
+                   f"{'videos' if run.classes else 'clips'}; sha256 {model['sha256']}"
+                   + (f"; kernels in {model['kernel_dtype']}" if "kernel_dtype" in model else ""),
         "Parameters": _parameters(run),
         "Config": f"{model['config']}, recipe {model['recipe']}",
         "Training time": _training_time(run),

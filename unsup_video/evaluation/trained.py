@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video import classifiers, files
+from unsup_video import classifiers, files, quantization
 from unsup_video.classifiers import Classifier
 from unsup_video.models import VideoModel
 from unsup_video.training import checkpoints, experiment, loop
@@ -20,8 +20,8 @@ SUMS = f"{EXTRA}/sha256sums.txt"
 CARD = "model_card.json"
 # What is in a version's folder; other files, and hidden ones, are foreign and are not read.
 _OWN = {"saved_model.pb", "fingerprint.pb", "variables", "assets", EXTRA, CARD, "README.md"}
-# Of a variable in TensorFlow's checkpoint; the name of the weight is between them, "/" as ".S".
-_KEY = ("weights/", "/.ATTRIBUTES/VARIABLE_VALUE")
+_VARIABLES = "variables/variables"
+_KEY_END = "/.ATTRIBUTES/VARIABLE_VALUE"  # of every variable in TensorFlow's checkpoint
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
@@ -34,11 +34,13 @@ class Trained:
             found from the folder that it was started in. model: with the trained weights; a video
             model of train.pretrain or a classifier of train.finetune. step: at which they were
             taken.
-        sha256: of the weights' checkpoint in the run.
+        sha256: of the weights' checkpoint in the run; of a SavedModel whose kernels are not in
+            float32, so that its weights are others, of the file that holds them.
         frame_shape: (H, W), (H, W, C) or (D,); D is its product.
         mean_frame: (D,) float32, of the training data; None of a classifier.
         saved_model: whether `path` is a SavedModel.
         precision: what `load` was asked for; None for that of the training.
+        kernel_dtype: in which a SavedModel stores its kernels; those of `model` are in float32.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Trained:
     mean_frame: np.ndarray | None
     saved_model: bool = False
     precision: str | None = None
+    kernel_dtype: str = "float32"
 
     @property
     def name(self) -> str:
@@ -89,9 +92,11 @@ class Trained:
     def conditional_input(self) -> dict[str, str]:
         """{"conditional_input": ..} of a model with conditional decoders, see `models.build`; or {}.
         """
-        if self.classes or not self.model.conditional:
+        model = self.config.model
+        if not (model.get("conditional_reconstruction") or model.get("conditional_future")):
             return {}
-        return {"conditional_input": self.model.conditional_input}
+        # Runs of versions that had no such field were teacher-forced.
+        return {"conditional_input": self.config.recipe.get("conditional_input", "truth")}
 
     def describe(self) -> dict:
         """What a table or a page says of the model; JSON values."""
@@ -103,6 +108,7 @@ class Trained:
             **self.conditional_input,
             "step": self.step,
             "sha256": self.sha256,
+            **({} if self.kernel_dtype == "float32" else {"kernel_dtype": self.kernel_dtype}),
             **self.config.model.to_dict(),
             "data": self.config.data.to_dict(),
         }
@@ -177,11 +183,15 @@ def _load_saved_model(path, precision):
                 raise ValueError(f"the sha256 of {name} is not the recorded one")
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
         step, sha256 = card["step"], card["sha256"]
+        kernel_dtype = card.get("kernel_dtype", "float32")  # an older export has none
+        if kernel_dtype != "float32":
+            sha256 = sums[f"{_VARIABLES}.data-00000-of-00001"]
         weights = _read_weights(path)
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
     origin = _read_origin(path / EXTRA)
-    return _trained(path, origin, precision, weights, path, step, sha256, True)
+    found = _trained(path, origin, precision, weights, path, step, sha256)
+    return dataclasses.replace(found, saved_model=True, kernel_dtype=kernel_dtype)
 
 
 def _is_foreign(name):
@@ -190,12 +200,17 @@ def _is_foreign(name):
 
 
 def _read_weights(path):
-    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-    start, end = _KEY
+    reader = tf.train.load_checkpoint(str(path / _VARIABLES))
+    # As `quantization.StoredWeights` names them; the name of a weight has ".S" for "/".
+    found = {"weights": {}, "int8": {}, "scales": {}}
+    for key in reader.get_variable_to_shape_map():
+        part, _, name = key.removesuffix(_KEY_END).partition("/")
+        if part in found and key.endswith(_KEY_END):
+            found[part][name.replace(".S", "/")] = reader.get_tensor(key)
     return {
-        key.removeprefix(start).removesuffix(end).replace(".S", "/"): reader.get_tensor(key)
-        for key in reader.get_variable_to_shape_map()
-        if key.startswith(start) and key.endswith(end)
+        **{name: np.asarray(array, np.float32) for name, array in found["weights"].items()},
+        **{name: quantization.dequantize(values, found["scales"][name]).numpy()
+           for name, values in found["int8"].items()},
     }
 
 
@@ -238,13 +253,13 @@ def _as_started(config, run):
                 config.data[name] = str(path)
 
 
-def _trained(path, origin, precision, weights, weights_path, step, sha256, saved_model=False):
+def _trained(path, origin, precision, weights, weights_path, step, sha256):
     config, frame_shape, mean_frame, classes = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
     loop.load_weights(model.network, weights, weights_path)
     return Trained(
-        path, config, model, step, sha256, frame_shape, mean_frame, saved_model, precision
+        path, config, model, step, sha256, frame_shape, mean_frame, precision=precision
     )
 
 
