@@ -242,7 +242,7 @@ def batches(
 
 @functools.cache
 def _graph(params):
-    """`generate` as a graph for all images, streams and sizes of a batch: to build it takes time."""
+    """`generate` as a graph, which takes time to build, for all images, streams and batch sizes."""
     return tf.function(
         lambda images, seed, indices: generate(images, params, seed, indices),
         input_signature=[
