@@ -173,15 +173,18 @@ def _records(path, found, dtype, scales, indices, splits):
 def _storage(path, found, scale, storage):
     """(dtype to store, what a stored 1 stands for: float32, () or (N,))."""
     if found.dtype != np.uint8:
-        if scale is not None:
-            raise ValueError(f"{path} holds {found.dtype}: a scale is for uint8")
+        if scale is not None or found.scale is not None:
+            raise ValueError(
+                f"{path} holds {found.dtype}: a scale is for uint8; multiply the values by it, or "
+                "leave it out"
+            )
         return storage or "float16", np.float32(1)
     if storage is not None:
         raise ValueError(f"{path} holds uint8: it is stored as it is, and not as {storage}")
     if found.scale is not None and scale is not None:
         raise ValueError(f"{path} has a scale of its own")
     scales = np.asarray(found.scale if scale is None else scale, np.float32)
-    if np.shape(scales) not in ((), (found.count,)) or not (scales > 0).all():
+    if scales.shape not in ((), (found.count,)) or not ((scales > 0) & (scales < np.inf)).all():
         raise ValueError(
             f"{path} holds uint8: a scale must say what a stored 1 stands for, one positive "
             "number, or one for each video"
@@ -362,9 +365,12 @@ def _npz(path):
             known[name] = known[name].astype(str)
         if known[name].dtype.kind not in "iuU":
             raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text wanted")
+    scale = known.get("scale")
+    if scale is not None and scale.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers wanted")
     return _Found(
         shape[0], _npz_videos(path, key), dtype,
-        scale=known.get("scale"),
+        scale=scale,
         names=known["name"].astype(str).tolist() if "name" in known else None,
         labels=[None if label == labelling.NONE else label
                 for label in known["label"].astype(str).tolist()] if "label" in known else None,
