@@ -131,9 +131,12 @@ def read(
         found.names = [name for _, name in _lines(names)]
     elif found.names is None:
         found.names = [f"{i:06d}" for i in range(found.count)]
+    known = {} if classes is None else _class_names(classes)
     if labels is not None:
-        by_name = path.is_dir()
-        found.labels = _labels_by_name(labels, found.names) if by_name else _labels(labels)
+        named = known.values()
+        found.labels = (
+            _labels_by_name(labels, found.names, named) if path.is_dir() else _labels(labels, named)
+        )
         found.numbered = True
     for what in ("names", "labels", "groups", "splits"):
         values = getattr(found, what)
@@ -141,7 +144,7 @@ def read(
             raise ValueError(f"{path}: {found.count} videos, but {len(values)} {what}")
 
     dtype, scales = _storage(path, found, scale, storage)
-    indices, class_names = _classes(labels or path, found, classes)
+    indices, class_names = _classes(labels or path, found, classes, known)
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
         _records(path, found, dtype, scales, indices, _splits(path, found)),
@@ -201,15 +204,18 @@ def _splits(path, found):
     return [tuple(row) for row in splits.astype(int).tolist()]
 
 
-def _classes(where, found, classes):
-    """(index of the class of every video, names of the classes); `where` the labels are from."""
+def _classes(where, found, classes, known):
+    """(index of the class of every video, names of the classes).
+
+    `where` the labels are from; `known`, {number: name}, is what the file `classes` says, if any.
+    """
     if found.labels is None:
-        if classes is not None:
+        if known:
             raise ValueError(f"{classes} names classes, but no video has a label")
         return [-1] * found.count, ()
     given = set(found.labels) - {None}
     try:
-        numbers = labelling.numbers(given) if found.numbered else None
+        numbers = labelling.numbers(given, known.values()) if found.numbered else None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if numbers is None:
@@ -217,11 +223,9 @@ def _classes(where, found, classes):
     else:
         labels = [None if label is None else numbers[label] for label in found.labels]
     used = sorted(set(labels) - {None})
-    if classes is not None:
-        known = _class_names(classes)  # number: name
-    elif numbers is None:
+    if not known and numbers is None:
         known = dict(enumerate(used))
-    else:
+    elif not known:
         known = _named_by_videos(labels, found.names) or _named_by_numbers(where, used)
     keys = list(known.values() if numbers is None else known)
     if unknown := set(used) - set(keys):
@@ -272,19 +276,19 @@ def _counts(path):
     return found
 
 
-def _labels(path):
-    return [_label(path, number, line) for number, line in _lines(path)]
+def _labels(path, named):
+    return [_label(path, number, line, named) for number, line in _lines(path)]
 
 
-def _label(path, number, label):
+def _label(path, number, label, named):
     """A label of a text file; None for none."""
     try:
-        return None if label == labelling.NONE else labelling.check(label)
+        return None if label == labelling.NONE else labelling.check(label, named)
     except ValueError as error:
         raise ValueError(f"{path}, line {number}: {error}") from None
 
 
-def _labels_by_name(path, names):
+def _labels_by_name(path, names, named):
     """The labels of `names`, from lines `NAME LABEL`."""
     found = {}
     for number, line in _lines(path):
@@ -294,7 +298,7 @@ def _labels_by_name(path, names):
         name = _without_suffix(name)
         if name in found:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
-        found[name] = _label(path, number, label[0])
+        found[name] = _label(path, number, label[0], named)
     if differing := sorted(found.keys() ^ set(names)):
         what = "is not in the folder" if differing[0] in found else "has no label"
         raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
