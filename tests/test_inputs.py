@@ -128,8 +128,25 @@ def test_labels_of_arrays_are_numbers_only_where_they_look_so(tmp_path):
     assert classes_of(2, 0, -1) == (("0", "1", "2"), [2, 0, -1])
     with pytest.raises(ValueError, match="01 and 1 are one number"):
         classes_of("01", "1")
-    with pytest.raises(ValueError, match="label 20200102: .* 20,200,103 of them"):
+    with pytest.raises(ValueError, match="label 20200102: .* 20,200,103 of them, .* only 2 are"):
         classes_of(20200102, 3)
+
+
+def test_numbers_that_are_names_make_no_empty_classes(tmp_path):
+    """Years, for example: all numbers from 0 on would be classes."""
+    videos = np.ones((2, 2, 2), np.float32)
+    np.save(tmp_path / "a.npy", videos)
+    np.savez(tmp_path / "text.npz", X=videos, label=["2020", "2019"])
+    np.savez(tmp_path / "numbers.npz", X=videos, label=[2020, 2019])
+    (tmp_path / "labels").write_text("2020\n2019\n")
+    (tmp_path / "classes").write_text("2019 2019\n2020 2020\n")
+    for name, more in (("a.npy", {"labels": tmp_path / "labels"}), ("text.npz", {}),
+                       ("numbers.npz", {})):
+        with pytest.raises(ValueError, match="2,021 of them, of which only 2 are used. .*--classes"):
+            convert.read(tmp_path / name, **more)
+        found = convert.read(tmp_path / name, classes=tmp_path / "classes", **more)
+        assert found.classes == ("2019", "2020")
+        assert [record.label for record in found.records] == [1, 0]
 
 
 def test_names_of_folders_are_names(tmp_path):

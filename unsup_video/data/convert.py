@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
 _ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
-_MOST_CLASSES = 10_000  # that are made up of numbers alone
 _LIMIT = 256 << 20  # bytes of these together
 _LARGEST = 2**31 - 1  # bytes of a video, a record of which has to fit in a protocol buffer
 # The name of a video of UCF-101, with its class and the number of its group.
@@ -89,8 +88,8 @@ def read(
     """Opens percepts; what can be checked is checked before their values are read.
 
     The name of a UCF-101 video gives its group, and the names of the classes to labels that are
-    numbers. Other numbers are names of their own, from 0 to the largest. The names of folders are
-    never taken for numbers.
+    numbers. Other numbers are names of their own, from 0 to the largest, and at least one half of
+    them must be used: years, say, are no indices. The names of folders are never taken for numbers.
 
     Args:
         path: see the module's text.
@@ -238,10 +237,11 @@ def _classes(where, found, classes, known):
 def _named_by_numbers(where, used):
     """{number: the number as text} of all numbers from 0 to the largest of `used`."""
     count = used[-1] + 1 if used else 0
-    if count > _MOST_CLASSES:
+    if count > 2 * len(used):
         raise ValueError(
             f"{where}: label {used[-1]}: numbers are classes from 0 to the largest, {count:,} of "
-            "them. A file of lines NUMBER NAME, --classes, says which there are"
+            f"them, of which only {len(used):,} are used. A file of lines NUMBER NAME, --classes, "
+            "says which there are"
         )
     return {number: str(number) for number in range(count)}
 
