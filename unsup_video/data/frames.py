@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from unsup_video import files
 from unsup_video.data import records
 
 _MEMORY = 1 << 30  # bytes
@@ -67,13 +68,12 @@ class Frames:
     def prepare(self) -> None:
         """Holds, or indexes, the values now; otherwise the first `read` does.
 
-        An index of shards without compression takes a few reads for each sequence; that of GZIP
-        shards one pass through those that have a chosen sequence, several at once.
+        An index takes one pass through the shards that have a chosen sequence, several at once: it
+        decompresses those of GZIP, and compares the sha256 of others with the manifest's.
 
         Raises:
-            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. What is
-                held is checked against its checksums, and so are all GZIP shards; of the others it
-                is the sizes, and `python -m data_prep.verify` checks the rest.
+            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. All that is
+                read is checked against its checksums.
         """
         _ = self._source
 
@@ -112,10 +112,16 @@ class Frames:
         spacing = max(_SPACING, total * _STATE // max(1, self._memory))
 
         def index(number):
-            path = self.folder / manifest.shards[number].name
+            expected = manifest.shards[number]
+            path = self.folder / expected.name
             sizes = size * self.lengths[bounds[number] : bounds[number + 1]]
             try:
-                shard = _Inflated(path, spacing) if manifest.compression else _Plain(path)
+                if manifest.compression:
+                    shard = _Inflated(path, spacing)  # checks GZIP's checksum
+                elif files.sha256(path) == expected.sha256:
+                    shard = _Plain(path)
+                else:
+                    raise ValueError("its sha256 is not the manifest's")
                 return shard, *_places(shard, sizes, manifest.scale)
             except (ValueError, zlib.error, DecodeError) as error:
                 raise ValueError(
