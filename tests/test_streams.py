@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import labelled
 import numpy as np
@@ -165,6 +166,22 @@ def test_the_states_of_gzip_shards_are_bounded(tmp_path, monkeypatch):
         numbers.append(sum(len(shard._states) for shard in made))
     # One more for each of 7 shards; what is not frames is a third of these tiny records.
     assert 10 <= numbers[0] <= 15 + 7 and 40 <= numbers[1] <= 60 + 14
+
+
+@pytest.mark.parametrize("largest", [255, 15])  # without and with something to compress
+def test_the_states_of_gzip_shards_take_the_memory_that_there_is(tmp_path, largest):
+    """zlib's own memory, too, which goes through Python's allocator."""
+    values = np.random.default_rng(0).integers(0, largest, (24, 64, 4096), np.uint8, endpoint=True)
+    records.write(tmp_path / "x", values, 24, "noise", {}, compression="GZIP", shards=1)
+    memory = 2 << 20
+    read = Frames(tmp_path / "x", memory=memory)
+    tracemalloc.start()
+    try:
+        read.prepare()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.8 * memory < taken < 1.05 * memory
 
 
 def test_values_are_found_wherever_they_are_in_a_record(tmp_path):

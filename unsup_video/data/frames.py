@@ -22,9 +22,12 @@ from unsup_video import files
 from unsup_video.data import records
 
 _MEMORY = 1 << 30  # bytes
-_STATE = 40 << 10  # bytes that a state of decompression takes: its window of 32 KiB, and tables
+# Bytes that a state of decompression takes: its window of 32 KiB, tables, and up to a chunk that it
+# has not decompressed yet.
+_STATE = 44 << 10
 _SPACING = 64 << 10  # bytes from one state to the next, at least
-_CHUNK = 64 << 10  # bytes of a compressed file that are read at once
+_CHUNK = 4 << 10  # bytes of a compressed file that are decompressed at once
+_BUFFER = 64 << 10  # and that are read at once
 _GZIP = 31  # zlib's code for a stream with gzip's header
 _HEADER = 12  # bytes of a TFRecord before its data: length and checksum
 _CHECKSUM = 4  # bytes after it
@@ -169,7 +172,7 @@ class _Inflated:
         self._offsets = []  # of the states, in what the file holds
         self._states = []  # (place in the file, decompressor)
         offset = 0
-        with open(path, "rb") as file:
+        with open(path, "rb", _BUFFER) as file:
             stream = _Stream(file, zlib.decompressobj(_GZIP))
             while not stream.inflate.eof:
                 self._offsets.append(offset)
@@ -180,7 +183,7 @@ class _Inflated:
         """`size` bytes from `offset` on; fewer at the end of what the file holds."""
         nearest = bisect.bisect(self._offsets, offset) - 1
         place, inflate = self._states[nearest]
-        with open(self._path, "rb") as file:
+        with open(self._path, "rb", _BUFFER) as file:
             file.seek(place)
             stream = _Stream(file, inflate.copy())
             stream.read(offset - self._offsets[nearest])
