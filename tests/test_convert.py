@@ -310,6 +310,25 @@ def claiming(path, shape):
     return path / "a.npz"
 
 
+def unwritten(path, shape, **values):
+    """A data set of HDF5 of which nothing is stored, or one value."""
+    with h5py.File(path / "a.h5", "w") as file:
+        found = file.create_dataset("x", shape, "uint8", chunks=(1, 8))
+        for place in values.get("at", ()):
+            found[place] = 1
+    assert (path / "a.h5").stat().st_size < 10_000
+    return path / "a.h5"
+
+
+def pipe(path, name):
+    os.mkfifo(path / name)
+    return path / name
+
+
+def listed(path, *names):
+    return lines(path / "list.txt", names)
+
+
 def unequal(path, second):
     np.save(path / "0.npy", VALUES[0])
     np.save(path / "1.npy", second)
@@ -333,6 +352,17 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
     np.savez_compressed(tmp_path / "a.npz", X=VALUES, label=np.zeros(1 << 18, np.int64))
     with pytest.raises(ValueError, match="a.npz: .*label makes it larger than it may be"):
         convert.read(tmp_path / "a.npz")
+
+
+def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "_LARGEST", VALUES[0].nbytes - 1)
+    np.save(tmp_path / "a.npy", VALUES)
+    np.savez(tmp_path / "a.npz", X=VALUES)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", VALUES[0])
+    for name in ("a.npy", "a.npz", "in"):
+        with pytest.raises(ValueError, match=f"{name}.*: 80 bytes a video, at most 79 can be"):
+            list(convert.read(tmp_path / name).records)
 
 
 @pytest.mark.parametrize("make, arguments, message", [
@@ -382,6 +412,15 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "0.npy b"]}, "0 is there twice"),
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0", "1 a"]}, "'0', NAME LABEL expected"),
     (lambda p: stack(p, VALUES[0]), {}, "numbers of frames is needed"),
+    (lambda p: unwritten(p, (9, 1 << 26)), {"num_frames": [9]}, "a.h5: no value was ever .* to /x"),
+    (lambda p: unwritten(p, (9, 1 << 30), at=[(0, 0)]), {"num_frames": [3] * 3, "scale": 1.0},
+     "a.h5: /x: 3,221,225,472 bytes a video, at most 2,147,483,647"),
+    (lambda p: listed(unwritten(p, (9, 1 << 30), at=[(0, 0)]).parent, "a.h5"), {"scale": 1.0},
+     "a.h5: 9,663,676,416 bytes a video, at most"),
+    (lambda p: listed(stack(p, np.float32(1)).parent, "a.h5"), {"num_frames": [1]},
+     r"a.h5: shape \(\), \(T, D\) expected"),
+    *((lambda p, name=name: pipe(p, name), {}, f"{name}: not a regular file")
+      for name in ("a.npz", "a.npy")),
     (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -62,6 +63,20 @@ def test_a_pipe_is_a_text_file(tmp_path):
     writer.start()
     assert text.lines(tmp_path / "pipe") == [(1, "a"), (2, "b")]
     writer.join()
+
+
+def test_a_text_file_without_an_end(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.ones((2, 2, 2), np.float32))
+    monkeypatch.setattr(text, "_LIMIT", 3 << 20, raising=False)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("reads without a limit"))
+    for read in (
+        text.lines, listing.text_list, *(
+            lambda path, key=key: convert.read(tmp_path / "a.npy", **{key: path})
+            for key in ("labels", "names", "classes")
+        ),
+    ):
+        with pytest.raises(ValueError, match="/dev/zero: more than 3 MiB: a text file of lines is"):
+            read("/dev/zero")
 
 
 # ---------------------------------------------------------------------- labels
@@ -142,7 +157,7 @@ def test_numbers_that_are_names_make_no_empty_classes(tmp_path):
     (tmp_path / "classes").write_text("2019 2019\n2020 2020\n")
     for name, more in (("a.npy", {"labels": tmp_path / "labels"}), ("text.npz", {}),
                        ("numbers.npz", {})):
-        with pytest.raises(ValueError, match="2,021 of them, of which only 2 are used. .*--classes"):
+        with pytest.raises(ValueError, match="2,021 of them, of which only 2 are .*--classes"):
             convert.read(tmp_path / name, **more)
         found = convert.read(tmp_path / name, classes=tmp_path / "classes", **more)
         assert found.classes == ("2019", "2020")

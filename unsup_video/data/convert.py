@@ -337,8 +337,19 @@ def _check(where, shape, dtype, axes):
         raise ValueError(f"{where}: {dtype}, uint8 or floating-point numbers expected")
 
 
+def _check_size(where, shape, dtype):
+    """Raises where the values of one video, (T, D), are more than a record can hold.
+
+    A file of a few bytes can claim any number of them.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > _LARGEST:
+        raise ValueError(f"{where}: {size:,} bytes a video, at most {_LARGEST:,} can be stored")
+
+
 @contextlib.contextmanager
 def _damage_named(path):
+    files.check_regular(path)
     try:
         yield
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -355,6 +366,7 @@ def _npz(path):
     with _damage_named(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
+    _check_size(f"{path}: {key}", shape[1:], dtype)
     if unknown := [name for name in keys if name not in (key, *_KNOWN)]:
         raise ValueError(
             f"{path}: arrays {', '.join(unknown)} are not known, only {key}, {', '.join(_KNOWN)}: "
@@ -387,8 +399,6 @@ def _npz_videos(path, key):
     # From the stream: np.load would hold all of the array.
     with _damage_named(path), _member(path, key) as (file, shape, dtype):
         size = math.prod(shape[1:]) * dtype.itemsize
-        if size > _LARGEST:
-            raise ValueError(f"{size:,} bytes a video, at most {_LARGEST:,} can be stored")
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
 
@@ -406,6 +416,7 @@ def _member(path, key):
 def _npy(path):
     array = _mapped(path)
     _check(path, array.shape, array.dtype, "(N, T, D)")
+    _check_size(path, array.shape[1:], array.dtype)
     return _Found(len(array), iter(array), array.dtype)
 
 
@@ -434,17 +445,21 @@ def _folder(path):
 
 
 def _alike(paths, arrays):
-    """Passes on the arrays of the files, which must be (T, D), all of one D and kind of values."""
+    """The values of the files' arrays, which must be (T, D), all of one D and kind of values.
+
+    They are read only when they were checked.
+    """
     first = None
     for path, array in zip(paths, arrays):
         _check(path, array.shape, array.dtype, "(T, D)")
+        _check_size(path, array.shape, array.dtype)
         kind = array.shape[1], array.dtype.kind
         if kind != (first := first or kind):
             raise ValueError(
                 f"{path}: {array.dtype} {array.shape}, but those before it have D = {first[0]}, "
                 f"{'uint8' if first[1] == 'u' else 'floating-point numbers'}"
             )
-        yield array
+        yield array[()]
 
 
 # ---------------------------------------------------------------------- HDF5, as the authors'
@@ -460,6 +475,7 @@ def _hdf5(path, dataset, num_frames):
             raise ValueError(
                 f"{path} has {len(values):,} frames, those of {num_frames} are {sum(counts):,}"
             )
+        _check_size(f"{path}: {values.name}", (max(counts), values.shape[1]), values.dtype)
         dtype = values.dtype
 
     def videos():
@@ -484,9 +500,9 @@ def _hdf5_list(path, dataset, num_frames):
     def arrays():
         for file, count in zip(paths, counts):
             with _opened(file, dataset) as values:
-                if count not in (None, len(values)):
+                if values.shape and count not in (None, len(values)):
                     raise ValueError(f"{file} has {len(values)} frames, {num_frames} says {count}")
-                yield values[()]
+                yield values
 
     return _Found(len(paths), _alike(paths, arrays()), dtype, names=names)
 
@@ -513,4 +529,6 @@ def _opened(path, dataset):
         values = file[dataset or names[0]]
         if values.external or values.is_virtual:
             raise ValueError(f"{path}: the values of {values.name} are in other files; copy them")
+        if not values.id.get_storage_size():  # and it may claim any number of them
+            raise ValueError(f"{path}: no value was ever written to {values.name}")
         yield values
