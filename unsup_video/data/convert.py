@@ -18,7 +18,6 @@ import dataclasses
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -347,23 +346,14 @@ def _check_size(where, shape, dtype):
         raise ValueError(f"{where}: {size:,} bytes a video, at most {_LARGEST:,} can be stored")
 
 
-@contextlib.contextmanager
-def _damage_named(path):
-    files.check_regular(path)
-    try:
-        yield
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: truncated, damaged, or not of NumPy's ({error})") from None
-
-
 def _npz(path):
-    with _damage_named(path), zipfile.ZipFile(path) as archive:
+    with files.damage_named(path), zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        known = files.read_arrays(path, _KNOWN, _LIMIT)
+    known = files.read_arrays(path, _KNOWN, _LIMIT)
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
         raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
-    with _damage_named(path), _member(path, key) as (_, shape, dtype):
+    with files.damage_named(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
     _check_size(f"{path}: {key}", shape[1:], dtype)
@@ -397,7 +387,7 @@ def _npz(path):
 
 def _npz_videos(path, key):
     # From the stream: np.load would hold all of the array.
-    with _damage_named(path), _member(path, key) as (file, shape, dtype):
+    with files.damage_named(path), _member(path, key) as (file, shape, dtype):
         size = math.prod(shape[1:]) * dtype.itemsize
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
@@ -421,7 +411,7 @@ def _npy(path):
 
 
 def _mapped(path):
-    with _damage_named(path):
+    with files.damage_named(path):
         return np.lib.format.open_memmap(path, mode="r")
 
 
