@@ -171,6 +171,12 @@ def test_text_as_bytes(tmp_path):
     assert {(record.label, record.group) for record in found.records} == {(0, "g"), (1, "g")}
 
 
+def test_text_as_bytes_is_utf_8(tmp_path):
+    names = [f"\u00e9t\u00e9{i}" for i in range(COUNT)]
+    np.savez(tmp_path / "a.npz", X=VALUES, name=np.array([name.encode() for name in names]))
+    assert [record.name for record in convert.read(tmp_path / "a.npz").records] == names
+
+
 def test_class_files(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
 
@@ -325,6 +331,13 @@ def pipe(path, name):
     return path / name
 
 
+def zipped(path, *names):
+    with zipfile.ZipFile(path / "a.npz", "w") as archive:
+        for name in names:
+            archive.writestr(name, "text")
+    return path / "a.npz"
+
+
 def listed(path, *names):
     return lines(path / "list.txt", names)
 
@@ -376,6 +389,12 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
     (flipped, {}, "b.npz: truncated, damaged.*CRC"),
     (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
     (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
+    (lambda p: zipped(p, "X"), {}, "a.npz: .*it holds X: no .npy file"),
+    (lambda p: zipped(p, "X.npy", "a/b.txt"), {}, "a.npz: .*it holds a/b.txt: no .npy file"),
+    (lambda p: zipped(p), {}, "a.npz: no array X, but nothing"),
+    *((lambda p, name=name: saved(p, X=VALUES, **{name: [b"a", b"\xff"] * 3}), {},
+       f"a.npz: {name} holds text that is not UTF-8 .*0xff")
+      for name in ("label", "name", "group")),
     (lambda p: saved(p, X=CODES[0]), {"scale": 1.0}, r"X: shape \(4, 5\), \(N, T, D\) expected"),
     (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
     (lambda p: saved(p, X=np.array([None])), {}, "expected"),

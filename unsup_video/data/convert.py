@@ -348,7 +348,10 @@ def _check_size(where, shape, dtype):
 
 def _npz(path):
     with files.damage_named(path), zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = archive.namelist()
+        if others := [name for name in names if not name.endswith(_ARRAY)]:
+            raise ValueError(f"it holds {folders.shown(others)}: no {_ARRAY} file")
+        keys = [name.removesuffix(_ARRAY) for name in names]
     known = files.read_arrays(path, _KNOWN, _LIMIT)
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
@@ -368,7 +371,10 @@ def _npz(path):
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
             raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
         if known[name].dtype.kind == "S":
-            known[name] = known[name].astype(str)
+            try:
+                known[name] = np.char.decode(known[name], "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: {name} holds text that is not UTF-8 ({error})") from None
         if known[name].dtype.kind not in "iuU":
             raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text wanted")
     scale = known.get("scale")
@@ -396,7 +402,7 @@ def _npz_videos(path, key):
 @contextlib.contextmanager
 def _member(path, key):
     """(file at the first value, shape, dtype) of an array of an archive."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}{_ARRAY}") as file:
         shape, fortran_order, dtype = files.read_header(file)
         if fortran_order:
             raise ValueError(f"{key} is in Fortran's order, save np.ascontiguousarray of it")
