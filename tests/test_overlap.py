@@ -187,6 +187,7 @@ def test_damage_to_what_a_run_was_trained_on_is_named(tmp_path):
             overlap.of_run(tmp_path / "run", a_config())
         except ValueError as error:
             assert f"{path}: " in str(error) and "damaged" in str(error)
+            assert "()" not in str(error)  # but what is wrong
             refused += 1
     assert refused > len(damaged) / 2  # what is nowhere used may change
 

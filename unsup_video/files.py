@@ -343,7 +343,7 @@ def damage_named(path: str | os.PathLike) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place outside of it
             raise
         raise ValueError(
-            f"{path}: truncated, damaged, or not of NumPy's ({error or type(error).__name__})"
+            f"{path}: truncated, damaged, or not of NumPy's ({str(error) or type(error).__name__})"
         ) from None
 
 
