@@ -168,6 +168,12 @@ def test_text_as_bytes(tmp_path):
     assert {(record.label, record.group) for record in found.records} == {(0, "g"), (1, "g")}
 
 
+def test_text_as_bytes_is_utf_8(tmp_path):
+    names = [f"\u00e9t\u00e9{i}" for i in range(COUNT)]
+    np.savez(tmp_path / "a.npz", X=VALUES, name=np.array([name.encode() for name in names]))
+    assert [record.name for record in convert.read(tmp_path / "a.npz").records] == names
+
+
 def test_class_files(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
 
@@ -307,6 +313,32 @@ def claiming(path, shape):
     return path / "a.npz"
 
 
+def unwritten(path, shape, **values):
+    """A data set of HDF5 of which nothing is stored, or one value."""
+    with h5py.File(path / "a.h5", "w") as file:
+        found = file.create_dataset("x", shape, "uint8", chunks=(1, 8))
+        for place in values.get("at", ()):
+            found[place] = 1
+    assert (path / "a.h5").stat().st_size < 10_000
+    return path / "a.h5"
+
+
+def pipe(path, name):
+    os.mkfifo(path / name)
+    return path / name
+
+
+def zipped(path, *names):
+    with zipfile.ZipFile(path / "a.npz", "w") as archive:
+        for name in names:
+            archive.writestr(name, "text")
+    return path / "a.npz"
+
+
+def listed(path, *names):
+    return lines(path / "list.txt", names)
+
+
 def unequal(path, second):
     np.save(path / "0.npy", VALUES[0])
     np.save(path / "1.npy", second)
@@ -332,6 +364,17 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
         convert.read(tmp_path / "a.npz")
 
 
+def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "_LARGEST", VALUES[0].nbytes - 1)
+    np.save(tmp_path / "a.npy", VALUES)
+    np.savez(tmp_path / "a.npz", X=VALUES)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", VALUES[0])
+    for name in ("a.npy", "a.npz", "in"):
+        with pytest.raises(ValueError, match=f"{name}.*: 80 bytes a video, at most 79 can be"):
+            list(convert.read(tmp_path / name).records)
+
+
 @pytest.mark.parametrize("make, arguments, message", [
     (lambda p: p / "none.npz", {}, "none.npz does not exist"),
     (lambda p: p, {}, "holds no .npy file"),
@@ -343,6 +386,12 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
     (flipped, {}, "b.npz: truncated, damaged.*CRC"),
     (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
     (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
+    (lambda p: zipped(p, "X"), {}, "a.npz: .*it holds X: no .npy file"),
+    (lambda p: zipped(p, "X.npy", "a/b.txt"), {}, "a.npz: .*it holds a/b.txt: no .npy file"),
+    (lambda p: zipped(p), {}, "a.npz: no array X, but nothing"),
+    *((lambda p, name=name: saved(p, X=VALUES, **{name: [b"a", b"\xff"] * 3}), {},
+       f"a.npz: {name} holds text that is not UTF-8 .*0xff")
+      for name in ("label", "name", "group")),
     (lambda p: saved(p, X=CODES[0]), {"scale": 1.0}, r"X: shape \(4, 5\), \(N, T, D\) expected"),
     (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
     (lambda p: saved(p, X=np.array([None])), {}, "expected"),
@@ -355,6 +404,10 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
     (lambda p: saved(p, X=CODES, scale=1.0), {"scale": 1.0}, "has a scale of its own"),
     (lambda p: saved(p, X=CODES, scale=[1.0, 2.0]), {}, "one positive number, or one for each"),
     (lambda p: saved(p, X=CODES, scale=0.0), {}, "a scale must say"),
+    (lambda p: saved(p, X=CODES, scale=np.inf), {}, "a scale must say"),
+    (lambda p: saved(p, X=VALUES, scale=[3.0] * 6), {}, "a.npz holds float32: a scale is for uin"),
+    (lambda p: saved(p, X=VALUES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
+    (lambda p: saved(p, X=CODES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
     (lambda p: array(p, CODES), {}, "a scale must say what a stored 1 stands for"),
     (lambda p: array(p, CODES), {"scale": 1.0, "storage": "float16"}, "stored as it is"),
     (lambda p: array(p, VALUES), {"scale": 1.0}, "a scale is for uint8"),
@@ -375,6 +428,15 @@ def test_an_array_of_few_bytes_is_not_decompressed_without_a_limit(tmp_path, mon
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "0.npy b"]}, "0 is there twice"),
     (lambda p: unequal(p, VALUES[1]), {"labels": ["0", "1 a"]}, "'0', NAME LABEL expected"),
     (lambda p: stack(p, VALUES[0]), {}, "numbers of frames is needed"),
+    (lambda p: unwritten(p, (9, 1 << 26)), {"num_frames": [9]}, "a.h5: no value was ever .* to /x"),
+    (lambda p: unwritten(p, (9, 1 << 30), at=[(0, 0)]), {"num_frames": [3] * 3, "scale": 1.0},
+     "a.h5: /x: 3,221,225,472 bytes a video, at most 2,147,483,647"),
+    (lambda p: listed(unwritten(p, (9, 1 << 30), at=[(0, 0)]).parent, "a.h5"), {"scale": 1.0},
+     "a.h5: 9,663,676,416 bytes a video, at most"),
+    (lambda p: listed(stack(p, np.float32(1)).parent, "a.h5"), {"num_frames": [1]},
+     r"a.h5: shape \(\), \(T, D\) expected"),
+    *((lambda p, name=name: pipe(p, name), {}, f"{name}: not a regular file")
+      for name in ("a.npz", "a.npy")),
     (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
     (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),

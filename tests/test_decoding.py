@@ -175,6 +175,18 @@ def test_parts(videos, name, start, seconds, first, end):
         assert twice == [i for i in expected for _ in range(2)]
 
 
+@pytest.mark.parametrize("fps, converted", [(None, 5), (25, 25)])
+def test_what_comes_before_a_part_is_converted_where_it_may_be_shown(
+    videos, monkeypatch, fps, converted
+):
+    """Without resampling only frames that appear in the part are."""
+    calls, convert = [], cv2.cvtColor
+    monkeypatch.setattr(decoding.cv2, "cvtColor", lambda *args: calls.append(1) or convert(*args))
+    found = numbers(videos["ffv1.mkv"], fps=fps, start=0.8, seconds=0.2)
+    assert found == [20, 21, 22, 23, 24]
+    assert converted <= len(calls) <= converted + 1  # what follows says when the part ends
+
+
 @pytest.mark.parametrize("start", [i / 25 for i in range(0, 30, 7)] + [1.0])
 def test_parts_that_begin_at_any_frame(videos, start):
     assert numbers(videos["mp4v.mp4"], start=start, seconds=0.08) == [

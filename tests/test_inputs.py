@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -64,14 +65,27 @@ def test_a_pipe_is_a_text_file(tmp_path):
     writer.join()
 
 
+def test_a_text_file_without_an_end(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.ones((2, 2, 2), np.float32))
+    monkeypatch.setattr(text, "_LIMIT", 3 << 20, raising=False)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("reads without a limit"))
+    for read in (
+        text.lines, listing.text_list, *(
+            lambda path, key=key: convert.read(tmp_path / "a.npy", **{key: path})
+            for key in ("labels", "names", "classes")
+        ),
+    ):
+        with pytest.raises(ValueError, match="/dev/zero: more than 3 MiB: a text file of lines is"):
+            read("/dev/zero")
+
+
 # ---------------------------------------------------------------------- labels
 
 
 @pytest.mark.parametrize("labels, expected", [
     (["10", "9", "0"], {"0": 0, "9": 9, "10": 10}), (["01", "02"], {"01": 1, "02": 2}), ([], {}),
     (["1_2", "3_4"], None), (["2020_01_02"], None), (["+1"], None), (["\u0661"], None),
-    (["1", "a"], None), (["1e3"], None), (["\uff11"], None), (["1 a", "2 b"], None),
-    (["10 m run", "100 m run", "jump"], None),
+    (["1", "a"], None), (["1e3"], None), (["\uff11"], None), (["10_m_run", "high jump"], None),
 ])
 def test_numbers(labels, expected):
     assert labelling.numbers(labels) == expected
@@ -80,11 +94,40 @@ def test_numbers(labels, expected):
 @pytest.mark.parametrize("labels, message", [
     (["1", "01", "2"], "labels 01 and 1 are one number"), (["0", "-0"], "-0 and 0 are one number"),
     (["3", "-2"], "label -2, -1 .none. or more"),
-    (["120 jump", "95 jump", "95 long run"], "120 jump and 95 jump differ in a number in front"),
+    *(([label], f"{label}', a number beside another field, .* PATH FRAMES LABEL") for label in (
+        "120 jump", "jump 120", "0.5 3.2 jump", "120,3", "120, 3", "120;jump", "-1 .5", "3,", " 3",
+    )),
 ])
 def test_numbers_that_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         labelling.numbers(labels)
+
+
+@pytest.mark.parametrize("first, second", [
+    ("jump 120", "jump 95"), ("0.5 3.2 jump", "0.1 3.1 jump"), ("120 jump", "95 run"),
+    ("120,3", "95,1"), ("3 0", "1 0"),
+])
+def test_annotation_lists_are_no_classes(tmp_path, first, second):
+    """Whatever the column is that is no label, and whatever file they are in."""
+    for name in "ab":
+        (tmp_path / f"{name}.avi").touch()
+    (tmp_path / "list").write_text(f"a.avi {first}\nb.avi {second}\n")
+    with pytest.raises(ValueError, match=f"list, line 1: '{first}', a number beside"):
+        listing.text_list(tmp_path / "list")
+    videos = np.ones((2, 2, 2), np.float32)
+    np.save(tmp_path / "a.npy", videos)
+    labels = tmp_path / "labels"
+    labels.write_text(f"{first}\n{second}\n")
+    with pytest.raises(ValueError, match=f"labels, line 1: '{first}', a number beside"):
+        convert.read(tmp_path / "a.npy", labels=labels)
+    np.savez(tmp_path / "a.npz", X=videos, label=[first, second])
+    with pytest.raises(ValueError, match="a.npz: '.*', a number beside"):
+        convert.read(tmp_path / "a.npz")
+    (tmp_path / "classes").write_text(f"0 {first}\n1 {second}\n")  # which says that they are
+    for path, more in ((tmp_path / "a.npy", {"labels": labels}), (tmp_path / "a.npz", {})):
+        found = convert.read(path, classes=tmp_path / "classes", **more)
+        assert found.classes == (first, second)
+        assert [record.label for record in found.records] == [0, 1]
 
 
 def test_labels_of_arrays_are_numbers_only_where_they_look_so(tmp_path):
@@ -100,10 +143,25 @@ def test_labels_of_arrays_are_numbers_only_where_they_look_so(tmp_path):
     assert classes_of(2, 0, -1) == (("0", "1", "2"), [2, 0, -1])
     with pytest.raises(ValueError, match="01 and 1 are one number"):
         classes_of("01", "1")
-    with pytest.raises(ValueError, match="a.npz: several numbers, 120 3"):
-        classes_of("120 3", "95 1")
-    with pytest.raises(ValueError, match="label 20200102: .* 20,200,103 of them"):
+    with pytest.raises(ValueError, match="label 20200102: .* 20,200,103 of them, .* only 2 are"):
         classes_of(20200102, 3)
+
+
+def test_numbers_that_are_names_make_no_empty_classes(tmp_path):
+    """Years, for example: all numbers from 0 on would be classes."""
+    videos = np.ones((2, 2, 2), np.float32)
+    np.save(tmp_path / "a.npy", videos)
+    np.savez(tmp_path / "text.npz", X=videos, label=["2020", "2019"])
+    np.savez(tmp_path / "numbers.npz", X=videos, label=[2020, 2019])
+    (tmp_path / "labels").write_text("2020\n2019\n")
+    (tmp_path / "classes").write_text("2019 2019\n2020 2020\n")
+    for name, more in (("a.npy", {"labels": tmp_path / "labels"}), ("text.npz", {}),
+                       ("numbers.npz", {})):
+        with pytest.raises(ValueError, match="2,021 of them, of which only 2 are .*--classes"):
+            convert.read(tmp_path / name, **more)
+        found = convert.read(tmp_path / name, classes=tmp_path / "classes", **more)
+        assert found.classes == ("2019", "2020")
+        assert [record.label for record in found.records] == [1, 0]
 
 
 def test_names_of_folders_are_names(tmp_path):
@@ -122,14 +180,14 @@ def test_lists_with_other_columns_are_refused_with_the_line(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.avi").touch()
     (tmp_path / "list").write_text("a.avi 0\nb.avi 120 3\n")
-    with pytest.raises(ValueError, match="list, line 2: several numbers, 120 3, .*PATH FRAMES"):
+    with pytest.raises(ValueError, match="list, line 2: '120 3', .*PATH FRAMES"):
         listing.text_list(tmp_path / "list")
-    (tmp_path / "list").write_text("a.avi jump 2\nb.avi -1\n")  # a name may end with a number
+    (tmp_path / "list").write_text("a.avi high jump\nb.avi -1\n")  # a name may have spaces
     found = listing.text_list(tmp_path / "list")
-    assert found.classes == ("jump 2",) and [v.label for v in found.videos] == [0, -1]
+    assert found.classes == ("high jump",) and [v.label for v in found.videos] == [0, -1]
     np.save(tmp_path / "a.npy", np.ones((2, 2, 2), np.float32))
     (tmp_path / "labels").write_text("3\n120 3\n")
-    with pytest.raises(ValueError, match="labels, line 2: several numbers"):
+    with pytest.raises(ValueError, match="labels, line 2: '120 3', a number beside"):
         convert.read(tmp_path / "a.npy", labels=tmp_path / "labels")
 
 

@@ -165,8 +165,47 @@ def test_it_is_kept_when_the_data_are_gone(tmp_path):
     )
     assert overlap.notes({"train": 0, "validation": 0}, 3) == []
     (path / overlap.FILE).write_bytes(b"PK")
-    with pytest.raises(ValueError, match="trained_on.npz: damaged"):
+    with pytest.raises(ValueError, match="trained_on.npz: truncated, damaged"):
         overlap.of_run(path, config)
+
+
+def test_damage_to_what_a_run_was_trained_on_is_named(tmp_path):
+    """Cut anywhere, or with any byte changed: it is read, or a ValueError says which file it is."""
+    contents = overlap.generated(3, overlap.Digits("train", "MNIST", "aa"))
+    overlap.write(info(tmp_path / "run"), {"train": contents})
+    path = tmp_path / "run" / overlap.FILE
+    whole = path.read_bytes()
+    damaged = [whole[:n] for n in range(0, len(whole), 100)]
+    for place in range(0, len(whole), 4):
+        flipped = bytearray(whole)
+        flipped[place] ^= (1, 6, 128)[place % 3]
+        damaged.append(bytes(flipped))
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            overlap.of_run(tmp_path / "run", a_config())
+        except ValueError as error:
+            assert f"{path}: " in str(error) and "damaged" in str(error)
+            assert "()" not in str(error)  # but what is wrong
+            refused += 1
+    assert refused > len(damaged) / 2  # what is nowhere used may change
+
+
+def test_a_small_file_is_not_decompressed_without_a_limit(tmp_path):
+    digests = np.zeros((5 << 20, 16), np.uint8)
+    overlap.write(info(tmp_path / "run"), {"train": overlap.Contents(1, digests, digests[:0])})
+    path = tmp_path / "run" / overlap.FILE
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match=f"{path}: .*larger than it may be"):
+        overlap.of_run(tmp_path / "run", a_config())
+    digests = np.random.default_rng(0).integers(0, 256, (1000, 16), np.uint8)
+    overlap.write(tmp_path / "run", {"train": overlap.Contents(1000, digests, 0 * digests)})
+    found = overlap.of_run(tmp_path / "run", a_config())["train"]
+    np.testing.assert_array_equal(found.frames, digests)
+    overlap.write(tmp_path / "run", {"train": overlap.Contents(1, digests[0], digests[:0])})
+    with pytest.raises(ValueError, match=r"damaged \(uint8 \(16,\), digests of 16 bytes expected"):
+        overlap.of_run(tmp_path / "run", a_config())
 
 
 def test_data_written_anew_are_not_what_a_run_was_trained_on(tmp_path):

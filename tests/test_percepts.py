@@ -330,6 +330,21 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     close(values(job, videos[0])[1], expected, "float16")
 
 
+def test_a_backbone_that_is_called_by_the_name_of_its_argument(videos, tmp_path):
+    image = keras.Input((*SIZE, 3))
+    conv = keras.layers.Conv2D(6, 3, name="conv")
+    backbone = keras.Model(image, conv(image), name="backbone")
+    scaled = keras.layers.Rescaling(1 / 50)(image)
+    head = keras.layers.Dense(2)(keras.layers.Flatten()(backbone(inputs=scaled, training=False)))
+    keras.Model(image, head).save(tmp_path / "nested.keras")
+    job = percepts.job(
+        str(tmp_path / "nested.keras"), layer="conv", mean=(0.0,), std=(1.0,), resize=SIZE
+    )
+    (batch,) = job.batches(videos[0])
+    expected = backbone(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
+    close(values(job, videos[0])[1], expected, "float16")
+
+
 def test_an_empty_file_of_weights_is_named(tmp_path, monkeypatch):
     def small(weights):
         model = functional(keras.layers.Conv2D(2, 3))

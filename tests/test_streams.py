@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import labelled
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from unsup_video import files
 from unsup_video.configs import base, flow_cnn_small
 from unsup_video.data import flow_stacks, frames, records, sources
 from unsup_video.data.frames import Frames
@@ -166,6 +168,22 @@ def test_the_states_of_gzip_shards_are_bounded(tmp_path, monkeypatch):
     assert 10 <= numbers[0] <= 15 + 7 and 40 <= numbers[1] <= 60 + 14
 
 
+@pytest.mark.parametrize("largest", [255, 15])  # without and with something to compress
+def test_the_states_of_gzip_shards_take_the_memory_that_there_is(tmp_path, largest):
+    """zlib's own memory, too, which goes through Python's allocator."""
+    values = np.random.default_rng(0).integers(0, largest, (24, 64, 4096), np.uint8, endpoint=True)
+    records.write(tmp_path / "x", values, 24, "noise", {}, compression="GZIP", shards=1)
+    memory = 2 << 20
+    read = Frames(tmp_path / "x", memory=memory)
+    tracemalloc.start()
+    try:
+        read.prepare()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.8 * memory < taken < 1.05 * memory
+
+
 def test_values_are_found_wherever_they_are_in_a_record(tmp_path):
     """The first schema's records were not written in the order of their names."""
     clips = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 50), np.uint8)
@@ -187,9 +205,19 @@ def test_values_are_found_wherever_they_are_in_a_record(tmp_path):
         assert tf.train.Example.FromString(turned[-1]).features.feature == feature
     records.write_file(path, turned, "")
     assert path.stat().st_size == shard.bytes
+    of_these_bytes(tmp_path / "x")
     read = Frames(tmp_path / "x", memory=0)
     for k in (3, 0, 5):
         np.testing.assert_array_equal(read.read(k, 1, 2)[0], clips[k, 1:3])
+
+
+def of_these_bytes(folder):
+    """Gives the manifest the checksums that its shards have now."""
+    path = folder / records.MANIFEST
+    text = path.read_text()
+    for shard in records.Manifest.load(folder).shards:
+        text = text.replace(shard.sha256, files.sha256(folder / shard.name))
+    path.write_text(text)
 
 
 def varint(number):
@@ -207,11 +235,33 @@ def test_damage_names_the_shard(tmp_path, compression, damage):
     if not compression and damage == "middle":
         data[12 + 170 :] = bytes(len(data) - 182)
     (folder / shard.name).write_bytes(data)
+    of_these_bytes(folder)  # that of a plain shard would tell all of it
     with pytest.raises(ValueError, match=f"{shard.name}: damaged .*data_prep.verify {folder}"):
         Frames(folder, memory=100).prepare()
     (folder / shard.name).write_bytes(data[:-5])
     with pytest.raises(ValueError, match=f"{shard.name}: .* bytes, .* expected"):
         Frames(folder, memory=100).prepare()
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 100])
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_a_value_that_has_changed_is_not_trained_on(tmp_path, compression, memory):
+    """Sizes, and all that says where the values are, stay as they were."""
+    folder = class_sorted(tmp_path / "x", compression)
+    shard = records.Manifest.load(folder).shards[3]
+    path = folder / shard.name
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    if not compression:
+        example = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())[9]
+        values = tf.train.Example.FromString(example).features.feature["frames"].bytes_list.value[0]
+        at = data.index(values) + 60
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises((ValueError, tf.errors.DataLossError)):
+        Frames(folder, memory=memory).prepare()
+    others = np.arange(CLASSES * PER_CLASS) < 20  # of other shards
+    Frames(folder, others, memory).prepare()
 
 
 def test_a_program_ends_while_its_pipeline_works_ahead(tmp_path):

@@ -18,6 +18,7 @@ import shutil
 import socket
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -332,6 +333,20 @@ def read(path: str | os.PathLike, limit: int) -> bytes:
         return file.read(limit)
 
 
+@contextlib.contextmanager
+def damage_named(path: str | os.PathLike) -> Iterator[None]:
+    """Raises ValueError, which names `path`, for all that reading a damaged .npz or .npy raises."""
+    check_regular(path)
+    try:
+        yield
+    except (ValueError, EOFError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place outside of it
+            raise
+        raise ValueError(
+            f"{path}: truncated, damaged, or not of NumPy's ({str(error) or type(error).__name__})"
+        ) from None
+
+
 def read_arrays(
     path: str | os.PathLike, names: Container[str] | None = None, limit: int | None = None
 ) -> dict[str, np.ndarray]:
@@ -343,17 +358,17 @@ def read_arrays(
             `np.savez` wrote never exceed, since it does not compress.
 
     Raises:
-        ValueError, zipfile.BadZipFile, zlib.error, EOFError: they are larger, or it is damaged.
-        OSError: it cannot be read.
+        ValueError: they are larger, or the file is damaged. OSError: it cannot be read.
     """
-    check_regular(path)
-    limit = os.path.getsize(path) if limit is None else limit
-    found = {}
-    with zipfile.ZipFile(path) as archive:
+    with damage_named(path), zipfile.ZipFile(path) as archive:
+        limit = os.path.getsize(path) if limit is None else limit
+        found = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if names is not None and name not in names:
                 continue
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} is compressed in a way that NumPy has not")
             limit -= info.file_size
             if limit < 0:
                 raise ValueError(f"{name} makes it larger than it may be when it is decompressed")

@@ -18,7 +18,6 @@ import dataclasses
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +35,6 @@ if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
 _ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
-_MOST_CLASSES = 10_000  # that are made up of numbers alone
 _LIMIT = 256 << 20  # bytes of these together
 _LARGEST = 2**31 - 1  # bytes of a video, a record of which has to fit in a protocol buffer
 # The name of a video of UCF-101, with its class and the number of its group.
@@ -89,8 +87,8 @@ def read(
     """Opens percepts; what can be checked is checked before their values are read.
 
     The name of a UCF-101 video gives its group, and the names of the classes to labels that are
-    numbers. Other numbers are names of their own, from 0 to the largest. The names of folders are
-    never taken for numbers.
+    numbers. Other numbers are names of their own, from 0 to the largest, and at least one half of
+    them must be used: years, say, are no indices. The names of folders are never taken for numbers.
 
     Args:
         path: see the module's text.
@@ -131,9 +129,12 @@ def read(
         found.names = [name for _, name in _lines(names)]
     elif found.names is None:
         found.names = [f"{i:06d}" for i in range(found.count)]
+    known = {} if classes is None else _class_names(classes)
     if labels is not None:
-        by_name = path.is_dir()
-        found.labels = _labels_by_name(labels, found.names) if by_name else _labels(labels)
+        named = known.values()
+        found.labels = (
+            _labels_by_name(labels, found.names, named) if path.is_dir() else _labels(labels, named)
+        )
         found.numbered = True
     for what in ("names", "labels", "groups", "splits"):
         values = getattr(found, what)
@@ -141,7 +142,7 @@ def read(
             raise ValueError(f"{path}: {found.count} videos, but {len(values)} {what}")
 
     dtype, scales = _storage(path, found, scale, storage)
-    indices, class_names = _classes(labels or path, found, classes)
+    indices, class_names = _classes(labels or path, found, classes, known)
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
         _records(path, found, dtype, scales, indices, _splits(path, found)),
@@ -173,15 +174,18 @@ def _records(path, found, dtype, scales, indices, splits):
 def _storage(path, found, scale, storage):
     """(dtype to store, what a stored 1 stands for: float32, () or (N,))."""
     if found.dtype != np.uint8:
-        if scale is not None:
-            raise ValueError(f"{path} holds {found.dtype}: a scale is for uint8")
+        if scale is not None or found.scale is not None:
+            raise ValueError(
+                f"{path} holds {found.dtype}: a scale is for uint8; multiply the values by it, or "
+                "leave it out"
+            )
         return storage or "float16", np.float32(1)
     if storage is not None:
         raise ValueError(f"{path} holds uint8: it is stored as it is, and not as {storage}")
     if found.scale is not None and scale is not None:
         raise ValueError(f"{path} has a scale of its own")
     scales = np.asarray(found.scale if scale is None else scale, np.float32)
-    if np.shape(scales) not in ((), (found.count,)) or not (scales > 0).all():
+    if scales.shape not in ((), (found.count,)) or not ((scales > 0) & (scales < np.inf)).all():
         raise ValueError(
             f"{path} holds uint8: a scale must say what a stored 1 stands for, one positive "
             "number, or one for each video"
@@ -198,15 +202,18 @@ def _splits(path, found):
     return [tuple(row) for row in splits.astype(int).tolist()]
 
 
-def _classes(where, found, classes):
-    """(index of the class of every video, names of the classes); `where` the labels are from."""
+def _classes(where, found, classes, known):
+    """(index of the class of every video, names of the classes).
+
+    `where` the labels are from; `known`, {number: name}, is what the file `classes` says, if any.
+    """
     if found.labels is None:
-        if classes is not None:
+        if known:
             raise ValueError(f"{classes} names classes, but no video has a label")
         return [-1] * found.count, ()
     given = set(found.labels) - {None}
     try:
-        numbers = labelling.numbers(given) if found.numbered else None
+        numbers = labelling.numbers(given, known.values()) if found.numbered else None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if numbers is None:
@@ -214,11 +221,9 @@ def _classes(where, found, classes):
     else:
         labels = [None if label is None else numbers[label] for label in found.labels]
     used = sorted(set(labels) - {None})
-    if classes is not None:
-        known = _class_names(classes)  # number: name
-    elif numbers is None:
+    if not known and numbers is None:
         known = dict(enumerate(used))
-    else:
+    elif not known:
         known = _named_by_videos(labels, found.names) or _named_by_numbers(where, used)
     keys = list(known.values() if numbers is None else known)
     if unknown := set(used) - set(keys):
@@ -231,10 +236,11 @@ def _classes(where, found, classes):
 def _named_by_numbers(where, used):
     """{number: the number as text} of all numbers from 0 to the largest of `used`."""
     count = used[-1] + 1 if used else 0
-    if count > _MOST_CLASSES:
+    if count > 2 * len(used):
         raise ValueError(
             f"{where}: label {used[-1]}: numbers are classes from 0 to the largest, {count:,} of "
-            "them. A file of lines NUMBER NAME, --classes, says which there are"
+            f"them, of which only {len(used):,} are used. A file of lines NUMBER NAME, --classes, "
+            "says which there are"
         )
     return {number: str(number) for number in range(count)}
 
@@ -269,19 +275,19 @@ def _counts(path):
     return found
 
 
-def _labels(path):
-    return [_label(path, number, line) for number, line in _lines(path)]
+def _labels(path, named):
+    return [_label(path, number, line, named) for number, line in _lines(path)]
 
 
-def _label(path, number, label):
+def _label(path, number, label, named):
     """A label of a text file; None for none."""
     try:
-        return None if label == labelling.NONE else labelling.check(label)
+        return None if label == labelling.NONE else labelling.check(label, named)
     except ValueError as error:
         raise ValueError(f"{path}, line {number}: {error}") from None
 
 
-def _labels_by_name(path, names):
+def _labels_by_name(path, names, named):
     """The labels of `names`, from lines `NAME LABEL`."""
     found = {}
     for number, line in _lines(path):
@@ -291,7 +297,7 @@ def _labels_by_name(path, names):
         name = _without_suffix(name)
         if name in found:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
-        found[name] = _label(path, number, label[0])
+        found[name] = _label(path, number, label[0], named)
     if differing := sorted(found.keys() ^ set(names)):
         what = "is not in the folder" if differing[0] in found else "has no label"
         raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
@@ -330,24 +336,30 @@ def _check(where, shape, dtype, axes):
         raise ValueError(f"{where}: {dtype}, uint8 or floating-point numbers expected")
 
 
-@contextlib.contextmanager
-def _damage_named(path):
-    try:
-        yield
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: truncated, damaged, or not of NumPy's ({error})") from None
+def _check_size(where, shape, dtype):
+    """Raises where the values of one video, (T, D), are more than a record can hold.
+
+    A file of a few bytes can claim any number of them.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > _LARGEST:
+        raise ValueError(f"{where}: {size:,} bytes a video, at most {_LARGEST:,} can be stored")
 
 
 def _npz(path):
-    with _damage_named(path), zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        known = files.read_arrays(path, _KNOWN, _LIMIT)
+    with files.damage_named(path), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if others := [name for name in names if not name.endswith(_ARRAY)]:
+            raise ValueError(f"it holds {folders.shown(others)}: no {_ARRAY} file")
+        keys = [name.removesuffix(_ARRAY) for name in names]
+    known = files.read_arrays(path, _KNOWN, _LIMIT)
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
         raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
-    with _damage_named(path), _member(path, key) as (_, shape, dtype):
+    with files.damage_named(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
+    _check_size(f"{path}: {key}", shape[1:], dtype)
     if unknown := [name for name in keys if name not in (key, *_KNOWN)]:
         raise ValueError(
             f"{path}: arrays {', '.join(unknown)} are not known, only {key}, {', '.join(_KNOWN)}: "
@@ -359,12 +371,18 @@ def _npz(path):
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
             raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
         if known[name].dtype.kind == "S":
-            known[name] = known[name].astype(str)
+            try:
+                known[name] = np.char.decode(known[name], "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: {name} holds text that is not UTF-8 ({error})") from None
         if known[name].dtype.kind not in "iuU":
             raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text wanted")
+    scale = known.get("scale")
+    if scale is not None and scale.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers wanted")
     return _Found(
         shape[0], _npz_videos(path, key), dtype,
-        scale=known.get("scale"),
+        scale=scale,
         names=known["name"].astype(str).tolist() if "name" in known else None,
         labels=[None if label == labelling.NONE else label
                 for label in known["label"].astype(str).tolist()] if "label" in known else None,
@@ -375,10 +393,8 @@ def _npz(path):
 
 def _npz_videos(path, key):
     # From the stream: np.load would hold all of the array.
-    with _damage_named(path), _member(path, key) as (file, shape, dtype):
+    with files.damage_named(path), _member(path, key) as (file, shape, dtype):
         size = math.prod(shape[1:]) * dtype.itemsize
-        if size > _LARGEST:
-            raise ValueError(f"{size:,} bytes a video, at most {_LARGEST:,} can be stored")
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
 
@@ -386,7 +402,7 @@ def _npz_videos(path, key):
 @contextlib.contextmanager
 def _member(path, key):
     """(file at the first value, shape, dtype) of an array of an archive."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}{_ARRAY}") as file:
         shape, fortran_order, dtype = files.read_header(file)
         if fortran_order:
             raise ValueError(f"{key} is in Fortran's order, save np.ascontiguousarray of it")
@@ -396,11 +412,12 @@ def _member(path, key):
 def _npy(path):
     array = _mapped(path)
     _check(path, array.shape, array.dtype, "(N, T, D)")
+    _check_size(path, array.shape[1:], array.dtype)
     return _Found(len(array), iter(array), array.dtype)
 
 
 def _mapped(path):
-    with _damage_named(path):
+    with files.damage_named(path):
         return np.lib.format.open_memmap(path, mode="r")
 
 
@@ -424,17 +441,21 @@ def _folder(path):
 
 
 def _alike(paths, arrays):
-    """Passes on the arrays of the files, which must be (T, D), all of one D and kind of values."""
+    """The values of the files' arrays, which must be (T, D), all of one D and kind of values.
+
+    They are read only when they were checked.
+    """
     first = None
     for path, array in zip(paths, arrays):
         _check(path, array.shape, array.dtype, "(T, D)")
+        _check_size(path, array.shape, array.dtype)
         kind = array.shape[1], array.dtype.kind
         if kind != (first := first or kind):
             raise ValueError(
                 f"{path}: {array.dtype} {array.shape}, but those before it have D = {first[0]}, "
                 f"{'uint8' if first[1] == 'u' else 'floating-point numbers'}"
             )
-        yield array
+        yield array[()]
 
 
 # ---------------------------------------------------------------------- HDF5, as the authors'
@@ -450,6 +471,7 @@ def _hdf5(path, dataset, num_frames):
             raise ValueError(
                 f"{path} has {len(values):,} frames, those of {num_frames} are {sum(counts):,}"
             )
+        _check_size(f"{path}: {values.name}", (max(counts), values.shape[1]), values.dtype)
         dtype = values.dtype
 
     def videos():
@@ -474,9 +496,9 @@ def _hdf5_list(path, dataset, num_frames):
     def arrays():
         for file, count in zip(paths, counts):
             with _opened(file, dataset) as values:
-                if count not in (None, len(values)):
+                if values.shape and count not in (None, len(values)):
                     raise ValueError(f"{file} has {len(values)} frames, {num_frames} says {count}")
-                yield values[()]
+                yield values
 
     return _Found(len(paths), _alike(paths, arrays()), dtype, names=names)
 
@@ -503,4 +525,6 @@ def _opened(path, dataset):
         values = file[dataset or names[0]]
         if values.external or values.is_virtual:
             raise ValueError(f"{path}: the values of {values.name} are in other files; copy them")
+        if not values.id.get_storage_size():  # and it may claim any number of them
+            raise ValueError(f"{path}: no value was ever written to {values.name}")
         yield values

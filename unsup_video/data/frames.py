@@ -18,12 +18,16 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from unsup_video import files
 from unsup_video.data import records
 
 _MEMORY = 1 << 30  # bytes
-_STATE = 40 << 10  # bytes that a state of decompression takes: its window of 32 KiB, and tables
+# Bytes that a state of decompression takes: its window of 32 KiB, tables, and up to a chunk that it
+# has not decompressed yet.
+_STATE = 44 << 10
 _SPACING = 64 << 10  # bytes from one state to the next, at least
-_CHUNK = 64 << 10  # bytes of a compressed file that are read at once
+_CHUNK = 4 << 10  # bytes of a compressed file that are decompressed at once
+_BUFFER = 64 << 10  # and that are read at once
 _GZIP = 31  # zlib's code for a stream with gzip's header
 _HEADER = 12  # bytes of a TFRecord before its data: length and checksum
 _CHECKSUM = 4  # bytes after it
@@ -67,13 +71,12 @@ class Frames:
     def prepare(self) -> None:
         """Holds, or indexes, the values now; otherwise the first `read` does.
 
-        An index of shards without compression takes a few reads for each sequence; that of GZIP
-        shards one pass through those that have a chosen sequence, several at once.
+        An index takes one pass through the shards that have a chosen sequence, several at once: it
+        decompresses those of GZIP, and compares the sha256 of others with the manifest's.
 
         Raises:
-            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. What is
-                held is checked against its checksums, and so are all GZIP shards; of the others it
-                is the sizes, and `python -m data_prep.verify` checks the rest.
+            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. All that is
+                read is checked against its checksums.
         """
         _ = self._source
 
@@ -112,10 +115,16 @@ class Frames:
         spacing = max(_SPACING, total * _STATE // max(1, self._memory))
 
         def index(number):
-            path = self.folder / manifest.shards[number].name
+            expected = manifest.shards[number]
+            path = self.folder / expected.name
             sizes = size * self.lengths[bounds[number] : bounds[number + 1]]
             try:
-                shard = _Inflated(path, spacing) if manifest.compression else _Plain(path)
+                if manifest.compression:
+                    shard = _Inflated(path, spacing)  # checks GZIP's checksum
+                elif files.sha256(path) == expected.sha256:
+                    shard = _Plain(path)
+                else:
+                    raise ValueError("its sha256 is not the manifest's")
                 return shard, *_places(shard, sizes, manifest.scale)
             except (ValueError, zlib.error, DecodeError) as error:
                 raise ValueError(
@@ -163,7 +172,7 @@ class _Inflated:
         self._offsets = []  # of the states, in what the file holds
         self._states = []  # (place in the file, decompressor)
         offset = 0
-        with open(path, "rb") as file:
+        with open(path, "rb", _BUFFER) as file:
             stream = _Stream(file, zlib.decompressobj(_GZIP))
             while not stream.inflate.eof:
                 self._offsets.append(offset)
@@ -174,7 +183,7 @@ class _Inflated:
         """`size` bytes from `offset` on; fewer at the end of what the file holds."""
         nearest = bisect.bisect(self._offsets, offset) - 1
         place, inflate = self._states[nearest]
-        with open(self._path, "rb") as file:
+        with open(self._path, "rb", _BUFFER) as file:
             file.seek(place)
             stream = _Stream(file, inflate.copy())
             stream.read(offset - self._offsets[nearest])

@@ -35,6 +35,7 @@ _WHAT = {
     PRETRAINING: "which its encoder was pretrained on",
 }
 _DIGEST = 16  # bytes
+_LIMIT = 64 << 20  # bytes of digests, besides those that the size of their file allows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +223,7 @@ def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]
         origin: the folder that has its run.json, and `FILE`. config: of the run.
 
     Raises:
-        ValueError: `FILE` is damaged.
+        ValueError: `FILE` is damaged. OSError: it cannot be read.
     """
     origin = Path(origin)
     wanted = [*splits.PARTS]
@@ -237,18 +238,25 @@ def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]
 
 
 def _read(path):
+    # Digests do not shrink when they are compressed; those of equal sequences, and 0, do.
+    stored = files.read_arrays(path, limit=_LIMIT + 2 * path.stat().st_size)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {
-                name: Contents(
-                    int(stored[f"{name}/count"]), stored[f"{name}/frames"], stored[f"{name}/names"],
-                    Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored
-                    else None,
-                )
-                for name in (*splits.PARTS, PRETRAINING) if f"{name}/count" in stored
-            }
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        return {
+            name: Contents(
+                int(stored[f"{name}/count"]), _digests(stored[f"{name}/frames"]),
+                _digests(stored[f"{name}/names"]),
+                Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
+            )
+            for name in (*splits.PARTS, PRETRAINING) if f"{name}/count" in stored
+        }
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def _digests(array):
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != _DIGEST:
+        raise ValueError(f"{array.dtype} {array.shape}, digests of {_DIGEST} bytes expected")
+    return array
 
 
 def _recomputed(config, data):

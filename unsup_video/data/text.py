@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+_LIMIT = 256 << 20  # bytes
+
 
 def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
     r"""The lines of a text file that are not empty: (number from 1, text).
@@ -12,12 +14,15 @@ def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is not UTF-8; the message says in
-            which line. OSError: it cannot be read.
+            which line; or it has more than 256 MiB. OSError: it cannot be read.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    data = path.read_bytes()
+    with open(path, "rb") as file:  # which may be a pipe, or a device that never ends
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ValueError(f"{path}: more than {_LIMIT >> 20} MiB: a text file of lines is expected")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +104,7 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
         return step, files.read_arrays(arrays), meta
     except CheckpointError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{arrays}: missing or damaged ({error})") from None
 
 

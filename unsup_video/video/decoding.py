@@ -137,7 +137,8 @@ def frames(
         colour: (H, W, 3) RGB, or else (H, W), luma.
         start, seconds: which part, in seconds; None to the end. Without `fps` it has the frames
             that appear from `start` on and before `start` + `seconds`. To be exact, everything from
-            the beginning is decoded, without conversion where it is not needed.
+            the beginning is decoded; with `fps` it is converted, too, since any frame may still be
+            on the screen at `start`.
 
     Yields:
         uint8 arrays, upright (the file's rotation is applied), all of the size of the first: OpenCV

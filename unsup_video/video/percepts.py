@@ -367,7 +367,7 @@ def _input_of(model, wanted):
 
     def call(layer, *args, **kwargs):
         if layer is wanted:
-            entering.append(args[0])
+            entering.append(args[0] if args else kwargs["inputs"])
         return layer(*args, **kwargs)
 
     if isinstance(model, keras.Sequential):  # which `clone_model` makes no calls for
