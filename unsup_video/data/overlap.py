@@ -25,7 +25,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video import files
-from unsup_video.data import records, sources, splits
+from unsup_video.data import digits, records, sources, splits
 
 FILE = "trained_on.npz"
 UNKNOWN = "unknown"
@@ -53,7 +53,7 @@ class Digits:
     @property
     def _family(self):
         """All MNIST, wherever it was read from; or the source."""
-        return "MNIST" if self.source.startswith("MNIST,") else self.source
+        return "MNIST" if digits.is_mnist(self.source) else self.source
 
     def shared_with(self, other: "Digits") -> bool | None:
         """Whether it has digits of `other`; None where that is not known."""
