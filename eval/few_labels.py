@@ -84,7 +84,9 @@ def main(argv):
         search_subsets=_SEARCH_SUBSETS.value,
         seed=config.seed,
     )
-    summaries = few_labels.run(settings, _OUT.value, _PROCESSES.value, seen=seen)
+    summaries = few_labels.run(
+        settings, _OUT.value, _PROCESSES.value, seen=seen, classes=len(parts["test"].classes)
+    )
     print(f"\n{few_labels.markdown(summaries)}\n")
     _warn(seen)
     print(f"written: {_OUT.value}/ table.md, figure_12.png, results.csv, results.json")

@@ -101,7 +101,7 @@ def test_windows_and_steps_count_by_group():
     labels, groups = np.array([0, 1, 1]), np.array([4, 4, 9])
     row, = action_recognition._window_rows("test", found, labels, (1,), groups)
     hits = 100.0 * (found.blocks.argmax(1) == labels[found.videos])
-    expected = intervals.interval(hits, [4, 4, 4, 9, 9], percent=True)
+    expected = intervals.interval(hits, [4, 4, 4, 9, 9], answers=True)
     assert (row.value, row.low, row.high, row.count, row.groups) == (*expected, 5, 2)
     rows = action_recognition._step_rows("test", found, labels, groups)
     assert {(row.count, row.groups) for row in rows} == {(5, 2)}

@@ -552,9 +552,12 @@ def test_the_table_shows_runs_side_by_side(fresh):
 
 def test_the_papers_column():
     config = moving_mnist_2layer_conditional_future.get_config()
-    model = {**config.model.to_dict(), "data": config.data.to_dict()}
+    digits = {"source": "MNIST, idx files in mnist"}
+    model = {
+        **config.model.to_dict(), "data": config.data.to_dict(), "trained_on": digits,
+    }
     generator = {"num_digits": 2, "frame_size": 64, "speed": [0.1, 0.1], "bounce": "clamp"}
-    data = {"kind": "moving_mnist", "generator": generator}
+    data = {"kind": "moving_mnist", "generator": generator, "split": "test", "digits": digits}
     evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
     for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),

@@ -258,7 +258,7 @@ def diverging(monkeypatch, diverges):
             self.labelled, self.test_part = "labelled", "test"
 
         def _trained(self, rate, dropout, subset, pool, judge):
-            if diverges(self.contender, judge, rate, subset):
+            if diverges(self.contender, judge, rate, subset, dropout):
                 raise loop.NonFiniteLoss("step 3: the loss is nan")
             return {"accuracy": 50 + rate + subset, "cross_entropy": 1.0}
 
@@ -267,27 +267,47 @@ def diverging(monkeypatch, diverges):
 
 def test_a_study_goes_on_after_a_fit_that_diverges(data, tmp_path, monkeypatch):
     of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0, 4.0))
-    diverging(monkeypatch, lambda name, judge, rate, subset: name == "LSTM" and (
+    diverging(monkeypatch, lambda name, judge, rate, subset, _: name == "LSTM" and (
         (judge, rate, subset) in {("validation", 4.0, 1), ("test", 2.0, 2)}
     ))
-    single, mean, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    single, mean, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None, classes=3)
     # 4 diverged once in the search, 2 in the last fit that counts: all of those are of 1.
-    assert (lstm.learning_rate, lstm.diverged) == (1.0, (2.0, 4.0))
+    assert (lstm.learning_rate, lstm.diverged) == (1.0, ((2.0, 0.3), (4.0, 0.3)))
     assert lstm.accuracies == (51.0, 52.0, 53.0)
     assert single.learning_rate == 40.0 and single.diverged == ()
     text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
-    assert "LSTM, 1 a class: training diverged with the learning rate 2 and 4" in text
+    assert ("LSTM, 1 a class: training diverged with learning rate 2 (dropout 0.3) and learning rate "
+            "4 (dropout 0.3), which is excluded.") in text
     lines = (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines()
     assert sum("the loss is nan" in line for line in lines) == 2
-    assert few_labels.load(tmp_path / "study")[1] == [single, mean, lstm]
+    stored, summaries = few_labels.load(tmp_path / "study")
+    assert summaries == [single, mean, lstm] and stored["classes"] == 3
     again = few_labels.run(of, tmp_path / "study", log=lambda line: None)
     assert again[2] == lstm
     assert (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines() == lines
 
 
+def test_one_dropout_may_diverge_and_another_be_chosen(data, tmp_path, monkeypatch):
+    """What is excluded is the pair: the rate that is chosen is not said to be."""
+    of = settings(data, per_class=(1,), learning_rates=(1.0,), dropouts=(0.1, 0.3))
+    diverging(monkeypatch, lambda name, judge, rate, subset, dropout: dropout == 0.3)
+    *_, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
+    assert (lstm.learning_rate, lstm.dropout, lstm.diverged) == (1.0, 0.1, ((1.0, 0.3),))
+    assert few_labels.excluded(lstm) == "learning rate 1 (dropout 0.3), which is excluded"
+    study, = report.studies([tmp_path / "study"])
+    assert few_labels.excluded(lstm) in page_few_labels.figure_12([study])
+    file = tmp_path / "study" / "results.json"
+    fields = json.loads(file.read_text())
+    fields["summaries"][-1]["diverged"] = [1.0]  # an earlier version kept the rates alone
+    file.write_text(json.dumps(fields))
+    assert few_labels.excluded(few_labels.load(tmp_path / "study")[1][-1]) == (
+        "learning rate 1, which is excluded"
+    )
+
+
 @pytest.mark.parametrize("name", ["mean frame", few_labels.BASELINE])
 def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkeypatch, name):
-    diverging(monkeypatch, lambda contender, judge, rate, subset: contender == name)
+    diverging(monkeypatch, lambda contender, *_: contender == name)
     few_labels.run(settings(data, per_class=(1,)), tmp_path / "study", log=lambda line: None)
     _, summaries = few_labels.load(tmp_path / "study")
     found = {s.contender: s for s in summaries}
@@ -299,7 +319,7 @@ def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkey
     assert f"| {name} | diverged |" in text and "| 0.0" not in text
     study, = report.studies([tmp_path / "study"])
     page = page_few_labels.figure_12([study]) + page_few_labels.table_3([study])
-    assert "diverged</td>" in page and "which is excluded" in page
+    assert "diverged</td>" in page and "training diverged with learning rate" in page
     rows = [row["subject"] for row in report.rows([], [study]) if row["metric"] == "accuracy"]
     assert sorted({*rows, name}) == sorted(found) and name not in rows
 
@@ -326,7 +346,7 @@ def test_a_search_that_an_earlier_version_found_to_diverge(data, tmp_path, monke
     (tmp_path / "study" / "fits" / "LSTM-1.jsonl").write_text(json.dumps(line) + "\n")
     diverging(monkeypatch, lambda *_: False)
     *_, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
-    assert (lstm.learning_rate, lstm.diverged) == (1.0, (2.0,))
+    assert (lstm.learning_rate, lstm.diverged) == (1.0, ((2.0, 0.3),))
 
 
 @pytest.mark.slow
@@ -347,7 +367,7 @@ def test_the_command(data, pretrained, tmp_path):
     stored, summaries = few_labels.load(tmp_path / "study")
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
     none = {"train": 0, "validation": 0}
-    assert stored["seen"] == dict.fromkeys(["", *names], none)
+    assert stored["seen"] == dict.fromkeys(["", *names], none) and stored["classes"] == CLASSES
     refused = commands.run(*command, "--config.recipe.learning_rate=1")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
 

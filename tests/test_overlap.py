@@ -1,4 +1,4 @@
-"""Whether a run was trained on its test: by content, by real names, by digits."""
+"""Whether a run was trained on its test: by content, by names, by digits."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from unsup_video.data import digits, moving_mnist, overlap, records, sources
+from unsup_video.data import convert, digits, moving_mnist, overlap, records, sources
 from unsup_video.evaluation import testset
 from unsup_video.training import finetuning
 
@@ -52,23 +52,72 @@ def test_the_content_counts_whatever_the_names(tmp_path):
     assert overlap.of_part(masked).count == 2 and seen(train, masked) == 2
 
 
-def test_real_names_count_and_running_numbers_do_not(tmp_path):
+FC7 = {"settings": {"layer": "fc7"}}  # of another CNN than those without settings
+
+
+def test_names_count_where_the_content_of_one_video_differs(tmp_path):
     """Percepts of another CNN have other bytes for the same video."""
     train = write(tmp_path / "named", range(4), lambda _, i: f"v{i}")
-    others = write(tmp_path / "others", (4, 5, 6), lambda place, _: f"v{place + 2}")
+    options = {"name": lambda place, _: f"v{place + 2}", "source": FC7}
+    others = write(tmp_path / "others", (4, 5, 6), **options)
     assert seen(train, others) == 2  # v2 and v3
-    train = write(tmp_path / "numbered", range(4), number)
-    assert seen(train, write(tmp_path / "also", (4, 5, 6, 7), number)) == 0
-    assert seen(train, write(tmp_path / "mixed", (4, 1), number)) == 1  # by its content
-    ids = ["074225", "000003", "000002"]  # numbers in another order are somebody's names
-    train = write(tmp_path / "ids", range(3), lambda place, _: ids[place])
-    assert seen(train, write(tmp_path / "id", (4,), lambda *_: "074225x")) == 0
-    assert seen(train, write(tmp_path / "two", (4, 5), lambda place, _: ids[place])) == 2
+    same = write(tmp_path / "again", (1, 5, 6), **options)
+    assert seen(others, same) == 2  # by content, of v3 and v4; its v2 is another one
+    known = overlap.of_part(train)
+    earlier = {"train": dataclasses.replace(known, made="")}  # of an earlier version
+    assert overlap.seen(earlier, overlap.of_part(write(
+        tmp_path / "more", (4, 5), lambda place, _: f"v{place}"
+    )))["train"] == 2
+
+
+@pytest.mark.parametrize("name", [
+    number, lambda place, _: f"walk/{place:03d}", lambda place, _: f"walk/{place}.avi",
+])
+def test_numbers_are_no_names(tmp_path, name):
+    train = write(tmp_path / "numbered", range(4), name)
+    assert seen(train, write(tmp_path / "also", (4, 5, 6, 7), name, source=FC7)) == 0
+    assert seen(train, write(tmp_path / "mixed", (4, 1), name, source=FC7)) == 1  # its content
+
+
+def test_folders_of_equal_names_are_other_videos(tmp_path):
+    """Three folders of files called alike, each converted by itself."""
+    found = {}
+    for part, offset in (("train", 0), ("validation", 2), ("test", 4)):
+        for place, kind in enumerate(("walk", "run")):
+            (tmp_path / "raw" / part / kind).mkdir(parents=True)
+            np.save(tmp_path / "raw" / part / kind / "clip.npy",
+                    FRAMES[offset + place].reshape(5, -1).astype(np.float32))
+        percepts = convert.read(tmp_path / "raw" / part)
+        records.write(
+            tmp_path / part, percepts.records, percepts.count, "percepts", percepts.source,
+            dtype=percepts.dtype, scale=percepts.scale, classes=percepts.classes,
+        )
+        found[part] = overlap.of_part(sources.Part(tmp_path / part))
+    assert overlap.seen(found, found["test"]) == {"train": 0, "validation": 0}
+    assert overlap.seen(found, found["train"]) == {"train": 2, "validation": 0}
+
+
+def test_a_hundredth_of_a_test_has_to_be_training_data():
+    rng = np.random.default_rng(0)
+
+    def contents(frames):
+        return overlap.Contents(len(frames), frames, np.zeros_like(frames))
+
+    test = contents(rng.integers(1, 256, (300, 16), np.uint8))
+    for name, n, refused in (
+        ("train", 1, False), ("train", 3, True), ("validation", 1, False), ("validation", 3, False)
+    ):
+        run = {"train": contents(rng.integers(1, 256, (5, 16), np.uint8)), "validation": None}
+        run[name] = contents(test.frames[:n])
+        assert overlap.is_training_data(run, test) == (name if refused else None), (name, n)
+    of_both = {"train": contents(rng.integers(1, 256, (5, 16), np.uint8)), "validation": test}
+    assert overlap.is_training_data(of_both, test) == "validation"
 
 
 def test_patches_are_of_their_video(tmp_path):
     train = write(tmp_path / "train", range(4), lambda place, _: f"a.avi#{place}", group="a")
-    test = write(tmp_path / "test", (4, 5), lambda place, _: f"{'ab'[place]}.avi#7", group="g")
+    test = write(tmp_path / "test", (4, 5), lambda place, _: f"{'ab'[place]}.avi#7", group="g",
+                 source={"settings": {"seed": 1}})  # other patches of the same video
     assert seen(train, test) == 1
 
 
@@ -147,6 +196,7 @@ def test_it_is_kept_when_the_data_are_gone(tmp_path):
     overlap.write(path, learned)
     shutil.rmtree(tmp_path / "data")
     assert overlap.of_own_test(path, config) == found
+    assert overlap.of_run(path, config)["train"].made == learned["train"].made != ""
     copy = write(tmp_path / "copy", (0, 1, 2))
     assert overlap.is_training_data(overlap.of_run(path, config), overlap.of_part(copy)) == "train"
     assert overlap.notes(found, 3)[0] == (

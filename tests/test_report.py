@@ -101,6 +101,7 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
     model = {
         "name": name, "config": "tiny", "recipe": "modern", "step": 40, "sha256": "c0ffee",
         **config.model.to_dict(), "kind": kind, "data": config.data.to_dict(),
+        "trained_on": {"source": "MNIST, idx files in mnist"},
     }
     found = {"future_prediction": prediction(path / "eval", values, model, parts, clips)}
     for figure in FIGURES:

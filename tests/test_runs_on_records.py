@@ -124,11 +124,16 @@ def test_the_papers_column_is_that_of_the_data(percepts):
         config = configs_of[data["kind"]].get_config()
         return future_prediction.reference(dataclasses.replace(
             evaluation,
-            model={**config.model.to_dict(), "data": config.data.to_dict(), **model},
+            model={
+                **config.model.to_dict(), "data": config.data.to_dict(),
+                "trained_on": trained_on[data["kind"]], **model,
+            },
             settings={**evaluation.settings, "data": data},
         ))
 
     configs_of = {"patches": patches_config, "moving_mnist": moving_mnist_2layer}
+    trained_on = {"patches": {"kind": "records, patches"},
+                  "moving_mnist": {"source": "MNIST, tensorflow_datasets"}}
     patches = {"kind": "patches", "frames": 29, "frame_shape": [32, 32, 3]}
     assert reference(patches, output="linear") == 210.7 == paper.table_2(
         "patches", "composite", 2, False

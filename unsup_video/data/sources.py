@@ -180,6 +180,7 @@ def records_source(config: ConfigDict) -> Source:
     description = {
         "kind": f"records, {manifests['train'].kind}",
         "source": str(data.records),
+        "made_of": manifests["train"].source,
         "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
         "parts": {name: _size(p, length, places[name]) for name, p in parts.items()},
     }

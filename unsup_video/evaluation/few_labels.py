@@ -82,7 +82,8 @@ class Summary:
         difference: the mean of what is gained over the baseline on the same subset; low, high: its
             95% interval over subsets (Student's t), None where there is none; all None for the
             baseline, and where one of the two has no accuracies.
-        diverged: the learning rates that were excluded, since training diverged with them.
+        diverged: (learning rate, dropout) of those that were excluded, since training diverged with
+            them; the dropout is None in studies of an earlier version.
     """
 
     contender: str
@@ -95,7 +96,7 @@ class Summary:
     difference: float | None
     low: float | None
     high: float | None
-    diverged: tuple[float, ...] = ()
+    diverged: tuple[tuple[float, float | None], ...] = ()
 
 
 def run(
@@ -104,16 +105,18 @@ def run(
     processes: int = 1,
     log: Callable[[str], None] = print,
     seen: dict | None = None,
+    classes: int | None = None,
 ) -> list[Summary]:
     """Makes, or goes on with, the study in `folder`.
 
-    A learning rate with which training diverges, in the search or in a fit that counts, is excluded
-    for that contender and number of videos, and the next best one is taken.
+    A learning rate and dropout with which training diverges, in the search or in a fit that counts,
+    are excluded for that contender and number of videos, and the next best ones are taken.
 
     Args:
         processes: contenders and numbers of videos are worked on side by side in so many.
         seen: stored with the results: `overlap.seen` of the test part, of the labelled videos ("")
             and of each pretrained model by its name.
+        classes: stored with the results: how many the data have.
 
     Raises:
         ValueError: another study is there; bad settings; data or models that do not fit.
@@ -130,7 +133,7 @@ def run(
             minutes = (time.perf_counter() - began) / 60
             log(f"{number} of {len(tasks)}: {name}, {_number(k)} a class; {minutes:.1f} min")
         summaries = summarize(settings, folder)
-        _write(settings, summaries, folder, seen)
+        _write(settings, summaries, folder, {"seen": seen, "classes": classes})
     return summaries
 
 
@@ -324,7 +327,7 @@ def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
             values[name] = np.array([
                 lines.lines[key]["accuracy"] for key in (_tested(settings, k, best) if best else ())
             ])
-            diverged[name] = tuple(sorted({rate for rate, _ in lines.excluded()}))
+            diverged[name] = tuple(sorted(lines.excluded()))
         found += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
     return found
 
@@ -335,7 +338,7 @@ def summary(
     learning_rate: float | None,
     dropout: float | None,
     values: dict[str, np.ndarray],
-    diverged: tuple[float, ...] = (),
+    diverged: tuple[tuple[float, float | None], ...] = (),
 ) -> Summary:
     """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
     of, baseline = values[name], values[BASELINE]
@@ -354,7 +357,9 @@ def summary(
 
 
 def load(folder: str | Path) -> tuple[dict, list[Summary]]:
-    """(settings, summaries) of a finished study; the settings have "seen" too, None in older ones.
+    """(settings, summaries) of a finished study.
+
+    The settings have "seen" and "classes" of `run` too, None in those of an earlier version.
 
     Raises:
         ValueError: there is none, or it is damaged.
@@ -365,25 +370,29 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
             Summary(**{
                 **line,
                 "accuracies": tuple(line["accuracies"]),
-                "diverged": tuple(line.get("diverged", ())),
+                "diverged": tuple(
+                    tuple(of) if isinstance(of, list) else (of, None)  # a rate alone
+                    for of in line.get("diverged", ())
+                ),
                 **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
             })
             for line in fields["summaries"]
         ]
-        return {**fields["settings"], "seen": fields.get("seen")}, summaries
+        known = {name: fields.get(name) for name in ("seen", "classes")}
+        return {**fields["settings"], **known}, summaries
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} holds no finished study of eval.few_labels ({error})"
         ) from None
 
 
-def _write(settings, summaries, folder, seen):
+def _write(settings, summaries, folder, known):
     def plain(value):  # JSON has no nan
         return None if isinstance(value, float) and math.isnan(value) else value
 
     fields = {
         "settings": dataclasses.asdict(settings),
-        "seen": seen,
+        **known,
         "summaries": [
             {key: plain(value) for key, value in dataclasses.asdict(s).items()} for s in summaries
         ],
@@ -443,10 +452,17 @@ def markdown(summaries: list[Summary]) -> str:
         f"Gain over the {BASELINE} on the same subsets, with its 95% interval:", "",
         *lines([name for name in names if name != BASELINE], gain),
         *([""] if any(s.diverged for s in summaries) else []),
-        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with the learning "
-          f"rate {' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded."
+        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with {excluded(s)}."
           for s in summaries if s.diverged),
     ])
+
+
+def excluded(summary: Summary) -> str:
+    """The learning rates and dropouts in `diverged`, in words."""
+    return " and ".join(
+        f"learning rate {rate:g}" + ("" if dropout is None else f" (dropout {dropout:g})")
+        for rate, dropout in summary.diverged
+    ) + ", which is excluded"
 
 
 def draw(summaries: list[Summary], path: str | os.PathLike) -> None:

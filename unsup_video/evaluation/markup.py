@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -95,6 +96,11 @@ def row_cell(row: Row | None) -> str:
 def percent_cell(value: float, half: float | None) -> str:
     """A percentage with what it varies by, if that is known."""
     return _with_interval(value, f"{value:.1f}", None if half is None else f"&plusmn; {half:.1f}")
+
+
+def figures(found: Mapping[str, float], columns: Iterable[str]) -> list[str]:
+    """A cell for each column, with a dash where there is no figure."""
+    return [number(f"{found[name]:.1f}") if name in found else number() for name in columns]
 
 
 def _with_interval(value, shown, interval):

@@ -108,21 +108,16 @@ def _accuracies(runs, found):
                     markup.number(str(len(run.classes))),
                     *(markup.row_cell(_video(run, metric)) for metric in metrics),
                     markup.row_cell(window),
-                    *_papers(comparable, columns),
+                    *markup.figures(comparable, columns),
                 ])
         if reported.keys() - beside:  # what stands beside no run
             nothing = [markup.label("–")] * 2 + [markup.number()] * (2 + len(metrics))
-            lines.append([markup.label(title), *nothing, *_papers(reported, columns)])
+            lines.append([markup.label(title), *nothing, *markup.figures(reported, columns)])
     return markup.table([
         "classifier", "run", "tested on", "classes",
         *(f"videos: {title}" for title in metrics.values()), "windows: accuracy (%)",
         *(f"paper: {name}" for name in columns),
     ], lines, labels=3)
-
-
-def _papers(figures, columns):
-    return [markup.number(f"{figures[name]:.1f}") if name in figures else markup.number()
-            for name in columns]
 
 
 def _tested_on(run):

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from unsup_video import comparison, paper
 from unsup_video.data import overlap
-from unsup_video.evaluation import charts, markup
-from unsup_video.evaluation.few_labels import BASELINE
+from unsup_video.evaluation import charts, few_labels, markup
 from unsup_video.evaluation.page_actions import CAUTION
 
 _SHIFT = 0.06  # between the error bars of contenders, which would hide one another
@@ -75,8 +74,7 @@ def _cautions(study):
     """What was excluded, and whether a contender has seen videos of the test."""
     cautions = [
         markup.cautions(s.contender, [
-            f"at {_number(s.per_class)} a class training diverged with the learning rate "
-            f"{' and '.join(f'{rate:g}' for rate in s.diverged)}, which is excluded"
+            f"at {_number(s.per_class)} a class training diverged with {few_labels.excluded(s)}"
         ]) for s in study.summaries if s.diverged
     ]
     for name, seen in (study.settings.get("seen") or {"": None}).items():
@@ -116,12 +114,12 @@ def _chart(lines, name, title, numbers):
 
 
 def _gains(study):
-    names = [name for name in study.contenders if name != BASELINE]
+    names = [name for name in study.contenders if name != few_labels.BASELINE]
     lines = [
         [f'<th scope="row">{markup.text(name)}</th>', *_cells(study, name, _gain_cell)]
         for name in names
     ]
-    head = [f"gain over the {BASELINE} (%)", *(f"{_number(k)} a class" for k in study.numbers)]
+    head = [f"gain over the {few_labels.BASELINE} (%)", *(f"{_number(k)} a class" for k in study.numbers)]
     return (f"{markup.table(head, lines)}<p>Differences on the same subsets, and in brackets their "
             "95% confidence interval over subsets (Student's t).</p>")
 
@@ -158,17 +156,29 @@ def table_3(studies: Sequence) -> str:
     )
 
 
+def reference(study, name: str) -> dict[str, float]:
+    """The paper's figures for a contender of a `report.Study` in Table 3; {} where it has none."""
+    if name not in study.variants:
+        return {}
+    settings = study.settings
+    return comparison.table_3(
+        study.variants[name], settings["config"], settings.get("classes"), study.numbers
+    )
+
+
 def _variants(study):
     columns = next(iter(paper.TABLE_3.values()))
     lines = []
-    for variant, accuracies in paper.TABLE_3.items():
-        papers = [markup.number(f"{value:.1f}") for value in accuracies.values()]
-        own = [n for n in study.contenders if study.variants.get(n) == variant]
-        comparable = comparison.of_the_papers_classifier(study.settings["config"])
-        for name in own:
-            beside = papers if comparable else [markup.number()] * len(columns)
-            lines.append(_line(study, _title_of(variant), name, beside))
-        if not own or not comparable:
+    for variant, reported in paper.TABLE_3.items():
+        beside = set()
+        for name in study.contenders:
+            if study.variants.get(name) == variant:
+                comparable = reference(study, name)
+                beside |= comparable.keys()
+                papers = markup.figures(comparable, columns)
+                lines.append(_line(study, _title_of(variant), name, papers))
+        if reported.keys() - beside:  # what stands beside no contender
+            papers = markup.figures(reported, columns)
             lines.append(_line(study, _title_of(variant), None, papers))
     for name in study.contenders:
         if name not in study.variants:

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unsup_video import comparison, files, metrics, paper
+from unsup_video import files, metrics, paper
 from unsup_video.evaluation import (
     action_recognition,
     features,
@@ -25,6 +25,7 @@ from unsup_video.evaluation import (
     out_of_domain,
     page,
     page_actions,
+    page_few_labels,
     results,
     testset,
     testvideos,
@@ -316,8 +317,8 @@ def _json(runs, studies, rows, command, time):
                 "path": str(study.path),
                 "settings": study.settings,
                 "paper": {
-                    name: paper.TABLE_3[of] for name, of in study.variants.items()
-                    if comparison.of_the_papers_classifier(study.settings["config"])
+                    name: figures for name in study.variants
+                    if (figures := page_few_labels.reference(study, name))
                 },
             }
             for study in studies

@@ -125,12 +125,14 @@ def row(
 ) -> Row:
     """A `Row` of `values`: one for each clip, or a single figure, which has no interval.
 
+    Values in % are answers, 0 or 100 each: see `intervals.interval`.
+
     Args:
         groups: (len(values),), the group that each clip is of, such as its video; None where every
             clip is independent of the others.
     """
     values = np.atleast_1d(values)
-    mean, low, high = intervals.interval(values, groups, percent=unit == "%")
+    mean, low, high = intervals.interval(values, groups, answers=unit == "%")
     count = len(values) if count is None else count
     if math.isnan(low):
         return Row(subject, data, part, mode, metric, unit, frame, mean, None, None, count)

@@ -41,6 +41,7 @@ class Trained:
         saved_model: whether `path` is a SavedModel.
         precision: what `load` was asked for; None for that of the training.
         kernel_dtype: in which a SavedModel stores its kernels; those of `model` are in float32.
+        data: what run.json says of the data that it was trained on.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Trained:
     saved_model: bool = False
     precision: str | None = None
     kernel_dtype: str = "float32"
+    data: dict = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ class Trained:
             **({} if self.kernel_dtype == "float32" else {"kernel_dtype": self.kernel_dtype}),
             **self.config.model.to_dict(),
             "data": self.config.data.to_dict(),
+            "trained_on": self.data,
         }
 
 
@@ -215,7 +218,7 @@ def _read_weights(path):
 
 
 def _read_origin(folder):
-    """(config, frame_shape, mean_frame or None, classes or ()) of a run."""
+    """(config, frame_shape, mean_frame or None, classes or (), data) of a run."""
     try:
         config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -237,7 +240,7 @@ def _read_origin(folder):
             f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
         )
     _as_started(config, run)
-    return config, tuple(run["frame_shape"]), mean_frame, classes
+    return config, tuple(run["frame_shape"]), mean_frame, classes, run.get("data", {})
 
 
 def _as_started(config, run):
@@ -254,12 +257,12 @@ def _as_started(config, run):
 
 
 def _trained(path, origin, precision, weights, weights_path, step, sha256):
-    config, frame_shape, mean_frame, classes = origin
+    config, frame_shape, mean_frame, classes, data = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
     loop.load_weights(model.network, weights, weights_path)
     return Trained(
-        path, config, model, step, sha256, frame_shape, mean_frame, precision=precision
+        path, config, model, step, sha256, frame_shape, mean_frame, precision=precision, data=data
     )
 
 

@@ -124,7 +124,8 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
     """Scores the best checkpoint of a run on the test videos and writes `results.json`.
 
     Returns:
-        {"step": of the checkpoint, "videos": N, "stacks": N, "scores": `Classified.figures`,
+        {"step": of the checkpoint, "classes": K, "videos": N, "stacks": N, "scores":
+        `Classified.figures`,
         "most_frequent_class": the accuracy, in %, of always guessing the class with the most videos
         to train on, "seen": `overlap.seen` of the test part}.
     """
@@ -135,6 +136,7 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
     guess = np.bincount(stacks.labels["train"]).argmax()
     results = {
         "step": step,
+        "classes": len(stacks.classes),
         "videos": len(labels),
         "stacks": stacks.description["parts"]["test"]["evaluation_stacks"],
         "scores": figures(classifier(network, config.eval.batch_size), stacks, "test"),
@@ -156,7 +158,7 @@ def table(config: ConfigDict, results: dict) -> str:
 
     scores = results["scores"]
     row(f"this run (step {results['step']})", scores["video_accuracy"], scores["window_accuracy"])
-    if expect := comparison.expected(config):
+    if expect := comparison.expected(config, results.get("classes")):
         row(f"expected: {expect.source}", expect.video_accuracy)
     row("always the most frequent class of the training videos", results["most_frequent_class"])
     return "\n".join(lines + overlap.notes(results.get("seen"), results["videos"]))
