@@ -295,9 +295,10 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     What is there by then is replaced only as `check_writable` allows. Foreign files in it stay.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(folder) as temporary:
+    with files.whole(folder, replace=overwrite) as temporary:
         temporary.mkdir()
         yield temporary
+        files.sync(temporary)  # takes long, so what appears meanwhile is still checked
         check_writable(folder, "", overwrite)
         if folder.exists():
             own = {path.name for path in folder.iterdir()} - {p.name for p in foreign(folder)}

@@ -244,7 +244,7 @@ def run(
         files.remove_leftovers(trained.evaluations, folder.name)
         if parts is not None and recompute:
             shutil.rmtree(parts, ignore_errors=True)
-        evaluation = _computed(trained, kind, settings, command, compute, folder)
+        evaluation = _computed(trained, kind, settings, command, compute, folder, recompute)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
     return evaluation
@@ -255,9 +255,9 @@ def _stored(folder, log):
     return load(folder)
 
 
-def _computed(trained, kind, settings, command, compute, folder):
+def _computed(trained, kind, settings, command, compute, folder, recompute):
     began = time.perf_counter()
-    with files.whole(folder) as temporary:
+    with files.whole(folder, replace=recompute) as temporary:
         temporary.mkdir()
         found = compute(temporary)
         evaluation = Evaluation(

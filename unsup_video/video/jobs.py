@@ -213,9 +213,14 @@ def _opened(working, job, listing, overwrite):
                   f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
     }
     identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
-    files.recover(working)
-    if working.exists():
-        with files.lock(working):
+
+    def refuse():
+        raise ValueError(f"{working}: another process is at work there now")
+
+    working.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(working, waiting=refuse):
+        files.recover(working)
+        if working.exists():
             stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
             differences = workdir.diff(stored, identity)
             if differences and not overwrite:
@@ -225,17 +230,15 @@ def _opened(working, job, listing, overwrite):
                     + "\nStart that one again, use another name, or --overwrite to delete them."
                 )
             if differences:
-                _make(working, identity, lines)
-    else:
-        working.parent.mkdir(parents=True, exist_ok=True)
-        _make(working, identity, lines)
-    _videos.cache_clear()
-    with files.lock(working):
+                _make(working, identity, lines, replace=True)
+        else:
+            _make(working, identity, lines, replace=False)
+        _videos.cache_clear()
         yield
 
 
-def _make(working, identity, lines):
-    with files.whole(working) as temporary:
+def _make(working, identity, lines, replace):
+    with files.whole(working, replace) as temporary:
         for number, text in enumerate(lines):
             folder = temporary / f"{number:05d}"
             folder.mkdir(parents=True)
