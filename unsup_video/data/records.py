@@ -132,9 +132,7 @@ class Manifest:
                 of a newer version.
         """
         path = Path(folder) / MANIFEST
-        if not path.is_file():
-            files.recover(folder)
-        if not path.is_file():
+        if not exists(folder):
             raise FileNotFoundError(f"{path} is missing: {folder} is no data set of data_prep's")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -184,6 +182,14 @@ def format_shape(shape: tuple[int | None, ...]) -> str:
 
 
 _SHAPES = "(T, D), (T, H, W) or (T, H, W, C)"
+
+
+def exists(folder: str | Path) -> bool:
+    """Whether a data set is there; one whose replacement was killed gets its name back."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        files.recover(folder)
+    return path.is_file()
 
 
 def load_index(folder: str | Path) -> tuple[Entry, ...]:
@@ -368,14 +374,14 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
     for parent in folder.absolute().parents:
         if parent.exists() and not parent.is_dir():
             raise NotADirectoryError(f"{folder} cannot be made: {parent} is a file")
-    files.recover(folder)
+    is_data_set = exists(folder)
     if not folder.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file and no data set: it is not overwritten")
-    if not (folder / MANIFEST).is_file() and (others := foreign(folder)):
+    if not is_data_set and (others := foreign(folder)):
         raise FileExistsError(
             f"{folder} is no data set ({MANIFEST} is missing) and holds {others[0].name}: it is "
             "not overwritten"
