@@ -178,7 +178,11 @@ def test_wherever_a_replacement_is_killed_one_folder_is_whole_and_the_next_run_f
             files.shutil.move(folder, tmp_path / f"{step}" / "moved")
             files.recover(folder)
             assert not folder.exists()
-            files.shutil.move(tmp_path / f"{step}" / "moved", folder)
+            replace(folder)  # deletes what the process would have
+            assert tree(folder.parent) == {
+                f"{name}/{file}": text for name in ("moved", "set") for file, text in NEW.items()
+            }
+            files.shutil.rmtree(tmp_path / f"{step}" / "moved")
         files.remove_leftovers(folder.parent, "set")  # and nothing is left for ever
         assert [p.name for p in folder.parent.iterdir()] == ["set"] and tree(folder) == found[-1]
         if ended:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import resource
 from pathlib import Path
@@ -440,6 +441,13 @@ def test_foreign_files_outlive_an_overwrite_and_what_is_no_data_set_is_not_overw
     with pytest.raises(FileExistsError, match=r"no data set \(manifest.json is missing\) and holds"):
         write(folder, overwrite=True)
     assert (folder / "thesis.tex").exists()
+
+
+def test_a_set_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder)  # root may do anything
+    with pytest.raises(PermissionError, match="noise is read-only: it is not overwritten"):
+        records.write(folder, iter(()), 1, "noise", {}, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -106,6 +106,8 @@ def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
         else:
             os.replace(temporary, target)
         _sync(target.parent)
+        if replace:
+            _delete_replaced(target)
     except OSError as error:
         if error.errno is None:
             raise  # with a text of its own
@@ -138,6 +140,13 @@ def _publish(new: Path, path: Path, replace: bool) -> None:
 
 
 _THERE = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def _delete_replaced(path: Path) -> None:
+    """Deletes what this process replaced, and others that were killed while deleting it."""
+    for leftover in leftovers(path.parent, path.name):
+        if (leftover / _OLD).is_dir() and not (leftover / _NEW / path.name).exists():
+            _remove(leftover)
 
 
 def recover(path: str | os.PathLike) -> None:

@@ -20,6 +20,7 @@ import errno
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -364,7 +365,7 @@ def finish(
 
 
 def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
-    """Raises ValueError or FileExistsError where a data set cannot be written to `folder`.
+    """Raises ValueError or OSError where a data set cannot be written to `folder`.
 
     A folder that is there is replaced only with `overwrite`, and only if it holds a data set, or
     nothing but files of one.
@@ -381,6 +382,8 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file and no data set: it is not overwritten")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} is read-only: it is not overwritten")
     if not is_data_set and (others := foreign(folder)):
         raise FileExistsError(
             f"{folder} is no data set ({MANIFEST} is missing) and holds {others[0].name}: it is "
