@@ -238,10 +238,9 @@ def run(
         log(f"{folder}: another process is at work on it: waiting")
 
     with files.locked(folder, waiting):
-        files.recover(folder)
+        files.remove_leftovers(trained.evaluations, folder.name)
         if folder.exists() and not recompute:
             return _stored(folder, log)
-        files.remove_leftovers(trained.evaluations, folder.name)
         if parts is not None and recompute:
             shutil.rmtree(parts, ignore_errors=True)
         evaluation = _computed(trained, kind, settings, command, compute, folder, recompute)

@@ -134,9 +134,7 @@ def run(
         )
     working = out.with_name(f".parts-{out.name}")
     total = len(listing.videos)
-    with _opened(working, job, listing, overwrite):
-        for name in (out.name, working.name):
-            files.remove_leftovers(out.parent, name)
+    with _opened(out, working, job, listing, overwrite):
         for path in working.glob("[0-9]*/[0-9]*.bad"):
             path.unlink()
         if done := _count_done(working):
@@ -200,8 +198,11 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
 
 
 @contextlib.contextmanager
-def _opened(working, job, listing, overwrite):
-    """Makes the working folder, or checks the one that is there, and holds its lock."""
+def _opened(out, working, job, listing, overwrite):
+    """Makes the working folder, or checks the one that is there, and holds its lock.
+
+    It removes what killed processes left of it, and of `out`.
+    """
     # Absolute paths: workers may be in other folders.
     lines = [_lines([dataclasses.asdict(video) | {"path": str(Path(video.path).absolute())}
                      for video in part])
@@ -219,7 +220,8 @@ def _opened(working, job, listing, overwrite):
 
     working.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(working, waiting=refuse):
-        files.recover(working)
+        for path in (out, working):
+            files.remove_leftovers(path.parent, path.name)
         if working.exists():
             stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
             differences = workdir.diff(stored, identity)
