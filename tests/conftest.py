@@ -37,6 +37,18 @@ def real_data():
     return path
 
 
+@pytest.fixture
+def killed_while_replaced():
+    """A function that leaves a folder as a process does that is killed while replacing it."""
+    def leave(folder):
+        left = folder.with_name(f".partial-1-{folder.name}")
+        (left / "new" / folder.name).mkdir(parents=True)
+        (left / "old").mkdir()
+        folder.rename(left / "old" / folder.name)
+
+    return leave
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""

@@ -205,7 +205,7 @@ def test_a_saved_model_is_judged_as_its_run_is(fresh, saved, tmp_path, monkeypat
     assert found[1].folder.parent.name == "eval-one-1"
 
 
-def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path):
+def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path, killed_while_replaced):
     assert testvideos.select(fresh).seen == {"train": 0, "validation": 0}
     train = testvideos.select(fresh, part="train")
     assert train.label == "train (seen)" and train.seen == {"train": 18, "validation": 0}
@@ -222,6 +222,9 @@ def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path):
     moved = testvideos.select(dataclasses.replace(fresh, config=config), str(copy))
     assert set(moved.seen.values()) == {"unknown"} and moved.label == "test"
     assert "train and validation part had these videos is not known" in moved.notes()[-1]
+
+    killed_while_replaced(copy)
+    assert testvideos.select(fresh, str(copy)).split == fresh.config.data.split != 0
 
     (tmp_path / "divided").mkdir()
     shutil.copytree(folder, tmp_path / "divided" / "test")  # of three data sets; all is for testing

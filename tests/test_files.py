@@ -82,8 +82,9 @@ def test_temporary_names_differ_between_machines_and_calls_with_one_process_numb
         for _ in range(2):
             with files.whole(tmp_path / "a-b") as temporary:
                 temporary.write_text("x")
-                names.add(temporary.name)
-                assert files.leftovers(tmp_path, "a-b") == [temporary]
+                [leftover] = files.leftovers(tmp_path, "a-b")
+                assert temporary.is_relative_to(leftover)
+                names.add(leftover.name)
                 assert not files.leftovers(tmp_path, "b")
     assert len(names) == 4
     assert len({name.split("_1_")[0] for name in names}) == 2  # the hosts
@@ -103,9 +104,10 @@ def test_the_longest_legal_name_can_be_written_and_its_leftovers_are_found(tmp_p
     with files.whole(tmp_path / name) as temporary:
         temporary.mkdir()
         assert temporary.suffix == Path(name).suffix
-        assert files.leftovers(tmp_path, name) == [temporary]
+        [leftover] = files.leftovers(tmp_path, name)
+        assert temporary.is_relative_to(leftover)
         assert not files.leftovers(tmp_path, "m" + name[1:])
-    with files.whole(tmp_path / name) as temporary, files.locked(tmp_path / name):
+    with files.whole(tmp_path / name, replace=True) as temporary, files.locked(tmp_path / name):
         temporary.mkdir()  # and replaced
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -129,7 +131,7 @@ def fill(folder, content):
 
 
 def replace(path):
-    with files.whole(path) as temporary:
+    with files.whole(path, replace=True) as temporary:
         fill(temporary, NEW)
 
 
@@ -168,9 +170,19 @@ def test_wherever_a_replacement_is_killed_one_folder_is_whole_and_the_next_run_f
         folder = tmp_path / f"{step}" / "set"
         fill(folder, OLD)
         ended = in_a_child_killed_at(step, replace, folder)
+        appeared = folder.exists() and tree(folder) == NEW
         files.recover(folder)
         found.append(tree(folder))
         assert found[-1] in (OLD, NEW)
+        if appeared:  # the old one never comes back, also where the user deletes the new one
+            files.shutil.move(folder, tmp_path / f"{step}" / "moved")
+            files.recover(folder)
+            assert not folder.exists()
+            replace(folder)  # deletes what the process would have
+            assert tree(folder.parent) == {
+                f"{name}/{file}": text for name in ("moved", "set") for file, text in NEW.items()
+            }
+            files.shutil.rmtree(tmp_path / f"{step}" / "moved")
         files.remove_leftovers(folder.parent, "set")  # and nothing is left for ever
         assert [p.name for p in folder.parent.iterdir()] == ["set"] and tree(folder) == found[-1]
         if ended:
@@ -210,7 +222,7 @@ def test_a_reader_that_recovers_while_a_folder_is_replaced_does_no_harm(tmp_path
 
     def interrupted(source, target):
         original(source, target)
-        if "replaced" in str(target) and not seen:
+        if Path(source) == tmp_path / "set" and not seen:
             seen.append(True)
             files.recover(tmp_path / "set")
             assert tree(tmp_path / "set") == OLD
@@ -220,11 +232,122 @@ def test_a_reader_that_recovers_while_a_folder_is_replaced_does_no_harm(tmp_path
     assert seen and tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
 
 
-def test_a_linked_folder_is_replaced_where_it_is(tmp_path):
-    fill(tmp_path / "disk" / "set", OLD)
-    (tmp_path / "set").symlink_to(tmp_path / "disk" / "set")
+def killed_halfway(folder):
+    """The temporary folder of a process that was killed when the old folder had no name."""
+    for step in range(100):
+        fill(folder, OLD)
+        in_a_child_killed_at(step, replace, folder)
+        if not folder.exists():
+            [leftover] = files.leftovers(folder.parent, folder.name)
+            return leftover / "new" / folder.name
+        files.remove_leftovers(folder.parent, folder.name)
+    raise AssertionError("it was never without a name")
+
+
+def test_a_reader_that_recovers_too_late_does_no_harm(tmp_path, monkeypatch):
+    new, original = killed_halfway(tmp_path / "set"), os.replace
+
+    def late(source, target):
+        original(new, tmp_path / "set")  # by the writer, which was not killed after all
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    files.recover(tmp_path / "set")
+    assert tree(tmp_path / "set") == NEW
+
+
+def test_of_two_that_replace_a_folder_at_once_the_last_one_stays(tmp_path, monkeypatch):
+    fill(tmp_path / "set", OLD)
+    original, seen = os.replace, []
+
+    def interrupted(source, target):
+        original(source, target)
+        if Path(source) == tmp_path / "set" and not seen:
+            seen.append(True)
+            fill(tmp_path / "set", {"x": "another one's"})
+
+    monkeypatch.setattr(os, "replace", interrupted)
     replace(tmp_path / "set")
-    assert (tmp_path / "set").is_symlink() and tree(tmp_path / "disk" / "set") == NEW
+    assert seen and tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_folder_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, moment):
+    original = getattr(os, moment)
+
+    def late(*arguments):
+        fill(tmp_path / "set", OLD)
+        return original(*arguments)
+
+    with pytest.raises(OSError, match="set"), files.whole(tmp_path / "set") as temporary:
+        fill(temporary, NEW)
+        monkeypatch.setattr(os, moment, late)
+    assert tree(tmp_path) == {f"set/{name}": text for name, text in OLD.items()}
+
+
+def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(FileExistsError), files.whole(tmp_path / "set") as temporary:
+        fill(temporary, NEW)
+    assert tree(tmp_path) == {}
+
+
+def test_what_cannot_be_deleted_does_not_hinder_later_ones(tmp_path, monkeypatch):
+    """NFS renames a file that is deleted while a process has it open to .nfs.."""
+    remove = files.shutil.rmtree
+
+    def leaving(folder, ignore_errors=False):
+        for path in Path(folder).rglob("x"):
+            path.rename(path.with_name(".nfs0001"))
+        if not list(Path(folder).rglob(".nfs*")):
+            return remove(folder, ignore_errors)
+        if not ignore_errors:
+            raise OSError(errno.EBUSY, "Device or resource busy", folder)
+
+    monkeypatch.setattr(files.shutil, "rmtree", leaving)
+    fill(tmp_path / "set", OLD)
+    for _ in range(3):
+        replace(tmp_path / "set")
+        assert tree(tmp_path / "set") == NEW
+    files.discard(tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    monkeypatch.undo()
+    files.remove_leftovers(tmp_path, "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_with_the_longest_name_gets_it_back(tmp_path, named):
+    name = "n" * 255
+    killed_halfway(tmp_path / name)
+    files.remove_leftovers(tmp_path, name if named else None)
+    assert tree(tmp_path) == {f"{name}/{file}": text for file, text in OLD.items()}
+
+
+def test_a_linked_folder_is_written_and_replaced_where_it_is(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "set").symlink_to(disk / "folder")  # to nothing yet
+    for _ in range(2):
+        with files.whole(tmp_path / "set", replace=True) as temporary:
+            fill(temporary, NEW)
+            assert temporary.is_relative_to(disk)  # which may be another one
+            assert files.leftovers(tmp_path, "set")
+        assert (tmp_path / "set").is_symlink() and tree(disk) == {
+            f"folder/{name}": text for name, text in NEW.items()
+        }
+    files.shutil.rmtree(disk / "folder")
+    killed_halfway(disk / "folder")
+    files.recover(tmp_path / "set")
+    files.remove_leftovers(tmp_path, "set")
+    assert tree(disk) == {f"folder/{name}": text for name, text in OLD.items()}
+
+
+def test_a_link_to_a_file_is_replaced_and_not_the_file(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    files.write_text(tmp_path / "b", "new")
+    assert tree(tmp_path) == {"a": "mine", "b": "new"} and not (tmp_path / "b").is_symlink()
 
 
 def test_foreign_files_go_on_in_the_folder_that_takes_the_place(tmp_path):

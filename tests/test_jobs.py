@@ -382,10 +382,30 @@ def test_out_below_a_file(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     interrupt(tmp_path, Numbers())
-    with files.lock(tmp_path / ".parts-out"):
+    with files.locked(tmp_path / ".parts-out"):
         with pytest.raises(ValueError, match="another process is at work"):
             jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out", overwrite=True)
     jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out")
+
+
+def test_a_second_process_that_starts_the_same_job_leaves_the_first_one_alone(
+    tmp_path, monkeypatch
+):
+    """It starts when the first one has seen that there is no working folder."""
+    videos, out = listing(tmp_path / "in"), tmp_path / "out"
+    make, second = jobs._make, []
+
+    def late(*arguments, **options):
+        monkeypatch.setattr(jobs, "_make", make)
+        with pytest.raises(ValueError, match="parts-out: another process is at work there now"):
+            jobs.run(Numbers(), videos, out)
+        second.append(True)
+        make(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "_make", late)
+    jobs.run(Numbers(), videos, out)
+    assert second and len(names(out)) == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_what_is_there_is_kept_unless_overwritten(tmp_path):

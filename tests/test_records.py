@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import resource
 from pathlib import Path
@@ -442,6 +443,30 @@ def test_foreign_files_outlive_an_overwrite_and_what_is_no_data_set_is_not_overw
     assert (folder / "thesis.tex").exists()
 
 
+def test_a_set_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder)  # root may do anything
+    with pytest.raises(PermissionError, match="noise is read-only: it is not overwritten"):
+        records.write(folder, iter(()), 1, "noise", {}, overwrite=True)
+    np.testing.assert_array_equal(read(folder), CLIPS)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_while_a_set_is_brought_to_disk_is_kept(tmp_path, monkeypatch, overwrite):
+    original, out = files.os.fsync, tmp_path / "out"
+
+    def late(descriptor):
+        out.mkdir(exist_ok=True)
+        (out / "precious.txt").write_text("years of work")
+        original(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", late)
+    with pytest.raises(FileExistsError, match="out"):
+        write(out, overwrite=overwrite)
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [
+        ("precious.txt", "years of work")
+    ]
+
+
 def test_a_set_whose_replacement_was_killed_is_read_and_written(folder, monkeypatch):
     original = files.os.replace
 
@@ -463,5 +488,6 @@ def test_a_set_whose_replacement_was_killed_is_read_and_written(folder, monkeypa
         write(folder)
     interrupt()
     write(folder, CLIPS[:3], shards=1, overwrite=True)
+    files.remove_leftovers(folder.parent, folder.name)  # of what was killed
     np.testing.assert_array_equal(read(folder), CLIPS[:3])
     assert list(folder.parent.iterdir()) == [folder]

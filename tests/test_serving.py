@@ -420,6 +420,8 @@ def test_a_proxy_is_asked_for_other_machines(protocol, proxy):
 @pytest.mark.parametrize("host, own", [
     ("localhost", True), ("127.0.0.1", True), ("127.8.8.8", True), ("[::1]", True),
     ("a.localhost", True), ("localhost.example", False), ("10.0.0.1", False), ("[fe80::1]", False),
+    ("localhost.", True), ("LOCALHOST", True), ("A.Localhost.", True), ("0.0.0.0", True),
+    ("[::]", True), ("[::ffff:127.0.0.1]", True), ("[::ffff:10.0.0.1]", False),
 ])
 def test_which_addresses_are_of_this_machine(host, own):
     assert remote.Rest(f"{host}:8501", NAME)._use_proxy != own

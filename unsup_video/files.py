@@ -1,7 +1,9 @@
 """Whole files or none: everything is written under a temporary name and then renamed.
 
-What is replaced is set aside under another name first, and deleted when the new one has its name:
-wherever the process is killed, one of the two is there whole, and the next call finds it.
+What is written lies in a folder `.partial-WRITER-NAME` beside `NAME`, as `new/NAME`. A folder that
+it replaces is moved there first, to `old/NAME`. While both are there, the old one can have its name
+back, which is what `recover` does; once the new one has the name, the rest is garbage. So wherever
+the process is killed, one of the two is there whole, and the next call finds it.
 """
 
 import contextlib
@@ -26,9 +28,10 @@ from typing import BinaryIO
 import numpy as np
 
 _MARK = ".partial-"  # then who writes it, "-" and the name
+_NEW, _OLD = "new", "old"
 _LONGEST = 255  # bytes of a file's name
 LOCK = ".lock"
-REPLACED = ".replaced"  # what `set_aside` moved, and the beginning of what `whole` did
+REPLACED = ".replaced"  # what `set_aside` moved
 MOVING = ".replacing"  # what `set_aside` is moving
 
 
@@ -38,6 +41,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder with all that it holds, is on disk."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else []:
+        if not file.is_symlink() and (file.is_file() or file.is_dir()):  # not a user's pipe
+            _sync(file)
+    _sync(path)
 
 
 def _short(name: str, room: int) -> str:
@@ -61,66 +72,114 @@ def _temporary(path: Path) -> Path:
     return _beside(path, _MARK, f"{host}_{os.getpid()}_{secrets.token_hex(8)}")
 
 
+def _target(path: str | os.PathLike) -> Path:
+    """The path to write: that of its target for a link, unless that is a file."""
+    path = Path(path)
+    return Path(os.path.realpath(path)) if path.is_symlink() and not path.is_file() else path
+
+
 @contextlib.contextmanager
-def whole(path: str | os.PathLike) -> Iterator[Path]:
+def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
     """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
 
-    What is there by then is replaced. After an error `path` is as it was; so it is after a crash,
-    or else it is the new one, once `recover` was called. Raises what the writing raises, with the
-    temporary removed; an `OSError` such as a full disk's, which knows no file, names `path`.
+    A file takes the place of one that is there. A link to a folder stays, and the folder is written
+    where it points to. After an error `path` is as it was; so it is after a crash, or else it is
+    the new one, once `recover` was called.
+
+    Args:
+        replace: a folder takes the place of one that is there by then, too.
+
+    Raises:
+        FileExistsError: a folder is there, and `replace` is false. What the writing raises, with
+        the temporary removed; an `OSError` such as a full disk's, which knows no file, names
+        `path`.
     """
-    path = Path(path)
-    temporary = _temporary(path)
+    target = _target(path)
+    leftover = _temporary(target)
+    temporary = leftover / _NEW / target.name
     try:
+        leftover.mkdir()
+        temporary.parent.mkdir()
         yield temporary
-        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else []:
-            if not file.is_symlink() and (file.is_file() or file.is_dir()):  # not a user's pipe
-                _sync(file)
-        _sync(temporary)
+        sync(temporary)
         if temporary.is_dir():
-            _replace_folder(temporary, Path(os.path.realpath(path)))
+            _publish(temporary, target, replace)
         else:
-            os.replace(temporary, path)
-            _sync(path.parent)
+            os.replace(temporary, target)
+        _sync(target.parent)
+        if replace:
+            _delete_replaced(target)
     except OSError as error:
         if error.errno is None:
             raise  # with a text of its own
-        if error.filename is not None and not str(error.filename).startswith(str(temporary)):
+        if error.filename is not None and not str(error.filename).startswith(str(leftover)):
             raise  # about another file
         raise OSError(error.errno, f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        _remove(temporary)
+        _end(leftover)
 
 
-def _replace_folder(new: Path, path: Path) -> None:
-    """Gives the folder `new` the name `path`, whose folder has another name meanwhile."""
-    aside = _beside(path, REPLACED)
+def _publish(new: Path, path: Path, replace: bool) -> None:
+    """Gives the folder `new` of a `whole` the name `path`."""
+    old = new.parent.with_name(_OLD) / path.name
+    old.parent.mkdir()
     while True:
-        if path.exists():
-            _remove(aside)  # `path` is whole, so this is older
-            os.replace(path, aside)
+        if replace and path.is_dir():
+            with contextlib.suppress(FileNotFoundError):  # another process has just replaced it
+                os.replace(path, old)
+        elif os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         try:
-            os.replace(new, path)
-            break
+            os.replace(new, path)  # fails where a folder is there that is not empty
+            return
         except OSError as error:
-            # Another process has just called `recover`: `path` is there again.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                recover(path)
+            if not replace or error.errno not in _THERE:
                 raise
-    _sync(path.parent)
-    _remove(aside)
+            # A reader has given the old one its name back, or another process has written it.
+            if old.exists():
+                discard(old)
+
+
+_THERE = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def _delete_replaced(path: Path) -> None:
+    """Deletes what this process replaced, and others that were killed while deleting it."""
+    for leftover in leftovers(path.parent, path.name):
+        if (leftover / _OLD).is_dir() and not (leftover / _NEW / path.name).exists():
+            _remove(leftover)
 
 
 def recover(path: str | os.PathLike) -> None:
     """Gives the folder `path` its name back where a process was killed while replacing it.
 
-    Does nothing where `path` is there, or nothing was set aside. Readers may call it, too.
+    Does nothing where `path` is there, or nothing was moved. Readers may call it, too.
     """
-    path = Path(os.path.realpath(path))
-    aside = _beside(path, REPLACED)
-    if aside.exists() and not path.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process did
-            os.replace(aside, path)
+    path = _target(path)
+    if not path.exists():
+        for leftover in leftovers(path.parent, path.name):
+            _give_back(leftover)
+
+
+def _give_back(leftover: Path) -> None:
+    """Moves the old folder of a `whole` back to its name if the new one never had it."""
+    with contextlib.suppress(FileNotFoundError):  # another process did
+        for name in os.listdir(leftover / _OLD) if (leftover / _OLD).is_dir() else []:
+            if not (leftover / _NEW / name).exists():
+                continue
+            try:
+                os.replace(leftover / _OLD / name, leftover.with_name(name))
+            except OSError as error:
+                if error.errno not in (*_THERE, errno.ENOENT, errno.ENOTDIR):
+                    raise
+
+
+def _end(leftover: Path) -> None:
+    """Removes what a `whole` left, but gives its name back to what belongs there."""
+    _give_back(leftover)
+    # The new one first: an old one without it is never given back.
+    shutil.rmtree(leftover / _NEW, ignore_errors=True)
+    _remove(leftover)
 
 
 def keep_foreign(old: Path, new: Path, own: Container[str]) -> None:
@@ -189,6 +248,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def leftovers(folder: str | os.PathLike, name: str | None = None) -> list[Path]:
     """What processes that were killed while writing `folder`/`name` left there; None: any name."""
+    if name is not None:
+        folder, name = os.path.split(_target(Path(folder) / name))
     found = []
     for path in Path(folder).glob(f"{_MARK}*"):
         writer, _, of = path.name.removeprefix(_MARK).partition("-")
@@ -199,24 +260,23 @@ def leftovers(folder: str | os.PathLike, name: str | None = None) -> list[Path]:
 
 
 def remove_leftovers(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Removes `leftovers`, and ends replacements of folders that were killed.
+    """Removes `leftovers`, after it gave folders that were being replaced their names back.
 
     It removes what is being written, too, so keep other processes out of these names.
     """
     for path in leftovers(folder, name):
-        _remove(path)
-    for aside in Path(folder).glob(f"{REPLACED}-*"):
-        path = Path(folder) / (name or aside.name.removeprefix(f"{REPLACED}-"))
-        if aside == _beside(path, REPLACED):
-            recover(path)
-            _remove(aside)
+        _end(path)
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder: under its name it is whole, or not there, also where this is killed."""
+    """Removes a folder: under its name it is whole, or not there, also where this is killed.
+
+    What cannot be deleted, such as files on NFS that a process has open, is left to
+    `remove_leftovers`.
+    """
     leftover = _temporary(folder)
     os.replace(folder, leftover)
-    shutil.rmtree(leftover)
+    _remove(leftover)
 
 
 # ---------------------------------------------------------------------- names
@@ -282,7 +342,8 @@ def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) 
     """Lets one process after the other work on `path`, which need not be there.
 
     Args:
-        waiting: is called where another process is at work on it, before this one waits for it.
+        waiting: is called where another process is at work on it, before this one waits for it;
+            it may raise an error instead.
 
     Raises OSError: its file system has no locks.
     """
@@ -290,9 +351,13 @@ def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) 
     file = _beside(path, LOCK)
     while True:
         held = open(file, "w", encoding="utf-8")
-        if not _take(held, path, wait=False):
-            waiting()
-            _take(held, path, wait=True)
+        try:
+            if not _take(held, path, wait=False):
+                waiting()
+                _take(held, path, wait=True)
+        except BaseException:
+            held.close()
+            raise
         # The one before has deleted the file: a third one may have made, and locked, a new one.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(file), os.fstat(held.fileno())):

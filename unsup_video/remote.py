@@ -332,10 +332,13 @@ class Rest(_Model):
 
 def _is_this_machine(host):
     """Whether a name or address, one of IPv6 with or without brackets, is of this machine alone."""
+    host = host.strip("[]").rstrip(".").lower()
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified  # who connects to 0.0.0.0 stays here
 
 
 def _line(text):

@@ -20,6 +20,7 @@ import errno
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -132,9 +133,7 @@ class Manifest:
                 of a newer version.
         """
         path = Path(folder) / MANIFEST
-        if not path.is_file():
-            files.recover(folder)
-        if not path.is_file():
+        if not exists(folder):
             raise FileNotFoundError(f"{path} is missing: {folder} is no data set of data_prep's")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -184,6 +183,14 @@ def format_shape(shape: tuple[int | None, ...]) -> str:
 
 
 _SHAPES = "(T, D), (T, H, W) or (T, H, W, C)"
+
+
+def exists(folder: str | Path) -> bool:
+    """Whether a data set is there; one whose replacement was killed gets its name back."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        files.recover(folder)
+    return path.is_file()
 
 
 def load_index(folder: str | Path) -> tuple[Entry, ...]:
@@ -295,9 +302,10 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     What is there by then is replaced only as `check_writable` allows. Foreign files in it stay.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(folder) as temporary:
+    with files.whole(folder, replace=overwrite) as temporary:
         temporary.mkdir()
         yield temporary
+        files.sync(temporary)  # takes long, so what appears meanwhile is still checked
         check_writable(folder, "", overwrite)
         if folder.exists():
             own = {path.name for path in folder.iterdir()} - {p.name for p in foreign(folder)}
@@ -357,7 +365,7 @@ def finish(
 
 
 def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
-    """Raises ValueError or FileExistsError where a data set cannot be written to `folder`.
+    """Raises ValueError or OSError where a data set cannot be written to `folder`.
 
     A folder that is there is replaced only with `overwrite`, and only if it holds a data set, or
     nothing but files of one.
@@ -367,14 +375,16 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
     for parent in folder.absolute().parents:
         if parent.exists() and not parent.is_dir():
             raise NotADirectoryError(f"{folder} cannot be made: {parent} is a file")
-    files.recover(folder)
+    is_data_set = exists(folder)
     if not folder.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file and no data set: it is not overwritten")
-    if not (folder / MANIFEST).is_file() and (others := foreign(folder)):
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} is read-only: it is not overwritten")
+    if not is_data_set and (others := foreign(folder)):
         raise FileExistsError(
             f"{folder} is no data set ({MANIFEST} is missing) and holds {others[0].name}: it is "
             "not overwritten"

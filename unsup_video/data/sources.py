@@ -120,8 +120,8 @@ def part(config: ConfigDict, name: str) -> Part:
     """
     folder = Path(config.data.records)
     split = config.data.get("split", 0)  # older runs have none
-    if not (folder / records.MANIFEST).is_file():
-        if not (folder / name / records.MANIFEST).is_file():
+    if not records.exists(folder):
+        if not records.exists(folder / name):
             relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"
             raise FileNotFoundError(
                 f"config.data.records={folder}{relative}: there is no data set, and none in "

@@ -113,7 +113,7 @@ def _settings(trained):
     if source is None:  # a run from before it was written there
         folder = Path(trained.config.data.records)
         for folder in (folder, folder / "train"):
-            if (folder / records.MANIFEST).is_file():
+            if records.exists(folder):
                 manifest = records.Manifest.load(folder)
                 if manifest.fingerprint == info["sha256"]["train"]:
                     source = manifest.source

@@ -240,13 +240,12 @@ def run(
         log(f"{folder}: another process is at work on it: waiting")
 
     with files.locked(folder, waiting):
-        files.recover(folder)
+        files.remove_leftovers(trained.evaluations, folder.name)
         if folder.exists() and not recompute:
             return _stored(folder, log)
-        files.remove_leftovers(trained.evaluations, folder.name)
         if parts is not None and recompute:
             shutil.rmtree(parts, ignore_errors=True)
-        evaluation = _computed(trained, kind, settings, command, compute, folder)
+        evaluation = _computed(trained, kind, settings, command, compute, folder, recompute)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
     return evaluation
@@ -257,9 +256,9 @@ def _stored(folder, log):
     return load(folder)
 
 
-def _computed(trained, kind, settings, command, compute, folder):
+def _computed(trained, kind, settings, command, compute, folder, recompute):
     began = time.perf_counter()
-    with files.whole(folder) as temporary:
+    with files.whole(folder, replace=recompute) as temporary:
         temporary.mkdir()
         found = compute(temporary)
         evaluation = Evaluation(

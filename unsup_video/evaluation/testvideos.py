@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 from unsup_video import classification
 from unsup_video.classification import Classified
@@ -100,7 +99,7 @@ def select(
     """
     config = copy.deepcopy(trained.config)
     config.data.records = records or config.data.records
-    divided = not (Path(config.data.records) / records_module.MANIFEST).is_file()
+    divided = not records_module.exists(config.data.records)
     config.data.split = (0 if divided else config.data.split) if split is None else split
     videos = finetuning.videos(config, part, log=log)
     finetuning.check_fits(trained.model, videos)

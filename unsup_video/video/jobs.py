@@ -134,9 +134,7 @@ def run(
         )
     working = out.with_name(f".parts-{out.name}")
     total = len(listing.videos)
-    with _opened(working, job, listing, overwrite):
-        for name in (out.name, working.name):
-            files.remove_leftovers(out.parent, name)
+    with _opened(out, working, job, listing, overwrite):
         for path in working.glob("[0-9]*/[0-9]*.bad"):
             path.unlink()
         if done := _count_done(working):
@@ -200,8 +198,11 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
 
 
 @contextlib.contextmanager
-def _opened(working, job, listing, overwrite):
-    """Makes the working folder, or checks the one that is there, and holds its lock."""
+def _opened(out, working, job, listing, overwrite):
+    """Makes the working folder, or checks the one that is there, and holds its lock.
+
+    It removes what killed processes left of it, and of `out`.
+    """
     # Absolute paths: workers may be in other folders.
     lines = [_lines([dataclasses.asdict(video) | {"path": str(Path(video.path).absolute())}
                      for video in part])
@@ -213,9 +214,15 @@ def _opened(working, job, listing, overwrite):
                   f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
     }
     identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
-    files.recover(working)
-    if working.exists():
-        with files.lock(working):
+
+    def refuse():
+        raise ValueError(f"{working}: another process is at work there now")
+
+    working.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(working, waiting=refuse):
+        for path in (out, working):
+            files.remove_leftovers(path.parent, path.name)
+        if working.exists():
             stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
             differences = workdir.diff(stored, identity)
             if differences and not overwrite:
@@ -225,17 +232,15 @@ def _opened(working, job, listing, overwrite):
                     + "\nStart that one again, use another name, or --overwrite to delete them."
                 )
             if differences:
-                _make(working, identity, lines)
-    else:
-        working.parent.mkdir(parents=True, exist_ok=True)
-        _make(working, identity, lines)
-    _videos.cache_clear()
-    with files.lock(working):
+                _make(working, identity, lines, replace=True)
+        else:
+            _make(working, identity, lines, replace=False)
+        _videos.cache_clear()
         yield
 
 
-def _make(working, identity, lines):
-    with files.whole(working) as temporary:
+def _make(working, identity, lines, replace):
+    with files.whole(working, replace) as temporary:
         for number, text in enumerate(lines):
             folder = temporary / f"{number:05d}"
             folder.mkdir(parents=True)
