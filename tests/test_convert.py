@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import os
 import zipfile
 
 import commands
