@@ -6,6 +6,7 @@ from ml_collections import config_dict
 from unsup_video import configs, models, paper
 from unsup_video.configs import base, finetune
 from unsup_video.training import experiment, finetuning, recipes, unread
+from unsup_video.training.fields import flat
 
 
 def load(name, recipe=""):
@@ -221,5 +222,5 @@ def test_the_fields_that_can_be_ignored_exist():
     }.items():
         for fields in settings:
             config, _, ignored = config_and_unread(command, **fields)
-            flat = dict(unread._flat(config.to_dict()))
-            assert ignored and ignored.keys() <= flat.keys()
+            names = dict(flat(config.to_dict())).keys()
+            assert ignored and ignored.keys() <= names

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import keras
@@ -73,11 +73,13 @@ def check_read(config: ConfigDict, default: ConfigDict, fields: dict[str, str]) 
         unread.check(config, default, fields)
 
 
-def open_workdir(config: ConfigDict, strategy: tf.distribute.Strategy) -> Workdir:
-    """The folder of the run, as the flags say. Errors as of `Workdir.open`."""
+def open_workdir(
+    config: ConfigDict, strategy: tf.distribute.Strategy, ignored: Collection[str]
+) -> Workdir:
+    """The folder of the run, as the flags say; `ignored` and errors as of `Workdir.open`."""
     if not distribution.is_chief(strategy):
         return Workdir.join(_path(config))
-    workdir = Workdir.open(_path(config), config.to_dict(), overwrite=_OVERWRITE.value)
+    workdir = Workdir.open(_path(config), config.to_dict(), _OVERWRITE.value, ignored)
     if workdir.replaced.exists():
         print(f"the run that was there is in {workdir.replaced} until this one is finished")
     return workdir

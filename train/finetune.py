@@ -55,7 +55,9 @@ def main(argv):
     with strategy.scope():
         classifier, copied = finetuning.start(config, data, init)
         trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
-    workdir = common.open_workdir(config, strategy)
+    # With an encoder the config has its architecture by now, as a run from random weights has.
+    ignored = unread.of_finetuning(config, random=True)
+    workdir = common.open_workdir(config, strategy, ignored)
     shape = "softmax regression"
     if classifier.lstms:
         shape = f"{config.model.layers} x {config.model.units} units and a softmax"

@@ -43,7 +43,7 @@ def main(argv):
         )
         task = flow_classification.FlowClassification(config, network, stacks)
         trainer = loop.Trainer(config, task)
-    workdir = common.open_workdir(config, strategy)
+    workdir = common.open_workdir(config, strategy, ignored=())
     print(f"{config.name}: {network.count_params():,} parameters, recipe {config.recipe.name}")
     print(f"data: {stacks.description['kind']}: {stacks.description['source']}")
     for name, size in stacks.description["parts"].items():

@@ -37,7 +37,8 @@ def main(argv):
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
     default = base.get_config(unread.known(config.recipe.name))
-    common.check_read(config, default, unread.of_pretraining(config))
+    ignored = unread.of_pretraining(config)
+    common.check_read(config, default, ignored)
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
@@ -47,7 +48,7 @@ def main(argv):
             config, source.frame_shape, source.mean_frame, source.spread
         )
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
-    workdir = common.open_workdir(config, strategy)
+    workdir = common.open_workdir(config, strategy, ignored)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     if model.conditional:
         shape += (f", conditional {' and '.join(model.conditional)} "

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.training import recipes
+from unsup_video.training import fields, recipes
 
 _GENERATOR = (
     "num_digits", "frame_size", "speed_min", "speed_max", "bounce", "digits_source", "digits_dir",
@@ -52,6 +52,18 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     return found
 
 
+def of_study(config: ConfigDict) -> dict[str, str]:
+    """The same of `few_labels.run`, for whatever contender."""
+    return of_finetuning(config, random=True) | {
+        "train.log_every": "the short trainings of a study log nothing",
+        "train.eval_every": "the last weights count in a study",
+        "train.checkpoint_every": "the short trainings of a study write no checkpoints",
+        "train.early_stop_evaluations": "the last weights count in a study",
+        "train.deterministic": "a study is always deterministic",
+        "eval.batch_size": "a study has its own",
+    }
+
+
 def known(recipe: str) -> str:
     """The name, or "" where it is that of a recipe of one's own."""
     return recipe if recipe in recipes.RECIPES else ""
@@ -68,7 +80,7 @@ def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> No
         ValueError: naming every such field, its value and why it is ignored. Fields that only one
             of the configs has are passed over.
     """
-    flat, start = (dict(_flat(c.to_dict())) for c in (config, default))
+    flat, start = (dict(fields.flat(c.to_dict())) for c in (config, default))
     lines = [
         f"config.{name}={flat[name]} would be ignored, since {why}"
         for name, why in unread.items()
@@ -77,10 +89,3 @@ def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> No
     if lines:
         raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")
 
-
-def _flat(fields, prefix=""):
-    for key, value in fields.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
