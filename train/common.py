@@ -64,13 +64,13 @@ def _profile_steps():
     return profiling.parse(_PROFILE_STEPS.value)
 
 
-def check_read(config: ConfigDict, default: ConfigDict, fields: dict[str, str]) -> None:
-    """Refuses changes of fields that a new run would ignore; see `unread.check`.
+def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -> None:
+    """Refuses changes of fields that a new run would ignore; arguments as of `unread.check`.
 
     A run that is there already goes on with the config that it has.
     """
     if _OVERWRITE.value or not (_path(config) / "config.json").exists():
-        unread.check(config, default, fields)
+        unread.check(config, named, ignored)
 
 
 def open_workdir(

@@ -18,7 +18,6 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs
-from unsup_video.configs import finetune
 from unsup_video.data import overlap
 from unsup_video.evaluation import trained
 from unsup_video.training import finetuning, loop, unread
@@ -44,8 +43,7 @@ def main(argv):
         config.data.records = _RECORDS.value
     finetuning.check(config)
     random = config.model.init == finetuning.NO_INIT
-    default = finetune.get_config(unread.known(config.recipe.name))
-    common.check_read(config, default, unread.of_finetuning(config, random))
+    common.check_read(config, cli.as_named(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model

@@ -14,7 +14,6 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs, models
-from unsup_video.configs import base
 from unsup_video.data import sources
 from unsup_video.training import experiment, loop, pretraining, unread
 
@@ -36,9 +35,8 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    default = base.get_config(unread.known(config.recipe.name))
     ignored = unread.of_pretraining(config)
-    common.check_read(config, default, ignored)
+    common.check_read(config, cli.as_named(_CONFIG), ignored)
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model

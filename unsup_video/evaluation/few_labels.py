@@ -156,7 +156,7 @@ def _check(settings):
 
 def _claim(settings, folder):
     """Writes settings.json, or checks that it says the same."""
-    from unsup_video.training import unread, workdir
+    from unsup_video.training import unread, workdir  # TensorFlow is for the workers
 
     found = json.loads(json.dumps(dataclasses.asdict(settings)))
     path = folder / _SETTINGS

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.training import fields, recipes
+from unsup_video.training import fields
 
 _GENERATOR = (
     "num_digits", "frame_size", "speed_min", "speed_max", "bounce", "digits_source", "digits_dir",
@@ -64,27 +64,21 @@ def of_study(config: ConfigDict) -> dict[str, str]:
     }
 
 
-def known(recipe: str) -> str:
-    """The name, or "" where it is that of a recipe of one's own."""
-    return recipe if recipe in recipes.RECIPES else ""
-
-
-def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> None:
+def check(config: ConfigDict, named: ConfigDict, unread: dict[str, str]) -> None:
     """Refuses a config with a changed field that the run would ignore.
 
     Args:
-        default: what the command's configs start from, with the same recipe.
+        named: what the config was before it was changed, as its file has it.
         unread: the fields that are ignored -> why.
 
     Raises:
-        ValueError: naming every such field, its value and why it is ignored. Fields that only one
-            of the configs has are passed over.
+        ValueError: naming every such field, its value and why it is ignored.
     """
-    flat, start = (dict(fields.flat(c.to_dict())) for c in (config, default))
+    flat, start = (dict(fields.flat(c.to_dict())) for c in (config, named))
     lines = [
         f"config.{name}={flat[name]} would be ignored, since {why}"
         for name, why in unread.items()
-        if name in flat and name in start and flat[name] != start[name]
+        if flat.get(name) != start.get(name)  # a recipe of one's own need not have it
     ]
     if lines:
         raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")
