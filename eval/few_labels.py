@@ -50,7 +50,7 @@ def main(argv):
     if common.recompute():
         raise ValueError("--recompute: a study is made anew in another --out")
     config = _CONFIG.value
-    unread.check(config, cli.as_named(_CONFIG), _OWN)
+    unread.check(config, cli.as_named(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = finetuning.NO_INIT  # each contender has its own
     finetuning.check(config)
@@ -109,6 +109,10 @@ _OWN = {
     "recipe.learning_rate": "--learning_rates is for that",
     "data.videos_per_class": "--per_class is for that",
     "data.subset_seed": "--config.seed is for that",
+    **dict.fromkeys(
+        ("model.units", "model.layers", "model.use_peepholes", "model.frame_scaling"),
+        "the encoders of --workdir and --model have their own",
+    ),
 }
 
 

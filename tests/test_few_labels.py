@@ -392,8 +392,11 @@ def test_the_command(data, pretrained, tmp_path):
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
     none = {"train": 0, "validation": 0}
     assert stored["seen"] == dict.fromkeys(["", *names], none)
-    refused = run("--config.recipe.learning_rate=1")
+    refused = run("--config.recipe.learning_rate=1", "--config.model.units=64",
+                  "--config.train.eval_every=7")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
+    assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
+    assert "config.train.eval_every=7 would be ignored" in refused.stderr
 
 
 def test_a_folder_without_a_study(tmp_path):

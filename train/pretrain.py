@@ -35,12 +35,14 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    ignored = unread.of_pretraining(config)
-    common.check_read(config, cli.as_named(_CONFIG), ignored)
+    named = cli.as_named(_CONFIG)
+    common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
     source = sources.build(config)
+    ignored = unread.of_pretraining(config, source.frame_shape)
+    common.check_read(config, named, ignored)
     with strategy.scope():
         model = experiment.build_model(
             config, source.frame_shape, source.mean_frame, source.spread

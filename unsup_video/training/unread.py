@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from unsup_video import models
 from unsup_video.training import fields
 
 _GENERATOR = (
@@ -9,27 +10,38 @@ _GENERATOR = (
 )
 
 
-def of_pretraining(config: ConfigDict) -> dict[str, str]:
-    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why."""
-    found = {}
+def of_pretraining(
+    config: ConfigDict, frame_shape: tuple[int, ...] | None = None
+) -> dict[str, str]:
+    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why.
+
+    Args:
+        frame_shape: (H, W), (H, W, C), or (D,) of features; None where it is not known yet.
+    """
+    found = _of_recipe(config)
     if config.data.records:
         found |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
     else:
         found["data.split"] = "it divides data.records, and that is empty"
     if not config.model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
-    if not (config.model.conditional_reconstruction or config.model.conditional_future):
+    decoders = models.KINDS.get(config.model.kind, ())
+    if not any(config.model[f"conditional_{name}"] for name in decoders):
         found["recipe.conditional_input"] = "no decoder is conditional"
+    if frame_shape is not None and len(frame_shape) == 1:
+        found["recipe.pixel_blur"] = "the data are features, and not pixels"
     return found
 
 
 def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     """The same of train.finetune; `random`: it starts from random weights, from no encoder."""
     model = config.model
-    found = {"recipe.mean_frame_bias": "a classifier has no decoder",
-             "recipe.output_factor": "a classifier has no decoder",
-             "recipe.conditional_input": "a classifier has no decoder",
-             "recipe.pixel_blur": "only the kernels of pretraining are blurred"}
+    found = _of_recipe(config) | {
+        "recipe.mean_frame_bias": "a classifier has no decoder",
+        "recipe.output_factor": "a classifier has no decoder",
+        "recipe.conditional_input": "a classifier has no decoder",
+        "recipe.pixel_blur": "only the kernels of pretraining are blurred",
+    }
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
     if model.kind != "lstm":
@@ -52,6 +64,11 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     return found
 
 
+def of_flow_cnn(config: ConfigDict) -> dict[str, str]:
+    """The same of train.flow_cnn."""
+    return _of_recipe(config)
+
+
 def of_study(config: ConfigDict) -> dict[str, str]:
     """The same of `few_labels.run`, for whatever contender."""
     return of_finetuning(config, random=True) | {
@@ -62,6 +79,13 @@ def of_study(config: ConfigDict) -> dict[str, str]:
         "train.deterministic": "a study is always deterministic",
         "eval.batch_size": "a study has its own",
     }
+
+
+def _of_recipe(config):
+    recipe = config.recipe
+    if recipe.schedule == "piecewise" and not recipe.boundaries:
+        return {"recipe.decay_rate": "recipe.boundaries is empty"}
+    return {}
 
 
 def check(config: ConfigDict, named: ConfigDict, unread: dict[str, str]) -> None:
