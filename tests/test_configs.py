@@ -120,6 +120,18 @@ def test_a_size_of_zero_is_an_error(field):
         experiment.check(config)
 
 
+@pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
+def test_a_blur_that_cannot_be_is_an_error(blur):
+    config = load("quickstart")
+    config.recipe.pixel_blur = blur
+    with pytest.raises(ValueError, match=f"config.recipe.pixel_blur must be .* got {blur}"):
+        experiment.check(config)
+    with config.unlocked():
+        del config.recipe.pixel_blur  # a recipe of one's own, from before there was a blur
+    experiment.check(config)
+    assert "pixel_blur" not in config.recipe
+
+
 def test_names_become_paths():
     path = configs.path("quickstart")
     assert configs.expand(["c"], "quickstart") == ["c", f"--config={path}"]

@@ -1,6 +1,7 @@
 """From a config to a model, and from a finished run to its results."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,18 @@ _AT_LEAST_ONE = (
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a number of frames, clips or steps below 1, or a negative patience."""
+    """Raises ValueError for a number that is out of its range.
+
+    Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
+    """
     check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+    blur = fields.completed(config.to_dict())["recipe"]["pixel_blur"]
+    if not (math.isfinite(blur) and blur >= 0):
+        raise ValueError(
+            f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
+        )
 
 
 def check_at_least_one(config: ConfigDict, names: tuple[str, ...]) -> None:
