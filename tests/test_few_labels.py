@@ -325,7 +325,7 @@ def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch)
 
 
 def of_an_earlier_version(folder):
-    """A study as one left it that knew fewer fields of a recipe, and had another training stream."""
+    """A study as a version left it that knew fewer fields and had another training stream."""
     path = folder / "settings.json"
     stored = json.loads(path.read_text())
     del stored["training_stream"], stored["config"]["recipe"]["conditional_input"]

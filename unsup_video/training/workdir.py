@@ -71,7 +71,7 @@ class Workdir:
         overwrite: bool = False,
         ignored: Collection[str] = (),
     ) -> "Workdir":
-        """A new run's folder, or that of a run of the same config, to resume it or to show it again.
+        """A new run's folder, or that of a run of the same config, to resume or show it.
 
         Args:
             config: the whole config, of JSON values. overwrite: start anew where a run is there.
@@ -260,7 +260,10 @@ def _check_same(path, there, config, ignored):
             "another --workdir, or --overwrite to replace that run."
         )
     if info and not (path / "results.json").exists():
-        check_stream(info.get("training_stream"), f"the run in {path}", "--overwrite, or use another --workdir")
+        check_stream(
+            info.get("training_stream"), f"the run in {path}",
+            "--overwrite, or use another --workdir",
+        )
 
 
 def check_stream(stream: int | None, name: str, anew: str) -> None:
