@@ -20,10 +20,9 @@ from ml_collections import config_flags
 
 from eval import common
 from unsup_video import cli, configs
-from unsup_video.configs import finetune_few_labels
 from unsup_video.data import overlap, records, splits
 from unsup_video.evaluation import few_labels, naming
-from unsup_video.training import finetuning, precision
+from unsup_video.training import finetuning, precision, unread
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Of the classifiers; default: finetune_few_labels."
@@ -51,7 +50,7 @@ def main(argv):
     if common.recompute():
         raise ValueError("--recompute: a study is made anew in another --out")
     config = _CONFIG.value
-    _check_unset(config)
+    unread.check(config, cli.as_named(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = finetuning.NO_INIT  # each contender has its own
     finetuning.check(config)
@@ -104,20 +103,19 @@ def _described(model):
     }
 
 
-# What the study sets itself, and the flag that does it.
+# The fields that a study sets itself -> why a value given there would be ignored.
 _OWN = {
-    "model.kind": "the contenders", "model.init": "--workdir", "model.dropout": "--dropouts",
-    "recipe.learning_rate": "--learning_rates", "data.videos_per_class": "--per_class",
-    "data.subset_seed": "--config.seed",
+    "model.kind": "a study has classifiers of every kind",
+    "model.init": "--workdir is for that",
+    "model.dropout": "--dropouts is for that",
+    "recipe.learning_rate": "--learning_rates is for that",
+    "data.videos_per_class": "--per_class is for that",
+    "data.subset_seed": "--config.seed is for that",
+    **dict.fromkeys(
+        ("model.units", "model.layers", "model.use_peepholes", "model.frame_scaling"),
+        "the encoders of --workdir and --model have their own",
+    ),
 }
-
-
-def _check_unset(config):
-    default = finetune_few_labels.get_config(config.recipe.name)
-    for field, by in _OWN.items():
-        section, name = field.split(".")
-        if config[section][name] != default[section][name]:
-            raise ValueError(f"--config.{field} does not go with a study: {by} is for that")
 
 
 def _seen(config, models, names):

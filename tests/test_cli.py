@@ -48,6 +48,9 @@ def test_the_home_folder_in_every_flag_argument_and_config(home, monkeypatch):
         assert config.value.data.records == f"{home}/r"
         assert config.value.data.digits_dir == f"{home}/digits"
         assert config.value.recipe.name == "toronto" and config.value.name == "base"
+        named = cli.as_named(config)  # without what other flags change
+        assert named.data.records == "" and named.data.digits_dir == f"{home}/digits"
+        assert named.recipe == config.value.recipe
 
 
 def test_paths_of_benchmarks(home):

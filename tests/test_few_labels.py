@@ -1,5 +1,6 @@
 """Studies of few labels, tiny ones on percepts that tell their class."""
 
+import copy
 import csv
 import dataclasses
 import itertools
@@ -339,14 +340,46 @@ def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch)
     assert summaries[3].accuracies and not summaries[4].accuracies
 
 
-def test_a_search_that_an_earlier_version_found_to_diverge(data, tmp_path, monkeypatch):
+def of_an_earlier_version(folder):
+    """A study as a version left it that knew fewer fields and had another training stream."""
+    path = folder / "settings.json"
+    stored = json.loads(path.read_text())
+    del stored["training_stream"], stored["config"]["recipe"]["conditional_input"]
+    del stored["config"]["recipe"]["pixel_blur"]
+    path.write_text(json.dumps(stored))
+
+
+def test_a_finished_study_of_an_earlier_version_is_shown_again(data, tmp_path, monkeypatch):
     of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0))
-    (tmp_path / "study" / "fits").mkdir(parents=True)
-    line = {"key": ["search", 2.0, 0.3, 0], "accuracy": 0.0, "cross_entropy": 1e9}
-    (tmp_path / "study" / "fits" / "LSTM-1.jsonl").write_text(json.dumps(line) + "\n")
     diverging(monkeypatch, lambda *_: False)
-    *_, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
-    assert (lstm.learning_rate, lstm.diverged) == (1.0, ((2.0, 0.3),))
+    few_labels.run(of, tmp_path, log=lambda line: None)
+    of_an_earlier_version(tmp_path)
+    # It wrote a search that diverged as the worst there is, and chose among all of them.
+    fits = tmp_path / "fits" / "LSTM-1.jsonl"
+    lines = [json.loads(line) for line in fits.read_text().splitlines()]
+    for line in lines:
+        if line["key"] == ["search", 2.0, 0.3, 0]:
+            line.update(accuracy=0.0, cross_entropy=1e9)
+        elif line["key"][:2] == ["search", 1.0]:
+            line.update(accuracy=1.0)
+    fits.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    diverging(monkeypatch, lambda *_: pytest.fail("nothing is trained anew"))
+    *_, lstm = few_labels.run(of, tmp_path, log=lambda line: None)
+    assert (lstm.learning_rate, lstm.accuracies) == (2.0, (52.0, 53.0, 54.0))
+    with pytest.raises(ValueError, match=r"other settings:\n  config.train.steps: 4 there, 5 here"):
+        other = copy.deepcopy(of.config)
+        other["train"]["steps"] = 5
+        few_labels.run(dataclasses.replace(of, config=other), tmp_path)
+
+
+def test_an_unfinished_study_of_an_earlier_version_is_refused(data, tmp_path, monkeypatch):
+    of = settings(data, per_class=(1,))
+    diverging(monkeypatch, lambda *_: False)
+    few_labels.run(of, tmp_path, log=lambda line: None)
+    of_an_earlier_version(tmp_path)
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(ValueError, match="study in .* is not finished.* start anew: in another"):
+        few_labels.run(of, tmp_path, log=lambda line: None)
 
 
 @pytest.mark.slow
@@ -368,8 +401,11 @@ def test_the_command(data, pretrained, tmp_path):
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
     none = {"train": 0, "validation": 0}
     assert stored["seen"] == dict.fromkeys(["", *names], none) and stored["classes"] == CLASSES
-    refused = commands.run(*command, "--config.recipe.learning_rate=1")
+    refused = commands.run(*command, "--config.recipe.learning_rate=1", "--config.model.units=64",
+                           "--config.train.eval_every=7")
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
+    assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
+    assert "config.train.eval_every=7 would be ignored" in refused.stderr
 
 
 def test_a_folder_without_a_study(tmp_path):

@@ -401,6 +401,18 @@ def test_no_blur_changes_no_kernel():
         np.testing.assert_array_equal(weight.numpy(), old)
 
 
+def test_a_feature_of_zeros_stays_zero_when_kernels_are_blurred():
+    model = models.build(frame_dim=12, units=3)
+    kernel = model.lstms[0].kernel
+    start = kernel.numpy()
+    start[:, 1] = 0
+    kernel.assign(start)
+    model.blur_pixel_kernels((3, 4), 1.0)
+    changed = (kernel.numpy() != start).any(axis=0)
+    assert not changed[1] and changed.sum() == start.shape[1] - 1
+    assert np.isfinite(kernel.numpy()).all()
+
+
 @pytest.mark.parametrize("conditional_input", models.CONDITIONAL_INPUTS)
 def test_the_gradient_of_the_loss_reaches_every_weight(float64, conditional_input):
     # Each weight is moved along its own gradient: the loss must change at the gradient's norm.

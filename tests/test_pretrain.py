@@ -270,6 +270,14 @@ def test_bad_input_is_one_line_and_leaves_no_run(tmp_path, flags, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_named_config_sets_and_records_do_not_need_is_not_refused(tmp_path):
+    status, output = Run(
+        tmp_path / "run", "--config.data.records=nowhere", tiny=["--config=moving_mnist_hour"]
+    ).finish()
+    assert status == 1 and "would be ignored" not in output
+    assert "config.data.records=nowhere (a path from" in output
+
+
 def test_an_unwritable_workdir_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "x", f"--workdir={tmp_path / 'file' / 'run'}")

@@ -4,7 +4,13 @@ import os
 import pytest
 
 from unsup_video import files
-from unsup_video.training.workdir import Workdir, diff, git_state, read_metrics
+from unsup_video.training.workdir import (
+    TRAINING_STREAM,
+    Workdir,
+    diff,
+    git_state,
+    read_metrics,
+)
 
 CONFIG = {"name": "x", "model": {"units": 3, "kinds": (1, 2)}}
 
@@ -164,6 +170,57 @@ def test_run_info_tells_what_ran_where(tmp_path):
     assert info["folder"] == os.getcwd()
     assert info["versions"]["tensorflow"] and info["machine"]["cores"] == os.cpu_count()
     assert len(info["resumed"]) == 1 and info["resumed"][0]["command"] == info["command"]
+
+
+EARLIER = {"name": "x", "model": {"units": 3}, "data": {}, "recipe": {"l2": 0.0}}
+INFO = {"data": {"sha256": {"train": "abc"}}}
+
+
+def of_now(**recipe):
+    recipe = {"l2": 0.0, "pixel_blur": 0.0, "conditional_input": "truth", **recipe}
+    return {
+        "name": "x", "model": {"units": 3, "frame_scaling": False}, "data": {"split": 0},
+        "recipe": recipe,
+    }
+
+
+def test_a_finished_run_of_an_earlier_version_is_opened_again(tmp_path):
+    """Its config lacks fields, which stand for what that version did."""
+    Workdir.open(tmp_path, EARLIER).write_run_info({**INFO, "training_stream": None})
+    (tmp_path / "results.json").write_text("{}")
+    Workdir.open(tmp_path, of_now()).lock.close()
+    Workdir.open(tmp_path, EARLIER).lock.close()  # of a config of one's own
+    wanted = r"recipe\.pixel_blur: 0\.0 there, 2\.0 here\nGive .*--config\.FIELD=VALUE"
+    with pytest.raises(ValueError, match=wanted):
+        Workdir.open(tmp_path, of_now(pixel_blur=2.0))
+    unread = ["recipe.pixel_blur", "recipe.conditional_input"]
+    other = of_now(pixel_blur=2.0, conditional_input="own")
+    Workdir.open(tmp_path, other, ignored=unread).lock.close()
+    assert json.loads((tmp_path / "config.json").read_text()) == EARLIER
+
+
+def test_an_unfinished_run_with_another_training_stream_is_refused(tmp_path):
+    def begun(name, **info):
+        workdir = Workdir.open(tmp_path / name, EARLIER)
+        workdir.write_run_info(INFO)
+        file = workdir.path / "run.json"
+        stored = json.loads(file.read_text())
+        assert stored.pop("training_stream") == TRAINING_STREAM
+        file.write_text(json.dumps({**stored, **info}))
+        workdir.lock.close()
+        return workdir.path
+
+    for path, stream in ((begun("a"), 1), (begun("b", training_stream=99), 99)):
+        stored = (path / "run.json").read_text()
+        wanted = f"run in {path} is not finished.*training stream {stream} there, .* --overwrite"
+        with pytest.raises(ValueError, match=wanted):
+            Workdir.open(path, of_now())
+        assert (path / "run.json").read_text() == stored
+        Workdir.open(path, of_now(), overwrite=True).write_run_info(INFO)
+        assert json.loads((path / "run.json").read_text())["training_stream"] == TRAINING_STREAM
+    again = Workdir.open(begun("c", training_stream=TRAINING_STREAM), of_now())
+    again.write_run_info(INFO)
+    assert len(json.loads((again.path / "run.json").read_text())["resumed"]) == 1
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):

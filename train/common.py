@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import keras
@@ -64,20 +64,22 @@ def _profile_steps():
     return profiling.parse(_PROFILE_STEPS.value)
 
 
-def check_read(config: ConfigDict, default: ConfigDict, fields: dict[str, str]) -> None:
-    """Refuses changes of fields that a new run would ignore; see `unread.check`.
+def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -> None:
+    """Refuses changes of fields that a new run would ignore; arguments as of `unread.check`.
 
     A run that is there already goes on with the config that it has.
     """
     if _OVERWRITE.value or not (_path(config) / "config.json").exists():
-        unread.check(config, default, fields)
+        unread.check(config, named, ignored)
 
 
-def open_workdir(config: ConfigDict, strategy: tf.distribute.Strategy) -> Workdir:
-    """The folder of the run, as the flags say. Errors as of `Workdir.open`."""
+def open_workdir(
+    config: ConfigDict, strategy: tf.distribute.Strategy, ignored: Collection[str]
+) -> Workdir:
+    """The folder of the run, as the flags say; `ignored` and errors as of `Workdir.open`."""
     if not distribution.is_chief(strategy):
         return Workdir.join(_path(config))
-    workdir = Workdir.open(_path(config), config.to_dict(), overwrite=_OVERWRITE.value)
+    workdir = Workdir.open(_path(config), config.to_dict(), _OVERWRITE.value, ignored)
     if workdir.replaced.exists():
         print(f"the run that was there is in {workdir.replaced} until this one is finished")
     return workdir

@@ -18,7 +18,6 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs
-from unsup_video.configs import finetune
 from unsup_video.data import overlap
 from unsup_video.evaluation import trained
 from unsup_video.training import finetuning, loop, unread
@@ -44,8 +43,7 @@ def main(argv):
         config.data.records = _RECORDS.value
     finetuning.check(config)
     random = config.model.init == finetuning.NO_INIT
-    default = finetune.get_config(unread.known(config.recipe.name))
-    common.check_read(config, default, unread.of_finetuning(config, random))
+    common.check_read(config, cli.as_named(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
@@ -55,7 +53,9 @@ def main(argv):
     with strategy.scope():
         classifier, copied = finetuning.start(config, data, init)
         trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
-    workdir = common.open_workdir(config, strategy)
+    # With an encoder the config has its architecture by now, as a run from random weights has.
+    ignored = unread.of_finetuning(config, random=True)
+    workdir = common.open_workdir(config, strategy, ignored)
     shape = "softmax regression"
     if classifier.lstms:
         shape = f"{config.model.layers} x {config.model.units} units and a softmax"

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from train import common
 from unsup_video import cli, configs
 from unsup_video.data import flow_stacks
-from unsup_video.training import flow_classification, loop, precision
+from unsup_video.training import flow_classification, loop, precision, unread
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, NAME or FILE.py; default: flow_cnn_small."
@@ -33,6 +33,8 @@ def main(argv):
     common.check_arguments(argv)
     config = _CONFIG.value
     flow_classification.check(config)
+    ignored = unread.of_flow_cnn(config)
+    common.check_read(config, cli.as_named(_CONFIG), ignored)
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and network
@@ -43,7 +45,7 @@ def main(argv):
         )
         task = flow_classification.FlowClassification(config, network, stacks)
         trainer = loop.Trainer(config, task)
-    workdir = common.open_workdir(config, strategy)
+    workdir = common.open_workdir(config, strategy, ignored)
     print(f"{config.name}: {network.count_params():,} parameters, recipe {config.recipe.name}")
     print(f"data: {stacks.description['kind']}: {stacks.description['source']}")
     for name, size in stacks.description["parts"].items():

@@ -14,7 +14,6 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import cli, configs, models
-from unsup_video.configs import base
 from unsup_video.data import sources
 from unsup_video.training import experiment, loop, pretraining, unread
 
@@ -36,18 +35,20 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    default = base.get_config(unread.known(config.recipe.name))
-    common.check_read(config, default, unread.of_pretraining(config))
+    named = cli.as_named(_CONFIG)
+    common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
     source = sources.build(config)
+    ignored = unread.of_pretraining(config, source.frame_shape)
+    common.check_read(config, named, ignored)
     with strategy.scope():
         model = experiment.build_model(
             config, source.frame_shape, source.mean_frame, source.spread
         )
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
-    workdir = common.open_workdir(config, strategy)
+    workdir = common.open_workdir(config, strategy, ignored)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     if model.conditional:
         shape += (f", conditional {' and '.join(model.conditional)} "

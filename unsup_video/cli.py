@@ -28,6 +28,15 @@ def run(main) -> None:
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
 
 
+def as_named(flag: flags.FlagHolder) -> ConfigDict:
+    """The config that a flag of `config_flags.DEFINE_config_file` names, as its file has it.
+
+    The flag's value has what the command line changes.
+    """
+    parsed = flags.FLAGS[flag.name]
+    return _expanded(parsed.parser.parse(parsed.config_filename))
+
+
 def command(program: str, *arguments: object, note: str = "") -> str:
     """A line for a shell: "tensorboard", or a module of Python's, with its arguments, quoted.
 

@@ -118,7 +118,8 @@ class VideoModel:
 
         White noise puts most of a kernel's norm into spatial frequencies that no video has; a
         blurred kernel starts with features of the size of strokes. Each feature, the weights
-        between one unit or gate and all pixels, keeps its norm.
+        between one unit or gate and all pixels, keeps its norm. A feature that the blur makes 0,
+        such as one of zeros, stays as it is.
 
         Args:
             frame_shape: (H, W) or (H, W, C); channels are blurred separately.
@@ -132,7 +133,8 @@ class VideoModel:
             grids = features.reshape(-1, *frame_shape)
             smooth = ndimage.gaussian_filter(grids, stddev).reshape(features.shape)
             norm, smooth_norm = (np.linalg.norm(x, axis=1, keepdims=True) for x in (features, smooth))
-            return smooth * (norm / smooth_norm)
+            kept = smooth_norm > 0
+            return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
 
         conditional = [self.decoder_layers[name] for name in self.conditional]
         for lstm in (self.lstms[0], *(decoder.lstms[0] for decoder in conditional)):

@@ -119,7 +119,7 @@ def part(config: ConfigDict, name: str) -> Part:
         FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
     """
     folder = Path(config.data.records)
-    split = config.data.get("split", 0)  # older runs have none
+    split = config.data.split
     if not records.exists(folder):
         if not records.exists(folder / name):
             relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"

@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from unsup_video import files, fonts, visualize
 from unsup_video.evaluation import intervals
@@ -158,19 +159,25 @@ def _check(settings):
 
 def _claim(settings, folder):
     """Writes settings.json, or checks that it says the same."""
-    fields = json.loads(json.dumps(dataclasses.asdict(settings)))
+    from unsup_video.training import unread, workdir  # TensorFlow is for the workers
+
+    found = json.loads(json.dumps(dataclasses.asdict(settings)))
     path = folder / _SETTINGS
     if not path.exists():
-        files.write_text(path, json.dumps(fields, indent=1) + "\n")
+        stream = {"training_stream": workdir.TRAINING_STREAM}
+        files.write_text(path, json.dumps({**found, **stream}, indent=1) + "\n")
         return
-    from unsup_video.training import workdir  # TensorFlow is for the workers
-
     stored = json.loads(path.read_text(encoding="utf-8"))
-    if differences := workdir.diff(stored, fields):
+    stream = stored.pop("training_stream", None)
+    ignored = unread.of_study(ConfigDict(settings.config))
+    differences = workdir.differences(stored.pop("config"), found.pop("config"), ignored)
+    if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, found):
         raise ValueError(
             f"{folder} holds a study with other settings:\n  " + "\n  ".join(differences)
             + "\nUse another folder."
         )
+    if not (folder / "results.json").exists():
+        workdir.check_stream(stream, f"the study in {folder}", "in another folder")
 
 
 def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
@@ -290,9 +297,7 @@ class _Lines:
 
     def diverged(self, key):
         """Whether training diverged in a finished fit."""
-        figures = self.lines[key]
-        # An earlier version wrote searches that diverged as the worst there is.
-        return figures.get("diverged", False) or figures.get("cross_entropy") == 1e9
+        return self.lines[key].get("diverged", False)
 
     def excluded(self):
         """The (learning rate, dropout) with which training diverged."""

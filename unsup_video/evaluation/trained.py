@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video import classifiers, files, quantization
 from unsup_video.classifiers import Classifier
 from unsup_video.models import VideoModel
-from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training import checkpoints, experiment, fields, loop
 
 # What `unsup_video.export` writes into a version's folder beside TensorFlow's own files.
 EXTRA = "assets.extra"
@@ -97,8 +97,7 @@ class Trained:
         model = self.config.model
         if not (model.get("conditional_reconstruction") or model.get("conditional_future")):
             return {}
-        # Runs of versions that had no such field were teacher-forced.
-        return {"conditional_input": self.config.recipe.get("conditional_input", "truth")}
+        return {"conditional_input": self.config.recipe.conditional_input}
 
     def describe(self) -> dict:
         """What a table or a page says of the model; JSON values."""
@@ -220,7 +219,8 @@ def _read_weights(path):
 def _read_origin(folder):
     """(config, frame_shape, mean_frame or None, classes or (), data) of a run."""
     try:
-        config = ConfigDict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = ConfigDict(fields.completed(stored))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         mean_frame, classes = None, ()
         if config.model.get("kind") in classifiers.KINDS:

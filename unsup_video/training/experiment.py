@@ -1,6 +1,7 @@
 """From a config to a model, and from a finished run to its results."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from unsup_video import classifiers, comparison, files, losses, models
 from unsup_video.classifiers import Classifier
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
-from unsup_video.training import checkpoints, loop, precision, pretraining, recipes
+from unsup_video.training import checkpoints, fields, loop, precision, pretraining, recipes
 from unsup_video.training.workdir import Workdir
 
 CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the outputs
@@ -22,15 +23,23 @@ _AT_LEAST_ONE = (
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a number of frames, clips or steps below 1, or a negative patience."""
+    """Raises ValueError for a number that is out of its range.
+
+    Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
+    """
     check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+    blur = fields.completed(config.to_dict())["recipe"]["pixel_blur"]
+    if not (math.isfinite(blur) and blur >= 0):
+        raise ValueError(
+            f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
+        )
 
 
-def check_at_least_one(config: ConfigDict, fields: tuple[str, ...]) -> None:
+def check_at_least_one(config: ConfigDict, names: tuple[str, ...]) -> None:
     """Raises ValueError for the first of these fields, such as "train.steps", that is below 1."""
-    for field in fields:
+    for field in names:
         section, name = field.split(".")
         if config[section][name] < 1:
             raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
@@ -48,17 +57,17 @@ def build_model(
         frame_shape: (H, W[, C]) or (D,). mean_frame, spread: of the training data, see `Source`;
             they only matter for a model that is to be trained.
     """
+    config = ConfigDict(fields.completed(config.to_dict()))
     model = models.build(
         **config.model,
         frame_dim=int(np.prod(frame_shape)),
-        # Runs of versions that had no such field were teacher-forced.
-        conditional_input=config.recipe.get("conditional_input", "truth"),
+        conditional_input=config.recipe.conditional_input,
         initialization=recipes.initialization(config.recipe),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
     _set_scale(model, spread)
     if len(frame_shape) > 1:  # features have no neighbours
-        model.blur_pixel_kernels(frame_shape, config.recipe.get("pixel_blur", 0.0))
+        model.blur_pixel_kernels(frame_shape, config.recipe.pixel_blur)
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on it.
         model.start_at(mean_frame, spread if model.frame_scale else 1.0)
@@ -77,13 +86,13 @@ def build_classifier(
     Raises:
         ValueError: as of `classifiers.build`; data that are all the same.
     """
-    fields = {key: value for key, value in config.model.items() if key != "init"}
+    options = {key: value for key, value in config.model.items() if key != "init"}
     classifier = classifiers.build(
         classes,
         int(np.prod(frame_shape)),
         initialization=recipes.initialization(config.recipe),
         gemm_dtype=precision.gemm_dtype(config.precision),
-        **fields,
+        **options,
     )
     _set_scale(classifier, spread)
     return classifier

@@ -140,7 +140,7 @@ def take_architecture(config: ConfigDict, init: Trained | None) -> None:
             f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
         )
     for name in ("units", "layers", "use_peepholes", "frame_scaling"):
-        config.model[name] = init.config.model.get(name, False)  # an older run has no scaling
+        config.model[name] = init.config.model[name]
 
 
 def start(

@@ -2,34 +2,46 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.training import recipes
+from unsup_video import models
+from unsup_video.training import fields
 
 _GENERATOR = (
     "num_digits", "frame_size", "speed_min", "speed_max", "bounce", "digits_source", "digits_dir",
 )
 
 
-def of_pretraining(config: ConfigDict) -> dict[str, str]:
-    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why."""
-    found = {}
+def of_pretraining(
+    config: ConfigDict, frame_shape: tuple[int, ...] | None = None
+) -> dict[str, str]:
+    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why.
+
+    Args:
+        frame_shape: (H, W), (H, W, C), or (D,) of features; None where it is not known yet.
+    """
+    found = _of_recipe(config)
     if config.data.records:
         found |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
     else:
         found["data.split"] = "it divides data.records, and that is empty"
     if not config.model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
-    if not (config.model.conditional_reconstruction or config.model.conditional_future):
+    decoders = models.KINDS.get(config.model.kind, ())
+    if not any(config.model[f"conditional_{name}"] for name in decoders):
         found["recipe.conditional_input"] = "no decoder is conditional"
+    if frame_shape is not None and len(frame_shape) == 1:
+        found["recipe.pixel_blur"] = "the data are features, and not pixels"
     return found
 
 
 def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     """The same of train.finetune; `random`: it starts from random weights, from no encoder."""
     model = config.model
-    found = {"recipe.mean_frame_bias": "a classifier has no decoder",
-             "recipe.output_factor": "a classifier has no decoder",
-             "recipe.conditional_input": "a classifier has no decoder",
-             "recipe.pixel_blur": "only the kernels of pretraining are blurred"}
+    found = _of_recipe(config) | {
+        "recipe.mean_frame_bias": "a classifier has no decoder",
+        "recipe.output_factor": "a classifier has no decoder",
+        "recipe.conditional_input": "a classifier has no decoder",
+        "recipe.pixel_blur": "only the kernels of pretraining are blurred",
+    }
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
     if model.kind != "lstm":
@@ -52,35 +64,46 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     return found
 
 
-def known(recipe: str) -> str:
-    """The name, or "" where it is that of a recipe of one's own."""
-    return recipe if recipe in recipes.RECIPES else ""
+def of_flow_cnn(config: ConfigDict) -> dict[str, str]:
+    """The same of train.flow_cnn."""
+    return _of_recipe(config)
 
 
-def check(config: ConfigDict, default: ConfigDict, unread: dict[str, str]) -> None:
+def of_study(config: ConfigDict) -> dict[str, str]:
+    """The same of `few_labels.run`, for whatever contender."""
+    return of_finetuning(config, random=True) | {
+        "train.log_every": "the short trainings of a study log nothing",
+        "train.eval_every": "the last weights count in a study",
+        "train.checkpoint_every": "the short trainings of a study write no checkpoints",
+        "train.early_stop_evaluations": "the last weights count in a study",
+        "train.deterministic": "a study is always deterministic",
+        "eval.batch_size": "a study has its own",
+    }
+
+
+def _of_recipe(config):
+    recipe = config.recipe
+    if recipe.schedule == "piecewise" and not recipe.boundaries:
+        return {"recipe.decay_rate": "recipe.boundaries is empty"}
+    return {}
+
+
+def check(config: ConfigDict, named: ConfigDict, unread: dict[str, str]) -> None:
     """Refuses a config with a changed field that the run would ignore.
 
     Args:
-        default: what the command's configs start from, with the same recipe.
+        named: what the config was before it was changed, as its file has it.
         unread: the fields that are ignored -> why.
 
     Raises:
-        ValueError: naming every such field, its value and why it is ignored. Fields that only one
-            of the configs has are passed over.
+        ValueError: naming every such field, its value and why it is ignored.
     """
-    flat, start = (dict(_flat(c.to_dict())) for c in (config, default))
+    flat, start = (dict(fields.flat(c.to_dict())) for c in (config, named))
     lines = [
         f"config.{name}={flat[name]} would be ignored, since {why}"
         for name, why in unread.items()
-        if name in flat and name in start and flat[name] != start[name]
+        if flat.get(name) != start.get(name)  # a recipe of one's own need not have it
     ]
     if lines:
         raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")
 
-
-def _flat(fields, prefix=""):
-    for key, value in fields.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

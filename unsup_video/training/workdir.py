@@ -9,13 +9,18 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 import unsup_video
 from unsup_video import files
+from unsup_video.training import fields
 
+# A version of what a config stands for: its batches, its learning rates and its losses. It rises
+# where a run of an earlier version would go on as another one. Run.json has had it from 2 on.
+TRAINING_STREAM = 2
 
 _CONTENTS = {
     files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
@@ -59,17 +64,26 @@ class Workdir:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def open(cls, path: str | os.PathLike, config: dict, overwrite: bool = False) -> "Workdir":
-        """A new run's folder, or that of a run of the very same config, to resume it.
+    def open(
+        cls,
+        path: str | os.PathLike,
+        config: dict,
+        overwrite: bool = False,
+        ignored: Collection[str] = (),
+    ) -> "Workdir":
+        """A new run's folder, or that of a run of the same config, to resume or show it.
 
         Args:
             config: the whole config, of JSON values. overwrite: start anew where a run is there.
                 That one is moved to `.replaced`, until `delete_replaced`. If it has no results,
                 and `.replaced` holds an earlier one, that is kept instead of it.
+            ignored: fields that the run does not read, such as "data.num_digits"; in those its
+                config may differ.
 
         Raises:
-            ValueError: another config's run is there (the fields that differ are named), files
-                that are no run, or a process that is running it now.
+            ValueError: another config's run is there (the fields that differ are named), an
+                unfinished run of an earlier version with another training stream, files that are no
+                run, or a process that is running it now.
             OSError: the folder cannot be made or written.
         """
         path = Path(path)
@@ -88,11 +102,8 @@ class Workdir:
             there = _stored_config(path)
             if overwrite:
                 _set_aside(path)
-            elif there is not None and (differences := _differences(path, there, config)):
-                raise ValueError(
-                    f"{path} holds a run of another config:\n  " + "\n  ".join(differences)
-                    + "\nUse another --workdir, or --overwrite to replace that run."
-                )
+            elif there is not None:
+                _check_same(path, there, config, ignored)
             if overwrite or there is None:
                 files.write_text(stored, json.dumps(config, indent=2) + "\n")
             workdir = cls(path, lock)
@@ -145,6 +156,7 @@ class Workdir:
                 "cores": os.cpu_count(),
                 "devices": _devices(),
             },
+            "training_stream": TRAINING_STREAM,
             **extra,
         }
         file = self.path / "run.json"
@@ -234,15 +246,52 @@ def _check_empty(path):
             )
 
 
-def _differences(path, there, config):
-    """The fields in which a run's config differs from another one.
+def _check_same(path, there, config, ignored):
+    """Raises ValueError where the run that is there is another one than that of `config`.
 
-    `precision` is none of them where the run's dtype is recorded: `write_run_info` holds to that.
+    `precision` may differ where the run's dtype is recorded: `write_run_info` holds to that.
     """
-    info = _read(path / "run.json")
-    if info is not None and "gemm_dtype" in info:
-        there, config = ({k: v for k, v in c.items() if k != "precision"} for c in (there, config))
-    return diff(there, config)
+    info = _read(path / "run.json") or {}
+    ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else [])}
+    if found := differences(there, config, ignored):
+        raise ValueError(
+            f"{path} holds a run of another config:\n  " + "\n  ".join(found)
+            + "\nGive the values that it has there (--config.FIELD=VALUE) to go on with it, use "
+            "another --workdir, or --overwrite to replace that run."
+        )
+    if info and not (path / "results.json").exists():
+        check_stream(
+            info.get("training_stream"), f"the run in {path}",
+            "--overwrite, or use another --workdir",
+        )
+
+
+def check_stream(stream: int | None, name: str, anew: str) -> None:
+    """Raises ValueError where another version began something, with another training stream.
+
+    Args:
+        stream: its recorded `TRAINING_STREAM`; None where there is none, of the first one.
+        name: of what was begun. anew: how it is started anew.
+    """
+    stream = 1 if stream is None else stream
+    if stream != TRAINING_STREAM:
+        raise ValueError(
+            f"{name} is not finished, and another version of unsup_video began it, which trains on "
+            f"other batches or with other learning rates (training stream {stream} there, "
+            f"{TRAINING_STREAM} here), so that it would go on as another one. Finish it with that "
+            f"version, or start anew: {anew}"
+        )
+
+
+def differences(stored: dict, config: dict, ignored: Collection[str] = ()) -> list[str]:
+    """The fields in which a stored config differs from another one, as `diff` has them.
+
+    Fields that an earlier version did not know stand for what it did, see `fields.completed`.
+    """
+    return diff(*(
+        {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
+        for c in (stored, config)
+    ))
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:
