@@ -15,6 +15,9 @@ _MODEL = flags.DEFINE_multi_string(
 _PRECISION = flags.DEFINE_enum(
     "precision", None, precision.CHOICES, "Of the matrix products; default: as in training."
 )
+_DIGITS_DIR = flags.DEFINE_string(
+    "digits_dir", None, "Folder of MNIST's idx files, where it is not the one of the training."
+)
 _RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute anew what is stored already.")
 
 
@@ -67,7 +70,7 @@ def _load(command):
             f"--workdir=RUN is missing: the folder that {command} wrote; or "
             "--model=SAVED_MODEL: what unsup_video.export wrote"
         )
-    return [trained.load(path, wanted_precision()) for path in paths()]
+    return [trained.load(path, wanted_precision(), _DIGITS_DIR.value) for path in paths()]
 
 
 def wanted_precision() -> str | None:

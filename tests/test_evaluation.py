@@ -244,6 +244,17 @@ def test_the_loaded_model_is_the_trained_one(run, model):
     np.testing.assert_array_equal(model.mean_frame, source.mean_frame)
 
 
+def test_the_digits_may_be_in_another_folder_than_in_training(fresh, tmp_path):
+    here = trained_module.load(fresh.path, digits_dir="my digits")
+    assert here.config.data.digits_dir == "my digits" and not fresh.config.data.digits_dir
+    assert "'--digits_dir=my digits'" in results.command(here, "features", {})
+    config = json.loads((fresh.path / "config.json").read_text())
+    config["data"]["records"] = "somewhere"
+    (fresh.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trained on records: there are no digits for --digits_dir"):
+        trained_module.load(fresh.path, digits_dir="my digits")
+
+
 def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
     other = trained_module.load(fresh.path, "bfloat16")
     assert other.model.lstms[0].gemm_dtype == "bfloat16"

@@ -176,6 +176,8 @@ def command(
     ]
     if trained.precision:
         given.append(f"--precision={trained.precision}")
+    if trained.digits_dir:
+        given.append(f"--digits_dir={trained.digits_dir}")
     return shlex.join(["python", "-m", f"eval.{kind}", trained.flag, *others, *given])
 
 

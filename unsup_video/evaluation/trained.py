@@ -40,6 +40,7 @@ class Trained:
         mean_frame: (D,) float32, of the training data; None of a classifier.
         saved_model: whether `path` is a SavedModel.
         precision: what `load` was asked for; None for that of the training.
+        digits_dir: what `load` was asked for; None for that of the training.
         kernel_dtype: in which a SavedModel stores its kernels; those of `model` are in float32.
         data: what run.json says of the data that it was trained on.
     """
@@ -53,6 +54,7 @@ class Trained:
     mean_frame: np.ndarray | None
     saved_model: bool = False
     precision: str | None = None
+    digits_dir: str | None = None
     kernel_dtype: str = "float32"
     data: dict = dataclasses.field(default_factory=dict)
 
@@ -125,7 +127,9 @@ def name_of(path: Path) -> str:
     return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
 
 
-def load(path: str | Path, precision: str | None = None) -> Trained:
+def load(
+    path: str | Path, precision: str | None = None, digits_dir: str | None = None
+) -> Trained:
     """The best checkpoint of a run, or the weights of a SavedModel.
 
     A SavedModel's weights are read as data and its program is not run. It is given as the folder of
@@ -134,12 +138,24 @@ def load(path: str | Path, precision: str | None = None) -> Trained:
     Args:
         precision: of the matrix products, instead of that of the training: auto, float32 or
             bfloat16.
+        digits_dir: the folder of MNIST's digits, instead of that of the training.
 
     Raises:
         FileNotFoundError: neither is there, or the run has no checkpoint yet. ValueError: it is
-            damaged, or a SavedModel that `unsup_video.export` did not write.
+            damaged, a SavedModel that `unsup_video.export` did not write, or a model that was not
+            trained on generated clips, where `digits_dir` is given.
     """
     path = Path(path)
+    trained = _load(path, precision)
+    if digits_dir is None:
+        return trained
+    if trained.classes or trained.config.data.records:
+        raise ValueError(f"{path} was trained on records: there are no digits for --digits_dir")
+    trained.config.data.digits_dir = digits_dir
+    return dataclasses.replace(trained, digits_dir=digits_dir)
+
+
+def _load(path, precision):
     found = version(path)
     if found is not None:
         return _load_saved_model(found, precision)
