@@ -1,6 +1,7 @@
 """Running far ahead: the figures against signals whose values are known, and a tiny model."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from unsup_video import models
 from unsup_video.configs import quickstart
-from unsup_video.data import records
+from unsup_video.data import records, sources
 from unsup_video.evaluation import long_range, results, testset
 from unsup_video.evaluation import trained as trained_module
 from unsup_video.evaluation.trained import Trained
@@ -149,6 +150,8 @@ def tiny(path, kind="composite"):
     mean_frame = np.full(32 * 32, 0.1, np.float32)
     model = experiment.build_model(config, (32, 32), mean_frame)
     path.mkdir()
+    info = {"data": sources.moving_mnist_source(config).description}
+    (path / "run.json").write_text(json.dumps(info))
     return Trained(path, config, model, 1, "0" * 64, (32, 32), mean_frame)
 
 

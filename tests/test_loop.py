@@ -114,7 +114,8 @@ def kill_at(monkeypatch, number):
         return change
 
     def delete_one_file(path, **options):
-        next(p for p in sorted(path.rglob("*")) if p.is_file()).unlink()
+        for file in sorted(p for p in path.rglob("*") if p.is_file())[:1]:
+            file.unlink()
 
     monkeypatch.setattr(os, "replace", dying(os.replace))
     monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree, delete_one_file))
