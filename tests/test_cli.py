@@ -1,4 +1,4 @@
-"""What all commands share: how they read flags, how they end with an error, what they print next."""
+"""What all commands share: how they read flags, end with an error, and print what comes next."""
 
 import ast
 import re

@@ -70,6 +70,24 @@ def test_names_count_where_the_content_of_one_video_differs(tmp_path):
     )))["train"] == 2
 
 
+def test_black_clips_are_no_copies(tmp_path):
+    black = np.zeros_like(FRAMES[0])
+    for name, frames in (("a", [black, FRAMES[0]]), ("b", [black, FRAMES[1]])):
+        records.write(tmp_path / name, frames, 2, "patches", {})
+    assert seen(sources.Part(tmp_path / "a"), sources.Part(tmp_path / "b")) == 0
+
+
+@pytest.mark.parametrize("mine, theirs", [
+    ("walk/IMG_3x{}.avi", "walk/IMG_3x{}"), ("Walk/v_Walk_g01_c0{}.avi", "v_Walk_g01_c0{}"),
+])
+def test_commands_of_data_prep_name_one_video_alike(tmp_path, mine, theirs):
+    train = write(tmp_path / "a", range(4), lambda _, i: mine.format(i))
+    others = write(
+        tmp_path / "b", (6, 7), lambda place, _: theirs.format(place + 2), source=FC7
+    )
+    assert seen(train, others) == 2
+
+
 @pytest.mark.parametrize("name", [
     number, lambda place, _: f"walk/{place:03d}", lambda place, _: f"walk/{place}.avi",
 ])

@@ -132,7 +132,9 @@ class VideoModel:
         def blurred(features):  # (N, D)
             grids = features.reshape(-1, *frame_shape)
             smooth = ndimage.gaussian_filter(grids, stddev).reshape(features.shape)
-            norm, smooth_norm = (np.linalg.norm(x, axis=1, keepdims=True) for x in (features, smooth))
+            norm, smooth_norm = (
+                np.linalg.norm(x, axis=1, keepdims=True) for x in (features, smooth)
+            )
             kept = smooth_norm > 0
             return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
 
@@ -212,7 +214,8 @@ def build(
         raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
     if conditional_input not in CONDITIONAL_INPUTS:
         raise ValueError(
-            f"unknown conditional_input {conditional_input!r}: one of {', '.join(CONDITIONAL_INPUTS)}"
+            f"unknown conditional_input {conditional_input!r}: one of "
+            f"{', '.join(CONDITIONAL_INPUTS)}"
         )
     for name, size in {"frame_dim": frame_dim, "units": units, "layers": layers}.items():
         if size < 1:

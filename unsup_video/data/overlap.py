@@ -133,7 +133,9 @@ def _frames(folder, fingerprint, chosen):
     found = np.zeros((len(chosen), _DIGEST), np.uint8)
     for index, example in records.examples(folder, pieces=chosen.astype(np.int64)):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
-        found[int(index)] = _digest(feature["frames"].bytes_list.value[0])
+        data = feature["frames"].bytes_list.value[0]
+        if data.count(data[:1]) < len(data):  # black clips of two videos are no copies
+            found[int(index)] = _digest(data)
     return found
 
 
@@ -144,11 +146,19 @@ def _digest(data: bytes) -> np.ndarray:
 def _names(entries: Sequence[records.Entry]) -> np.ndarray:
     found = np.zeros((len(entries), _DIGEST), np.uint8)
     for i, entry in enumerate(entries):
-        # Patches of one video are called NAME#0, NAME#1, .., and are of one group.
-        name = re.sub(r"#[0-9]+$", "", entry.name) if entry.group else entry.name
-        if not re.fullmatch("[0-9]*", PurePosixPath(name).stem):
+        name = _video_name(entry)
+        if not re.fullmatch("[0-9]*", PurePosixPath(name).name):
             found[i] = _digest(name.encode())
     return found
+
+
+def _video_name(entry):
+    """The name of an entry's video, the same whichever command of data_prep wrote the entry."""
+    # Patches of one video are called NAME#0, NAME#1, .., and are of one group.
+    name = re.sub(r"#[0-9]+$", "", entry.name) if entry.group else entry.name
+    name = re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)  # the extension of a file
+    official = re.search(r"v_\w+_g[0-9]+_c[0-9]+$", name)  # of UCF-101, in any folder
+    return official[0] if official else name
 
 
 def _made(manifest):
