@@ -216,20 +216,29 @@ def test_wherever_a_replacement_fails_one_folder_is_whole(tmp_path, monkeypatch,
     assert failures >= 2 and tree(folder) == NEW
 
 
-def test_a_reader_that_recovers_while_a_folder_is_replaced_does_no_harm(tmp_path, monkeypatch):
-    fill(tmp_path / "set", OLD)
-    original, seen = os.replace, []
+def replace_with_an_interruption(folder, monkeypatch, interrupt):
+    """Replaces `folder`; `interrupt()` is called once, while the old one has no name."""
+    original, interrupted = os.replace, []
 
-    def interrupted(source, target):
+    def renaming(source, target):
         original(source, target)
-        if Path(source) == tmp_path / "set" and not seen:
-            seen.append(True)
-            files.recover(tmp_path / "set")
-            assert tree(tmp_path / "set") == OLD
+        if Path(source) == folder and not interrupted:
+            interrupted.append(True)
+            interrupt()
 
-    monkeypatch.setattr(os, "replace", interrupted)
-    replace(tmp_path / "set")
-    assert seen and tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
+    fill(folder, OLD)
+    monkeypatch.setattr(os, "replace", renaming)
+    replace(folder)
+    assert interrupted
+
+
+def test_a_reader_that_recovers_while_a_folder_is_replaced_does_no_harm(tmp_path, monkeypatch):
+    def recover():
+        files.recover(tmp_path / "set")
+        assert tree(tmp_path / "set") == OLD
+
+    replace_with_an_interruption(tmp_path / "set", monkeypatch, recover)
+    assert tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
 
 
 def killed_halfway(folder):
@@ -257,18 +266,10 @@ def test_a_reader_that_recovers_too_late_does_no_harm(tmp_path, monkeypatch):
 
 
 def test_of_two_that_replace_a_folder_at_once_the_last_one_stays(tmp_path, monkeypatch):
-    fill(tmp_path / "set", OLD)
-    original, seen = os.replace, []
-
-    def interrupted(source, target):
-        original(source, target)
-        if Path(source) == tmp_path / "set" and not seen:
-            seen.append(True)
-            fill(tmp_path / "set", {"x": "another one's"})
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    replace(tmp_path / "set")
-    assert seen and tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
+    replace_with_an_interruption(
+        tmp_path / "set", monkeypatch, lambda: fill(tmp_path / "set", {"x": "another one's"})
+    )
+    assert tree(tmp_path) == {f"set/{name}": text for name, text in NEW.items()}
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

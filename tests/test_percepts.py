@@ -65,7 +65,7 @@ def values(job, video):
     return record, record.frames.astype(np.float32) * np.float32(record.scale or job.scale)
 
 
-def close(found, wanted, dtype):
+def assert_close(found, wanted, dtype):
     assert found.shape == wanted.shape and wanted.std() > 0
     error = wanted.max() / 509 if dtype == "uint8" else 2.0**-11 * np.abs(wanted).max()
     np.testing.assert_allclose(found, wanted, atol=error * 1.01 + 1e-5)
@@ -104,7 +104,7 @@ def test_percepts_of_a_keras_file(cnn, videos, options):
         wanted = keras.Model(model.inputs, layer.output).predict(inputs, verbose=0)
         if wanted.ndim == 4:
             wanted = wanted.mean(axis=(1, 2))
-        close(found, wanted, options.get("dtype"))
+        assert_close(found, wanted, options.get("dtype"))
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_cnn_of_keras_applications(tmp_path, videos):
     inputs = keras.applications.mobilenet.preprocess_input(np.float32(frames))
     pooled = keras.Model(model.inputs, model.get_layer("conv_pw_13_relu").output)
     wanted = pooled.predict(inputs, verbose=0).mean(axis=(1, 2))
-    close(values(job, videos[0])[1], wanted, "float16")
+    assert_close(values(job, videos[0])[1], wanted, "float16")
 
 
 def test_the_papers_cnn_is_the_default(videos, monkeypatch):
@@ -148,7 +148,7 @@ def test_the_papers_cnn_is_the_default(videos, monkeypatch):
     inputs = np.float32(frames)[..., ::-1] - np.float32([103.939, 116.779, 123.68])
     model = vgg16("imagenet")
     wanted = keras.Model(model.inputs, model.get_layer("fc1").output).predict(inputs, verbose=0)
-    close(values(job, videos[0])[1], wanted, "float16")
+    assert_close(values(job, videos[0])[1], wanted, "float16")
     percepts._model.cache_clear()
 
 
@@ -165,7 +165,7 @@ def test_real_clips(real_data):
         if video is clips[0]:
             first = cv2.resize(decoded(video.path, 1)[0], (320, 240))[8:232, 48:272]
             wanted = model.predict((np.float32(first)[None] - 127) / 128, verbose=0)[0]
-            close(found[:1], wanted, "float16")
+            assert_close(found[:1], wanted, "float16")
             assert found.shape[1] == 1280
 
     classes = [video.name.split("_")[1] for video in clips]
@@ -327,7 +327,7 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     of = keras.Model(image, conv if wanted == "conv" else norm)
     (batch,) = job.batches(videos[0])
     expected = of(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
-    close(values(job, videos[0])[1], expected, "float16")
+    assert_close(values(job, videos[0])[1], expected, "float16")
 
 
 def test_a_backbone_that_is_called_by_the_name_of_its_argument(videos, tmp_path):
@@ -342,7 +342,7 @@ def test_a_backbone_that_is_called_by_the_name_of_its_argument(videos, tmp_path)
     )
     (batch,) = job.batches(videos[0])
     expected = backbone(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
-    close(values(job, videos[0])[1], expected, "float16")
+    assert_close(values(job, videos[0])[1], expected, "float16")
 
 
 def test_an_empty_file_of_weights_is_named(tmp_path, monkeypatch):
