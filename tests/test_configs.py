@@ -46,8 +46,8 @@ PERCEPTS = {
 
 def test_every_experiment_of_the_paper_is_there():
     assert set(configs.names()) == {
-        "quickstart", "moving_mnist_hour", "patches_small", "percepts_small", *EXPERIMENTS,
-        *PATCHES, *PERCEPTS,
+        "quickstart", "moving_mnist_hour", "moving_mnist_hour_conditional_future",
+        "patches_small", "percepts_small", *EXPERIMENTS, *PATCHES, *PERCEPTS,
     }
     assert configs.names("finetune") == ["finetune", "finetune_few_labels"]
     assert configs.names("flow_cnn") == ["flow_cnn", "flow_cnn_small", "flow_cnn_stack10"]
