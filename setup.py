@@ -20,7 +20,7 @@ setup(
     packages=find_packages(
         include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
     ),
-    package_data={"unsup_video": ["*.csv"], "unsup_video.evaluation": ["*.css"]},
+    package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["*.css"]},
     install_requires=[
         "absl-py",
         "h5py",

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from unsup_video import losses, models
-from unsup_video.training import recipes
+from unsup_video.models import losses, video_models
+from unsup_video.training import optimizers
 
 if keras.backend.backend() == "jax":  # other backends import this too, for what needs no JAX
     import jax
@@ -103,7 +103,7 @@ class Training:
             raise ValueError(f"recipe.batch_reduction is {recipe.batch_reduction!r}, not 'mean'")
         self.network = network
         self.loss = loss
-        self.optimizer = recipes.optimizer(recipe, 1.0)
+        self.optimizer = optimizers.optimizer(recipe, 1.0)
         self.optimizer.build(network.trainable_variables)
         names = [v.path.split("/")[-1] for v in self.optimizer.variables]
         self._rate = names.index("learning_rate")
@@ -155,16 +155,16 @@ def call(model, network, weights, others, inputs):
 
 def rates(recipe, steps):
     """(steps,): the learning rates. They are data, so that training compiles once."""
-    return np.asarray(recipes.learning_rate(recipe, steps)(np.arange(steps)))
+    return np.asarray(optimizers.learning_rate(recipe, steps)(np.arange(steps)))
 
 
 def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
     """The video model of a config, from random weights, as `experiment.build_model` has it."""
     keras.utils.set_random_seed(seed)
-    model = models.build(
+    model = video_models.build(
         **config.model, frame_dim=math.prod(frame_shape), gemm_dtype=PRECISIONS[precision][0],
         conditional_input=config.recipe.conditional_input,
-        initialization=recipes.initialization(config.recipe),
+        initialization=video_models.Initialization(**config.recipe.init),
     )
     if model.frame_scale is not None:
         model.frame_scale.scale.assign(spread)

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from unsup_video import losses, models
-from unsup_video.training import precision
-
 from benchmarks._common import Size, gemm_rate, timed
+from unsup_video.models import losses, video_models
+from unsup_video.training import precision
 
 LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers run away
 
@@ -19,7 +18,7 @@ LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers 
 class PeepholeCell(keras.layers.Layer):
     """The peephole LSTM as a cell for `keras.layers.RNN`, as one would write it from the paper.
 
-    Weights as in `unsup_video.layers.PeepholeLSTM`; without `has_input` the input is not read.
+    Weights as in `unsup_video.models.video_models.layers.PeepholeLSTM`; without `has_input` the input is not read.
     """
 
     def __init__(self, units, has_input=True, **kwargs):
@@ -50,7 +49,7 @@ class PeepholeCell(keras.layers.Layer):
 
 
 def _composite(recurrent, size):
-    """The composite, in and out as `models.VideoModel.training`, from stock Keras layers.
+    """The composite, in and out as `video_models.VideoModel.training`, from stock Keras layers.
 
     `recurrent(name, has_input)` makes a layer that returns (sequence, h, c). A stock decoder
     cannot go without input: it gets zeros of width 1.
@@ -71,7 +70,7 @@ def _composite(recurrent, size):
 
 
 def _our_model(size, gemm_dtype="float32"):
-    return models.build(
+    return video_models.build(
         "composite", size.frame_dim, size.units, size.layers, gemm_dtype=gemm_dtype
     ).training
 

@@ -17,12 +17,12 @@ import keras
 import tensorflow as tf
 
 from benchmarks import _common
-from unsup_video import models
-from unsup_video.layers import project
+from unsup_video.models import video_models
+from unsup_video.models.layers import project
 from unsup_video.training import precision
 
 
-def predictors(model: models.VideoModel) -> dict:
+def predictors(model: video_models.VideoModel) -> dict:
     """Ways to predict: name -> function (past, clock) of the clock's length of frames."""
     decoder = model.decoder_layers["future"]
     (lstm,) = decoder.lstms
@@ -80,7 +80,7 @@ def main():
 
     contenders = {}
     for dtype in dtypes:
-        model = models.build(
+        model = video_models.build(
             "future_predictor", args.frame_dim, args.units, conditional_future=True,
             gemm_dtype=dtype,
         )

@@ -34,9 +34,11 @@ from keras import ops
 
 from benchmarks import _common, _jax, _moving_mnist, contenders
 from benchmarks._workers import Worker
-from unsup_video import files, losses, visualize
-from unsup_video.configs import base
-from unsup_video.training import recipes
+from unsup_video.configs import base, recipes
+from unsup_video.models import losses
+from unsup_video.pictures import visualize
+from unsup_video.training import optimizers
+from unsup_video.utils import files
 
 if keras.backend.backend() == "jax":
     import jax
@@ -170,7 +172,7 @@ def _with_tensorflow(config, model, clips):
     import tensorflow as tf
 
     variables, loss = model.network.trainable_variables, _jax.video_loss(model)
-    optimizer = recipes.optimizer(config.recipe, _RATE)
+    optimizer = optimizers.optimizer(config.recipe, _RATE)
     for batch in clips:
         inputs, targets = _jax.sides(tf.constant(batch), _FRAMES)
         with tf.GradientTape() as tape:

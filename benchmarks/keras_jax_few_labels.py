@@ -26,11 +26,11 @@ import keras
 import numpy as np
 
 from benchmarks import _common, _jax
-from unsup_video import classification, classifiers, files, losses
 from unsup_video.configs import finetune_few_labels, percepts
 from unsup_video.data import convert, splits
 from unsup_video.evaluation import few_labels
-from unsup_video.training import recipes
+from unsup_video.models import classification, classifiers, losses, video_models
+from unsup_video.utils import files
 
 if keras.backend.backend() == "jax":
     import jax
@@ -296,7 +296,7 @@ class Study:
             fields["dropout"] = 0.0
         classifier = classifiers.build(
             self.data.classes, self.x.shape[-1], kind, **fields,
-            initialization=recipes.initialization(self.config.recipe),
+            initialization=video_models.Initialization(**self.config.recipe.init),
             gemm_dtype=_jax.PRECISIONS[self.args.precision][0],
         )
         classifier.frame_scale.scale.assign(self.spread)

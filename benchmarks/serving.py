@@ -3,7 +3,7 @@ over REST, adds: `python -m benchmarks.serving [--out=FILE.md]`.
 
 The models, of random weights, are exported to a temporary folder: the composite on Moving MNIST and
 a classifier of percepts. The signatures are called as TensorFlow loads them from the SavedModel.
-The hop is that of the project's client (`unsup_video.remote`) to the stand-in for TensorFlow
+The hop is that of the project's client (`unsup_video.serving.remote`) to the stand-in for TensorFlow
 Serving (serving/stand_in), over loopback; it needs tensorflow-serving-api.
 """
 
@@ -33,12 +33,12 @@ from tensorflow_serving.apis import predict_pb2
 
 from benchmarks import _common
 from serving import stand_in
-from unsup_video import export, remote
-from unsup_video.classifiers import Classifier
 from unsup_video.configs import finetune, moving_mnist_1layer
-from unsup_video.evaluation.trained import Trained
-from unsup_video.models import VideoModel
+from unsup_video.models.classifiers import Classifier
+from unsup_video.models.video_models import VideoModel
+from unsup_video.serving import export, remote
 from unsup_video.training import experiment
+from unsup_video.training.trained import Trained
 
 CLASSES = tuple(f"class {k}" for k in range(101))  # as many as UCF-101 has
 # Of the hop: what is asked of which model; the first one also in other ways.
@@ -573,7 +573,7 @@ The same with {args.batch} clips in a request, {args.rounds} rounds.""",
         *about_the_floor(rates, gemm),
         """## The hop over gRPC
 
-The same request in process, and by the project's client (`unsup_video.remote`) over loopback.""",
+The same request in process, and by the project's client (`unsup_video.serving.remote`) over loopback.""",
         hop_table(of("direct"), of("hop"), sizes_of_one | sizes_of_many),
         ABOUT_THE_HOP,
         f"""## Other ways to ask

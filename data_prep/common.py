@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from unsup_video import cli, progress
 from unsup_video.data import records
+from unsup_video.utils import cli, progress
 
 
 def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:

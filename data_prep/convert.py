@@ -26,8 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from data_prep import common
-from unsup_video import cli
 from unsup_video.data import convert, folders, records, storage
+from unsup_video.utils import cli
 
 _INPUT = flags.DEFINE_string("input", None, "A .npz, .npy, .h5 or .txt file, or a folder of .npy.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write.")

@@ -28,7 +28,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import job_flags, source_flags
-from unsup_video import cli
+from unsup_video.utils import cli
 from unsup_video.video import flow
 
 _DEFAULT = flow.Flow()

@@ -18,8 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from data_prep import job_flags
-from unsup_video import cli
 from unsup_video.data import storage
+from unsup_video.utils import cli
 from unsup_video.video import flow_percepts
 
 _CNN = flags.DEFINE_string("cnn", None, "Folder of a run of train.flow_cnn.")

@@ -26,8 +26,8 @@ import numpy as np
 from absl import flags
 
 from data_prep import common
-from unsup_video import cli, files
 from unsup_video.data import digits, moving_mnist, records
+from unsup_video.utils import cli, files
 
 _DEFAULT = moving_mnist.MovingMnist()
 

@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from data_prep import job_flags, source_flags
-from unsup_video import cli
+from unsup_video.utils import cli
 from unsup_video.video import patches
 
 _DEFAULT = patches.Patches()

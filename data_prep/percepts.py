@@ -26,8 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from data_prep import cnn_flags, job_flags, source_flags
-from unsup_video import cli
 from unsup_video.data import storage
+from unsup_video.utils import cli
 from unsup_video.video import percepts
 
 _cnn = cnn_flags.define()

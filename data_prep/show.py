@@ -17,8 +17,8 @@ from pathlib import Path
 
 from absl import flags
 
-from unsup_video import cli
-from unsup_video.data import preview
+from unsup_video.utils import cli
+from unsup_video.video import preview
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the pictures; default: beside the data set.")
 _COUNT = flags.DEFINE_integer("count", 8, "Number of sequences.", lower_bound=1)

@@ -9,8 +9,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
-from unsup_video import cli
 from unsup_video.data import records
+from unsup_video.utils import cli
 
 
 def main(argv):

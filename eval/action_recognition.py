@@ -36,9 +36,9 @@ from absl import flags
 
 from data_prep import cnn_flags
 from eval import common
-from unsup_video import cli
 from unsup_video.data import folders, splits
 from unsup_video.evaluation import action_recognition, naming, predictions, results, testvideos
+from unsup_video.utils import cli
 
 _RECORDS = flags.DEFINE_multi_string(
     "records", None, "Labelled data set of data_prep's to test on, or folder of three; default: "

@@ -2,8 +2,7 @@
 
 from absl import flags
 
-from unsup_video.evaluation import trained
-from unsup_video.training import precision
+from unsup_video.training import precision, trained
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "Folder of a run; give it several times to compare runs."

@@ -13,8 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from eval import common
-from unsup_video import cli
 from unsup_video.evaluation import features
+from unsup_video.utils import cli
 
 _COUNT = flags.DEFINE_integer("count", 200, "How many features of each set.")
 

@@ -19,10 +19,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from eval import common
-from unsup_video import cli, configs
+from unsup_video import configs
 from unsup_video.data import overlap, records, splits
 from unsup_video.evaluation import few_labels, naming
-from unsup_video.training import finetuning, precision, unread
+from unsup_video.training import precision, unread
+from unsup_video.training.tasks import finetuning
+from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Of the classifiers; default: finetune_few_labels."

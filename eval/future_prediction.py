@@ -15,8 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from eval import common
-from unsup_video import cli, metrics
-from unsup_video.evaluation import future_prediction, naming, results, testset
+from unsup_video.evaluation import future_prediction, metrics, naming, results, testset
+from unsup_video.utils import cli
 
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
 _CLIPS = flags.DEFINE_integer("clips", None, "How many; default: 10,000, or all of the data set.")

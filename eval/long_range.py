@@ -13,9 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from eval import common
-from unsup_video import cli
 from unsup_video.data import overlap
 from unsup_video.evaluation import long_range
+from unsup_video.utils import cli
 
 _STEPS = flags.DEFINE_integer(
     "steps", None, "Frames to predict; default: 100, or four times those of training, if more."

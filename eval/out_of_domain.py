@@ -12,8 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from absl import flags
 
 from eval import common
-from unsup_video import cli
 from unsup_video.evaluation import out_of_domain
+from unsup_video.utils import cli
 
 _NUM_DIGITS = flags.DEFINE_list("num_digits", ["1", "3"], "Numbers of digits, such as 1,3.")
 _CLIPS = flags.DEFINE_integer("clips", 1000, "Test clips of each number of digits.", lower_bound=1)

@@ -21,8 +21,10 @@ import sys
 from absl import flags
 
 from eval import common
-from unsup_video import cli, metrics
-from unsup_video.evaluation import report, trained
+from unsup_video.evaluation import metrics
+from unsup_video.report import report
+from unsup_video.training import trained
+from unsup_video.utils import cli
 
 _FEW_LABELS = flags.DEFINE_multi_string(
     "few_labels", [], "Folder of a study of eval.few_labels; several times for several."

@@ -69,7 +69,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(run):
     """The trained model of `run`."""
-    from unsup_video.evaluation import trained
+    from unsup_video.training import trained
 
     return trained.load(run)
 

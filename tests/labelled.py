@@ -5,15 +5,8 @@ import numpy as np
 
 from unsup_video.configs import finetune
 from unsup_video.data import records, sources
-from unsup_video.evaluation import trained
-from unsup_video.training import (
-    checkpoints,
-    experiment,
-    finetuning,
-    loop,
-    pretraining,
-    workdir,
-)
+from unsup_video.training import checkpoints, experiment, loop, trained, workdir
+from unsup_video.training.tasks import finetuning, pretraining
 
 CLASSES = ("archery", "biking", "diving")
 DIM = 7

@@ -14,7 +14,7 @@ import command_flags
 import pytest
 from absl import flags
 
-from unsup_video import cli
+from unsup_video.utils import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "serving" / "README.md",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
-from unsup_video import export
-from unsup_video.evaluation import trained
+from unsup_video.serving import export
+from unsup_video.training import trained
 from unsup_video.training.workdir import Workdir
 
 _EXPORT = flags.DEFINE_bool("export", True, "Export the best checkpoint at the end.")

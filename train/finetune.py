@@ -17,10 +17,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from train import common, exports
-from unsup_video import cli, configs
+from unsup_video import configs
 from unsup_video.data import overlap
-from unsup_video.evaluation import trained
-from unsup_video.training import finetuning, loop, unread
+from unsup_video.training import loop, trained, unread
+from unsup_video.training.tasks import finetuning
+from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."

@@ -20,9 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 from ml_collections import config_flags
 
 from train import common
-from unsup_video import cli, configs
+from unsup_video import configs
 from unsup_video.data import flow_stacks
-from unsup_video.training import flow_classification, loop, precision, unread
+from unsup_video.evaluation import comparison
+from unsup_video.training import loop, precision, unread
+from unsup_video.training.tasks import flow_classification
+from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, NAME or FILE.py; default: flow_cnn_small."
@@ -60,7 +63,8 @@ def main(argv):
     )
 
     # ------------------------------------------------------------------ what came out
-    print(f"\n{flow_classification.table(config, results)}\n")
+    expect = comparison.expected(config, results.get("classes"))
+    print(f"\n{flow_classification.table(config, results, expect)}\n")
     cli.print_next(
         cli.command("tensorboard", f"--logdir={workdir.tb}"),
         cli.command("data_prep.flow_percepts", f"--cnn={workdir.path}",

@@ -13,9 +13,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from train import common, exports
-from unsup_video import cli, configs, models
+from unsup_video import configs
 from unsup_video.data import sources
-from unsup_video.training import experiment, loop, pretraining, unread
+from unsup_video.models import video_models
+from unsup_video.evaluation import comparison
+from unsup_video.training import experiment, loop, unread
+from unsup_video.training.tasks import pretraining
+from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: quickstart."
@@ -52,7 +56,7 @@ def main(argv):
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     if model.conditional:
         shape += (f", conditional {' and '.join(model.conditional)} "
-                  f"{models.CONDITIONAL_INPUTS[model.conditional_input]}")
+                  f"{video_models.CONDITIONAL_INPUTS[model.conditional_input]}")
     print(f"{config.name}: {shape}, {model.network.count_params():,} parameters, "
           f"recipe {config.recipe.name}")
     print(f"data: {source.description['kind']}: {source.description['source']}")
@@ -70,7 +74,7 @@ def main(argv):
     )
 
     # ------------------------------------------------------------------ what came out
-    print(f"\n{experiment.table(config, results)}\n")
+    print(f"\n{experiment.table(config, results, comparison.expected(config))}\n")
     if pictures := sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
         print("look at:", *pictures, sep="\n  ")
     if exported:

@@ -11,262 +11,94 @@ long answers take. Status 1 where something is wrong, also where a `--status` is
 
 import os
 
-if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
-import dataclasses
-import itertools
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
+from absl import flags
 
-from unsup_video import files, remote, visualize
-from unsup_video.video import decoding
+from unsup_video.serving import client, remote
+from unsup_video.utils import cli
 
-DEFAULT_SIGNATURE = "predict_future"
-_FRAMES = ("frames", "frame")  # the input that clips are for: of a whole clip, or one at a time
-_PICTURES = ("reconstruction", "future", "next_frame")  # outputs that are frames
-_SHOWN = 8  # values of an output that are printed
-
-# ---------------------------------------------------------------------- what is sent
-
-
-def frame_shape(signature: remote.Signature) -> tuple[int, ...]:
-    """(H, W), (H, W, C) or (D,): of the frames that a signature takes.
-
-    Raises ValueError where it takes none.
-    """
-    for name, axes in zip(_FRAMES, (2, 1), strict=True):
-        shape = signature.inputs[name].shape[axes:] if name in signature.inputs else ()
-        if shape and None not in shape:
-            return shape
-    raise ValueError(f"the signature takes no frames of a fixed shape, but {signature.inputs}")
-
-
-def read(
-    path: str | os.PathLike,
-    shape: tuple[int, ...],
-    count: int | None = None,
-    fps: float | None = None,
-    start: float = 0.0,
-) -> np.ndarray:
-    """Clips (B, T, *shape), uint8 pixels or float32, of a video or a .npy file.
-
-    Args:
-        shape: of a frame. A video is cut to its proportions around the centre, and resized; an
-            array must have it: (T, *shape) for one clip, or (B, T, *shape).
-        count: at most so many frames, T; None for all.
-        fps, start: of a video, as `decoding.frames` takes them.
-
-    Raises:
-        OSError: the file cannot be read. ValueError: it holds something else.
-    """
-    if _suffix(path) == ".npy":
-        return _read_array(path, shape, count)
-    if not visualize.drawable(shape):
-        raise ValueError(
-            f"{path}: the model takes frames of shape {shape}, no pictures: send a .npy file of "
-            "what it was trained on (python -m data_prep.percepts makes percepts)"
-        )
-    frames = decoding.frames(path, fps, colour=shape[2:] == (3,), start=start)
-    clip = np.stack([_fit(frame, *shape[:2]) for frame in itertools.islice(frames, count)])
-    return clip.reshape(1, len(clip), *shape)
+_SERVER = flags.DEFINE_string(
+    "server", None, "HOST:PORT; default localhost:8500, with --rest localhost:8501."
+)
+_REST = flags.DEFINE_bool("rest", False, "REST instead of gRPC.")
+_MODEL = flags.DEFINE_string("model", None, "Name of the model on the server.")
+_VERSION = flags.DEFINE_integer("version", None, "Which version; default the newest.", 0)
+_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that an answer may take.", 0.001)
+_STATUS = flags.DEFINE_bool("status", False, "Only say which versions and signatures there are.")
+_INPUT = flags.DEFINE_string("input", None, "A video, or a .npy file of clips.")
+_SIGNATURE = flags.DEFINE_string("signature", client.DEFAULT_SIGNATURE, "What is asked of the model.")
+_FRAMES = flags.DEFINE_integer("frames", 10, "Frames of the input that the model reads.", 1)
+_STEPS = flags.DEFINE_integer("steps", 20, "Frames to predict.", 1)
+_FPS = flags.DEFINE_float("fps", None, "Resample a video to so many frames a second.")
+_START = flags.DEFINE_float("start", 0.0, "The second of a video to start at.")
+_OUT = flags.DEFINE_multi_string(
+    "out", [], "FILE.gif for frames, FILE.npz for all outputs; can be given for each."
+)
+_REQUESTS = flags.DEFINE_integer("requests", 1, "Send so many, and say how long they take.", 1)
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "How many of them at a time.", 1)
 
 
-def _suffix(path):
-    return Path(path).suffix.lower()
-
-
-def _read_array(path, shape, count):
+def main(argv):
+    if len(argv) > 1:
+        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    if not _MODEL.value:
+        raise ValueError("--model is missing, such as --model=quickstart")
+    if not (_STATUS.value or _INPUT.value):
+        raise ValueError("--input is missing, such as --input=video.mp4")
+    for path in _OUT.value:
+        client.check_out(path)
+    kind = remote.Rest if _REST.value else remote.Grpc
     try:
-        # Mapped: takes no pickles, and what the header claims is held to the size of the file.
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: no .npy file of numbers ({error})") from None
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{path}: uint8 pixels or floats expected, not {array.dtype}")
-    clips = array[None] if array.ndim == len(shape) + 1 else array
-    if clips.ndim != len(shape) + 2 or clips.shape[2:] != shape or 0 in clips.shape:
-        sizes = ", ".join(map(str, shape))
+        model = kind(_SERVER.value or f"localhost:{kind.port}", _MODEL.value, _VERSION.value,
+                     _TIMEOUT.value)
+    except ModuleNotFoundError as error:
         raise ValueError(
-            f"{path}: shape {array.shape}; the model takes (frames, {sizes}) or "
-            f"(clips, frames, {sizes})"
-        )
-    return np.array(clips[:, :count], np.uint8 if array.dtype == np.uint8 else np.float32)
+            f"gRPC needs {error.name}: pip install 'unsup_video[serving]', or use --rest"
+        ) from None
+    if _STATUS.value:
+        _refuse("--status", _INPUT, _OUT, _REQUESTS, _PARALLEL)
+        print_status(model)
+        return 0
+    if client.suffix(_INPUT.value) == ".npy":
+        _refuse(f"--input={_INPUT.value}", _FPS, _START)
+    if _PARALLEL.present and not _REQUESTS.present:
+        raise ValueError("--parallel needs --requests: how many in all")
 
-
-def _fit(frame, height, width):
-    scale = min(frame.shape[0] / height, frame.shape[1] / width)
-    centre = decoding.centre_crop(
-        frame, max(1, round(height * scale)), max(1, round(width * scale))
-    )
-    return decoding.resize(centre, height, width)
-
-
-# ---------------------------------------------------------------------- what comes back
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """Clips on their way to a signature. `request` makes it.
-
-    Attributes:
-        signature: its name. clips: (B, T, *shape), of the signature's dtype. steps: frames to
-            predict, of every clip, where the signature asks for that.
-    """
-
-    signature: str
-    definition: remote.Signature
-    clips: np.ndarray
-    steps: int
-
-    def send(self, model: remote.Grpc | remote.Rest) -> remote.Outputs:
-        """The outputs by name. Of frames predicted, the first `steps`: a server that joins requests
-        gives as many as the longest of them asked for.
-
-        A stream is of one version, `model.answering`: states mean something else to another. Raises
-        ValueError where the server no longer has that one.
-        """
-        inputs = self.definition.inputs
-        if "frame" in inputs:
-            return self._stream(model)
-        given = {"frames": self.clips}
-        if "steps" in inputs:
-            given["steps"] = np.full(len(self.clips), self.steps, np.int32)
-        outputs = model.predict(self.signature, given)
-        if "steps" in inputs and "future" in outputs:
-            outputs["future"] = outputs["future"][:, : self.steps]
-        return outputs
-
-    def _stream(self, model):
-        """Frame by frame, with the states going back in; the outputs after the last frame."""
-        clips, tensors = len(self.clips), self.definition.inputs
-        state = {
-            name: np.zeros((clips, *tensor.shape[1:]), tensor.dtype)
-            for name, tensor in tensors.items() if name != "frame"
-        }
-        model = model.pinned()
-        for frame in self.clips.swapaxes(0, 1):
-            outputs = model.predict(self.signature, {"frame": frame, **state})
-            state = {name: outputs[name] for name in state}
-        return outputs
-
-
-def request(
-    model: remote.Grpc | remote.Rest, signature: str, clips: np.ndarray, steps: int
-) -> Request:
-    """A request; uint8 pixels go to the `_uint8` form of the signature, where the model has it, and
-    else as numbers in [0, 1].
-
-    Raises ValueError: there is no such signature, or it does not take these clips.
-    """
-    if clips.dtype == np.uint8 and f"{signature}_uint8" in model.signatures:
-        signature += "_uint8"
-    definition = model.signature(signature)
-    known = [{"frames"}, {"frames", "steps"}]
-    states = definition.inputs.keys() & definition.outputs.keys()
-    if set(definition.inputs) not in (*known, {"frame", *states}):
+    definition = model.signature(_SIGNATURE.value)
+    if _STEPS.present and "steps" not in definition.inputs:
         raise ValueError(
-            f"{signature} takes {', '.join(definition.inputs)}: more than this client can send"
+            f"--steps does not go with --signature={_SIGNATURE.value}, which does not ask how "
+            "many frames to predict"
         )
-    dtype = next(definition.inputs[name].dtype for name in _FRAMES if name in definition.inputs)
-    if clips.dtype.name != dtype:
-        if dtype != "float32" or clips.ndim == 3:
-            raise ValueError(f"{signature} takes {dtype}, not {clips.dtype}")
-        clips = np.float32(clips / 255)
-    return Request(signature, definition, clips, steps)
+    shape = client.frame_shape(definition)
+    for path in _OUT.value:
+        client.check_out(path, shape, definition.outputs)
+    count = _FRAMES.value + _STEPS.value  # what follows is shown beside the prediction
+    clips = client.read(_INPUT.value, shape, count, _FPS.value, _START.value)
+    sent, after = clips[:, : _FRAMES.value], clips[:, _FRAMES.value :]
+    asked = client.request(model, _SIGNATURE.value, sent, _STEPS.value)
+    outputs = asked.send(model)
+    print(f"{asked.signature} of {model.name}, version {_version(model, outputs)}: "
+          f"{sent.shape[1]} frames of {len(sent)} clips sent")
+    print(*client.describe(outputs), sep="\n")
+    for path in _OUT.value:
+        client.write(path, outputs, sent, after)
+        print(f"written: {path}")
+    if _REQUESTS.value > 1:
+        print(_measure(model, asked, _REQUESTS.value, _PARALLEL.value))
+    model.close()
+    return 0
 
 
-def describe(outputs: dict[str, np.ndarray]) -> list[str]:
-    """A line for each output, and for each clip the likeliest classes where there are classes."""
-    lines = []
-    for name, value in sorted(outputs.items()):
-        if value.dtype == object or value.size <= _SHOWN:
-            shown = ", ".join(map(_text, value.flat[:_SHOWN]))
-            shown += ", .." if value.size > _SHOWN else ""
-        else:
-            shown = f"from {value.min():.4g} to {value.max():.4g}, mean {value.mean():.4g}"
-        kind = "string" if value.dtype == object else value.dtype
-        lines.append(f"  {name} {kind} {value.shape}: {shown}")
-    if {"classes", "probabilities"} <= outputs.keys():
-        probabilities = outputs["probabilities"]
-        classes = np.broadcast_to(outputs["classes"], probabilities.shape)
-        for clip, (p, names) in enumerate(zip(probabilities, classes, strict=True), 1):
-            best = np.argsort(-p, kind="stable")[:5]
-            found = ", ".join(f"{_text(names[k])} {p[k]:.3f}" for k in best)
-            lines.append(f"  clip {clip}: {found}")
-    return lines
-
-
-def _text(value):
-    return value.decode(errors="replace") if isinstance(value, bytes) else f"{value:.4g}"
-
-
-def check_out(
-    path: str | os.PathLike, shape: tuple[int, ...] | None = None, names: Iterable[str] = ()
-) -> None:
-    """Raises ValueError or OSError where `write` could not write outputs to `path`.
-
-    Args:
-        shape: of a frame. names: of the outputs. Without them only the path is checked.
-    """
-    path = Path(path)
-    if _suffix(path) not in (".gif", ".npz"):
-        raise ValueError(f"{path}: .gif or .npz expected")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, the name of a file is expected")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: the folder {path.parent} cannot be written")
-    if shape is None or _suffix(path) == ".npz":
-        return
-    if not visualize.drawable(shape) or not set(names) & set(_PICTURES):
-        raise ValueError(
-            f"{path}: {', '.join(sorted(names))} of frames of shape {shape} make no pictures; "
-            "write a .npz file"
-        )
-
-
-def write(
-    path: str | os.PathLike,
-    outputs: dict[str, np.ndarray],
-    sent: np.ndarray,
-    after: np.ndarray,
-    fps: float = 5,
-) -> None:
-    """Writes all outputs (.npz), or the first clip's frames as an animation (.gif).
-
-    Args:
-        sent: (B, T, *shape), what the model read. after: (B, S, *shape), what came next, as far as
-            it is known: shown beside what is predicted.
-
-    Raises:
-        ValueError: another extension, or a .gif of outputs that are no pictures. OSError.
-    """
-    shape = sent.shape[2:]
-    check_out(path, shape, outputs)
-    if _suffix(path) == ".npz":
-        # A .npz keeps strings without pickle only in numpy's own kind of them.
-        arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
-        with files.whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        return
-    if "next_frame" in outputs:
-        outputs = {"future": outputs["next_frame"][:, None]}
-    shown = [outputs[name][0] if name in outputs else None for name in ("reconstruction", "future")]
-    reconstruction, future = shown
-    count = 0 if future is None else len(future)
-    truth = np.zeros((count, *shape), sent.dtype)
-    known = after[0, :count]
-    truth[: len(known)] = known
-    visualize.sample_gif(sent[0], truth, reconstruction, future, path, fps)
-
-
-# ---------------------------------------------------------------------- the command
+def _refuse(beside, *others):
+    for flag in others:
+        if flag.present:
+            raise ValueError(f"--{flag.name} does not go with {beside}")
 
 
 def _measure(model, asked, requests, parallel):
@@ -303,86 +135,6 @@ def print_status(model: remote.Grpc | remote.Rest) -> None:
 
 
 def run():
-    from absl import flags  # here, so that the library has none
-
-    from unsup_video import cli
-
-    server = flags.DEFINE_string(
-        "server", None, "HOST:PORT; default localhost:8500, with --rest localhost:8501."
-    )
-    rest = flags.DEFINE_bool("rest", False, "REST instead of gRPC.")
-    name = flags.DEFINE_string("model", None, "Name of the model on the server.")
-    version = flags.DEFINE_integer("version", None, "Which version; default the newest.", 0)
-    timeout = flags.DEFINE_float("timeout", 60.0, "Seconds that an answer may take.", 0.001)
-    status = flags.DEFINE_bool("status", False, "Only say which versions and signatures there are.")
-    source = flags.DEFINE_string("input", None, "A video, or a .npy file of clips.")
-    signature = flags.DEFINE_string("signature", DEFAULT_SIGNATURE, "What is asked of the model.")
-    frames = flags.DEFINE_integer("frames", 10, "Frames of the input that the model reads.", 1)
-    steps = flags.DEFINE_integer("steps", 20, "Frames to predict.", 1)
-    fps = flags.DEFINE_float("fps", None, "Resample a video to so many frames a second.")
-    start = flags.DEFINE_float("start", 0.0, "The second of a video to start at.")
-    out = flags.DEFINE_multi_string(
-        "out", [], "FILE.gif for frames, FILE.npz for all outputs; can be given for each."
-    )
-    requests = flags.DEFINE_integer("requests", 1, "Send so many, and say how long they take.", 1)
-    parallel = flags.DEFINE_integer("parallel", 1, "How many of them at a time.", 1)
-
-    def _refuse(beside, *others):
-        for flag in others:
-            if flag.present:
-                raise ValueError(f"--{flag.name} does not go with {beside}")
-
-    def main(argv):
-        if len(argv) > 1:
-            raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
-        if not name.value:
-            raise ValueError("--model is missing, such as --model=quickstart")
-        if not (status.value or source.value):
-            raise ValueError("--input is missing, such as --input=video.mp4")
-        for path in out.value:
-            check_out(path)
-        kind = remote.Rest if rest.value else remote.Grpc
-        try:
-            model = kind(server.value or f"localhost:{kind.port}", name.value, version.value,
-                         timeout.value)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"gRPC needs {error.name}: pip install 'unsup_video[serving]', or use --rest"
-            ) from None
-        if status.value:
-            _refuse("--status", source, out, requests, parallel)
-            print_status(model)
-            return 0
-        if _suffix(source.value) == ".npy":
-            _refuse(f"--input={source.value}", fps, start)
-        if parallel.present and not requests.present:
-            raise ValueError("--parallel needs --requests: how many in all")
-
-        definition = model.signature(signature.value)
-        if steps.present and "steps" not in definition.inputs:
-            raise ValueError(
-                f"--steps does not go with --signature={signature.value}, which does not ask how "
-                "many frames to predict"
-            )
-        shape = frame_shape(definition)
-        for path in out.value:
-            check_out(path, shape, definition.outputs)
-        count = frames.value + steps.value  # what follows is shown beside the prediction
-        clips = read(source.value, shape, count, fps.value, start.value)
-        sent, after = clips[:, : frames.value], clips[:, frames.value :]
-        asked = request(model, signature.value, sent, steps.value)
-        outputs = asked.send(model)
-        print(f"{asked.signature} of {model.name}, version {_version(model, outputs)}: "
-              f"{sent.shape[1]} frames of {len(sent)} clips sent")
-        print(*describe(outputs), sep="\n")
-        for path in out.value:
-            write(path, outputs, sent, after)
-            print(f"written: {path}")
-        if requests.value > 1:
-            print(_measure(model, asked, requests.value, parallel.value))
-        model.close()
-        return 0
-
     cli.run(main)
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from unsup_video.training import recipes
+from unsup_video.configs import recipes
 
 _FOLDER = Path(__file__).parent
 _COMMANDS = ("finetune", "flow_cnn")  # whose configs start with their name; others are pretraining
@@ -20,7 +20,7 @@ def names(command: str | None = "pretrain") -> list[str]:
     def of(name):
         return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
 
-    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base"}
+    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
     return sorted(name for name in found if command in (None, of(name)))
 
 

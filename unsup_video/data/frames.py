@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from unsup_video import files
 from unsup_video.data import records
+from unsup_video.utils import files
 
 _MEMORY = 1 << 30  # bytes
 # Bytes that a state of decompression takes: its window of 32 KiB, tables, and up to a chunk that it

@@ -24,8 +24,8 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video import files
 from unsup_video.data import digits, records, sources, splits
+from unsup_video.utils import files
 
 FILE = "trained_on.npz"
 UNKNOWN = "unknown"

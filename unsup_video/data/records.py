@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from unsup_video import files
+from unsup_video.utils import files
 
 MANIFEST = "manifest.json"
 INDEX = "index.jsonl"

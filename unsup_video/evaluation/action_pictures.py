@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from unsup_video import fonts, visualize
-from unsup_video.evaluation.charts import COLOURS
 from unsup_video.evaluation.results import Row
+from unsup_video.pictures import fonts, visualize
+from unsup_video.pictures.charts import COLOURS
 
 _NUMBERED = 25  # classes, at most, of a matrix with a number in each cell
 _SLOTS = 8  # pictures of a video side by side

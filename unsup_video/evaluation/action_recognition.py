@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from unsup_video.classification import Classified
 from unsup_video.evaluation import action_pictures, results
 from unsup_video.evaluation.naming import names
 from unsup_video.evaluation.testvideos import TestVideos
+from unsup_video.models.classification import Classified
 
 KIND = "action_recognition"
 FUSION_KIND = "action_recognition_fusion"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from unsup_video import visualize
 from unsup_video.evaluation import results
-from unsup_video.evaluation import trained as trained_module
-from unsup_video.evaluation.trained import Trained
-from unsup_video.models import VideoModel
+from unsup_video.models.video_models import VideoModel
+from unsup_video.pictures import visualize
+from unsup_video.training import trained as trained_module
+from unsup_video.training.trained import Trained
 
 KIND = "features"
 # The four sets of weights from the input to a unit, by their place in the kernel (i, f, g, o).

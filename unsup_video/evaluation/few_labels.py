@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video import files, fonts, visualize
 from unsup_video.evaluation import intervals
+from unsup_video.pictures import fonts, visualize
+from unsup_video.utils import files
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import comparison, files, losses, metrics
-from unsup_video.evaluation import predict, results, testset
-from unsup_video.evaluation.trained import Trained
-from unsup_video.models import CONDITIONAL_INPUTS
-from unsup_video.training import precision, pretraining
+from unsup_video.evaluation import comparison, metrics, predict, results, testset
+from unsup_video.models import losses
+from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.training import precision
+from unsup_video.training.tasks import pretraining
+from unsup_video.training.trained import Trained
+from unsup_video.utils import files
 
 KIND = "future_prediction"
 _BLOCK = 500  # clips that are held at a time; each finished block is kept

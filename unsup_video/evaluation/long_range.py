@@ -6,12 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
-from unsup_video import files, visualize
-from unsup_video.evaluation import charts, intervals, results, testset
-from unsup_video.evaluation import trained as trained_module
-from unsup_video.evaluation.trained import Trained
-from unsup_video.models import VideoModel
+from unsup_video.evaluation import intervals, results, testset
+from unsup_video.models.video_models import VideoModel
+from unsup_video.pictures import charts, visualize
 from unsup_video.training import precision
+from unsup_video.training import trained as trained_module
+from unsup_video.training.trained import Trained
+from unsup_video.utils import files
 
 KIND = "long_range"
 # Variance of h, which lies between -1 and 1, below which a predictor counts as standing still: a

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unsup_video.evaluation.trained import name_of
+from unsup_video.training.trained import name_of
 
 
 def names(paths: list[Path]) -> list[str]:

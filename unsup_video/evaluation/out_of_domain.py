@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from unsup_video import losses, visualize
 from unsup_video.evaluation import predict, results, testset
 from unsup_video.evaluation.future_prediction import LOSSES
-from unsup_video.evaluation.trained import Trained
-from unsup_video.training import precision, pretraining
+from unsup_video.models import losses
+from unsup_video.pictures import visualize
+from unsup_video.training import precision
+from unsup_video.training.tasks import pretraining
+from unsup_video.training.trained import Trained
 
 KIND = "out_of_domain"
 _PICTURES = 3  # clips that are drawn, of each number of digits

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from unsup_video import losses
-from unsup_video.evaluation.trained import Trained
-from unsup_video.layers import ACTIVATIONS
-from unsup_video.training import pretraining
+from unsup_video.models import losses
+from unsup_video.models.layers import ACTIVATIONS
+from unsup_video.training.tasks import pretraining
+from unsup_video.training.trained import Trained
 
 Predicted = dict[str, tuple[np.ndarray, np.ndarray]]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import classification, files
-from unsup_video.classification import Classified
 from unsup_video.data import folders, records
 from unsup_video.evaluation import action_pictures
-from unsup_video.evaluation.trained import Trained
+from unsup_video.models import classification
+from unsup_video.models.classification import Classified
+from unsup_video.training.trained import Trained
+from unsup_video.utils import files
 from unsup_video.video import decoding, percepts
 from unsup_video.video.listing import Video
 

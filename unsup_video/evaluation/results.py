@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 
 import unsup_video
-from unsup_video import files
 from unsup_video.evaluation import intervals
-from unsup_video.evaluation.trained import Trained
 from unsup_video.training import workdir
+from unsup_video.training.trained import Trained
+from unsup_video.utils import files
 
 # 1 had features measured with their mean, and nothing teacher-forced; 2 had intervals that took
 # clips of one video as independent.

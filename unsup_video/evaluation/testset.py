@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, overlap, records, sources, splits, windows
-from unsup_video.evaluation.trained import Trained
+from unsup_video.training.trained import Trained
 
 _SEED = 0  # of generated clips
 

@@ -5,13 +5,14 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from unsup_video import classification
-from unsup_video.classification import Classified
 from unsup_video.data import overlap, sources
 from unsup_video.data import records as records_module
 from unsup_video.data.videos import Videos
-from unsup_video.evaluation.trained import Trained
-from unsup_video.training import finetuning, precision
+from unsup_video.models import classification
+from unsup_video.models.classification import Classified
+from unsup_video.training import precision
+from unsup_video.training.tasks import finetuning
+from unsup_video.training.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""Running an experiment: recipes, the loop, its folder and checkpoints."""
+"""Training: optimisers, the loop, the folder of a run and its checkpoints."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video import files
+from unsup_video.utils import files
 
 
 class CheckpointError(ValueError):

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video import classifiers, comparison, files, losses, models
-from unsup_video.classifiers import Classifier
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
-from unsup_video.training import checkpoints, fields, loop, precision, pretraining, recipes
+from unsup_video.models import classifiers, losses, video_models
+from unsup_video.models.classifiers import Classifier
+from unsup_video.training import checkpoints, fields, loop, precision
+from unsup_video.training.tasks import pretraining
 from unsup_video.training.workdir import Workdir
+from unsup_video.utils import files
 
 CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the outputs
 _AT_LEAST_ONE = (
@@ -50,7 +52,7 @@ def build_model(
     frame_shape: tuple[int, ...],
     mean_frame: np.ndarray,
     spread: float = 1.0,
-) -> models.VideoModel:
+) -> video_models.VideoModel:
     """The model of `config`, with the recipe's starting weights.
 
     Args:
@@ -58,11 +60,11 @@ def build_model(
             they only matter for a model that is to be trained.
     """
     config = ConfigDict(fields.completed(config.to_dict()))
-    model = models.build(
+    model = video_models.build(
         **config.model,
         frame_dim=int(np.prod(frame_shape)),
         conditional_input=config.recipe.conditional_input,
-        initialization=recipes.initialization(config.recipe),
+        initialization=video_models.Initialization(**config.recipe.init),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
     _set_scale(model, spread)
@@ -90,7 +92,7 @@ def build_classifier(
     classifier = classifiers.build(
         classes,
         int(np.prod(frame_shape)),
-        initialization=recipes.initialization(config.recipe),
+        initialization=video_models.Initialization(**config.recipe.init),
         gemm_dtype=precision.gemm_dtype(config.precision),
         **options,
     )
@@ -116,7 +118,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     return tuple(json.loads((folder / CLASSES).read_text(encoding="utf-8")))
 
 
-def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: Workdir) -> dict:
+def test(config: ConfigDict, model: video_models.VideoModel, source: Source, workdir: Workdir) -> dict:
     """Scores the best checkpoint of a run on the test set and writes `results.json`.
 
     Returns:
@@ -144,8 +146,8 @@ def test(config: ConfigDict, model: models.VideoModel, source: Source, workdir: 
     return results
 
 
-def table(config: ConfigDict, results: dict) -> str:
-    """The results beside what to expect and the floors, as text."""
+def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
+    """The results beside the floors and what to expect, as in `config.expect`, as text."""
     names = list(results["floors"])
     unit = losses.unit(config.model.output)
     head = f"test set, {results['clips']:,} clips, {unit}"
@@ -159,7 +161,7 @@ def table(config: ConfigDict, results: dict) -> str:
         values = [results["scores"].get(f"{how}/{name}") for name in names]
         if any(values):
             row(f"{label} (step {results['step']})", values)
-    if expect := comparison.expected(config):
+    if expect:
         row(f"expected: {expect.source}", [expect[name] for name in names])
     for floor, label in {
         "mean_frame": "always the mean frame",

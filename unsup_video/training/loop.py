@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.training import checkpoints, distribution, profiling, recipes
+from unsup_video.training import checkpoints, distribution, optimizers, profiling
 from unsup_video.training.summaries import TensorBoard
 from unsup_video.training.workdir import Workdir
-
 
 _STOP = "stop"  # among the figures of a step
 
@@ -80,9 +79,9 @@ class Trainer:
         self.task = task
         self.strategy = tf.distribute.get_strategy()
         distribution.check_batch_size(self.strategy, config.recipe.batch_size)
-        self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
+        self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
         # A variable, set before every step, so that `rewind` can change the schedule.
-        self.optimizer = recipes.optimizer(config.recipe, rate=0.0)
+        self.optimizer = optimizers.optimizer(config.recipe, rate=0.0)
         self.optimizer.build(task.network.trainable_variables)
         self.step = 0
         self.elapsed_s = 0.0
@@ -213,7 +212,7 @@ class Trainer:
         number of steps and the task's data need not be.
         """
         self.config = config
-        self.schedule = recipes.learning_rate(config.recipe, config.train.steps)
+        self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
         _assign(self._state(), arrays, "what is rewound to")
         self.step, self.sums, self.count = 0, {}, 0
         self.elapsed_s, self.best, self.stale = 0.0, None, 0

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video import models
+from unsup_video.models import video_models
 from unsup_video.training import fields
 
 _GENERATOR = (
@@ -25,7 +25,7 @@ def of_pretraining(
         found["data.split"] = "it divides data.records, and that is empty"
     if not config.model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
-    decoders = models.KINDS.get(config.model.kind, ())
+    decoders = video_models.KINDS.get(config.model.kind, ())
     if not any(config.model[f"conditional_{name}"] for name in decoders):
         found["recipe.conditional_input"] = "no decoder is conditional"
     if frame_shape is not None and len(frame_shape) == 1:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import unsup_video
-from unsup_video import files
 from unsup_video.training import fields
+from unsup_video.utils import files
 
 # A version of what a config stands for: its batches, its learning rates and its losses. It rises
 # where a run of an earlier version would go on as another one. Run.json has had it from 2 on.

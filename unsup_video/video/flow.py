@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from unsup_video import files, visualize
 from unsup_video.data import records
+from unsup_video.pictures import visualize
+from unsup_video.utils import files
 from unsup_video.video import decoding, jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video

@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.data import flow_stacks, records, storage
-from unsup_video.training import flow_classification
-from unsup_video.video import flow_cnn, jobs
+from unsup_video.models import flow_cnn
+from unsup_video.training.tasks import flow_classification
+from unsup_video.video import jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
 

@@ -31,9 +31,9 @@ import numpy as np
 import tensorflow as tf
 
 import unsup_video
-from unsup_video import files, progress
 from unsup_video.data import records
 from unsup_video.training import workdir
+from unsup_video.utils import files, progress
 from unsup_video.video import decoding
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video

@@ -20,8 +20,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from unsup_video import files
 from unsup_video.data import records, storage
+from unsup_video.utils import files
 from unsup_video.video import decoding, jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video

@@ -1,0 +1,108 @@
+"""What all commands share: how they read flags, end with an error, and print what comes next."""
+
+import ast
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from command_flags import apart
+from ml_collections import config_flags
+
+from benchmarks import _common
+from data_prep import common
+from unsup_video import configs
+from unsup_video.data import records
+from unsup_video.utils import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_home_folder_in_every_flag_argument_and_config(home, monkeypatch):
+    file = home / "mine.py"
+    file.write_text(
+        "from unsup_video.configs import base\n\n\ndef get_config(recipe=''):\n"
+        "    config = base.get_config(recipe)\n    config.data.digits_dir = '~/digits'\n"
+        "    return config\n"
+    )
+    argv = configs.expand(["pretrain", "--config=~/mine.py:toronto", "--config.data.records=~/r"],
+                          default="quickstart")
+    monkeypatch.setattr(sys, "argv", argv)  # where flags of config fields are looked for
+    with apart():
+        config = config_flags.DEFINE_config_file("config", None, "")
+        out = flags.DEFINE_string("out", None, "")
+        several = flags.DEFINE_multi_string("workdir", [], "")
+        default = flags.DEFINE_string("cache", "~/cache", "")
+        number = flags.DEFINE_integer("count", 3, "")
+        left = cli._parse([*argv, "--out=~/data", "--workdir=a~b", "--workdir=~", "~/x", "y"])
+        assert left == ["pretrain", f"{home}/x", "y"]
+        assert (out.value, default.value, number.value) == (f"{home}/data", f"{home}/cache", 3)
+        assert several.value == ["a~b", str(home)]
+        assert config.value.data.records == f"{home}/r"
+        assert config.value.data.digits_dir == f"{home}/digits"
+        assert config.value.recipe.name == "toronto" and config.value.name == "base"
+        named = cli.as_named(config)  # without what other flags change
+        assert named.data.records == "" and named.data.digits_dir == f"{home}/digits"
+        assert named.recipe == config.value.recipe
+
+
+def test_paths_of_benchmarks(home):
+    assert _common.flags("").parse_args(["--out=~/report.md"]).out == home / "report.md"
+
+
+@pytest.mark.parametrize("path", ["runs/a", "my runs/it's; $(echo) #1", "läufe/ä b"])
+def test_a_shell_reads_a_command_as_it_was_given(path):
+    line = cli.command("eval.features", f"--workdir={path}", Path(path), note="it's # a note")
+    words = shlex.split(line, comments=True)
+    assert words == ["python", "-m", "eval.features", f"--workdir={path}", path]
+    assert shlex.split(cli.command("tensorboard", "--logdir=x y")) == ["tensorboard", "--logdir=x y"]
+
+
+def test_what_comes_after_a_data_set_is_quoted(capsys):
+    manifest = records.Manifest("x", {}, (3, 4), 2, (records.Shard("a", 2, 10, ""),))
+    common.written("my data/set", manifest, commands=[cli.command("train.pretrain", "a b")])
+    after = capsys.readouterr().out.partition("next:\n")[2]
+    assert [shlex.split(line)[2:] for line in after.splitlines()] == [
+        ["data_prep.verify", "my data/set"], ["data_prep.show", "my data/set"],
+        ["train.pretrain", "a b"],
+    ]
+
+
+def test_all_commands_say_what_comes_next_in_the_same_way():
+    """No text of a program is "next:" but the one of `cli.print_next`."""
+    found = []
+    for folder in ("data_prep", "train", "eval", "unsup_video"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                     if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            found += [path.name for text in texts if re.match(r"\s*next:", text)]
+    assert found == ["cli.py"]
+
+
+def fail(argv):
+    try:
+        return {}["what was asked for"]
+    except KeyError:
+        raise ValueError("x.json: the field is missing") from None
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_is_one_line_and_its_whole_traceback_is_shown_on_request(
+    capsys, monkeypatch, debug
+):
+    monkeypatch.setenv(cli.DEBUG, "1" if debug else "")
+    with pytest.raises(SystemExit) as ended:
+        cli._one_line_errors(fail)(sys.argv)
+    assert ended.value.code == "error: x.json: the field is missing"
+    shown = capsys.readouterr().err
+    for text in ("Traceback", "in fail", "KeyError: 'what was asked for'",
+                 "ValueError: x.json: the field is missing"):
+        assert (text in shown) is debug

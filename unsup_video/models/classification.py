@@ -1,0 +1,84 @@
+"""From windows to videos: what a classifier says of whole videos (the paper's section 3.3)."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+
+from unsup_video.models.classifiers import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Classified:
+    """Probabilities of N videos, from M blocks of them, over K classes.
+
+    Attributes:
+        probabilities: (N, K) float64, of each video: the mean over its blocks.
+        blocks: (M, K) float64, of each block: the mean over its steps. videos: (M,) int64, the
+            block's video. firsts: (M,) int64, its first frame.
+        steps: (M, T, K) float32, of every step; nan behind the end of a shorter block.
+    """
+
+    probabilities: np.ndarray
+    blocks: np.ndarray
+    videos: np.ndarray
+    firsts: np.ndarray
+    steps: np.ndarray
+
+    def figures(self, labels: np.ndarray) -> dict[str, float]:
+        """How well videos with these labels (N,) were classified.
+
+        Returns:
+            "video_cross_entropy", nats; "video_accuracy" and "window_accuracy", the share of videos
+            and of blocks whose most probable class is the label, in %.
+        """
+        right = self.probabilities[np.arange(len(labels)), labels]
+        return {
+            "video_cross_entropy": float(-np.log(np.maximum(right, 1e-12)).mean()),
+            "video_accuracy": 100 * float((self.probabilities.argmax(1) == labels).mean()),
+            "window_accuracy": 100 * float((self.blocks.argmax(1) == labels[self.videos]).mean()),
+        }
+
+
+def video_means(blocks: np.ndarray, videos: np.ndarray, count: int) -> np.ndarray:
+    """(count, K) float64: the mean of each video's blocks (M, K), which `videos` (M,) tells."""
+    sums = np.zeros((count, blocks.shape[1]))
+    np.add.at(sums, videos, blocks)
+    return sums / np.bincount(videos, minlength=count)[:, None]
+
+
+def classify(
+    classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
+) -> Classified:
+    """Classifies `count` videos by their blocks, which are as of `data.videos.Videos.blocks`."""
+    run = _steps(classifier)
+    steps, videos, firsts = [], [], []
+    for frames, of, first in blocks:
+        steps.append(run(frames))
+        videos.append(of)
+        firsts.append(first)
+    longest = max(found.shape[1] for found in steps)
+    means = np.concatenate([found.mean(axis=1, dtype=np.float64) for found in steps])
+    padded = [
+        found if found.shape[1] == longest else np.pad(
+            found, ((0, 0), (0, longest - found.shape[1]), (0, 0)), constant_values=np.nan
+        )
+        for found in steps
+    ]
+    videos = np.concatenate(videos)
+    return Classified(
+        video_means(means, videos, count), means, videos, np.concatenate(firsts),
+        np.concatenate(padded),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _steps(classifier):
+    import tensorflow as tf  # the rest of this module runs without it
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def run(frames):
+        return tf.nn.softmax(classifier.network(frames, training=False))
+
+    return lambda frames: run(tf.constant(frames)).numpy()

@@ -1,0 +1,139 @@
+"""Action classifiers (the paper's section 3.3): the encoder's LSTMs and a softmax at every step."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from unsup_video.models.layers import Dropout, FrameScale, PeepholeLSTM
+from unsup_video.models.video_models import Initialization, VideoModel, lstm_stack
+
+# The LSTM classifier, and what it is compared with: regression on each frame by itself (the paper's
+# baseline), and on the mean of the frames.
+KINDS = ("lstm", "single_frame", "mean_frame")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
+class Classifier:
+    """A classifier of videos.
+
+    Attributes:
+        kind: of `KINDS`. classes: their names, K of them.
+        network: frames (B, T, D) -> logits (B, T, K), one softmax a step; the prediction for the
+            frames is the mean over the steps. Every T can be read.
+        lstms: its PeepholeLSTMs, bottom first; [] of a baseline without.
+        head: the layer that gives the logits.
+        frame_scale: what frames are divided by, or None; as of `models.VideoModel`.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    network: keras.Model
+    lstms: list[PeepholeLSTM]
+    head: keras.layers.Layer
+    frame_scale: FrameScale | None
+
+    def read(self, frames):
+        """Frames as the layers see them."""
+        return self.frame_scale(frames) if self.frame_scale else frames
+
+
+def build(
+    classes: tuple[str, ...],
+    frame_dim: int,
+    kind: str = "lstm",
+    units: int = 2048,
+    layers: int = 2,
+    dropout: float = 0.5,
+    input_dropout: float = 0.0,
+    freeze: bool = False,
+    use_peepholes: bool = True,
+    frame_scaling: bool = True,
+    initialization: Initialization = Initialization(),
+    gemm_dtype: str | None = None,
+) -> Classifier:
+    """Builds a classifier.
+
+    Args:
+        classes: names of at least two. frame_dim: D. kind: of `KINDS`.
+        units, layers, use_peepholes: of the LSTMs, which are named as an encoder's.
+        dropout: rate between the layers and before the softmax. Every step and unit has a mask of
+            its own; the recurrent connections have none, so that nothing is dropped through time.
+        input_dropout: rate for the frames, in the same way.
+        freeze: train the softmax alone.
+        frame_scaling, initialization, gemm_dtype: as of `models.build`.
+
+    Raises:
+        ValueError: an unknown kind, fewer than two classes, a size below 1, a rate outside of
+            [0, 1).
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of classifier {kind!r}: one of {', '.join(KINDS)}")
+    if len(classes) < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {', '.join(classes) or 0}")
+    for name, size in {"units": units, "layers": layers}.items():
+        if size < 1:
+            raise ValueError(f"model.{name} must be at least 1, got {size}")
+    for name, rate in {"dropout": dropout, "input_dropout": input_dropout}.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"model.{name} must be in [0, 1), got {rate}")
+    if freeze and kind != "lstm":
+        raise ValueError(f"model.freeze: a {kind} classifier has nothing but its softmax")
+
+    def dropped(x, rate, name):
+        return Dropout(rate, name=name)(x) if rate else x
+
+    scale = FrameScale(name="frame_scale") if frame_scaling else None
+    frames = keras.Input((None, frame_dim), name="frames")
+    x = scale(frames) if scale else frames
+    x = dropped(x, input_dropout, "input_dropout")
+    lstms = []
+    if kind == "lstm":
+        lstms = lstm_stack(
+            "encoder", layers, units, initialization,
+            use_peepholes=use_peepholes, gemm_dtype=gemm_dtype,
+        )
+        for k, lstm in enumerate(lstms):
+            lstm.trainable = not freeze
+            x, _, _ = lstm(x)
+            x = dropped(x, dropout, f"dropout_{k + 1}")
+    elif kind == "mean_frame":
+        # At every step, so that all kinds have the same output.
+        x = ops.mean(x, axis=1, keepdims=True) + ops.zeros_like(x)
+    head = keras.layers.Dense(
+        len(classes), kernel_initializer=initialization.kernel_initializer(), name="softmax"
+    )
+    network = keras.Model(frames, head(x), name="classifier")
+    return Classifier(kind, tuple(classes), network, lstms, head, scale)
+
+
+def copy_encoder(model: VideoModel, classifier: Classifier) -> list[str]:
+    """Starts a classifier from a pretrained encoder: LSTMs and scale.
+
+    Returns:
+        the names of the arrays that were copied.
+
+    Raises:
+        ValueError: the two do not have the same arrays; all that differ are named.
+    """
+    here = _arrays(classifier)
+    there = _arrays(model)
+    problems = [
+        f"{name}: {_shape(there.get(name))} in the encoder, {_shape(here.get(name))} here"
+        for name in sorted(here.keys() | there.keys())
+        if _shape(here.get(name)) != _shape(there.get(name))
+    ]
+    if problems:
+        raise ValueError("the encoder does not fit this classifier:\n  " + "\n  ".join(problems))
+    for name, variable in here.items():
+        variable.assign(there[name])
+    return sorted(here)
+
+
+def _arrays(model):
+    layers = [*model.lstms, *([model.frame_scale] if model.frame_scale else [])]
+    return {variable.path: variable for layer in layers for variable in layer.weights}
+
+
+def _shape(variable):
+    return "missing" if variable is None else tuple(variable.shape)

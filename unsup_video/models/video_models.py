@@ -1,0 +1,303 @@
+"""The paper's models (sections 2.2 to 2.5), as Keras functional models over shared layers."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import ndimage
+
+from unsup_video.models.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
+
+# What each kind of model decodes.
+KINDS = {
+    "autoencoder": ("reconstruction",),
+    "future_predictor": ("future",),
+    "composite": ("reconstruction", "future"),
+}
+# The previous frame that conditional decoders read in training, and how tables name it.
+CONDITIONAL_INPUTS = {
+    "truth": "trained on the true frames",
+    "own": "trained on its own frames",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """How the weights of a model start.
+
+    Attributes:
+        kernel: half-width of the uniform distribution of all kernels; 0 stands for the paper's
+            1/sqrt(fan_in).
+        peepholes: half-width for the peepholes; 0 starts them at zero.
+        forget_bias: of every LSTM. All other biases start at zero.
+    """
+
+    kernel: float = 0.0
+    peepholes: float = 0.0
+    forget_bias: float = 0.0
+
+    # New objects on every call: an initializer object that is reused repeats its values.
+    def kernel_initializer(self):
+        if not self.kernel:
+            return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+        return keras.initializers.RandomUniform(-self.kernel, self.kernel)
+
+    def peephole_initializer(self):
+        if not self.peepholes:
+            return keras.initializers.Zeros()
+        return keras.initializers.RandomUniform(-self.peepholes, self.peepholes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
+class VideoModel:
+    """One model in its functional forms; all share the same layers and weights.
+
+    D is the size of a flattened frame, T the frames read, S the frames predicted (any number).
+    Reconstructions are in REVERSED order: v_T, .., v_1.
+
+    Attributes:
+        kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
+        output: "logistic", "linear" or "relu".
+        encoder: frames (B, T, D) -> the representation, a list [h, c] for each layer, (B, units).
+        decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
+            free-running. Only the clock's length S is read.
+        training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
+            "future": (B, S, D)}, as far as decoded, before the non-linearity; conditional
+            decoders read what `conditional_input` says.
+        teacher_forced: `training` where conditional decoders read the true frames.
+        free_running: {"past": (B, T, D), "clock": (B, S)} -> the same keys, still before the
+            non-linearity; conditional decoders read their own frames.
+        inference: `free_running` after the non-linearity: frames.
+        decoder_layers: name -> `Decoder`.
+        conditional_input: "truth" or "own", see `build`.
+        frame_scale: what frames are divided by when they are read, and predictions multiplied by;
+            None in a model that takes frames as they are.
+    """
+
+    kind: str
+    output: str
+    encoder: keras.Model
+    decoders: dict[str, keras.Model]
+    training: keras.Model
+    teacher_forced: keras.Model
+    free_running: keras.Model
+    inference: keras.Model
+    decoder_layers: dict[str, Decoder]
+    conditional_input: str
+    frame_scale: FrameScale | None = None
+
+    @property
+    def network(self) -> keras.Model:
+        """The model that is trained, and has all weights: `training`."""
+        return self.training
+
+    @property
+    def lstms(self) -> list[PeepholeLSTM]:
+        """The encoder's layers, bottom first."""
+        return [layer for layer in self.encoder.layers if isinstance(layer, PeepholeLSTM)]
+
+    def read(self, frames):
+        """Frames as the layers of encoder and decoders see them."""
+        return self.frame_scale(frames) if self.frame_scale else frames
+
+    def start_at(self, mean_frame: np.ndarray, spread: float = 1.0) -> None:
+        """Has every decoder predict this frame, (D,), at first, by its output bias.
+
+        `spread` is the frame scale's value.
+        """
+        bias = mean_frame / spread
+        if self.output == "logistic":
+            p = np.clip(bias, 1e-3, 1 - 1e-3)
+            bias = np.log(p / (1 - p))
+        for decoder in self.decoder_layers.values():
+            decoder.bias.assign(bias)
+
+    def blur_pixel_kernels(self, frame_shape: tuple[int, ...], sigma: float) -> None:
+        """Smooths every kernel that reads or writes frames over the grid of pixels.
+
+        White noise puts most of a kernel's norm into spatial frequencies that no video has; a
+        blurred kernel starts with features of the size of strokes. Each feature, the weights
+        between one unit or gate and all pixels, keeps its norm. A feature that the blur makes 0,
+        such as one of zeros, stays as it is.
+
+        Args:
+            frame_shape: (H, W) or (H, W, C); channels are blurred separately.
+            sigma: standard deviation of the Gaussian, in pixels; 0 changes nothing.
+        """
+        if not sigma:
+            return
+        stddev = (0, sigma, sigma) + (0,) * (len(frame_shape) - 2)
+
+        def blurred(features):  # (N, D)
+            grids = features.reshape(-1, *frame_shape)
+            smooth = ndimage.gaussian_filter(grids, stddev).reshape(features.shape)
+            norm, smooth_norm = (
+                np.linalg.norm(x, axis=1, keepdims=True) for x in (features, smooth)
+            )
+            kept = smooth_norm > 0
+            return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
+
+        conditional = [self.decoder_layers[name] for name in self.conditional]
+        for lstm in (self.lstms[0], *(decoder.lstms[0] for decoder in conditional)):
+            lstm.kernel.assign(blurred(lstm.kernel.numpy().T).T)
+        for decoder in self.decoder_layers.values():
+            decoder.kernel.assign(blurred(decoder.kernel.numpy()))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return KINDS[self.kind]
+
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """Names of the decoders that read their previous frame."""
+        return tuple(name for name in self.outputs if self.decoder_layers[name].conditional)
+
+
+def lstm_stack(
+    name: str, layers: int, units: int, initialization: Initialization, **options
+) -> list[PeepholeLSTM]:
+    """Layers named NAME_lstm_1, .., bottom first; `options` of `PeepholeLSTM`."""
+    return [
+        PeepholeLSTM(
+            units,
+            forget_bias=initialization.forget_bias,
+            kernel_initializer=initialization.kernel_initializer(),
+            recurrent_initializer=initialization.kernel_initializer(),
+            peephole_initializer=initialization.peephole_initializer(),
+            name=f"{name}_lstm_{k + 1}",
+            **options,
+        )
+        for k in range(layers)
+    ]
+
+
+def build(
+    kind: str = "composite",
+    frame_dim: int = 4096,
+    units: int = 2048,
+    layers: int = 1,
+    conditional_reconstruction: bool = False,
+    conditional_future: bool = False,
+    conditional_input: str = "truth",
+    output: str = "logistic",
+    use_peepholes: bool = True,
+    frame_scaling: bool = False,
+    initialization: Initialization = Initialization(),
+    gemm_dtype: str | None = None,
+) -> VideoModel:
+    """Builds a model of the paper.
+
+    Args:
+        kind: "autoencoder", "future_predictor" or "composite".
+        frame_dim: D. units: of every LSTM layer. layers: depth of the encoder and each decoder.
+        conditional_reconstruction, conditional_future: whether that decoder reads its previous
+            frame.
+        conditional_input: the previous frame that conditional decoders read in training. "truth":
+            the true one (teacher forcing, the paper's text). "own": the one that the decoder wrote,
+            as it does afterwards; the gradient passes through these frames. Other decoders
+            have no input and ignore it.
+        output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
+        use_peepholes: False gives ordinary LSTMs.
+        frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
+            their own units, and so do the losses.
+        initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
+        gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
+
+    Raises:
+        ValueError: an unknown kind or output, a size below 1, a conditional decoder that the kind
+            does not have, or a scale for logistic outputs.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
+    if output not in ACTIVATIONS:
+        raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+    if conditional_input not in CONDITIONAL_INPUTS:
+        raise ValueError(
+            f"unknown conditional_input {conditional_input!r}: one of "
+            f"{', '.join(CONDITIONAL_INPUTS)}"
+        )
+    for name, size in {"frame_dim": frame_dim, "units": units, "layers": layers}.items():
+        if size < 1:
+            raise ValueError(f"model.{name} must be at least 1, got {size}")
+    conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
+    for name, wanted in conditional.items():
+        if wanted and name not in KINDS[kind]:
+            raise ValueError(f"conditional_{name} is set, but a {kind} has no such decoder")
+
+    if frame_scaling and output == "logistic":
+        raise ValueError("frame_scaling is for the squared loss: logistic outputs are in [0, 1]")
+
+    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+    scale = FrameScale(name="frame_scale") if frame_scaling else None
+
+    def read(frames):
+        return scale(frames) if scale else frames
+
+    def written(x):
+        return scale(x, inverse=True) if scale else x
+
+    frames = keras.Input((None, frame_dim), name="frames")
+    x, states = read(frames), []
+    for lstm in lstm_stack("encoder", layers, units, initialization, **options):
+        x, h, c = lstm(x)
+        states += [h, c]
+    encoder = keras.Model(frames, states, name="encoder")
+
+    decoder_layers, decoders = {}, {}
+    for name in KINDS[kind]:
+        decoder = decoder_layers[name] = Decoder(
+            lstm_stack(name, layers, units, initialization, **options),
+            frame_dim,
+            conditional[name],
+            output,
+            initialization.kernel_initializer(),
+            name=f"{name}_decoder",
+        )
+        inputs = {
+            "states": [keras.Input((units,), name=f"{state}_{k + 1}")
+                       for k in range(layers) for state in "hc"],
+            "clock": keras.Input((None,), name="clock"),
+        }
+        decoders[name] = keras.Model(
+            inputs,
+            decoder.activate(written(decoder(inputs["states"], clock=inputs["clock"]))),
+            name=name,
+        )
+
+    past = keras.Input((None, frame_dim), name="past")
+    future = keras.Input((None, frame_dim), name="future")
+    clock = keras.Input((None,), name="clock")
+    states = encoder(past)
+    targets = {"reconstruction": ops.flip(past, axis=1), "future": future}
+    clocks = {"reconstruction": past[:, :, 0], "future": clock}
+    pre_activations = {
+        name: written(decoder(states, clock=clocks[name]))
+        for name, decoder in decoder_layers.items()
+    }
+
+    def training_form(name, conditional_input):
+        def decode(part, decoder):
+            teacher = None
+            if decoder.conditional and conditional_input == "truth":
+                teacher = read(targets[part])
+            return written(decoder(states, clock=targets[part], teacher=teacher))
+
+        return keras.Model(
+            {"past": past, "future": future},
+            {part: decode(part, decoder) for part, decoder in decoder_layers.items()},
+            name=name,
+        )
+
+    teacher_forced = training_form("teacher_forced", "truth")
+    training = training_form("training", conditional_input)
+    free_running = keras.Model({"past": past, "clock": clock}, pre_activations, name="free_running")
+    inference = keras.Model(
+        {"past": past, "clock": clock},
+        {name: decoder_layers[name].activate(x) for name, x in pre_activations.items()},
+        name="inference",
+    )
+    return VideoModel(
+        kind, output, encoder, decoders, training, teacher_forced, free_running, inference,
+        decoder_layers, conditional_input, scale,
+    )

@@ -1,0 +1,1 @@
+"""Pictures as files: strips and GIFs of frames, charts, and the fonts of both."""

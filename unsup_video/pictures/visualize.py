@@ -1,0 +1,232 @@
+"""Strips and animations of what a model reads, reconstructs and predicts; how figures are drawn."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+from unsup_video.pictures import fonts
+from unsup_video.utils import files
+
+_BACKGROUND = (24, 26, 30)
+_TEXT = (225, 228, 232)
+_FAINT = (130, 136, 144)
+_PAST = (84, 132, 184)  # frame colour of what was given
+_FUTURE = (205, 133, 63)  # and of what lies ahead
+_GAP = 4  # pixels
+_SHADES = 14  # above black, of a mosaic in grey: even, so that there is one in the middle
+
+
+@contextlib.contextmanager
+def figure(
+    path: str | os.PathLike, size: tuple[float, float], texts: Iterable[str] = (), dpi: float = 110
+) -> Iterator[Figure]:
+    """Yields a matplotlib figure to draw on, and writes it as a PNG at the end.
+
+    Its text is drawn as it is: "$" begins no formula.
+
+    Args:
+        size: width and height in inches. texts: those that were not written here, such as names of
+            classes, as `fonts.legible` gives them: they may need another font.
+        dpi: pixels an inch.
+    """
+    with fonts.literal(texts):
+        drawn = Figure(size, layout="constrained")
+        yield drawn
+        with files.whole(path) as temporary:
+            drawn.savefig(temporary, format="png", dpi=dpi)
+
+
+def to_uint8(frames: np.ndarray) -> np.ndarray:
+    """Frames in [0, 1] (clipped), or uint8 already, as uint8."""
+    frames = np.asarray(frames)
+    if frames.dtype == np.uint8:
+        return frames
+    return np.rint(np.clip(frames, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def drawable(shape: tuple[int, ...]) -> bool:
+    """Whether frames of that shape are pictures: (H, W), (H, W, 1) or (H, W, 3)."""
+    return len(shape) == 2 or len(shape) == 3 and shape[2] in (1, 3)
+
+
+def _tile(frame, scale):
+    if frame.shape[2:] == (1,):
+        frame = frame[..., 0]
+    image = Image.fromarray(to_uint8(frame)).convert("RGB")
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _scale(frame):
+    """The whole factor that makes a frame at least 64 pixels high."""
+    return max(1, -(-64 // frame.shape[0]))
+
+
+def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image.Image:
+    """Labelled rows of frames on a common time axis.
+
+    Args:
+        rows: (label, frames); every row has one entry a step: a frame (H, W) or (H, W, 3), in
+            [0, 1] or uint8, or None for a gap.
+        steps: the number of each column; default: 1, 2, ..
+    """
+    example = next(f for _, frames in rows for f in frames if f is not None)
+    scale = _scale(example)
+    height, width = example.shape[0] * scale, example.shape[1] * scale
+    font, labels = fonts.pillow([label for label, _ in rows], 13)
+    columns = max(len(frames) for _, frames in rows)
+    left = 12 + max(round(font.getlength(label)) for label in labels) + 10
+    top = 24
+    picture = Image.new(
+        "RGB",
+        (left + columns * (width + _GAP) + 8, top + len(rows) * (height + _GAP) + 8),
+        _BACKGROUND,
+    )
+    draw = ImageDraw.Draw(picture)
+    for column in range(columns):
+        middle = left + column * (width + _GAP) + width / 2
+        step = column + 1 if steps is None else steps[column]
+        draw.text((middle, 6), str(step), _FAINT, font, anchor="ma")
+    for row, (label, (_, frames)) in enumerate(zip(labels, rows, strict=True)):
+        y = top + row * (height + _GAP)
+        draw.text((left - 10, y + height / 2), label, _TEXT, font, anchor="rm")
+        for column, frame in enumerate(frames):
+            if frame is not None:
+                picture.paste(_tile(frame, scale), (left + column * (width + _GAP), y))
+    return picture
+
+
+def sample_figure(past, future, reconstruction, prediction, path: str | os.PathLike) -> None:
+    """Writes the rows of the paper's figure 5 as a PNG: the truth over what the model makes of it.
+
+    A blue bar marks the frames that the model read, an orange one those that it did not.
+
+    Args:
+        past: (T, H, W[, C]). future: (S, H, W[, C]).
+        reconstruction: (T, ..) as the model gives it, last frame first, or None; it is shown in
+            the order of time, under the frames it reconstructs. prediction: (S, ..) or None.
+    """
+    truth, model = _in_order(past, future, reconstruction, prediction)
+    picture = strip([("truth", truth), ("model", model)])
+    draw = ImageDraw.Draw(picture)
+    width = past.shape[2] * _scale(past[0]) + _GAP
+    right = picture.width - 8
+    left = right - len(truth) * width
+    middle = left + len(past) * width
+    draw.rectangle((left, 1, middle - _GAP, 3), _PAST)
+    draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
+    with files.whole(path) as temporary:
+        picture.save(temporary, "PNG")
+
+
+def sample_gif(
+    past, future, reconstruction, prediction, path: str | os.PathLike, fps: float = 5
+) -> bytes:
+    """Writes an animation: the truth beside the model, which first reads and then predicts.
+
+    Arguments as of `sample_figure`; `fps` in frames a second. Returns the file's bytes.
+    """
+    truth, model = _in_order(past, future, reconstruction, prediction)
+    blank = np.zeros_like(past[0])
+    captions = [f"input {t + 1}" for t in range(len(past))]
+    captions += [f"future {t + 1}" for t in range(len(future))]
+    panels = {"truth": truth, "model": [blank if f is None else f for f in model]}
+    data = gif(panels, captions, len(past), fps)
+    with files.whole(path) as temporary:
+        temporary.write_bytes(data)
+    return data
+
+
+def _in_order(past, future, reconstruction, prediction):
+    """(truth, model): lists of T + S frames in the order of time, None where the model has none."""
+    back = [None] * len(past) if reconstruction is None else list(reconstruction[::-1])
+    ahead = [None] * len(future) if prediction is None else list(prediction)
+    return [*past, *future], back + ahead
+
+
+def mosaic(
+    panels: dict[str, np.ndarray], path: str | os.PathLike, columns: int = 20, across: int = 2
+) -> None:
+    """Writes sets of weights as a PNG, as in the paper's figures 9 and 10.
+
+    A weight w is drawn as (1 + w / m) / 2, m the largest |w| of its feature: zero is mid grey.
+    Without colours the picture has 15 shades of grey, in 4 bits a pixel.
+
+    Args:
+        panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels of
+            one shape.
+        columns: features in a row of a panel. across: panels beside one another.
+    """
+    example = next(iter(panels.values()))
+    columns = min(columns, len(example))
+    scale = _scale(example[0])
+    height, width = example.shape[1] * scale + _GAP, example.shape[2] * scale + _GAP
+    margin, top = 12, 40
+    font, _ = fonts.pillow(panels, 24)
+    widest_title = max(round(font.getlength(title)) for title in panels)
+    panel_width = max(columns * width, widest_title) + 2 * margin
+    panel_height = top + -(-len(example) // columns) * height + margin
+    across = min(across, len(panels))
+    size = (across * panel_width, -(-len(panels) // across) * panel_height)
+    picture = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for k, (title, features) in enumerate(panels.items()):
+        left, upper = k % across * panel_width, k // across * panel_height
+        draw.text((left + panel_width / 2, upper + 6), title, _TEXT, font, anchor="ma")
+        for n, feature in enumerate(features):
+            largest = np.abs(feature).max() or 1.0
+            place = (left + margin + n % columns * width, upper + top + n // columns * height)
+            picture.paste(_tile((1 + feature / largest) / 2, scale), place)
+    if example.shape[3:] != (3,):
+        picture = picture.convert("L").point(lambda value: round(value * _SHADES / 255))
+        picture.putpalette([round(k * 255 / _SHADES) for k in range(_SHADES + 1) for _ in "RGB"])
+    with files.whole(path) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
+
+
+def gif(
+    panels: dict[str, list],
+    captions: list[str],
+    past: int,
+    fps: float = 5,
+    colourful: bool = False,
+) -> bytes:
+    """Panels side by side, animated.
+
+    Args:
+        panels: label -> frames (H, W[, 3]), all of one length. captions: a text for each step.
+        past: how many steps are input; they have a blue frame, later ones an orange one.
+        colourful: keep rare colours too, those of flow or of a video, not only the common 64.
+    """
+    example = next(iter(panels.values()))[0]
+    scale = 2 * _scale(example)
+    height, width = example.shape[0] * scale, example.shape[1] * scale
+    font, texts = fonts.pillow([*panels, *captions], 14)
+    labels, captions = texts[: len(panels)], texts[len(panels) :]
+    size = (len(panels) * (width + 12) + 12, height + 56)
+    palette = (256, Image.Quantize.FASTOCTREE) if colourful else (64, Image.Quantize.MEDIANCUT)
+    pictures = []
+    for t, caption in enumerate(captions):
+        picture = Image.new("RGB", size, _BACKGROUND)
+        draw = ImageDraw.Draw(picture)
+        for k, (label, frames) in enumerate(zip(labels, panels.values(), strict=True)):
+            x = 12 + k * (width + 12)
+            draw.text((x + width / 2, 8), label, _TEXT, font, anchor="ma")
+            colour = _PAST if t < past else _FUTURE
+            draw.rectangle((x - 2, 28, x + width + 1, 31 + height), outline=colour, width=2)
+            picture.paste(_tile(frames[t], scale), (x, 30))
+        draw.text((size[0] / 2, height + 36), caption, _FAINT, font, anchor="ma")
+        # A mark that moves: Pillow merges successive frames that are equal, which would shorten
+        # the animation of a picture that stands still.
+        done = round((t + 1) / len(captions) * size[0])
+        draw.rectangle((0, size[1] - 2, done, size[1] - 1), colour)
+        pictures.append(picture.quantize(*palette, dither=Image.Dither.NONE))
+    data = io.BytesIO()
+    pictures[0].save(
+        data, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0
+    )
+    return data.getvalue()

@@ -1,0 +1,208 @@
+"""What the page says of each run: what was trained, how, and how the losses fell."""
+
+import json
+
+from unsup_video.models.classifiers import KINDS
+from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.pictures import charts
+from unsup_video.report import markup
+
+_CURVES = {  # (title, unit) -> split -> its name in metrics.jsonl, of a classifier
+    ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
+    ("Accuracy", "%"): {"train": "step_accuracy", "validation": "video_accuracy"},
+}
+_OF = {"train": "train, single steps", "validation": "validation, whole videos"}
+_LOOKS = {"train": (charts.COLOURS[1], 1.1), "validation": (charts.COLOURS[0], 1.8)}
+
+
+def articles(runs: list) -> str:
+    """An article about each `report.Run`."""
+    return "".join(
+        f'<article id="{markup.anchor(runs, run)}"><h3>{markup.text(run.name)}</h3>{_facts(run)}'
+        f"{_losses(runs, run)}"
+        f"{markup.details('The whole config', markup.listing(run.config))}"
+        f"<p>Trained by</p>{markup.code(run.command)}</article>"
+        for run in runs
+    )
+
+
+def basics(runs: list, run) -> list[str]:
+    """The cells of `BASICS`, which a table of runs starts with."""
+    return [
+        markup.run_cell(runs, run),
+        markup.label(architecture(run.model)),
+        markup.label(run.model["recipe"]),
+        markup.number(f"{run.model['step']:,}"),
+        markup.number(_parameters(run)),
+        markup.number(_training_time(run)),
+    ]
+
+
+BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 of text, 3 numbers
+
+
+def architecture(model: dict) -> str:
+    """Of `Trained.describe()`, in a few words."""
+    if model["kind"] in KINDS and model["kind"] != "lstm":
+        return f"{model['kind'].replace('_', ' ')} classifier"
+    kind = "LSTM classifier" if model["kind"] in KINDS else model["kind"]
+    return f"{kind}, {model['layers']} × {model['units']} units"
+
+
+def _duration(seconds):
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _training_time(run):
+    return _duration(run.metrics[-1]["elapsed_s"]) if run.metrics else "–"
+
+
+def _parameters(run):
+    return f"{run.info['parameters']:,}" if "parameters" in run.info else "–"
+
+
+def _facts(run):
+    info, model = run.info, run.model
+    facts = {
+        "Model": f"{architecture(model)}, {_specifics(run)}",
+        "Weights": f"of step {model['step']:,} of {_steps(run)}, the best on validation "
+                   f"{'videos' if run.classes else 'clips'}; sha256 {model['sha256']}"
+                   + (f"; kernels in {model['kernel_dtype']}" if "kernel_dtype" in model else ""),
+        "Parameters": _parameters(run),
+        "Config": f"{model['config']}, recipe {model['recipe']}",
+        "Training time": _training_time(run),
+        "Seed": run.config["seed"],
+        "Data": _flat({k: v for k, v in info["data"].items() if k != "sha256"}),
+        "Data, sha256": _flat(info["data"]["sha256"]),
+        "Code": _git(info.get("git")),
+        "Started": info["time"],
+        "Resumed": _resumed(info.get("resumed", [])),
+        "Hardware": _flat(info["machine"]),
+        "Versions": _flat(info["versions"]),
+        "Matrix products": info.get("gemm_dtype"),
+        "Folder": run.path,
+    }
+    lines = "".join(
+        f"<dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd>"
+        for name, value in facts.items() if value not in (None, "")
+    )
+    return f"<dl>{lines}</dl>"
+
+
+def _specifics(run):
+    model = run.model
+    if run.classes:
+        start = "random weights" if model["init"] == "none" else f"the encoder of {model['init']}"
+        frozen = ", which is kept as it is" if model["freeze"] else ""
+        return f"{len(run.classes)} classes, starts from {start}{frozen}"
+    conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
+    if not conditional:
+        return f"{model['output']} output, unconditional"
+    # Evaluations of versions that stored no such field are of models trained on the true frames.
+    how = CONDITIONAL_INPUTS[model.get("conditional_input", "truth")]
+    return f"{model['output']} output, conditional {' and '.join(conditional)}, {how}"
+
+
+def _steps(run):
+    last = run.metrics[-1]["step"] if run.metrics else run.model["step"]
+    return f"{last:,}"
+
+
+def _git(state):
+    if state is None:
+        return "not from a git checkout"
+    return f"git {state['sha']}, " + ("with uncommitted changes" if state["dirty"] else "clean")
+
+
+def _resumed(resumed):
+    return "; ".join(f"{again['time']}, {_git(again.get('git'))}" for again in resumed)
+
+
+def _flat(value):
+    """Nested JSON values as one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_flat(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_flat, value))
+    return str(value)
+
+
+# ---------------------------------------------------------------------- curves
+
+
+def _series(run, split, key):
+    """(steps, seconds, values) of one quantity of metrics.jsonl."""
+    lines = [line for line in run.metrics if line["split"] == split and key in line]
+    return ([line["step"] for line in lines], [line["elapsed_s"] for line in lines],
+            [line[key] for line in lines])
+
+
+def _losses(runs, run):
+    """The loss curves of one run, a chart for each quantity."""
+    if not run.metrics:
+        return "<p>No loss curves: metrics.jsonl stays in the run's folder.</p>"
+    found = _accuracies(run) if run.classes else _parts(run)
+    found = {key: lines for key, lines in found.items() if lines}
+    if not found:
+        return "<p>metrics.jsonl has no losses.</p>"
+    return markup.chart_grid([
+        charts.svg(lines, f"{markup.anchor(runs, run)}-{number}", title, "step", unit, settled=True)
+        for number, ((title, unit), lines) in enumerate(found.items())
+    ], [line for lines in found.values() for line in lines])
+
+
+def _parts(run):
+    """(title, unit) -> lines, of the losses of each part of a video model."""
+    found = {}
+    for part in ("reconstruction", "future"):
+        lines = found.setdefault((f"Loss of the {part}", "loss per frame"), [])
+        for split in _LOOKS:
+            for mode, dash in (("free_running", charts.SOLID), ("teacher_forced", charts.DASHED)):
+                label = f"{split}, {mode.replace('_', '-')}"
+                lines += _line(run, split, f"{mode}/{part}", label, dash)
+    return found
+
+
+def _accuracies(run):
+    """(title, unit) -> lines, of a classifier."""
+    return {
+        title: [line for split, key in keys.items() for line in _line(run, split, key, _OF[split])]
+        for title, keys in _CURVES.items()
+    }
+
+
+def _line(run, split, key, label, dash=charts.SOLID):
+    """[the line of a quantity over the steps]; [] where there is none."""
+    steps, _, values = _series(run, split, key)
+    colour, width = _LOOKS[split]
+    return [charts.Line(label, steps, values, colour, dash, width)] if steps else []
+
+
+def learning(runs: list) -> str:
+    """The validation losses of the future: a chart for runs whose losses compare."""
+    groups = {}
+    videos = [run for run in runs if not run.classes]
+    for run in videos:
+        key = json.dumps([run.info["data"]["sha256"], run.model["output"]], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    drawn = []
+    for number, group in enumerate(groups.values(), 1):
+        lines = {"step": [], "minutes of training": []}
+        for run in group:
+            steps, seconds, values = _series(run, "validation", "free_running/future")
+            look = charts.style(runs.index(run))
+            for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
+                of += [charts.Line(run.name, x, values, **look)] if steps else []
+        if lines["step"]:
+            drawn.append(markup.chart_grid([
+                charts.svg(of, f"learning-{number}-{k}", "Future, validation, free-running", label,
+                           "loss per frame", settled=True)
+                for k, (label, of) in enumerate(lines.items())
+            ], lines["step"]))
+    if drawn or not videos:
+        return "".join(drawn)
+    return ("<p>No run predicts the future.</p>" if any(run.metrics for run in videos)
+            else "<p>No curves: metrics.jsonl stays in the run's folder.</p>")

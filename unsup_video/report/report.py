@@ -1,0 +1,336 @@
+"""One page of HTML about trained models, with everything that it shows inside it.
+
+`collect` takes a run's own files and its evaluations together, `studies` reads those with few
+labels, `write` makes index.html of them, and results.json and results.csv with all figures.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unsup_video.evaluation import (
+    action_recognition,
+    features,
+    few_labels,
+    future_prediction,
+    intervals,
+    long_range,
+    metrics,
+    out_of_domain,
+    paper,
+    results,
+    testset,
+    testvideos,
+)
+from unsup_video.evaluation.naming import names
+from unsup_video.report import page, page_actions, page_few_labels
+from unsup_video.training import workdir
+from unsup_video.training.trained import Trained
+from unsup_video.utils import files
+
+_FILES = ("index.html", "results.json", "results.csv")
+_STUDY = "few_labels"  # the kind of a study's rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the page says of one run.
+
+    Attributes:
+        name: that no other run of the page has. path: its folder.
+        config, info, metrics: its config.json, run.json and metrics.jsonl.
+        model: `Trained.describe()`.
+        evaluations: kind -> evaluation, or the reason why there is none.
+        classes: of a classifier; () of a video model.
+    """
+
+    name: str
+    path: Path
+    config: dict
+    info: dict
+    metrics: list[dict]
+    model: dict
+    evaluations: dict[str, results.Evaluation | str]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def prediction(self) -> results.Evaluation:
+        return self.evaluations[future_prediction.KIND]
+
+    @property
+    def command(self) -> str:
+        """The command that trained it, as one types it."""
+        program, *arguments = self.info["command"]
+        program = Path(program)
+        module = f"{program.parent.name}.{program.stem}"
+        start = ["python", "-m", module] if program.suffix == ".py" else [program.name]
+        return shlex.join([*start, *map(_typed, arguments)])
+
+
+def _typed(argument):
+    """An argument with the name of a packaged config, for which `configs.expand` put its path."""
+    return re.sub(r"^(--?config=)?.*/unsup_video/configs/(\w+)\.py(?=:|$)", r"\1\2", argument)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the page says of a study of `few_labels`.
+
+    Attributes:
+        name: that no other study of the page has. path: its folder.
+        settings, summaries: as of `few_labels.load`.
+        variants: contender -> its row in `paper.TABLE_3`, of those that have one.
+    """
+
+    name: str
+    path: Path
+    settings: dict
+    summaries: list[few_labels.Summary]
+    variants: dict[str, str]
+
+    @property
+    def contenders(self) -> list[str]:
+        return list(dict.fromkeys(s.contender for s in self.summaries))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of labelled videos a class; 0 for all."""
+        return list(dict.fromkeys(s.per_class for s in self.summaries))
+
+
+def studies(folders: Sequence[str | Path]) -> list[Study]:
+    """Reads studies of `few_labels`.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    found = []
+    for name, path in zip(names(paths), paths, strict=True):
+        settings, summaries = few_labels.load(path)
+        variants = {few_labels.BASELINE: "none"}
+        for contender, model in settings["pretrained"].items():
+            if (variant := _variant(contender, model)) is not None:
+                variants[contender] = variant
+        found.append(Study(name, path, settings, summaries, variants))
+    return found
+
+
+def _variant(name, model):
+    """The row of `paper.TABLE_3` of a pretrained model of a study, as it was then; else by its name.
+    """
+    if "kind" in model:
+        return paper.variant(
+            model["kind"], model["conditional_reconstruction"], model["conditional_future"]
+        )
+    known = name.removeprefix("table3_")
+    return known if known in paper.TABLE_3 else None
+
+
+def evaluate(
+    trained: Trained,
+    clips: int | None = None,
+    records: str | None = None,
+    convention: str | None = None,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
+) -> dict[str, results.Evaluation | str]:
+    """Every evaluation of the page, kind -> evaluation; those that are stored are read.
+
+    A figure that does not exist for this model, such as the long future of an autoencoder, is the
+    reason for that instead.
+
+    Args:
+        clips: test clips of future_prediction; None for all of them. records: a data set of
+            data_prep's to test on; None for the run's own. convention: of `metrics`. Of these,
+            only `records` is for classifiers.
+
+    Raises:
+        ValueError, OSError: the model cannot be tested on these data; a stored evaluation is
+            damaged.
+    """
+    if trained.classes:
+        command = results.command(trained, action_recognition.KIND, {"records": records})
+        return {action_recognition.KIND: action_recognition.evaluate(
+            testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
+        )}
+    test_set = testset.of_model(trained, records, clips)
+    given = {"records": records, "clips": clips, "metric_convention": convention}
+    found = {
+        future_prediction.KIND: future_prediction.evaluate(
+            trained,
+            test_set,
+            results.command(trained, future_prediction.KIND, given),
+            convention=convention or metrics.CONVENTIONS[0],
+            recompute=recompute,
+            log=log,
+        )
+    }
+    for module, options in {
+        long_range: {"records": records}, out_of_domain: {}, features: {},
+    }.items():
+        try:
+            found[module.KIND] = module.evaluate(trained, **options, recompute=recompute, log=log)
+        except results.Unsuitable as error:
+            found[module.KIND] = str(error)
+            log(f"{trained.name}: no {module.KIND} in the report: {error}")
+    return found
+
+
+def collect(
+    models: list[Trained], evaluations: list[dict[str, results.Evaluation | str]]
+) -> list[Run]:
+    """The runs of the page: their files, and what `evaluate` gave for each model."""
+    runs = []
+    for name, trained, found in zip(names([m.path for m in models]), models, evaluations,
+                                    strict=True):
+        runs.append(Run(
+            name=name,
+            path=trained.path,
+            config=json.loads((trained.origin / "config.json").read_text(encoding="utf-8")),
+            info=json.loads((trained.origin / "run.json").read_text(encoding="utf-8")),
+            metrics=[] if trained.saved_model
+            else workdir.read_metrics(trained.path / "metrics.jsonl"),
+            model=trained.describe(),
+            evaluations=found,
+            classes=trained.classes,
+        ))
+    return runs
+
+
+def check_folder(folder: str | Path, overwrite: bool) -> None:
+    """Raises ValueError for a folder whose files may not be replaced by those of a page."""
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} is the folder of a run, whose results would be replaced; "
+                         "use another --out")
+    there = [folder / name for name in _FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} exists; use another --out, or --overwrite to replace it")
+
+
+def write(
+    runs: list[Run],
+    folder: str | Path,
+    command: str,
+    time: str,
+    overwrite: bool = False,
+    studies: Sequence[Study] = (),
+) -> list[Path]:
+    """Writes results.csv, results.json and, last, index.html; returns them.
+
+    Args:
+        command: the one that makes the page. time: ISO 8601, of the page.
+
+    Raises:
+        ValueError: see `check_folder`. OSError: it cannot be written, or a picture of an evaluation
+            cannot be read.
+    """
+    check_folder(folder, overwrite)
+    folder = Path(folder)
+    found = rows(runs, studies)
+    texts = [
+        page.render(runs, command, time, studies),
+        _json(runs, studies, found, command, time),
+        _csv(found),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in reversed(list(zip(_FILES, texts, strict=True))):
+        files.write_text(folder / name, text)
+    return [folder / name for name in _FILES]
+
+
+def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
+    """All rows of all runs, with the columns "run" and "kind" in front; inf is the text "inf".
+
+    Those of studies have the kind "few_labels", a contender as the subject and the part
+    "videos_per_class/K": "accuracy" with its interval over subsets, "accuracy_std", and "gain".
+    """
+    found = [
+        (run.name, evaluation.kind, row)
+        for run in runs
+        for evaluation in run.evaluations.values() if not isinstance(evaluation, str)
+        for row in evaluation.rows
+    ]
+    found += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
+    return [
+        {
+            "run": name,
+            "kind": kind,
+            **dataclasses.asdict(row),
+            "value": row.value if math.isfinite(row.value) else str(row.value),
+        }
+        for name, kind, row in found
+    ]
+
+
+def _study_rows(study):
+    for s in study.summaries:
+        part = f"videos_per_class/{s.per_class or 'all'}"
+
+        def row(metric, value, low=None, high=None):
+            known = [None if x is None or math.isnan(x) else x for x in (low, high)]
+            return results.Row(
+                s.contender, "test", part, "", metric, "%", None, value, *known, len(s.accuracies)
+            )
+
+        if not s.accuracies:
+            continue  # training diverged; the page says so
+        yield row("accuracy", *intervals.interval(s.accuracies, percent=True))
+        if not math.isnan(s.std):
+            yield row("accuracy_std", s.std)
+        if s.difference is not None:
+            yield row("gain", s.difference, s.low, s.high)
+
+
+def _json(runs, studies, rows, command, time):
+    described = [
+        {
+            "run": run.name,
+            "model": run.model,
+            "info": run.info,
+            "config": run.config,
+            "paper": page_actions.reference(run) if run.classes
+            else future_prediction.reference(run.prediction),
+            "evaluations": {
+                kind: {"missing": found} if isinstance(found, str)
+                else {"command": found.command, "time": found.time, "settings": found.settings}
+                for kind, found in run.evaluations.items()
+            },
+        }
+        for run in runs
+    ]
+    content = {
+        "schema_version": results.SCHEMA_VERSION,
+        "command": command,
+        "time": time,
+        "runs": described,
+        "studies": [
+            {
+                "study": study.name,
+                "path": str(study.path),
+                "settings": study.settings,
+                "paper": {
+                    name: figures for name in study.variants
+                    if (figures := page_few_labels.reference(study, name))
+                },
+            }
+            for study in studies
+        ],
+        "rows": rows,
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _csv(rows):
+    file = io.StringIO()
+    table = csv.DictWriter(file, ("run", "kind", *results.COLUMNS), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return file.getvalue()

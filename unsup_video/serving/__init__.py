@@ -1,0 +1,1 @@
+"""From a run to a served model: signatures, the SavedModel, and a client."""

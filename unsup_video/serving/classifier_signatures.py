@@ -1,0 +1,81 @@
+"""What an exported classifier computes: like `signatures`, functions of raw frames with checks."""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from unsup_video.models.classifiers import Classifier
+from unsup_video.serving import signature_parts as parts
+
+
+def build(
+    classifier: Classifier,
+    frame_shape: tuple[int, ...],
+    scope: parts.Scope = contextlib.nullcontext,
+) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """The signatures of a classifier of K classes; `encode` and `step` where it has LSTMs.
+
+    B clips, T frames each (any number), `shape` that of a frame. States are h_1, c_1, h_2, .. of
+    every layer, (B, units) float32 each.
+
+        classify, serving_default: frames (B, T, *shape) float32 -> probabilities (B, K) float32,
+            the mean over the steps; classes (B, K) string, their names; label (B,) string, the most
+            probable one; step_probabilities (B, T, K) float32.
+        encode: frames -> the states after the last frame.
+        step: frame (B, *shape), states -> the states after that frame, and its probabilities
+            (B, K). A stream starts from states of zeros; `classify` is the mean over its steps.
+
+    Args:
+        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+
+    They raise InvalidArgumentError for a wrong rank or size, values that are not finite or, of
+    pixels, not in [0, 1].
+    """
+    lstms, names = classifier.lstms, np.array(classifier.classes)
+    dim = int(np.prod(frame_shape))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])  # traced once
+    def softmax(frames):
+        with scope([classifier.network]):
+            return tf.nn.softmax(classifier.network(frames, training=False))
+
+    def read(frames, axes, name):
+        return parts.read_frames(frames, axes, frame_shape, len(frame_shape) > 1, name)
+
+    def classify(frames):
+        steps = softmax(read(frames, 2, "frames"))
+        probabilities = tf.reduce_mean(steps, axis=1)
+        classes = tf.constant(names)
+        return {
+            "probabilities": probabilities,
+            "classes": tf.broadcast_to(classes, tf.shape(probabilities)),
+            "label": tf.gather(classes, tf.argmax(probabilities, axis=1)),
+            "step_probabilities": steps,
+        }
+
+    def encode(frames):
+        x, states = classifier.read(read(frames, 2, "frames")), []
+        with scope(lstms):
+            for lstm in lstms:
+                x, h, c = lstm(x)
+                states += [h, c]
+        return dict(zip(parts.state_names(len(lstms)), states, strict=True))
+
+    def step(frame, states):
+        x = classifier.read(read(frame, 1, "frame"))
+        states = parts.read_states(states, x, lstms[0].units)
+        with scope([*lstms, classifier.head]):
+            h, after = parts.advance(lstms, x, states)
+            logits = classifier.head(h)
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            **dict(zip(parts.state_names(len(lstms)), after, strict=True)),
+        }
+
+    units = lstms[0].units if lstms else 0
+    frames, frame, states = parts.inputs(frame_shape, len(lstms), units)
+    functions = {"serving_default": (classify, frames), "classify": (classify, frames)}
+    if lstms:
+        functions |= {"encode": (encode, frames), "step": (step, frame, states)}
+    return parts.build(functions, frame_shape)

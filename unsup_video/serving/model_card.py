@@ -1,0 +1,170 @@
+"""The model card of an export: what a SavedModel is, as JSON and for people."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow as tf
+
+import unsup_video
+from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.serving import signatures
+from unsup_video.training.trained import Trained
+
+
+def of(
+    trained: Trained,
+    functions: Mapping[str, tf.types.experimental.ConcreteFunction],
+    gemm_dtype: str,
+    quantization: dict,
+    version: Path,
+) -> dict:
+    """The card, JSON values.
+
+    Args:
+        functions: the signatures. gemm_dtype: of their matrix products.
+        quantization: {"kernel_dtype": ..}, and what it changes where that is not float32.
+        version: the folder NAME/VERSION that the export will be.
+    """
+    config = trained.config
+    run = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))
+    results = trained.origin / "results.json"
+    results = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    return {
+        "schema_version": 1,
+        "name": version.parent.name,
+        "version": int(version.name),
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "unsup_video": unsup_video.__version__,
+        "config": config.name,
+        "recipe": config.recipe.name,
+        "model": config.model.to_dict(),
+        **trained.conditional_input,
+        "parameters": trained.model.network.count_params(),
+        "gemm_dtype": gemm_dtype,
+        **quantization,
+        "step": trained.step,
+        "sha256": trained.sha256,
+        "data": run["data"],
+        "frame_shape": list(trained.frame_shape),
+        **_purpose(trained),
+        "results": results if results.get("step") == trained.step else {},
+        "signatures": {name: _describe(function) for name, function in functions.items()},
+    }
+
+
+def _purpose(trained):
+    """What it was trained to do."""
+    data = trained.config.data
+    if trained.classes:
+        return {"classes": list(trained.classes), "frames": data.frames, "stride": data.stride}
+    return {
+        "frames_in": data.frames_in, "frames_out": data.frames_out,
+        "max_steps": signatures.MAX_STEPS,
+    }
+
+
+def _describe(function):
+    def of(specs):
+        return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+                for name, spec in specs.items()}
+
+    inputs = tf.nest.flatten(function.structured_input_signature)
+    return {
+        "inputs": of({spec.name: spec for spec in inputs}),
+        "outputs": of(function.structured_outputs),
+    }
+
+
+def text(card: dict) -> str:
+    """The card for people, in Markdown."""
+    what, training, figures, limits, note = (_of_classifier if "classes" in card else _of_video)(
+        card
+    )
+
+    def tensors(specs):
+        sizes = {name: ", ".join("?" if n is None else str(n) for n in spec["shape"])
+                 for name, spec in specs.items()}
+        return ", ".join(f"{name} {specs[name]['dtype']} ({size})" for name, size in sizes.items())
+
+    lines = [
+        f"# {card['name']}, version {card['version']}",
+        "",
+        f"{what} ({card['parameters']:,} parameters) for videos with frames of "
+        f"{' x '.join(map(str, card['frame_shape']))}, after "
+        "[arXiv 1502.04681](https://arxiv.org/abs/1502.04681). "
+        f"Exported by unsup_video {card['unsup_video']} on {card['exported'][:10]}.",
+        "",
+        f"- **Training**: config {card['config']}, recipe {card['recipe']}, weights of step "
+        f"{card['step']:,} (sha256 {card['sha256']}), {training}.",
+        f"- **Data**: {card['data']['kind']}: {card['data']['source']}.",
+        *figures,
+        f"- **Limits**: it knows no videos but such as it was trained on. {limits}",
+        *_storage(card),
+        f"- **Arithmetic**: matrix products in {card['gemm_dtype']}, all else in float32.",
+        "- **Check the files**: `sha256sum -c assets.extra/sha256sums.txt`.",
+        "",
+        "| signature | inputs | outputs |",
+        "|---|---|---|",
+        *(f"| `{name}` | {tensors(found['inputs'])} | {tensors(found['outputs'])} |"
+          for name, found in card["signatures"].items()),
+        "",
+        note,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _storage(card):
+    if card["kernel_dtype"] == "float32":
+        return ["- **Storage**: all weights in float32."]
+    output = card["output_error"]
+    figures = " Figures above are of the run's own weights, in float32." if card["results"] else ""
+    return [
+        f"- **Storage**: kernels in {card['kernel_dtype']}, all other weights in float32. That "
+        f"changes a weight by at most {card['kernel_error']:.2g}, and {output['of']} for "
+        f"{output['clips']} by {output['mean']:.2g} on average and at most "
+        f"{output['largest']:.2g}.{figures}"
+    ]
+
+
+def _of_video(card):
+    model, results = card["model"], card["results"]
+    how = card.get("conditional_input")
+    decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
+    figures = [f"- **Test loss a frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
+               for name, value in results.get("scores", {}).items()]
+    return (
+        f"A {model['kind']} of {model['layers']} x {model['units']} LSTM units{decoders}",
+        f"to read {card['frames_in']} frames and predict {card['frames_out']}",
+        figures,
+        f"At most {card['max_steps']:,} frames are predicted at once; those after the first "
+        f"{card['frames_out']} are beyond its training.",
+        "A reconstruction is in reversed order, the last frame read first.",
+    )
+
+
+_BASELINES = {
+    "single_frame": "A regression on each frame by itself",
+    "mean_frame": "A regression on the mean of the frames",
+}
+
+
+def _of_classifier(card):
+    model, results = card["model"], card["results"]
+    what = _BASELINES.get(
+        model["kind"], f"A classifier of actions of {model['layers']} x {model['units']} LSTM units"
+    )
+    start = "random weights" if model["init"] == "none" else f"the encoder {model['init']}"
+    encoder = "" if model["kind"] in _BASELINES else f", from {start}"
+    names = {"video_accuracy": "accuracy of videos", "window_accuracy": "accuracy of windows"}
+    figures = [f"- **Test {name}**: {results['scores'][key]:.1f} %, over {results['videos']:,} "
+               "videos." for key, name in names.items() if results]
+    return (
+        what,
+        f"on windows of {card['frames']} frames{encoder}",
+        [f"- **Classes**: {len(card['classes'])}: {', '.join(card['classes'])}.", *figures],
+        "Whatever is shown to it, it names one of its classes.",
+        f"A video's probabilities are the mean over its blocks of {card['frames']} frames, one "
+        f"every {card['stride']}, as evaluations have it.",
+    )

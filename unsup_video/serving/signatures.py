@@ -1,0 +1,111 @@
+"""What an exported model computes: functions of raw frames, which check their input in the graph.
+
+Every input has the batch as its first axis, also the number of frames to predict: so a server can
+join requests. `NAME_uint8` is the signature `NAME` of pixels 0..255, float32 ones are in [0, 1].
+Frames that are no pictures (shape (D,), such as percepts) only have the float32 form.
+"""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from unsup_video.models.video_models import VideoModel
+from unsup_video.serving import signature_parts as parts
+
+MAX_STEPS = 1000  # frames that one request may ask for
+
+
+def build(
+    model: VideoModel,
+    frame_shape: tuple[int, ...],
+    frames_out: int,
+    scope: parts.Scope = contextlib.nullcontext,
+) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """The signatures of a model; those that need a decoder it does not have are left out.
+
+    B clips, T frames each, S frames predicted, `shape` that of a frame. States are h_1, c_1, h_2,
+    .. of every layer of the encoder, (B, units) float32 each; so are all outputs float32.
+
+        encode: frames (B, T, *shape) -> the states after the last frame.
+        reconstruct: frames -> reconstruction (B, T, *shape), in REVERSED order.
+        predict_future: frames, steps (B,) int32 -> future (B, max(steps), *shape). Row i is that
+            of a request of its own in its first steps[i] frames, and goes on after them.
+        serving_default: frames -> reconstruction, and `frames_out` frames of future.
+        step: frame (B, *shape), states -> the states after that frame, and next_frame (B, *shape),
+            what `predict_future` gives for one step. A stream starts from states of zeros.
+
+    Args:
+        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+
+    They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
+    pixels and for a logistic output, not in [0, 1]; steps outside of 1..`MAX_STEPS`.
+    """
+    layers, units = len(model.encoder.outputs) // 2, model.encoder.outputs[0].shape[-1]
+    names = parts.state_names(layers)
+    unit_range = len(frame_shape) > 1 or model.output == "logistic"
+    dim = int(np.prod(frame_shape))
+
+    # Traced once each, for all signatures.
+    @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])
+    def encode(frames):
+        with scope([model.encoder]):
+            return model.encoder(frames)
+
+    def decoder(name):
+        @tf.function(input_signature=[
+            [tf.TensorSpec((None, units)) for _ in names], tf.TensorSpec((), tf.int32)
+        ])
+        def decode(states, steps):
+            clock = tf.zeros((tf.shape(states[0])[0], steps))
+            with scope([model.decoders[name]]):
+                return model.decoders[name]({"states": states, "clock": clock})
+
+        return decode
+
+    decoders = {name: decoder(name) for name in model.outputs}
+
+    def read(frames, axes, name):
+        return parts.read_frames(frames, axes, frame_shape, unit_range, name)
+
+    def show(frames):
+        """(.., D) -> (.., *shape)."""
+        shape = tf.concat([tf.shape(frames)[:-1], frame_shape], 0)
+        return tf.ensure_shape(tf.reshape(frames, shape), (*frames.shape[:-1], *frame_shape))
+
+    def encode_clips(frames):
+        return dict(zip(names, encode(read(frames, 2, "frames")), strict=True))
+
+    def reconstruct(frames):
+        x = read(frames, 2, "frames")
+        return {"reconstruction": show(decoders["reconstruction"](encode(x), tf.shape(x)[1]))}
+
+    def predict_future(frames, steps):
+        x = read(frames, 2, "frames")
+        steps = parts.read_steps(steps, tf.shape(x)[0], MAX_STEPS)
+        return {"future": show(decoders["future"](encode(x), tf.reduce_max(steps)))}
+
+    def default(frames):
+        x = read(frames, 2, "frames")
+        x = parts.answerable(x, tf.shape(x)[0], tf.constant(frames_out))
+        states = encode(x)
+        steps = {"reconstruction": tf.shape(x)[1], "future": tf.constant(frames_out)}
+        return {name: show(decode(states, steps[name])) for name, decode in decoders.items()}
+
+    def step(frame, states):
+        x = model.read(read(frame, 1, "frame"))
+        states = parts.read_states(states, x, units)
+        with scope(model.lstms):
+            _, after = parts.advance(model.lstms, x, states)
+        next_frame = decoders["future"](after, tf.constant(1))[:, 0]
+        return {"next_frame": show(next_frame), **dict(zip(names, after, strict=True))}
+
+    frames, frame, states = parts.inputs(frame_shape, layers, units)
+    steps = tf.TensorSpec((None,), tf.int32, "steps")
+    functions = {"serving_default": (default, frames), "encode": (encode_clips, frames)}
+    if "reconstruction" in decoders:
+        functions["reconstruct"] = (reconstruct, frames)
+    if "future" in decoders:
+        functions["predict_future"] = (predict_future, frames, steps)
+        functions["step"] = (step, frame, states)
+    return parts.build(functions, frame_shape)

@@ -1,0 +1,204 @@
+"""The optimisers and learning rate schedules that the recipes name."""
+
+import math
+
+import keras
+from keras import ops
+from ml_collections import ConfigDict
+
+
+def learning_rate(recipe: ConfigDict, total_steps: int):
+    """The recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate."""
+    schedules = keras.optimizers.schedules
+    if recipe.schedule == "staircase":
+        return schedules.ExponentialDecay(
+            recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
+        )
+    if recipe.schedule == "warmup_linear":
+        return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
+    if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
+        rates = [recipe.learning_rate * recipe.decay_rate**k
+                 for k in range(len(recipe.boundaries) + 1)]
+        # Keras still takes the rate before it at a boundary itself, but steps count from 0.
+        return schedules.PiecewiseConstantDecay([b - 1 for b in recipe.boundaries], rates)
+    raise ValueError(
+        f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
+    )
+
+
+def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
+    """The recipe's Keras optimizer; `rate` is a learning rate or a schedule."""
+    encoder_factor = recipe.get("encoder_factor", 1.0)  # only finetuning has one
+    if recipe.optimizer == "adam":
+        return FanInAdam(
+            rate, recipe.fan_in, recipe.output_factor, encoder_factor,
+            beta_1=recipe.beta_1, beta_2=recipe.beta_2, epsilon=1e-8,
+        )
+    if recipe.optimizer == "clipped_momentum":
+        return ClippedMomentum(
+            rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2, encoder_factor
+        )
+    raise ValueError(f"unknown recipe.optimizer {recipe.optimizer!r}: adam or clipped_momentum")
+
+
+@keras.saving.register_keras_serializable("unsup_video")
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to `peak` over the first steps, then falls linearly towards zero.
+
+    With w warm-up steps it is peak / w at step 0, so that the first update counts, `peak` at step
+    w - 1, and would be zero at step `total_steps`, the first one that is not of the run.
+
+    Args:
+        peak: the highest rate. total_steps: of the run.
+        warmup_fraction: w as a share of the run; w is at least 1.
+    """
+
+    def __init__(self, peak, total_steps, warmup_fraction):
+        super().__init__()
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_fraction = warmup_fraction
+
+    def __call__(self, step):
+        warmup = min(max(self.warmup_fraction * self.total_steps, 1.0), self.total_steps)
+        step = ops.cast(step, "float32")
+        rising = (step + 1) / warmup
+        falling = (self.total_steps - step) / (self.total_steps - warmup + 1)
+        return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_fraction": self.warmup_fraction,
+        }
+
+
+class _OfReducedGradients:
+    """An optimizer that is given gradients which are reduced over all devices already.
+
+    Keras would add them up itself, before anything could be known of the whole batch's gradient.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)
+
+
+@keras.saving.register_keras_serializable("unsup_video")
+class FanInAdam(_OfReducedGradients, keras.optimizers.Adam):
+    """Adam with a learning rate of `learning_rate * fan_in / n` for a kernel of n inputs.
+
+    Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
+    a kernel's inputs moves n times as far. With the division one rate suits kernels that read 4096
+    pixels and those that read a few hundred units, and models of every width (the rule for Adam of
+    Yang et al. 2022, arXiv 2203.03466). Biases and peepholes take `learning_rate`.
+
+    Args:
+        learning_rate: a number or a schedule. fan_in: the number of inputs that it is meant for.
+        output_factor: further factor for the kernels that write frames, those of a `Decoder`.
+        encoder_factor: further factor for all weights of the encoder's LSTMs.
+        Others as of `keras.optimizers.Adam`.
+    """
+
+    def __init__(
+        self, learning_rate=8e-3, fan_in=512, output_factor=2.0, encoder_factor=1.0, **kwargs
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.fan_in = fan_in
+        self.output_factor = output_factor
+        self.encoder_factor = encoder_factor
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.factors = [self._factor(v) for v in variables]
+
+    def _factor(self, variable):
+        factor = _encoder_factor(variable, self.encoder_factor)
+        if not variable.path.endswith("kernel"):
+            return factor
+        if variable.path.endswith("_decoder/kernel"):
+            factor *= self.output_factor
+        return factor * self.fan_in / math.prod(variable.shape[:-1])
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self.factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, factor * learning_rate)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "fan_in": self.fan_in,
+            "output_factor": self.output_factor,
+            "encoder_factor": self.encoder_factor,
+        }
+
+
+def _encoder_factor(variable, factor):
+    return factor if variable.path.startswith("encoder_lstm_") else 1.0
+
+
+@keras.saving.register_keras_serializable("unsup_video")
+class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
+    """The update rule of the authors' releases, elementwise, for a weight w with gradient g:
+
+        g <- g + l2 w                                    (not for biases)
+        r <- sqrt(rms_decay r^2 + (1 - rms_decay) g^2),  g <- g / (r + 1e-8)    (r starts at 1)
+        s <- clip(momentum s - learning_rate g, -step_clip, step_clip)
+        w <- w + s
+
+    The clip bounds the momentum-accumulated step, so that no weight ever moves further than
+    `step_clip` in one step. `rms_decay=0` leaves the second line out. The encoder's LSTMs have
+    `encoder_factor` times the learning rate. The releases have no 1e-8:
+    a weight without gradient then ends in 0 / 0.
+    """
+
+    def __init__(
+        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4,
+        encoder_factor=1.0, **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.encoder_factor = encoder_factor
+        self.momentum = momentum
+        self.rms_decay = rms_decay
+        self.step_clip = step_clip
+        self.l2 = l2
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.decayed = [not v.path.endswith("bias") for v in variables]
+        self.factors = [_encoder_factor(v, self.encoder_factor) for v in variables]
+        self.steps = self.add_optimizer_variables(variables, "step")
+        if self.rms_decay:
+            self.rms = self.add_optimizer_variables(variables, "rms", initializer="ones")
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        learning_rate = self.factors[index] * ops.cast(learning_rate, variable.dtype)
+        if self.decayed[index]:
+            gradient = gradient + self.l2 * variable
+        if self.rms_decay:
+            mean_square = (
+                self.rms_decay * ops.square(self.rms[index])
+                + (1 - self.rms_decay) * ops.square(gradient)
+            )
+            rms = ops.sqrt(mean_square)
+            self.assign(self.rms[index], rms)
+            gradient = gradient / (rms + 1e-8)
+        step = self.momentum * self.steps[index] - learning_rate * gradient
+        step = ops.clip(step, -self.step_clip, self.step_clip)
+        self.assign(self.steps[index], step)
+        self.assign_add(variable, step)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "rms_decay": self.rms_decay,
+            "step_clip": self.step_clip,
+            "l2": self.l2,
+            "encoder_factor": self.encoder_factor,
+        }

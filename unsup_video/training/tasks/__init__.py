@@ -1,0 +1,1 @@
+"""The tasks that the training loop trains; one file is one task."""

@@ -1,0 +1,279 @@
+"""Finetuning as a task of the one loop: a classifier on labelled videos."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.data import overlap, records, sources, splits
+from unsup_video.data.videos import Videos
+from unsup_video.models import classifiers, losses
+from unsup_video.models.classification import classify
+from unsup_video.models.classifiers import Classifier
+from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training.trained import Trained
+from unsup_video.training.workdir import Workdir
+from unsup_video.utils import files
+
+NO_INIT = "none"  # config.model.init of random weights
+
+_AT_LEAST_ONE = (
+    "data.frames", "data.stride", "recipe.batch_size", "train.steps", "train.log_every",
+    "train.eval_every", "train.checkpoint_every", "eval.batch_size",
+)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError for a config that cannot be trained, whatever the data."""
+    experiment.check_at_least_one(config, _AT_LEAST_ONE)
+    if config.train.early_stop_evaluations < 0:
+        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+    if config.data.videos_per_class < 0:
+        raise ValueError("config.data.videos_per_class must be at least 0; 0: all of them")
+    if not config.data.records:
+        raise ValueError("--records=FOLDER is missing: percepts with labels, of data_prep.percepts")
+    if not config.model.init:
+        raise ValueError(
+            "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
+            "wrote; or --init=none, random weights"
+        )
+    if config.model.init != NO_INIT and config.model.kind != "lstm":
+        raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The labelled videos of a run.
+
+    Attributes:
+        train, validation, test: the videos. description: for people and for run.json.
+    """
+
+    train: Videos
+    validation: Videos
+    test: Videos
+    description: dict
+
+
+def videos(
+    config: ConfigDict, part: str, shortest: int = 1, log: Callable[[str], None] = print
+) -> Videos:
+    """The labelled videos of a part of `config.data.records`; says how many are left out, and why.
+
+    Args:
+        part: "train", "validation" or "test". shortest: number of frames that a video must have.
+
+    Raises:
+        ValueError, FileNotFoundError: no data, or none that can be used.
+    """
+    found = sources.part(config, part)
+    entries = records.load_index(found.folder)
+    labels = np.array([entry.label for entry in entries])
+    chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
+    short = np.array([entry.frames < shortest for entry in entries], bool)
+    for left_out, why in ((chosen & (labels < 0), "have no label"),
+                          (chosen & (labels >= 0) & short, f"are shorter than {shortest} frames")):
+        if left_out.any():
+            example = entries[int(np.argmax(left_out))].name
+            log(f"{part}: {left_out.sum():,} videos are not used, they {why} (such as {example})")
+    if entries and not (chosen & (labels >= 0) & ~short).any():
+        raise ValueError(
+            f"{found.folder}: of {chosen.sum():,} videos for {part} none has a label and "
+            f"{shortest} frames"
+        )
+    return Videos(found.folder, chosen & (labels >= 0) & ~short)
+
+
+def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
+    """The labelled videos that `config.data` describes.
+
+    Raises:
+        ValueError, FileNotFoundError: as of `videos`; a class without a video to train on.
+    """
+    per_class = config.data.videos_per_class
+    train = videos(config, "train", config.data.frames, log)
+    validation = videos(config, "validation", log=log)
+    test = videos(config, "test", log=log)  # now: what is wrong with it is no news after training
+    if per_class:
+        train = train.subset(splits.few(train.labels, per_class, config.data.subset_seed))
+    for other in (validation, test):
+        if train.classes != other.classes:
+            raise ValueError(
+                f"{train.folder} has the classes {', '.join(train.classes)}; {other.folder} has "
+                f"{', '.join(other.classes)}"
+            )
+        if train.frame_shape != other.frame_shape:
+            raise ValueError(
+                f"{other.folder}: frames of {other.frame_shape}, but those of {train.folder} are "
+                f"{train.frame_shape}"
+            )
+    empty = set(range(len(train.classes))) - set(train.labels.tolist())
+    if empty:
+        raise ValueError(
+            f"{train.folder}: no video to train on of {train.classes[min(empty)]}, and of "
+            f"{len(empty) - 1} other classes"
+        )
+    parts = {"train": train, "validation": validation, "test": test}
+    manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
+    return Data(train, validation, test, {
+        "kind": f"records, {manifests['train'].kind}, labelled",
+        "source": str(config.data.records),
+        "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+        "parts": {name: {"videos": len(part)} for name, part in parts.items()},
+        # How the frames were made: what it takes to make those of other videos.
+        "made": manifests["train"].source,
+    })
+
+
+def take_architecture(config: ConfigDict, init: Trained | None) -> None:
+    """Sets `config.model` to the encoder's architecture, of a pretrained model.
+
+    Raises:
+        ValueError: it is a classifier's.
+    """
+    if init is None:
+        return
+    if isinstance(init.model, Classifier):
+        raise ValueError(
+            f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
+        )
+    for name in ("units", "layers", "use_peepholes", "frame_scaling"):
+        config.model[name] = init.config.model[name]
+
+
+def start(
+    config: ConfigDict, data: Data, init: Trained | None, scale: float | None = None
+) -> tuple[Classifier, list[str]]:
+    """(the classifier at step 0, the names of the arrays that it has from the encoder).
+
+    Args:
+        scale: what frames are divided by, without an encoder; None for their `spread`.
+
+    Raises:
+        ValueError: the encoder reads other frames than those of the data.
+    """
+    videos = data.train
+    if init is not None and tuple(init.frame_shape) != tuple(videos.frame_shape):
+        raise ValueError(
+            f"{init.path} reads frames of {tuple(init.frame_shape)}, those of {videos.folder} are "
+            f"{tuple(videos.frame_shape)}: give it percepts of the CNN that it was pretrained on"
+        )
+    if scale is None:
+        scaled = config.model.frame_scaling and init is None
+        scale = spread(videos, config.data.frames) if scaled else 1.0
+    classifier = experiment.build_classifier(config, videos.classes, videos.frame_shape, scale)
+    if init is None:
+        return classifier, []
+    return classifier, classifiers.copy_encoder(init.model, classifier)
+
+
+def with_init(description: dict, init: Trained | None) -> dict:
+    """`Data.description` with the encoder's fingerprint: a run goes on from no other."""
+    if init is None:
+        return description
+    return {**description, "sha256": {**description["sha256"], "init": init.sha256}}
+
+
+def spread(videos: Videos, frames: int) -> float:
+    """The standard deviation of all values of up to 500 windows at random places."""
+    found = next(iter(videos.training(frames, min(500, len(videos)), seed=0)))
+    return float(tf.math.reduce_std(found["frames"]))
+
+
+class Finetuning:
+    """The `loop.Task` of a classifier: cross entropy of the video's label at every step."""
+
+    unit = "(nats/step, %)"
+
+    def __init__(self, config: ConfigDict, classifier: Classifier, data: Data):
+        self.config = config
+        self.classifier = classifier
+        self.data = data
+        self.network = classifier.network
+        self.reduction = config.recipe.batch_reduction
+
+    def prepare(self, log):
+        """The videos are known already."""
+
+    def write(self, workdir):
+        experiment.write_classes(workdir.path, self.classifier.classes)
+
+    def train(self, start):
+        config = self.config
+        return self.data.train.training(
+            config.data.frames, config.recipe.batch_size, config.seed, start
+        )
+
+    def losses(self, batch):
+        logits = self.network(batch["frames"], training=True)
+        loss = losses.step_cross_entropy(batch["label"], logits)
+        hits = tf.equal(tf.argmax(logits, -1), batch["label"][:, None])
+        accuracy = 100 * tf.reduce_mean(tf.cast(hits, tf.float32))
+        figures = {"cross_entropy": loss, "step_accuracy": accuracy}
+        if self.reduction == "sum":
+            loss *= tf.cast(tf.shape(logits)[0], loss.dtype)
+        return loss, figures
+
+    def validate(self):
+        videos, of = self.data.validation, self.config.data
+        blocks = videos.blocks(of.frames, of.stride, self.config.eval.batch_size)
+        return classify(self.classifier, blocks, len(videos)).figures(videos.labels)
+
+    def score(self, figures):
+        """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
+        return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
+
+    def sample(self, workdir, board, step):
+        """Nothing is drawn: eval.action_recognition has pictures."""
+
+
+def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdir) -> dict:
+    """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
+
+    Returns:
+        {"step": of the checkpoint, "videos": N, "scores": `Classified.figures`, "seen":
+        `overlap.seen` of the test part}.
+    """
+    best = checkpoints.best(workdir.checkpoints)
+    step, arrays, _ = checkpoints.restore(best)
+    loop.load_weights(classifier.network, arrays, best)
+    blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
+    scores = classify(classifier, blocks, len(of)).figures(of.labels)
+    results = {
+        "step": step, "videos": len(of), "scores": scores,
+        "seen": overlap.of_own_test(workdir.path, config),
+    }
+    files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def table(results: dict) -> str:
+    """The results as text."""
+    scores = results["scores"]
+    return "\n".join([
+        f"test part, {results['videos']:,} videos, checkpoint of step {results['step']}",
+        f"  accuracy of videos   {scores['video_accuracy']:6.1f} %",
+        f"  accuracy of windows  {scores['window_accuracy']:6.1f} %",
+        *overlap.notes(results.get("seen"), results["videos"]),
+    ])
+
+
+def check_fits(classifier: Classifier, videos: Videos) -> None:
+    """Raises ValueError where a classifier cannot read these videos, or has other classes."""
+    dim = classifier.network.input_shape[-1]
+    if int(np.prod(videos.frame_shape)) != dim:
+        raise ValueError(
+            f"{videos.folder}: frames of {videos.frame_shape}, but the classifier reads percepts "
+            f"of {dim} numbers: give it those of the CNN that it was trained on"
+        )
+    if tuple(videos.classes) != classifier.classes:
+        unknown = [name for name in videos.classes if name not in classifier.classes]
+        raise ValueError(
+            f"{videos.folder} has {len(videos.classes)} classes, the classifier "
+            f"{len(classifier.classes)}: "
+            + (f"it does not know {', '.join(unknown[:5])}" if unknown else
+               f"{', '.join(videos.classes)} there, {', '.join(classifier.classes)} here")
+        )

@@ -1,0 +1,145 @@
+"""Pretraining as a task of the one loop: what encoder and decoders learn without labels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.data.sources import Source
+from unsup_video.models import losses
+from unsup_video.models.video_models import VideoModel
+from unsup_video.pictures import visualize
+
+# Fused by XLA: a third less time than op by op.
+_frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
+
+
+def score_name(model: VideoModel) -> str:
+    """The decoder whose free-running loss ranks checkpoints."""
+    return "future" if "future" in model.outputs else "reconstruction"
+
+
+def mode(model: VideoModel, name: str) -> str:
+    """How decoder `name` runs inside `model.training`; scores of the two never mix."""
+    is_taught = name in model.conditional and model.conditional_input == "truth"
+    return "teacher_forced" if is_taught else "free_running"
+
+
+def decoder_targets(past, future) -> dict:
+    """What each decoder should give: the past REVERSED, and the future."""
+    return {"reconstruction": past[:, ::-1], "future": future}
+
+
+def split(clips, frames_in: int, frames_out: int):
+    """(B, T, D) clips -> the frames to read and the frames to predict."""
+    return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
+
+
+def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
+    """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
+
+    Decoders that read their previous frame are also scored teacher-forced, under that name. The
+    figures do not depend on the batch size of the evaluation.
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def batch_losses(past, future):
+        targets = decoder_targets(past, future)
+        x = model.free_running({"past": past, "clock": future[:, :, 0]})
+        results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
+        if model.conditional:
+            x = model.teacher_forced({"past": past, "future": future})
+            for k in model.conditional:
+                results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
+        return results
+
+    def evaluate(clips):
+        parts = []
+        for start in range(0, len(clips), config.eval.batch_size):
+            batch = clips[start : start + config.eval.batch_size]
+            past, future = split(batch, config.data.frames_in, config.data.frames_out)
+            parts.append(batch_losses(tf.constant(past), tf.constant(future)))
+        return {
+            k: float(np.mean(np.concatenate([p[k].numpy() for p in parts]), dtype=np.float64))
+            for k in parts[0]
+        }
+
+    return evaluate
+
+
+class Pretraining:
+    """The `loop.Task` of a video model on clips (B, T, D).
+
+    Raises:
+        ValueError: an unknown `config.recipe.batch_reduction`.
+    """
+
+    def __init__(self, config: ConfigDict, model: VideoModel, source: Source):
+        if config.recipe.batch_reduction not in ("mean", "sum"):
+            raise ValueError(
+                f"unknown recipe.batch_reduction {config.recipe.batch_reduction!r}: mean or sum"
+            )
+        self.config = config
+        self.model = model
+        self.source = source
+        self.network = model.network
+        self.unit = losses.unit(model.output)
+        self.reduction = config.recipe.batch_reduction
+        self._evaluate = evaluator(model, config)
+        self._validation = None
+
+    def prepare(self, log):
+        self._validation = self.source.evaluation("validation", self.config.eval.validation_clips)
+        if not visualize.drawable(self.source.frame_shape):
+            log(f"frames of shape {self.source.frame_shape} are no pictures: no samples are drawn")
+
+    def write(self, workdir):
+        workdir.write_mean_frame(self.source.mean_frame)
+
+    def train(self, start):
+        return self.source.train(self.config.recipe.batch_size, start=start)
+
+    def losses(self, batch):
+        """Losses summed over frames and pixels, and over the batch or its mean."""
+        data, model = self.config.data, self.model
+        past, future = split(batch, data.frames_in, data.frames_out)
+        targets = decoder_targets(past, future)
+        x = self.network({"past": past, "future": future}, training=True)
+        frame = {k: _frame_losses(model.output, targets[k], x[k]) for k in model.outputs}
+        total = tf.add_n([tf.reduce_sum(loss) for loss in frame.values()])
+        if self.reduction == "mean":
+            total /= tf.cast(tf.shape(batch)[0], total.dtype)
+        return total, {f"{mode(model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
+
+    def validate(self):
+        return self._evaluate(self._validation)
+
+    def score(self, figures):
+        return figures[f"free_running/{score_name(self.model)}"]
+
+    def sample(self, workdir, board, step):
+        """Strips and animations of four clips, from all over the validation data."""
+        shape, data = self.source.frame_shape, self.config.data
+        if not visualize.drawable(shape):
+            return
+        clips = self._validation
+        count = min(4, len(clips))
+        chosen = clips[np.arange(count) * len(clips) // count]
+        past, future = split(chosen, data.frames_in, data.frames_out)
+        out = self.model.inference({"past": past, "clock": future[:, :, 0]})
+        for i in range(len(past)):
+            frames = {
+                "past": past[i].reshape(-1, *shape),
+                "future": future[i].reshape(-1, *shape),
+                "reconstruction": None,
+                "prediction": None,
+            }
+            if "reconstruction" in out:
+                frames["reconstruction"] = out["reconstruction"][i].numpy().reshape(-1, *shape)
+            if "future" in out:
+                frames["prediction"] = out["future"][i].numpy().reshape(-1, *shape)
+            stem = workdir.samples / f"step-{step:08d}-{i}"
+            visualize.sample_figure(**frames, path=stem.with_suffix(".png"))
+            gif = visualize.sample_gif(**frames, path=stem.with_suffix(".gif"))
+            board.animation(step, f"samples/{i}", gif)

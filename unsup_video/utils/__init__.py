@@ -1,0 +1,1 @@
+"""Files, command lines and progress: nothing here knows of videos."""
