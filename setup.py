@@ -17,9 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     # `train`, `eval` and `data_prep` hold the commands; nothing else here is installed.
-    packages=find_packages(
-        include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]
-    ),
+    packages=find_packages(include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]),
     package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["*.css"]},
     install_requires=[
         "absl-py",
@@ -42,8 +40,13 @@ setup(
         "profiling": ["xprof>=2.24"],  # TensorBoard's page for a trace of --profile_steps
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [
-            "apache-beam", "pytest", "pytest-xdist", "pyyaml", "scikit-image",
-            "tensorflow-serving-api>=2.21,<3", "xprof>=2.24",
+            "apache-beam",
+            "pytest",
+            "pytest-xdist",
+            "pyyaml",
+            "scikit-image",
+            "tensorflow-serving-api>=2.21,<3",
+            "xprof>=2.24",
         ],
     },
     entry_points={

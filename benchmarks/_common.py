@@ -48,8 +48,11 @@ class Size:
         """
         u, t, rows = self.units, self.frames, self.batch * self.frames
         gates, output = u * 4 * u, u * self.frame_dim  # weights of such a product
-        found = [(self.frame_dim * 4 * u, rows, 2), (output, rows, 2 * 3),
-                 (gates, rows, 3 * 3 * (self.layers - 1))]  # between layers
+        found = [
+            (self.frame_dim * 4 * u, rows, 2),
+            (output, rows, 2 * 3),
+            (gates, rows, 3 * 3 * (self.layers - 1)),
+        ]  # between layers
         for steps, lstms in (t - 1, self.layers), (t, 2 * self.layers):
             found += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
         return found
@@ -76,7 +79,8 @@ def path(text: str) -> Path:
 def flags(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every benchmark."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--units", type=int, default=2048)
@@ -102,7 +106,7 @@ def interleave(contenders: dict[str, Callable[[], T]], rounds: int) -> dict[str,
 
 
 def spread(figures: Sequence[float], form: str = ".3g") -> str:
-    """"median (lowest-highest)"."""
+    """ "median (lowest-highest)"."""
     median, low, high = statistics.median(figures), min(figures), max(figures)
     return f"{median:{form}} ({low:{form}}-{high:{form}})"
 

@@ -148,7 +148,9 @@ def call(model, network, weights, others, inputs):
     known |= dict(zip([v.path for v in network.non_trainable_variables], others, strict=True))
     outputs, _ = model.stateless_call(
         [known[v.path] for v in model.trainable_variables],
-        [known[v.path] for v in model.non_trainable_variables], inputs, training=False,
+        [known[v.path] for v in model.non_trainable_variables],
+        inputs,
+        training=False,
     )
     return outputs
 
@@ -162,7 +164,9 @@ def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
     """The video model of a config, from random weights, as `experiment.build_model` has it."""
     keras.utils.set_random_seed(seed)
     model = video_models.build(
-        **config.model, frame_dim=math.prod(frame_shape), gemm_dtype=PRECISIONS[precision][0],
+        **config.model,
+        frame_dim=math.prod(frame_shape),
+        gemm_dtype=PRECISIONS[precision][0],
         conditional_input=config.recipe.conditional_input,
         initialization=video_models.Initialization(**config.recipe.init),
     )
@@ -212,8 +216,9 @@ def free_running(model, frames_in, to_frames, batch=100):
         }
 
     def evaluate(weights, others, clips):
-        parts = [of_batch(weights, others, clips[k : k + batch])
-                 for k in range(0, len(clips), batch)]
+        parts = [
+            of_batch(weights, others, clips[k : k + batch]) for k in range(0, len(clips), batch)
+        ]
         return {
             name: float(np.concatenate([part[name] for part in parts]).mean(dtype=np.float64))
             for name in model.outputs

@@ -36,18 +36,33 @@ class Worker:
     Raises RuntimeError, as `step` does: it ended, or was killed.
     """
 
-    def __init__(self, module: str, name: str, size: Size, python: str = sys.executable,
-                 gpu: bool = False, timeout: float = 1800.0):
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        size: Size,
+        python: str = sys.executable,
+        gpu: bool = False,
+        timeout: float = 1800.0,
+    ):
         self.name, self.timeout = name, timeout
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         if not gpu:
             environment["CUDA_VISIBLE_DEVICES"] = "-1"
         self.process = subprocess.Popen(
-            [python, "-m", "benchmarks._workers", module, name,
-             json.dumps(dataclasses.asdict(size))],
+            [
+                python,
+                "-m",
+                "benchmarks._workers",
+                module,
+                name,
+                json.dumps(dataclasses.asdict(size)),
+            ],
             cwd=_ROOT,
             env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.info = self._answer()["info"]
 

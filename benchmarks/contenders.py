@@ -18,7 +18,7 @@ LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers 
 class PeepholeCell(keras.layers.Layer):
     """The peephole LSTM as a cell for `keras.layers.RNN`, as one would write it from the paper.
 
-    Weights as in `unsup_video.models.video_models.layers.PeepholeLSTM`; without `has_input` the input is not read.
+    Weights as in `unsup_video.models.layers.PeepholeLSTM`; without `has_input` the input is not read.
     """
 
     def __init__(self, units, has_input=True, **kwargs):
@@ -114,10 +114,15 @@ def _training_step(model, size, learning_rate=LEARNING_RATE, compiled=False):
         targets = {"reconstruction": past[:, ::-1], "future": future}
         with tf.GradientTape() as tape:
             outputs = model({"past": past, "future": future}, training=True)
-            total = tf.add_n([
-                tf.reduce_sum(frame_losses("logistic", targets[k], tf.cast(x, tf.float32)))
-                for k, x in outputs.items()
-            ]) / size.batch
+            total = (
+                tf.add_n(
+                    [
+                        tf.reduce_sum(frame_losses("logistic", targets[k], tf.cast(x, tf.float32)))
+                        for k, x in outputs.items()
+                    ]
+                )
+                / size.batch
+            )
         apply(tape.gradient(total, [v.value for v in variables]))
         return total
 

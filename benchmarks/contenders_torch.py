@@ -75,10 +75,13 @@ def _step(model, optimizer, size, device="cpu", mixed=False):
         # Around a single forward pass: it keeps casts of the weights until it ends.
         autocast = torch.autocast(device, torch.bfloat16) if mixed else contextlib.nullcontext()
         with autocast:
-            loss = sum(
-                nn.functional.binary_cross_entropy_with_logits(x, target, reduction="sum")
-                for x, target in zip(model(past, clock), targets, strict=True)
-            ) / size.batch
+            loss = (
+                sum(
+                    nn.functional.binary_cross_entropy_with_logits(x, target, reduction="sum")
+                    for x, target in zip(model(past, clock), targets, strict=True)
+                )
+                / size.batch
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -88,8 +91,11 @@ def _step(model, optimizer, size, device="cpu", mixed=False):
 
 def _info(model, how):
     version = f"PyTorch {torch.__version__}"
-    return {"parameters": sum(p.numel() for p in model.parameters()), "version": version,
-            "ran": f"{version}, eager{how}"}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "version": version,
+        "ran": f"{version}, eager{how}",
+    }
 
 
 CONTENDERS = {

@@ -81,15 +81,18 @@ def main():
     contenders = {}
     for dtype in dtypes:
         model = video_models.build(
-            "future_predictor", args.frame_dim, args.units, conditional_future=True,
+            "future_predictor",
+            args.frame_dim,
+            args.units,
+            conditional_future=True,
             gemm_dtype=dtype,
         )
         for batch in args.batches:
             past = tf.constant(keras.random.uniform((batch, 10, args.frame_dim)))
             for name, predict in predictors(model).items():
                 ms_a_frame(predict, past, args.horizons)  # compiles
-                contenders[batch, dtype, name] = (
-                    lambda predict=predict, past=past: ms_a_frame(predict, past, args.horizons)
+                contenders[batch, dtype, name] = lambda predict=predict, past=past: ms_a_frame(
+                    predict, past, args.horizons
                 )
     times = _common.interleave(contenders, args.rounds)
 
@@ -101,16 +104,21 @@ def main():
         figures = _common.spread(milliseconds), f"{floor:.3g}", f"{share:.0%}"
         rows.append([batch, dtype, name, *figures])
     columns = [
-        "batch", "products", "how", "ms/frame: median (range)", "floor, ms", "of the floor's speed"
+        "batch",
+        "products",
+        "how",
+        "ms/frame: median (range)",
+        "floor, ms",
+        "of the floor's speed",
     ]
     parts = [
         f"1 x {args.units} units, conditional future predictor, {args.frame_dim} pixels: "
         f"{weights / 1e6:.1f} million weights read, {2 * weights / 1e9:.3g} GFLOP a frame and "
         "sequence.",
         _common.table(columns, sorted(rows, key=lambda row: row[:2])),
-        f"Floor: {bandwidth / 1e9:.1f} GB/s from memory; " + ", ".join(
-            f"{rate / 1e9:.1f} GFLOP/s in {dtype}" for dtype, rate in rates.items()
-        ) + ".",
+        f"Floor: {bandwidth / 1e9:.1f} GB/s from memory; "
+        + ", ".join(f"{rate / 1e9:.1f} GFLOP/s in {dtype}" for dtype, rate in rates.items())
+        + ".",
     ]
     _common.report("Free-running prediction", parts, args.out)
 

@@ -49,8 +49,12 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
         for split, count in {"train": stored, "validation": 1, "test": 1}.items():
             data = moving_mnist.batches(images, params, SEED, batch, count=count).unbatch()
             records.write(
-                f"{path}/{split}", data.as_numpy_iterator(), count=count, kind="moving_mnist",
-                source={"seed": SEED}, compression=compression,
+                f"{path}/{split}",
+                data.as_numpy_iterator(),
+                count=count,
+                kind="moving_mnist",
+                source={"seed": SEED},
+                compression=compression,
             )
         config.data.records = path
         found[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
@@ -77,8 +81,13 @@ def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data
         name = f"{storage}, {compression or 'raw'}"
         path = f"{folder}/{name}"
         records.write(
-            path, videos_of(), videos, kind="percepts", source={"seed": SEED},
-            compression=compression, dtype=storage,
+            path,
+            videos_of(),
+            videos,
+            kind="percepts",
+            source={"seed": SEED},
+            compression=compression,
+            dtype=storage,
         )
         size = videos * _VIDEO_FRAMES * _PERCEPTS * np.dtype(storage).itemsize
         for where, memory in {"held": size, "from the disk": size // 7}.items():
@@ -110,8 +119,9 @@ def fastest_step(size: _common.Size) -> float:
     return train_step.measure([case], rounds=3)[case].median
 
 
-def compare(datasets: dict[str, tf.data.Dataset], batch: int, batches: int, rounds: int,
-            consumed: float) -> str:
+def compare(
+    datasets: dict[str, tf.data.Dataset], batch: int, batches: int, rounds: int, consumed: float
+) -> str:
     """A table of the data sets' rates against `consumed` sequences/s."""
     rates = _common.interleave(
         {name: rate_of(dataset, batch, batches) for name, dataset in datasets.items()}, rounds
@@ -119,12 +129,18 @@ def compare(datasets: dict[str, tf.data.Dataset], batch: int, batches: int, roun
     rows = []
     for name, figures in rates.items():
         times = statistics.median(figures) / consumed
-        rows.append([
-            name, _common.spread(figures, ".0f"), f"{times:.1f}",
-            "met" if times >= WANTED else "missed",
-        ])
+        rows.append(
+            [
+                name,
+                _common.spread(figures, ".0f"),
+                f"{times:.1f}",
+                "met" if times >= WANTED else "missed",
+            ]
+        )
     columns = [
-        "pipeline", "sequences/s: median (range)", "times what training consumes",
+        "pipeline",
+        "sequences/s: median (range)",
+        "times what training consumes",
         f"target: at least {WANTED}",
     ]
     return _common.table(columns, rows)

@@ -125,15 +125,19 @@ def check(args):
         if verdict == "TOO FAR":
             _jax.failures.append(f"{case}, {what}: too far")
         rows.append([case, what, precision, f"{share:.1e}", f"{difference:.2e}", variable, verdict])
-    _common.report("JAX against TensorFlow", [
-        _jax.device(),
-        "`training`, `free_running`: predictions from the same weights, before the non-linearity; "
-        "a difference over the largest prediction. `modern` (Adam), `toronto` (clipped momentum): "
-        "weights after five steps; a difference over how far that variable moved.",
-        _common.table(
-            ["model", "what", "products", "largest share", "difference", "of", ""], rows
-        ),
-    ], args.out / "check.md")
+    _common.report(
+        "JAX against TensorFlow",
+        [
+            _jax.device(),
+            "`training`, `free_running`: predictions from the same weights, before the non-linearity; "
+            "a difference over the largest prediction. `modern` (Adam), `toronto` (clipped momentum): "
+            "weights after five steps; a difference over how far that variable moved.",
+            _common.table(
+                ["model", "what", "products", "largest share", "difference", "of", ""], rows
+            ),
+        ],
+        args.out / "check.md",
+    )
 
 
 def _computed(precision):
@@ -213,9 +217,15 @@ def bench(args):
                         measures[key], infos[key] = _contender(kind, precision, size, stack)
             seconds = _common.interleave(measures, args.rounds)
         found["steps"] += [
-            {"contender": kind, "precision": precision, "batch": batch, "units": args.units,
-             "seconds": of, "parameters": infos[kind, precision]["parameters"],
-             "ran": infos[kind, precision]["ran"]}
+            {
+                "contender": kind,
+                "precision": precision,
+                "batch": batch,
+                "units": args.units,
+                "seconds": of,
+                "parameters": infos[kind, precision]["parameters"],
+                "ran": infos[kind, precision]["ran"],
+            }
             for (kind, precision), of in seconds.items()
         ]
         files.write_text(args.out / "bench.json", _jax.to_json(found, 1))
@@ -226,30 +236,50 @@ def bench(args):
 
 def step_tables(found):
     """The parts of the report, of what bench.json holds."""
-    parts = ["Products of large matrices: " + ", ".join(
-        f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in found["gemm_flop_s"].items()
-    ) + f". Device memory, read and written: {found['bandwidth'] / 1e9:,.0f} GB/s."]
+    parts = [
+        "Products of large matrices: "
+        + ", ".join(
+            f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in found["gemm_flop_s"].items()
+        )
+        + f". Device memory, read and written: {found['bandwidth'] / 1e9:,.0f} GB/s."
+    ]
     for batch in dict.fromkeys(step["batch"] for step in found["steps"]):
         rows = []
         for step in found["steps"]:
             if step["batch"] != batch:
                 continue
             size, precision = _common.Size(step["units"], batch=batch), step["precision"]
-            floor = size.floor(
-                found["gemm_flop_s"][precision], found["bandwidth"], _WEIGHT_BYTES[precision]
-            ) + _ADAM_BYTES * step["parameters"] / found["bandwidth"]
+            floor = (
+                size.floor(
+                    found["gemm_flop_s"][precision], found["bandwidth"], _WEIGHT_BYTES[precision]
+                )
+                + _ADAM_BYTES * step["parameters"] / found["bandwidth"]
+            )
             median = statistics.median(step["seconds"])
-            rows.append([
-                f"{step['contender']}, {precision}",
-                _common.spread([1e3 * s for s in step["seconds"]], ".2f"),
-                f"{batch / median:,.0f}", f"{1e3 * floor:.2f}", f"{median / floor:.1f}",
-                step["ran"],
-            ])
+            rows.append(
+                [
+                    f"{step['contender']}, {precision}",
+                    _common.spread([1e3 * s for s in step["seconds"]], ".2f"),
+                    f"{batch / median:,.0f}",
+                    f"{1e3 * floor:.2f}",
+                    f"{median / floor:.1f}",
+                    step["ran"],
+                ]
+            )
         parts += [
             f"Batch {batch}: 1 x {size.units} units, 10 + 10 frames of {size.frame_dim} pixels, "
             f"{size.flop / 1e9:.4g} GFLOP a step.",
-            _common.table(["contender", "ms/step: median (range)", "clips/s", "floor, ms",
-                           "times the floor", "what ran"], rows),
+            _common.table(
+                [
+                    "contender",
+                    "ms/step: median (range)",
+                    "clips/s",
+                    "floor, ms",
+                    "times the floor",
+                    "what ran",
+                ],
+                rows,
+            ),
         ]
     return parts
 
@@ -283,10 +313,13 @@ def _contender(kind, precision, size, stack):
             keras.config.set_dtype_policy("float32")
 
     def loss(outputs, targets):
-        total = sum(
-            losses.frame_losses("logistic", targets[k], x.astype(jnp.float32)).sum()
-            for k, x in outputs.items()
-        ) / size.batch
+        total = (
+            sum(
+                losses.frame_losses("logistic", targets[k], x.astype(jnp.float32)).sum()
+                for k, x in outputs.items()
+            )
+            / size.batch
+        )
         return total, total
 
     training = _jax.Training(network, recipes.modern(), loss)
@@ -322,11 +355,16 @@ _VALIDATION_DIGITS = 5_000  # the last ones of training, as in `data.digits`
 def train(args):
     """Full-size training on Moving MNIST."""
     with np.load(args.digits) as arrays:
-        digits = {"train": arrays["train"][:-_VALIDATION_DIGITS],
-                  "validation": arrays["train"][-_VALIDATION_DIGITS:], "test": arrays["test"]}
+        digits = {
+            "train": arrays["train"][:-_VALIDATION_DIGITS],
+            "validation": arrays["train"][-_VALIDATION_DIGITS:],
+            "test": arrays["test"],
+        }
     if not len(digits["train"]):
-        raise SystemExit(f"error: {args.digits} has too few digits: {_VALIDATION_DIGITS:,} of "
-                         "`train` are for validation")
+        raise SystemExit(
+            f"error: {args.digits} has too few digits: {_VALIDATION_DIGITS:,} of "
+            "`train` are for validation"
+        )
     digits = {name: jnp.asarray(of) for name, of in digits.items()}
     results = []
     for precision in args.precisions:
@@ -335,9 +373,17 @@ def train(args):
             for seed in args.seeds:
                 with _jax.goes_on(f"{precision}, seed {seed}"):
                     results.append(runs.run(seed))
-                    files.write_text(args.out / "results.json", _jax.to_json({
-                        "device": _jax.device(), "config": runs.config.to_dict(), "runs": results,
-                    }, 1))
+                    files.write_text(
+                        args.out / "results.json",
+                        _jax.to_json(
+                            {
+                                "device": _jax.device(),
+                                "config": runs.config.to_dict(),
+                                "runs": results,
+                            },
+                            1,
+                        ),
+                    )
 
 
 class _Runs:
@@ -368,9 +414,11 @@ class _Runs:
         self.evaluate = _jax.free_running(self.model, data.frames_in, _to_unit)
         self.steps = args.steps // EVALUATIONS  # in one call
         xs = jnp.zeros(self.steps, jnp.int32), jnp.zeros(self.steps)
-        self.train = jax.jit(self.training.steps(batch), donate_argnums=0).lower(
-            self.training.start(), (jax.random.key(0), self.digits), xs
-        ).compile()
+        self.train = (
+            jax.jit(self.training.steps(batch), donate_argnums=0)
+            .lower(self.training.start(), (jax.random.key(0), self.digits), xs)
+            .compile()
+        )
 
     def _built(self, seed):
         shape = (self.config.data.frame_size,) * 2
@@ -390,8 +438,11 @@ class _Runs:
             )
             seconds += time.perf_counter() - began  # of training alone
             found = {
-                "config": args.config, "precision": self.precision, "seed": seed,
-                "step": of.stop, "step_seconds": seconds / of.stop,
+                "config": args.config,
+                "precision": self.precision,
+                "seed": seed,
+                "step": of.stop,
+                "step_seconds": seconds / of.stop,
                 **{f"train/{k}": float(v[-50:].mean()) for k, v in figures.items()},
                 **self._evaluated(state, "validation", self.validation),
             }
@@ -414,10 +465,13 @@ class _Runs:
             self.model.inference, self.model.network, *state[:2], _jax.with_clock(inputs)
         )
         side = self.config.data.frame_size
-        visualize.sample_figure(*(
-            of if of is None else np.asarray(of).reshape(-1, side, side)
-            for of in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
-        ), path)
+        visualize.sample_figure(
+            *(
+                of if of is None else np.asarray(of).reshape(-1, side, side)
+                for of in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
+            ),
+            path,
+        )
 
 
 def _to_unit(clips):

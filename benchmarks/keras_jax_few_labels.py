@@ -43,7 +43,8 @@ EPOCHS = 12
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     integers = _jax.values_of(int)
@@ -93,7 +94,9 @@ def load(path, split):
         entries = [
             SimpleNamespace(name=name, label=label, group=convert.group(name), splits=of)
             for name, label, of in zip(
-                arrays["name"].astype(str).tolist(), labels.tolist(), arrays["split"].tolist(),
+                arrays["name"].astype(str).tolist(),
+                labels.tolist(),
+                arrays["split"].tolist(),
                 strict=True,
             )
         ]
@@ -119,10 +122,12 @@ def windows(labels, videos, steps, batch, length, frames, seed):
     """
     fitting = frames - length + 1
     epochs = -(-steps * batch // (len(videos) * fitting))
-    order = np.concatenate([
-        np.random.default_rng((seed, epoch)).permutation(len(videos) * fitting)
-        for epoch in range(epochs)
-    ])
+    order = np.concatenate(
+        [
+            np.random.default_rng((seed, epoch)).permutation(len(videos) * fitting)
+            for epoch in range(epochs)
+        ]
+    )
     order, firsts = np.divmod(order[: steps * batch], fitting)
     chosen = videos[order]
     return [of.reshape(steps, batch).astype(np.int32) for of in (chosen, firsts, labels[chosen])]
@@ -156,11 +161,13 @@ class Study:
                 starts[f"composite {steps}"] = self.pretrain(steps)
         found = {
             (name, k): self.search(name, encoder, k)
-            for name, encoder in starts.items() for k in args.per_class
+            for name, encoder in starts.items()
+            for k in args.per_class
         }
         means = {
             name: float(np.mean([found[name, k][1] for k in args.per_class]))
-            for name in starts if starts[name]
+            for name in starts
+            if starts[name]
         }
         best = max(means, key=means.get, default=None)
         names = ["single frame", few_labels.BASELINE, *([best] if best else [])]
@@ -174,19 +181,33 @@ class Study:
 
     def _write(self, found, means, best, summaries):
         args = self.args
-        files.write_text(args.out / "results.json", _jax.to_json({
-            "device": _jax.device(), "split": args.split, "spread": self.spread,
-            "precision": args.precision, "config": self.config.to_dict(),
-            "pretraining": self.pretraining.to_dict(), "chosen": best,
-            "validation": {f"{name}, {k} a class": of for (name, k), of in found.items()},
-            "summaries": [dataclasses.asdict(of) for of in summaries],
-        }, 1))
-        _common.report("Few labels, models of full size", [
-            f"{_jax.device()}; split {args.split}, {self.config.model.layers} x {args.units} "
-            f"units, products in {args.precision}; mean accuracy on the validation part: "
-            + ", ".join(f"{name} {value:.1f}" for name, value in means.items()),
-            few_labels.markdown(summaries),
-        ], args.out / "few_labels.md")
+        files.write_text(
+            args.out / "results.json",
+            _jax.to_json(
+                {
+                    "device": _jax.device(),
+                    "split": args.split,
+                    "spread": self.spread,
+                    "precision": args.precision,
+                    "config": self.config.to_dict(),
+                    "pretraining": self.pretraining.to_dict(),
+                    "chosen": best,
+                    "validation": {f"{name}, {k} a class": of for (name, k), of in found.items()},
+                    "summaries": [dataclasses.asdict(of) for of in summaries],
+                },
+                1,
+            ),
+        )
+        _common.report(
+            "Few labels, models of full size",
+            [
+                f"{_jax.device()}; split {args.split}, {self.config.model.layers} x {args.units} "
+                f"units, products in {args.precision}; mean accuracy on the validation part: "
+                + ", ".join(f"{name} {value:.1f}" for name, value in means.items()),
+                few_labels.markdown(summaries),
+            ],
+            args.out / "few_labels.md",
+        )
         few_labels.draw(summaries, args.out / "few_labels.png")
 
     # ---- pretraining
@@ -200,26 +221,29 @@ class Study:
             return x.astype(jnp.float32) * self.scale
 
         mean = frames(self.x[train[:500]]).mean((0, 1))
-        model = _jax.build(
-            config, self.x.shape[-1:], 0, self.args.precision, mean, self.spread
-        )
+        model = _jax.build(config, self.x.shape[-1:], 0, self.args.precision, mean, self.spread)
         training = _jax.Training(model.network, config.recipe, _jax.video_loss(model))
         run = jax.jit(training.steps(lambda x, rows: _jax.sides(frames(x[rows]), frames_in)))
         rng, count = np.random.default_rng(0), steps * config.recipe.batch_size
         order = np.concatenate([rng.permutation(train) for _ in range(-(-count // len(train)))])
         state, figures = run(
-            training.start(), self.x,
+            training.start(),
+            self.x,
             (order[:count].reshape(steps, -1), _jax.rates(config.recipe, steps)),
         )
         found = {f"train/{name}": float(of[-20:].mean()) for name, of in figures.items()}
         judged = _jax.free_running(model, frames_in, frames)(
             *state[:2], self.x[self.data.parts["validation"]]
         )
-        _jax.append(self.args.out / "metrics.jsonl", {
-            "pretrain_steps": steps, **found,
-            **{f"validation/{name}": value for name, value in judged.items()},
-            "seconds": round(time.perf_counter() - began, 2),
-        })
+        _jax.append(
+            self.args.out / "metrics.jsonl",
+            {
+                "pretrain_steps": steps,
+                **found,
+                **{f"validation/{name}": value for name, value in judged.items()},
+                "seconds": round(time.perf_counter() - began, 2),
+            },
+        )
         if not all(map(math.isfinite, found.values())):
             raise FloatingPointError("the loss is not finite")
         for variable, value in zip(model.network.trainable_variables, state[0], strict=True):
@@ -239,8 +263,10 @@ class Study:
         found = {}
         for rate in LEARNING_RATES:
             rate *= few_labels.LINEAR_FACTOR if name in few_labels.LINEAR else 1.0
-            figures = [self.fit("search", name, encoder, k, rate, subset)
-                       for subset in range(SEARCH_SUBSETS)]
+            figures = [
+                self.fit("search", name, encoder, k, rate, subset)
+                for subset in range(SEARCH_SUBSETS)
+            ]
             figures = [(0.0, -1e9) if math.isnan(of[0]) else of for of in figures]
             found[rate] = tuple(np.mean(figures, axis=0).tolist())
         rate = max(sorted(found), key=found.get)
@@ -277,16 +303,30 @@ class Study:
         block_videos = np.repeat(np.arange(len(of)), blocks.shape[1])
         blocks = blocks.reshape(-1, len(data.classes)).astype(np.float64)
         figures = classification.Classified(
-            classification.video_means(blocks, block_videos, len(of)), blocks, block_videos, None,
+            classification.video_means(blocks, block_videos, len(of)),
+            blocks,
+            block_videos,
+            None,
             None,
         ).figures(data.labels[of])
         if not np.isfinite(blocks).all():
             figures = dict.fromkeys(figures, math.nan)
-        _jax.append(self.args.out / "fits.jsonl", {
-            "why": why, "part": part, "contender": name, "per_class": k, "learning_rate": rate,
-            "subset": subset, **figures, "videos": videos.tolist(), "steps": steps,
-            "loss": float(loss), "seconds": round(time.perf_counter() - began, 3),
-        })
+        _jax.append(
+            self.args.out / "fits.jsonl",
+            {
+                "why": why,
+                "part": part,
+                "contender": name,
+                "per_class": k,
+                "learning_rate": rate,
+                "subset": subset,
+                **figures,
+                "videos": videos.tolist(),
+                "steps": steps,
+                "loss": float(loss),
+                "seconds": round(time.perf_counter() - began, 3),
+            },
+        )
         return figures["video_accuracy"], -figures["video_cross_entropy"]
 
     def _classifier(self, kind, subset):
@@ -295,7 +335,10 @@ class Study:
         if kind != "lstm":
             fields["dropout"] = 0.0
         classifier = classifiers.build(
-            self.data.classes, self.x.shape[-1], kind, **fields,
+            self.data.classes,
+            self.x.shape[-1],
+            kind,
+            **fields,
             initialization=video_models.Initialization(**self.config.recipe.init),
             gemm_dtype=_jax.PRECISIONS[self.args.precision][0],
         )
@@ -305,8 +348,10 @@ class Study:
     @functools.cache
     def _fresh(self, kind, subset):
         network = self._classifier(kind, subset).network
-        paths = [[v.path for v in of]
-                 for of in (network.trainable_variables, network.non_trainable_variables)]
+        paths = [
+            [v.path for v in of]
+            for of in (network.trainable_variables, network.non_trainable_variables)
+        ]
         return paths, _jax.start_values(network)
 
     def _start(self, kind, subset, encoder):

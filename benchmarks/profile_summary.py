@@ -157,13 +157,13 @@ def size(config: dict) -> _common.Size | None:
     if model.get("kind") != "composite":
         return None
     conditional = model["conditional_reconstruction"] or model["conditional_future"]
-    if (
-        conditional or data["records"]
-        or data["frames_in"] != data["frames_out"]
-    ):
+    if conditional or data["records"] or data["frames_in"] != data["frames_out"]:
         return None
     return _common.Size(
-        model["units"], model["layers"], config["recipe"]["batch_size"], data["frames_in"],
+        model["units"],
+        model["layers"],
+        config["recipe"]["batch_size"],
+        data["frames_in"],
         data["frame_size"] ** 2,
     )
 

@@ -90,8 +90,12 @@ def work(
     if isinstance(model, Classifier):
         head = _size(model.head.kernel)
         classify = [*encode, Product(head, frames_in)]
-        return {"serving_default": classify, "classify": classify, "encode": encode,
-                "step": [*step, Product(head, 1)]}
+        return {
+            "serving_default": classify,
+            "classify": classify,
+            "encode": encode,
+            "step": [*step, Product(head, 1)],
+        }
     if model.conditional:
         raise ValueError("the floor of conditional decoders is not known here")
 
@@ -144,8 +148,10 @@ def reads(products: Sequence[Product]) -> list[Read]:
     for product in used:
         size, flop_a_step = FLOAT * product.weights, 2 * product.weights
         if product.loop:
-            found += [Read(size, whole, flop_a_step),
-                      Read(size, size, flop_a_step, product.steps - 1)]
+            found += [
+                Read(size, whole, flop_a_step),
+                Read(size, size, flop_a_step, product.steps - 1),
+            ]
         else:
             found.append(Read(size, whole, flop_a_step * product.steps))
     return [read for read in found if read.times]
@@ -207,11 +213,16 @@ def composite(units: int, frame_size: int, folder: Path) -> Exported:
     config.model.units, config.data.frame_size = units, frame_size
     shape, data = (frame_size, frame_size), config.data
     model = experiment.build_model(config, shape, np.full(frame_size**2, 0.05, np.float32))
-    about = (f"composite (`moving_mnist_1layer`): 1 x {units} units, frames of {frame_size} x "
-             f"{frame_size}, {data.frames_in} read, {data.frames_out} predicted")
+    about = (
+        f"composite (`moving_mnist_1layer`): 1 x {units} units, frames of {frame_size} x "
+        f"{frame_size}, {data.frames_in} read, {data.frames_out} predicted"
+    )
     return _exported(
-        Trained(folder / "origin", config, model, 0, "", shape, None), folder / "composite", about,
-        data.frames_in, data.frames_out,
+        Trained(folder / "origin", config, model, 0, "", shape, None),
+        folder / "composite",
+        about,
+        data.frames_in,
+        data.frames_out,
     )
 
 
@@ -220,11 +231,16 @@ def classifier(units: int, frame_dim: int, folder: Path) -> Exported:
     config = finetune.get_config()
     config.model.update({"units": units, "init": "none"})
     model = experiment.build_classifier(config, CLASSES, (frame_dim,))
-    about = (f"classifier: {config.model.layers} x {units} units, percepts of {frame_dim} values, "
-             f"{config.data.frames} read, {len(CLASSES)} classes")
+    about = (
+        f"classifier: {config.model.layers} x {units} units, percepts of {frame_dim} values, "
+        f"{config.data.frames} read, {len(CLASSES)} classes"
+    )
     return _exported(
         Trained(folder / "origin", config, model, 0, "", (frame_dim,), None),
-        folder / "classifier", about, config.data.frames, 0,
+        folder / "classifier",
+        about,
+        config.data.frames,
+        0,
     )
 
 
@@ -335,8 +351,12 @@ def connected(
 
 def rates_measured(models: dict[str, Exported], gemm: tuple[int, int, int]) -> dict:
     """("gemm",) and ("bandwidth", bytes) -> a function that gives the rate."""
-    sizes = {read.among for model in models.values() for products in model.work.values()
-             for read in reads(products)}
+    sizes = {
+        read.among
+        for model in models.values()
+        for products in model.work.values()
+        for read in reads(products)
+    }
     megabytes = {size: max(1, round(size / 2**20)) for size in sorted(sizes)}
     return {("gemm",): functools.partial(_common.gemm_rate, *gemm)} | {
         ("bandwidth", size): functools.partial(_common.read_bandwidth, count)
@@ -350,7 +370,8 @@ def alone(models: dict[str, Exported], batch: int, count: int) -> dict:
         ("alone", batch, name, signature): functools.partial(
             burst, from_tensors(model.signatures[signature], model.request(signature, batch)), count
         )
-        for name, model in models.items() for signature in model.work
+        for name, model in models.items()
+        for signature in model.work
     }
 
 
@@ -378,7 +399,9 @@ def a_request(predict: Callable, count: int, parallel: int) -> float:
 
 
 def ways(
-    models: dict[str, Exported], clients: dict[str, Client], rests: dict[str, remote.Rest],
+    models: dict[str, Exported],
+    clients: dict[str, Client],
+    rests: dict[str, remote.Rest],
     count: int,
 ) -> dict:
     """("way", model, signature, how) -> a function that gives `a_request` of one clip each."""
@@ -387,7 +410,8 @@ def ways(
         signature = HOPS[name][0]
         inputs = model.request(signature, 1)
         for how, client, parallel in [
-            ("gRPC", clients[name], 1), (f"gRPC, {PARALLEL} at a time", clients[name], PARALLEL),
+            ("gRPC", clients[name], 1),
+            (f"gRPC, {PARALLEL} at a time", clients[name], PARALLEL),
             ("REST", rests[name], 1),
         ]:
             predict = functools.partial(client.predict, signature, inputs)
@@ -409,15 +433,32 @@ def latency_table(models, rates, bursts) -> str:
         floor = rates.floor(products, 1)
         medians = [statistics.median(seconds) for seconds in rounds]
         p50, p90 = np.percentile(np.concatenate(rounds), [50, 90])
-        rows.append([
-            name, f"`{signature}`", _ms(medians), f"{1e3 * p50:,.1f}", f"{1e3 * p90:,.1f}",
-            f"{1 / p50:,.1f}",
-            f"{sum(read.times * read.size for read in reads(products)) / 1e6:,.0f}",
-            f"{1e3 * floor:,.1f}", f"{statistics.median(medians) / floor:,.2f}",
-        ])
+        rows.append(
+            [
+                name,
+                f"`{signature}`",
+                _ms(medians),
+                f"{1e3 * p50:,.1f}",
+                f"{1e3 * p90:,.1f}",
+                f"{1 / p50:,.1f}",
+                f"{sum(read.times * read.size for read in reads(products)) / 1e6:,.0f}",
+                f"{1e3 * floor:,.1f}",
+                f"{statistics.median(medians) / floor:,.2f}",
+            ]
+        )
     return _common.table(
-        ["model", "signature", "ms: median of rounds (range)", "p50", "p90", "requests/s",
-         "MB read", "floor, ms", "times the floor"], rows,
+        [
+            "model",
+            "signature",
+            "ms: median of rounds (range)",
+            "p50",
+            "p90",
+            "requests/s",
+            "MB read",
+            "floor, ms",
+            "times the floor",
+        ],
+        rows,
     )
 
 
@@ -429,14 +470,28 @@ def throughput_table(models, rates, bursts, batch) -> str:
         floor = rates.floor(products, batch)
         seconds = [statistics.median(found) for found in rounds]
         median = statistics.median(seconds)
-        rows.append([
-            name, f"`{signature}`", _ms(seconds), f"{batch / median:,.1f}",
-            f"{flop(products, batch) / 1e9:,.1f}", f"{1e3 * floor:,.1f}",
-            f"{median / floor:,.2f}",
-        ])
+        rows.append(
+            [
+                name,
+                f"`{signature}`",
+                _ms(seconds),
+                f"{batch / median:,.1f}",
+                f"{flop(products, batch) / 1e9:,.1f}",
+                f"{1e3 * floor:,.1f}",
+                f"{median / floor:,.2f}",
+            ]
+        )
     return _common.table(
-        ["model", "signature", "ms: median (range)", "clips/s", "GFLOP", "floor, ms",
-         "times the floor"], rows,
+        [
+            "model",
+            "signature",
+            "ms: median (range)",
+            "clips/s",
+            "GFLOP",
+            "floor, ms",
+            "times the floor",
+        ],
+        rows,
     )
 
 
@@ -454,14 +509,30 @@ def hop_table(direct, hops, sizes) -> str:
         whole = [statistics.median(sum(part.values()) for part in found) for found in rounds]
         alone = [statistics.median(seconds) for seconds in direct[name, signature, batch]]
         sent, answered = sizes[name, signature, batch]
-        rows.append([
-            f"{name}, `{signature}`", batch, f"{sent / 1e6:.2g}", f"{answered / 1e6:.2g}",
-            _ms(alone), _ms(whole), _ms(added, ",.2f"),
-            *(f"{1e3 * medians[part]:,.2f}" for part in PARTS),
-        ])
+        rows.append(
+            [
+                f"{name}, `{signature}`",
+                batch,
+                f"{sent / 1e6:.2g}",
+                f"{answered / 1e6:.2g}",
+                _ms(alone),
+                _ms(whole),
+                _ms(added, ",.2f"),
+                *(f"{1e3 * medians[part]:,.2f}" for part in PARTS),
+            ]
+        )
     return _common.table(
-        ["request", "clips", "MB sent", "MB answered", "in process, ms: median (range)",
-         "over gRPC, ms", "the hop, ms", *PARTS], rows,
+        [
+            "request",
+            "clips",
+            "MB sent",
+            "MB answered",
+            "in process, ms: median (range)",
+            "over gRPC, ms",
+            "the hop, ms",
+            *PARTS,
+        ],
+        rows,
     )
 
 
@@ -521,8 +592,12 @@ def main():
     parser = _common.flags(__doc__)
     parser.set_defaults(rounds=5)
     parser.add_argument("--models", nargs="+", choices=list(HOPS), default=list(HOPS))
-    parser.add_argument("--frame_size", type=int, default=64,
-                        help="of a side, pixels; percepts have as many values as a frame")
+    parser.add_argument(
+        "--frame_size",
+        type=int,
+        default=64,
+        help="of a side, pixels; percepts have as many values as a frame",
+    )
     parser.add_argument("--batch", type=int, default=64, help="clips, for the throughput")
     parser.add_argument("--requests", type=int, default=20, help="of one clip, in each round")
     args = parser.parse_args()
@@ -544,44 +619,55 @@ def main():
         few = -(-args.requests // 4)
         hops_of_one, sizes_of_one = hops(models, clients, 1, few)
         hops_of_many, sizes_of_many = hops(models, clients, args.batch, 1)
-        figures = _common.interleave({
-            **rates_measured(models, gemm),
-            **alone(models, 1, args.requests), **alone(models, args.batch, 1),
-            **hops_of_one, **hops_of_many, **ways(models, clients, rests, few),
-        }, args.rounds)
+        figures = _common.interleave(
+            {
+                **rates_measured(models, gemm),
+                **alone(models, 1, args.requests),
+                **alone(models, args.batch, 1),
+                **hops_of_one,
+                **hops_of_many,
+                **ways(models, clients, rests, few),
+            },
+            args.rounds,
+        )
 
     def of(*kind):
-        return {key[len(kind):]: found for key, found in figures.items()
-                if key[: len(kind)] == kind}
+        return {
+            key[len(kind) :]: found for key, found in figures.items() if key[: len(kind)] == kind
+        }
 
     bandwidth = {size: max(found) for (size,), found in of("bandwidth").items()}
     rates = Rates(max(figures["gemm",]), bandwidth)
     count = args.requests * args.rounds
-    _common.report("Serving", [
-        ABOUT,
-        "\n".join(f"- {model.about}" for model in models.values()),
-        f"""## One clip
+    _common.report(
+        "Serving",
+        [
+            ABOUT,
+            "\n".join(f"- {model.about}" for model in models.values()),
+            f"""## One clip
 
 Every signature in process, as TensorFlow loads it from the SavedModel: {count} requests in
 {args.rounds} interleaved rounds. p50 and p90 are of all requests: half, and 90%, took at most as
 long.""",
-        latency_table(models, rates, of("alone", 1)),
-        f"""## {args.batch} clips
+            latency_table(models, rates, of("alone", 1)),
+            f"""## {args.batch} clips
 
 The same with {args.batch} clips in a request, {args.rounds} rounds.""",
-        throughput_table(models, rates, of("alone", args.batch), args.batch),
-        *about_the_floor(rates, gemm),
-        """## The hop over gRPC
+            throughput_table(models, rates, of("alone", args.batch), args.batch),
+            *about_the_floor(rates, gemm),
+            """## The hop over gRPC
 
 The same request in process, and by the project's client (`unsup_video.serving.remote`) over loopback.""",
-        hop_table(of("direct"), of("hop"), sizes_of_one | sizes_of_many),
-        ABOUT_THE_HOP,
-        f"""## Other ways to ask
+            hop_table(of("direct"), of("hop"), sizes_of_one | sizes_of_many),
+            ABOUT_THE_HOP,
+            f"""## Other ways to ask
 
 Requests of one clip to the same server: one after the other, {PARALLEL} at a time, and by REST. The
 time of all, divided by their number.""",
-        ways_table(of("way")),
-    ], args.out)
+            ways_table(of("way")),
+        ],
+        args.out,
+    )
 
 
 if __name__ == "__main__":

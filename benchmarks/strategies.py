@@ -45,23 +45,40 @@ def run(strategy: str, units: int, batch: int) -> tuple[float, float]:
     ports = _free_ports(processes)
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-c", _TRAIN, str(devices), f"--strategy={strategy}",
-            f"--workdir={folder}/run", "--noexport", f"--config.model.units={units}",
-            f"--config.recipe.batch_size={batch}", f"--config.train.steps={WARM_UP + STEPS}",
-            f"--config.train.log_every={WARM_UP}", f"--config.train.eval_every={WARM_UP + STEPS}",
-            "--config.eval.validation_clips=10", "--config.eval.test_clips=10",
+            sys.executable,
+            "-c",
+            _TRAIN,
+            str(devices),
+            f"--strategy={strategy}",
+            f"--workdir={folder}/run",
+            "--noexport",
+            f"--config.model.units={units}",
+            f"--config.recipe.batch_size={batch}",
+            f"--config.train.steps={WARM_UP + STEPS}",
+            f"--config.train.log_every={WARM_UP}",
+            f"--config.train.eval_every={WARM_UP + STEPS}",
+            "--config.eval.validation_clips=10",
+            "--config.eval.test_clips=10",
         ]
         running, peaks = [], []
         try:
             for index in range(processes):
                 cluster = {"worker": [f"localhost:{port}" for port in ports]}
                 task = {"type": "worker", "index": index}
-                running.append(subprocess.Popen(
-                    command, cwd=ROOT, stdout=subprocess.DEVNULL,
-                    env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT),
-                         "TF_CPP_MIN_LOG_LEVEL": "2",
-                         "TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
-                ))
+                running.append(
+                    subprocess.Popen(
+                        command,
+                        cwd=ROOT,
+                        stdout=subprocess.DEVNULL,
+                        env={
+                            **os.environ,
+                            "CUDA_VISIBLE_DEVICES": "-1",
+                            "PYTHONPATH": str(ROOT),
+                            "TF_CPP_MIN_LOG_LEVEL": "2",
+                            "TF_CONFIG": json.dumps({"cluster": cluster, "task": task}),
+                        },
+                    )
+                )
             for process in running:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
@@ -76,8 +93,11 @@ def run(strategy: str, units: int, batch: int) -> tuple[float, float]:
                     process.kill()
                     process.wait()
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-    elapsed = {line["step"]: line["elapsed_s"] for line in map(json.loads, lines)
-               if line["split"] == "train"}
+    elapsed = {
+        line["step"]: line["elapsed_s"]
+        for line in map(json.loads, lines)
+        if line["split"] == "train"
+    }
     return (elapsed[WARM_UP + STEPS] - elapsed[WARM_UP]) / STEPS, max(peaks)
 
 
@@ -94,18 +114,33 @@ def main():
     for name, figures in found.items():
         seconds = sorted(figure[0] for figure in figures)
         processes, devices = CASES[name]
-        rows.append([
-            f"`{name}`", f"{processes} x {devices}", _common.spread(seconds),
-            f"{seconds[len(seconds) // 2] / one:.2f}", f"{max(peak for _, peak in figures):.2f}",
-        ])
-    _common.report("Sharing a training step", [
-        f"The quickstart's composite with {args.units} units, a batch of {args.batch}; "
-        f"{args.rounds} interleaved runs of {STEPS} steps after {WARM_UP}.",
-        _common.table(
-            ["strategy", "processes x devices", "s/step: median (range)", "times one device",
-             "peak GB of a process"], rows
-        ),
-    ], args.out)
+        rows.append(
+            [
+                f"`{name}`",
+                f"{processes} x {devices}",
+                _common.spread(seconds),
+                f"{seconds[len(seconds) // 2] / one:.2f}",
+                f"{max(peak for _, peak in figures):.2f}",
+            ]
+        )
+    _common.report(
+        "Sharing a training step",
+        [
+            f"The quickstart's composite with {args.units} units, a batch of {args.batch}; "
+            f"{args.rounds} interleaved runs of {STEPS} steps after {WARM_UP}.",
+            _common.table(
+                [
+                    "strategy",
+                    "processes x devices",
+                    "s/step: median (range)",
+                    "times one device",
+                    "peak GB of a process",
+                ],
+                rows,
+            ),
+        ],
+        args.out,
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ NAMES = {
 }
 
 XLA_NAMES = {
-    "ours_no_xla": "nothing", "ours_float32": "gates, loss, update (ours)", "ours_all_xla": "all",
+    "ours_no_xla": "nothing",
+    "ours_float32": "gates, loss, update (ours)",
+    "ours_all_xla": "all",
 }
 
 
@@ -69,8 +71,12 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
     stock, floor = results.get("stock_lstm"), results.get("gemm_floor")
     rate = size.flop / min(floor.seconds) if floor else None
     columns = [
-        "contender", "s/step: median (range)", "times (a)'s speed", "of the floor's rate",
-        "peak GB", "parameters",
+        "contender",
+        "s/step: median (range)",
+        "times (a)'s speed",
+        "of the floor's rate",
+        "peak GB",
+        "parameters",
     ]
     rows = [
         [
@@ -145,18 +151,23 @@ def scaling_groups(size: Size) -> list[list[Size]]:
 
 def scaling(groups: list[dict[Size, Result]]) -> list[str]:
     """The report: the time of an operation, which is constant where the time is linear."""
-    columns = [
-        "layers", "batch", "T", "GFLOP", "s/step: median (range)", "ms/GFLOP", "peak GB"
-    ]
+    columns = ["layers", "batch", "T", "GFLOP", "s/step: median (range)", "ms/GFLOP", "peak GB"]
     tables = [
-        _common.table(columns, [
+        _common.table(
+            columns,
             [
-                size.layers, size.batch, size.frames, f"{size.flop / 1e9:.4g}",
-                _common.spread(result.seconds), f"{1e12 * result.median / size.flop:.2f}",
-                f"{result.peak_gb:.2f}",
-            ]
-            for size, result in group.items()
-        ])
+                [
+                    size.layers,
+                    size.batch,
+                    size.frames,
+                    f"{size.flop / 1e9:.4g}",
+                    _common.spread(result.seconds),
+                    f"{1e12 * result.median / size.flop:.2f}",
+                    f"{result.peak_gb:.2f}",
+                ]
+                for size, result in group.items()
+            ],
+        )
         for group in groups
     ]
     units = next(iter(groups[0])).units
@@ -173,10 +184,17 @@ def xla(size: Size, results: dict[str, Result]) -> list[str]:
     return [
         f"1 x {size.units} units, batch {size.batch}, {size.frames} frames read and {size.frames} "
         "predicted, float32; measured in turn.",
-        _common.table(["XLA compiles", "s/step: median (range)", "times the speed without"], [
-            [XLA_NAMES[name], _common.spread(result.seconds), f"{plain.median / result.median:.2f}"]
-            for name, result in results.items()
-        ]),
+        _common.table(
+            ["XLA compiles", "s/step: median (range)", "times the speed without"],
+            [
+                [
+                    XLA_NAMES[name],
+                    _common.spread(result.seconds),
+                    f"{plain.median / result.median:.2f}",
+                ]
+                for name, result in results.items()
+            ],
+        ),
     ]
 
 
@@ -195,8 +213,10 @@ def products(size: Size, rounds: int) -> list[str]:
         "its input's gradient": ((rows, d, u), 2),
     }
     rates = _common.interleave(
-        {name: lambda shape=shape: _common.gemm_rate(*shape) / 1e9
-         for name, (shape, _) in kinds.items()},
+        {
+            name: lambda shape=shape: _common.gemm_rate(*shape) / 1e9
+            for name, (shape, _) in kinds.items()
+        },
         rounds,
     )
     table, total = [], 0.0
@@ -204,10 +224,24 @@ def products(size: Size, rounds: int) -> list[str]:
         gflop = count * 2 * shape[0] * shape[1] * shape[2] / 1e9
         seconds = gflop / statistics.median(rates[name])
         total += seconds
-        table.append([name, " x ".join(map(str, shape)), count, f"{gflop:.0f}",
-                      _common.spread(rates[name], ".0f"), f"{seconds:.2f}"])
-    columns = ["product", "rows x inner x columns", "of them", "GFLOP",
-               "GFLOP/s: median (range)", "s"]
+        table.append(
+            [
+                name,
+                " x ".join(map(str, shape)),
+                count,
+                f"{gflop:.0f}",
+                _common.spread(rates[name], ".0f"),
+                f"{seconds:.2f}",
+            ]
+        )
+    columns = [
+        "product",
+        "rows x inner x columns",
+        "of them",
+        "GFLOP",
+        "GFLOP/s: median (range)",
+        "s",
+    ]
     return [
         f"1 x {u} units, batch {size.batch}, {t} frames read and {t} predicted, float32; a round's "
         "rate is the best of 5 calls.",
@@ -229,8 +263,11 @@ def main():
     parser.add_argument("--frames", type=int, default=10, help="T: read, and predicted")
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--contenders", default=",".join(NAMES), help="which, between commas")
-    parser.add_argument("--torch_python", default=sys.executable,
-                        help="a Python that has torch, which is no dependency of this project")
+    parser.add_argument(
+        "--torch_python",
+        default=sys.executable,
+        help="a Python that has torch, which is no dependency of this project",
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--scaling", action="store_true")
     mode.add_argument("--check", action="store_true")

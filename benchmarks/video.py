@@ -47,6 +47,7 @@ def generated(path: Path) -> Path:
 
 def rate(function, *arguments):
     """A function that gives the frames/s of `function`, which returns a number of frames."""
+
     def measure():
         began = time.perf_counter()
         return function(*arguments) / (time.perf_counter() - began)
@@ -64,8 +65,10 @@ def decode(paths, **arguments):
 
 def decode_for_cnn(paths):
     return sum(
-        count(decoding.centre_crop(decoding.resize(frame, HEIGHT, WIDTH), 224, 224)
-              for frame in decoding.frames(path))
+        count(
+            decoding.centre_crop(decoding.resize(frame, HEIGHT, WIDTH), 224, 224)
+            for frame in decoding.frames(path)
+        )
         for path in paths
     )
 
@@ -145,17 +148,17 @@ def main():
         if args.videos:
             videos = listing.folder(args.videos).videos
             chosen = np.linspace(0, len(videos) - 1, args.clips).astype(int)
-            clips[f"{args.clips} of {args.videos.name}/"] = [
-                Path(videos[i].path) for i in chosen
-            ]
+            clips[f"{args.clips} of {args.videos.name}/"] = [Path(videos[i].path) for i in chosen]
         stages = {}
         for name, paths in clips.items():
             stages["decode RGB", name] = rate(decode, paths)
             stages["decode grey", name] = rate(lambda p: decode(p, colour=False), paths)
             stages["decode, resize, crop 224x224", name] = rate(decode_for_cnn, paths)
         paths = list(clips.values())[-1]
-        frames = [decoding.resize(frame, HEIGHT, WIDTH) for frame in itertools.islice(
-            decoding.frames(paths[0], colour=False), PAIRS + 1)]
+        frames = [
+            decoding.resize(frame, HEIGHT, WIDTH)
+            for frame in itertools.islice(decoding.frames(paths[0], colour=False), PAIRS + 1)
+        ]
         batch = np.random.default_rng(0).random((BATCH, 224, 224, 3), np.float32)
         for cnn, function in cnns(args.cnn).items():
             function(batch)  # compiles
@@ -178,12 +181,12 @@ def main():
         figures = _common.interleave(stages, args.rounds)
 
     rows = [
-        [stage, what, _common.spread(found, ",.1f"),
-         f"{1000 / statistics.median(found):,.2f}"]
+        [stage, what, _common.spread(found, ",.1f"), f"{1000 / statistics.median(found):,.2f}"]
         for (stage, what), found in figures.items()
     ]
-    sizes = ", ".join(f"{size / len(values):,.0f} bytes a frame {name}"
-                      for name, size in per_frame.items())
+    sizes = ", ".join(
+        f"{size / len(values):,.0f} bytes a frame {name}" for name, size in per_frame.items()
+    )
     source = f"of {args.percepts.name}" if args.percepts else "generated"
     parts = [
         "One core; every stage by itself.",

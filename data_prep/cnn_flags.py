@@ -20,13 +20,17 @@ def define(weights: str = "weights") -> Callable[[], dict]:
     cnn = text("cnn", None, "A name in keras.applications, default VGG16, or a .keras file.")
     weights_of = text(weights, None, "Of a CNN by name: imagenet (the default), or a file.")
     layer = text(
-        "layer", None, "Which layer's output, also of a model inside of the CNN; (H, W, D) is "
-        "averaged over H and W. Default: fc1 (fc6) of VGG, the last global pooling of others."
+        "layer",
+        None,
+        "Which layer's output, also of a model inside of the CNN; (H, W, D) is "
+        "averaged over H and W. Default: fc1 (fc6) of VGG, the last global pooling of others.",
     )
     size = text("size", None, "HxW of the CNN's input; default: its own, or 224x224.")
     resize = text(
-        "resize", None, "HxW that a frame is stretched to; its centre is the input. Default: "
-        "240x320 for 224x224, in proportion for others."
+        "resize",
+        None,
+        "HxW that a frame is stretched to; its centre is the input. Default: "
+        "240x320 for 224x224, in proportion for others.",
     )
     mean = numbers("mean", None, "A number, or three: the CNN gets (pixel - mean) / std.")
     std = numbers("std", None, "A number, or three; default: the CNN's own preprocessing.")

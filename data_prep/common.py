@@ -28,8 +28,10 @@ def written(
     """
     size = sum(shard.bytes for shard in manifest.shards)
     classes = f", {len(manifest.classes)} classes" if manifest.classes else ""
-    print(f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
-          f"{manifest.dtype}{classes}, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB")
+    print(
+        f"wrote {out}: {manifest.count:,} sequences of {records.format_shape(manifest.shape)} "
+        f"{manifest.dtype}{classes}, in {len(manifest.shards)} files, {size / 1e6:,.1f} MB"
+    )
     for note in notes:
         print(note)
     cli.print_next(

@@ -34,8 +34,10 @@ from unsup_video.video import flow
 _DEFAULT = flow.Flow()
 
 _METHOD = flags.DEFINE_enum(
-    "method", _DEFAULT.method, flow.METHODS,
-    "dis: dense inverse search and variational refinement. tvl1 needs OpenCV's contrib modules."
+    "method",
+    _DEFAULT.method,
+    flow.METHODS,
+    "dis: dense inverse search and variational refinement. tvl1 needs OpenCV's contrib modules.",
 )
 _SIZE = flags.DEFINE_string("size", "240x320", "HxW: frames are stretched to it before.")
 _BOUND = flags.DEFINE_float("bound", _DEFAULT.bound, "Pixels a frame; what is faster is clipped.")
@@ -71,8 +73,10 @@ def main(argv):
     listing = source_flags.listing()
     job_flags.run(job, listing, argv)
     out = Path(flags.FLAGS.out)
-    print(f"{flow.share_at_bound(out):.2%} of the values are at the bound of {job.bound:g} pixels "
-          "a frame: faster motion is clipped")
+    print(
+        f"{flow.share_at_bound(out):.2%} of the values are at the bound of {job.bound:g} pixels "
+        "a frame: faster motion is clipped"
+    )
     if _PREVIEWS.value:
         folder = out.with_name(f"{out.name}-previews")
         written = flow.write_previews(folder, _PREVIEWS.value, job, listing, out, print)

@@ -37,8 +37,10 @@ def main(argv):
             raise ValueError(f"--{flag.name} is missing: {what}")
     listing = flow_percepts.listing(_FLOW.value)
     job = flow_percepts.job(_CNN.value, _FLOW.value, _STORAGE.value, _BATCH_SIZE.value)
-    print(f"{len(listing.videos):,} videos of {_FLOW.value}, {len(listing.classes):,} classes; "
-          f"the CNN of {_CNN.value}, layer {job.settings['layer']}")
+    print(
+        f"{len(listing.videos):,} videos of {_FLOW.value}, {len(listing.classes):,} classes; "
+        f"the CNN of {_CNN.value}, layer {job.settings['layer']}"
+    )
     job_flags.run(job, listing, argv)
     return 0
 

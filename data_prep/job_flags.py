@@ -64,8 +64,10 @@ def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
     )
     notes, quarantine = [], Path(out) / records.QUARANTINE
     if quarantine.exists():
-        notes.append(f"{manifest.source['unused']:,} videos were not used, "
-                     f"{manifest.source['doubtful']:,} were used, but are doubtful: "
-                     f"see {quarantine}")
+        notes.append(
+            f"{manifest.source['unused']:,} videos were not used, "
+            f"{manifest.source['doubtful']:,} were used, but are doubtful: "
+            f"see {quarantine}"
+        )
     common.written(out, manifest, *notes)
     return manifest

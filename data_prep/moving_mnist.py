@@ -55,8 +55,17 @@ _EXPORT_NPY = flags.DEFINE_string("export_npy", None, "The time-first .npy file 
 _RECORDS = flags.DEFINE_string("records", None, "The data set that --export_npy is made from.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
-_GENERATOR = (_SPLIT, _COUNT, _SEED, _NUM_DIGITS, _SPEED_MIN, _SPEED_MAX, _BOUNCE, _DIGITS_DIR,
-              _DIGITS_SOURCE)
+_GENERATOR = (
+    _SPLIT,
+    _COUNT,
+    _SEED,
+    _NUM_DIGITS,
+    _SPEED_MIN,
+    _SPEED_MAX,
+    _BOUNCE,
+    _DIGITS_DIR,
+    _DIGITS_SOURCE,
+)
 _LAYOUT = (_FRAME_SIZE, _NUM_FRAMES)
 _OUTPUT = (_OUT, _SHARDS, _COMPRESSION)
 
@@ -141,8 +150,10 @@ def read_npy():
                 "it as a file of your own with --any_checksum"
             )
         published = False
-    print(f"{path}: {'the published test file' if published else 'NOT the published test file'}, "
-          f"{frames.shape[1]:,} sequences")
+    print(
+        f"{path}: {'the published test file' if published else 'NOT the published test file'}, "
+        f"{frames.shape[1]:,} sequences"
+    )
     source = {"file": path.name, "sha256": sha256, "published_test_file": published}
     sequences = (
         sequence
@@ -164,10 +175,17 @@ def write(sequences, count, source):
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
     )
-    common.written(_OUT.value, manifest, commands=[cli.command(
-        "train.pretrain", f"--config.data.records={Path(_OUT.value).absolute().parent}",
-        note=f"once it holds {', '.join(f'{split}/' for split in digits.SPLITS)}",
-    )])
+    common.written(
+        _OUT.value,
+        manifest,
+        commands=[
+            cli.command(
+                "train.pretrain",
+                f"--config.data.records={Path(_OUT.value).absolute().parent}",
+                note=f"once it holds {', '.join(f'{split}/' for split in digits.SPLITS)}",
+            )
+        ],
+    )
 
 
 def export():

@@ -56,13 +56,16 @@ def main(argv):
     )
     found = source_flags.listing()
     manifest = job_flags.run(job, found, argv)
-    print(f"  python -m train.pretrain --config=patches_small "
-          f"--config.data.records={flags.FLAGS.out}")
+    print(
+        f"  python -m train.pretrain --config=patches_small --config.data.records={flags.FLAGS.out}"
+    )
     unused = manifest.source["unused"] - len(found.missing)
     wanted = job.per_video * (len(found.videos) - unused)
     if manifest.count < wanted:
-        print(f"{wanted - manifest.count:,} patches fewer than --per_video asks for: too little "
-              "moves there")
+        print(
+            f"{wanted - manifest.count:,} patches fewer than --per_video asks for: too little "
+            "moves there"
+        )
     return 0
 
 

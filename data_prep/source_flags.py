@@ -50,8 +50,10 @@ _OF_LAYOUT = {  # beside --videos
 def listing() -> listings.Listing:
     """The videos that the flags say; prints how many there are, and what is missing or not used."""
     found = _find()
-    print(f"{found.kind}: {len(found.videos):,} videos of {found.source['videos']}, "
-          f"{len(found.classes):,} classes")
+    print(
+        f"{found.kind}: {len(found.videos):,} videos of {found.source['videos']}, "
+        f"{len(found.classes):,} classes"
+    )
     unlabelled = sum(video.label < 0 for video in found.videos)
     if unlabelled:
         print(f"  without a label: {unlabelled:,}")
@@ -81,12 +83,9 @@ def _folded(found):
         _FOLDS.value,
     )
     videos = tuple(
-        dataclasses.replace(video, splits=of)
-        for video, of in zip(found.videos, dealt, strict=True)
+        dataclasses.replace(video, splits=of) for video, of in zip(found.videos, dealt, strict=True)
     )
-    return dataclasses.replace(
-        found, videos=videos, source={**found.source, "folds": _FOLDS.value}
-    )
+    return dataclasses.replace(found, videos=videos, source={**found.source, "folds": _FOLDS.value})
 
 
 def _find():
@@ -99,10 +98,14 @@ def _find():
             raise ValueError(f"--{flag.name} does not go with --layout={layout}")
     for flag in (_LIST if layout == "list" else _VIDEOS, *_OF_LAYOUT[layout]):
         if flag.value in (None, ""):  # "" would be this folder
-            raise ValueError(f"--{flag.name} is missing" + (
-                f": --layout={layout} needs it" if flag is not _VIDEOS else
-                ": the folder of the videos; or --list=FILE"
-            ))
+            raise ValueError(
+                f"--{flag.name} is missing"
+                + (
+                    f": --layout={layout} needs it"
+                    if flag is not _VIDEOS
+                    else ": the folder of the videos; or --list=FILE"
+                )
+            )
     if layout == "list":
         return listings.text_list(_LIST.value, _ALLOW_MISSING.value)
     if layout == "folder":

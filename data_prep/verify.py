@@ -27,8 +27,10 @@ def main(argv):
             manifest = records.Manifest.load(folder)
             shape = records.format_shape(manifest.shape)
             classes = f" in {len(manifest.classes)} classes" if manifest.classes else ""
-            print(f"{folder}: whole, {manifest.count:,} sequences{classes} of {shape} "
-                  f"{manifest.dtype}, {manifest.kind}, fingerprint {manifest.fingerprint[:16]}")
+            print(
+                f"{folder}: whole, {manifest.count:,} sequences{classes} of {shape} "
+                f"{manifest.dtype}, {manifest.kind}, fingerprint {manifest.fingerprint[:16]}"
+            )
             for path in records.foreign(folder):
                 print(f"  {path}: foreign, not of this data set; it is not read")
     return status

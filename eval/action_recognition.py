@@ -41,8 +41,9 @@ from unsup_video.evaluation import action_recognition, naming, predictions, resu
 from unsup_video.utils import cli
 
 _RECORDS = flags.DEFINE_multi_string(
-    "records", None, "Labelled data set of data_prep's to test on, or folder of three; default: "
-    "that of the run."
+    "records",
+    None,
+    "Labelled data set of data_prep's to test on, or folder of three; default: that of the run.",
 )
 _SPLIT = flags.DEFINE_integer(
     "split", None, "Official split, 0: divided by groups; default: the run's own.", lower_bound=0
@@ -80,21 +81,27 @@ def _evaluate(models, topk):
     naming.names([model.path for model in models])  # before minutes of evaluations
     folders = _RECORDS.value or [None] * len(models)
     if len(folders) != len(models):
-        raise ValueError(f"--records is given {len(folders)} times for {len(models)} models: once "
-                         "for each, in their order, or not at all")
+        raise ValueError(
+            f"--records is given {len(folders)} times for {len(models)} models: once "
+            "for each, in their order, or not at all"
+        )
     tests = []
     for model, folder in zip(models, folders, strict=True):
         test = testvideos.select(model, folder, _SPLIT.value, _PART.value)
-        print(f"{model.name} (step {model.step}): {len(test.videos):,} videos of "
-              f"{test.videos.folder}, part {test.part}, "
-              + (f"official split {test.split}" if test.split else "divided by groups"))
+        print(
+            f"{model.name} (step {model.step}): {len(test.videos):,} videos of "
+            f"{test.videos.folder}, part {test.part}, "
+            + (f"official split {test.split}" if test.split else "divided by groups")
+        )
         tests.append(test)
     for test, folder in zip(tests, folders, strict=True):
         given = {f.name: _text(f) for f in _FLAGS if f.present} | {"records": folder}
         command = results.command(test.trained, action_recognition.KIND, given)
-        _show(test.trained.name, [test], action_recognition.evaluate(
-            test, command, topk, common.recompute()
-        ))
+        _show(
+            test.trained.name,
+            [test],
+            action_recognition.evaluate(test, command, topk, common.recompute()),
+        )
     if len(tests) > 1 or _CROSS_VALIDATION.value:
         _show(*_together(models, tests, weights, topk))
     return 0
@@ -108,13 +115,18 @@ def _together(models, tests, weights, topk):
     others = [model.flag for model in models[1:]]
     command = results.command(models[0], action_recognition.KIND, given, others)
     if _CROSS_VALIDATION.value:
-        return "cross-validation: all test videos", tests, action_recognition.cross_validate(
-            tests, command, topk, common.recompute()
+        return (
+            "cross-validation: all test videos",
+            tests,
+            action_recognition.cross_validate(tests, command, topk, common.recompute()),
         )
-    shares = ", ".join(f"{model.name} {weight:.3g}"
-                       for model, weight in zip(models, weights, strict=True))
-    return f"late fusion: {shares}", tests, action_recognition.fuse(
-        tests, command, weights, topk, common.recompute()
+    shares = ", ".join(
+        f"{model.name} {weight:.3g}" for model, weight in zip(models, weights, strict=True)
+    )
+    return (
+        f"late fusion: {shares}",
+        tests,
+        action_recognition.fuse(tests, command, weights, topk, common.recompute()),
     )
 
 
@@ -131,7 +143,7 @@ def _predict(models, topk):
             raise ValueError(f"--{flag.name} does not go with --predict")
     if len(models) > 1:
         raise ValueError(f"--predict takes one model, {len(models)} are given")
-    model, = models
+    (model,) = models
     most = max(topk or (min(5, len(model.classes)),))
     if not 1 <= most <= len(model.classes):
         raise ValueError(f"--topk={most}: {model.path} has {len(model.classes)} classes")

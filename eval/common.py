@@ -8,8 +8,10 @@ _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "Folder of a run; give it several times to compare runs."
 )
 _MODEL = flags.DEFINE_multi_string(
-    "model", [], "SavedModel: a version's folder, or that of all versions, of which the newest is "
-    "taken; several times to compare."
+    "model",
+    [],
+    "SavedModel: a version's folder, or that of all versions, of which the newest is "
+    "taken; several times to compare.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", None, precision.CHOICES, "Of the matrix products; default: as in training."

@@ -31,12 +31,15 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _RECORDS = flags.DEFINE_string("records", None, "The labelled percepts.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the study.")
-_PER_CLASS = flags.DEFINE_list("per_class", ["1", "2", "4", "10", "all"], "Labelled videos a class.")
+_PER_CLASS = flags.DEFINE_list(
+    "per_class", ["1", "2", "4", "10", "all"], "Labelled videos a class."
+)
 _SUBSETS = flags.DEFINE_integer("subsets", 10, "Random subsets of each number.")
 _EPOCHS = flags.DEFINE_integer("epochs", 12, "Passes over the labelled videos, at least.")
 _LEARNING_RATES = flags.DEFINE_list(
-    "learning_rates", ["3e-4", "1e-3", "3e-3"],
-    "What is searched over; for regression ten times these."
+    "learning_rates",
+    ["3e-4", "1e-3", "3e-3"],
+    "What is searched over; for regression ten times these.",
 )
 _DROPOUTS = flags.DEFINE_list("dropouts", ["0.5"], "What is searched over.")
 _SEARCH_SUBSETS = flags.DEFINE_integer(
@@ -91,16 +94,22 @@ def main(argv):
     print(f"\n{few_labels.markdown(summaries)}\n")
     _warn(seen)
     print(f"written: {_OUT.value}/ table.md, figure_12.png, results.csv, results.json")
-    cli.print_next(cli.command(
-        "eval.report", f"--workdir={models[0].path}", f"--few_labels={_OUT.value}", "--out=report"
-    ))
+    cli.print_next(
+        cli.command(
+            "eval.report",
+            f"--workdir={models[0].path}",
+            f"--few_labels={_OUT.value}",
+            "--out=report",
+        )
+    )
     return 0
 
 
 def _described(model):
     kind = ("kind", "conditional_reconstruction", "conditional_future")
     return {
-        "path": str(model.path), "sha256": model.sha256,
+        "path": str(model.path),
+        "sha256": model.sha256,
         **{name: model.config.model[name] for name in kind},
     }
 

@@ -21,7 +21,9 @@ from unsup_video.utils import cli
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
 _CLIPS = flags.DEFINE_integer("clips", None, "How many; default: 10,000, or all of the data set.")
 _CONVENTION = flags.DEFINE_enum(
-    "metric_convention", "correct", metrics.CONVENTIONS,
+    "metric_convention",
+    "correct",
+    metrics.CONVENTIONS,
     "How MSE, SSIM, PSNR and LPIPS are computed; docs/evaluation.md has the differences.",
 )
 _LPIPS = flags.DEFINE_bool("lpips", False, "Also LPIPS; needs the package lpips.")
@@ -36,21 +38,27 @@ def main(argv):
     names = naming.names([model.path for model in models])  # before minutes of evaluations
     for name, model in zip(names, models, strict=True):
         test_set = testset.of_model(model, _RECORDS.value, _CLIPS.value)
-        print(f"{name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
-              f"metrics: {_CONVENTION.value}")
+        print(
+            f"{name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
+            f"metrics: {_CONVENTION.value}"
+        )
         notes += [f"{name}: {note}" for note in test_set.notes()]
         flags_given = {f.name: f.value for f in _FLAGS if f.present}
-        evaluations.append(future_prediction.evaluate(
-            model,
-            test_set,
-            results.command(model, future_prediction.KIND, flags_given),
-            _CONVENTION.value,
-            lpips,
-            common.recompute(),
-        ))
+        evaluations.append(
+            future_prediction.evaluate(
+                model,
+                test_set,
+                results.command(model, future_prediction.KIND, flags_given),
+                _CONVENTION.value,
+                lpips,
+                common.recompute(),
+            )
+        )
     print(f"\n{future_prediction.table(evaluations, names)}\n")
-    print(f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval, for which "
-          "clips of one video, or of one group of videos, count together")
+    print(
+        f"metric convention: {_CONVENTION.value}; +- is the 95% confidence interval, for which "
+        "clips of one video, or of one group of videos, count together"
+    )
     if any(e.settings["data"]["kind"] == "patches" for e in evaluations):
         print("paper: its patches are in units that it does not give; compare its rows alone")
     if len({str(e.settings["data"]) for e in evaluations}) > 1:

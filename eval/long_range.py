@@ -31,8 +31,7 @@ def main(argv):
     common.check_arguments(argv)
     for model in common.models():
         evaluation = long_range.evaluate(
-            model, _STEPS.value, _CLIPS.value, _UNITS.value, _RECORDS.value,
-            common.recompute(),
+            model, _STEPS.value, _CLIPS.value, _UNITS.value, _RECORDS.value, common.recompute()
         )
         print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
         for note in overlap.notes(evaluation.settings["seen"], None, "sequences"):

@@ -33,11 +33,11 @@ _OUT = flags.DEFINE_string("out", None, "Folder for index.html, results.json and
 _CLIPS = flags.DEFINE_integer(
     "clips", None, "Test clips of Table 2; default: 10,000, or all of the data set."
 )
-_RECORDS = flags.DEFINE_string(
-    "records", None, "A data set of data_prep's to test all runs on."
-)
+_RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test all runs on.")
 _CONVENTION = flags.DEFINE_enum(
-    "metric_convention", None, metrics.CONVENTIONS,
+    "metric_convention",
+    None,
+    metrics.CONVENTIONS,
     "How MSE, SSIM and PSNR are computed, see docs/evaluation.md; default: correct.",
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a page that is there.")
@@ -54,9 +54,11 @@ def main(argv):
     found = []
     for model in models:
         print(f"{model.name}: evaluations")
-        found.append(report.evaluate(
-            model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute()
-        ))
+        found.append(
+            report.evaluate(
+                model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute()
+            )
+        )
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     runs = report.collect(models, found)

@@ -22,6 +22,10 @@ def apart():
 
 def _defined():
     modules = flags.FLAGS.flags_by_module_dict()
-    return {flag.name: flag for name in modules for flag in modules[name]
-            # absl itself defines config.data.split and the like, where they are given.
-            if not name.startswith("absl") or "." in flag.name}
+    return {
+        flag.name: flag
+        for name in modules
+        for flag in modules[name]
+        # absl itself defines config.data.split and the like, where they are given.
+        if not name.startswith("absl") or "." in flag.name
+    }

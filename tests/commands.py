@@ -30,8 +30,7 @@ def start(function, *arguments, stdout, stderr, environment=None, daemon=True):
             daemon: it ends with this process, and starts none.
     """
     process = SERVER.Process(
-        target=_call, args=(function, arguments, (stdout, stderr), environment or {}),
-        daemon=daemon,
+        target=_call, args=(function, arguments, (stdout, stderr), environment or {}), daemon=daemon
     )
     process.start()
     return process
@@ -51,7 +50,11 @@ def call(function, *arguments, environment=None) -> subprocess.CompletedProcess:
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
         process = start(
-            function, *arguments, stdout=outputs[0], stderr=outputs[1], environment=environment,
+            function,
+            *arguments,
+            stdout=outputs[0],
+            stderr=outputs[1],
+            environment=environment,
             daemon=False,
         )
         process.join(TIMEOUT)

@@ -14,7 +14,13 @@ precision._cpu_flags = lambda: []
 
 # Each is a training, an evaluation, an export or a server, and takes more than three seconds.
 SLOW_FIXTURES = {
-    "evaluation", "exported", "percepts", "pretrained", "server", "study", "tensorboard",
+    "evaluation",
+    "exported",
+    "percepts",
+    "pretrained",
+    "server",
+    "study",
+    "tensorboard",
     "uninterrupted",
 }
 
@@ -40,6 +46,7 @@ def real_data():
 @pytest.fixture
 def killed_while_replaced():
     """A function that leaves a folder as a process does that is killed while replacing it."""
+
     def leave(folder):
         left = folder.with_name(f".partial-1-{folder.name}")
         (left / "new" / folder.name).mkdir(parents=True)

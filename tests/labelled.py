@@ -24,17 +24,29 @@ def videos(dim=DIM, groups=6, seed=0):
                 length = LENGTHS[(2 * group + k) % len(LENGTHS)]
                 frames = rng.random((length, dim))
                 frames[:, label] += 0.8
-                found.append(records.Record(
-                    frames.astype(np.float16), None, f"{name}/{group}{k}", label,
-                    f"{name}/{group}", (2 if group < 2 else 1, 2 if group in (2, 3) else 1),
-                ))
+                found.append(
+                    records.Record(
+                        frames.astype(np.float16),
+                        None,
+                        f"{name}/{group}{k}",
+                        label,
+                        f"{name}/{group}",
+                        (2 if group < 2 else 1, 2 if group in (2, 3) else 1),
+                    )
+                )
     return found
 
 
 def write(folder, found, classes=CLASSES):
     """Writes `videos` as a data set; returns its folder."""
     records.write(
-        folder, found, len(found), "percepts", {"settings": {}}, dtype="float16", scale=1.0,
+        folder,
+        found,
+        len(found),
+        "percepts",
+        {"settings": {}},
+        dtype="float16",
+        scale=1.0,
         classes=classes,
     )
     return folder

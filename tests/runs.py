@@ -68,8 +68,13 @@ class Run:
         self.output_file = workdir.parent / f"{workdir.name}.{next(_NUMBERS)}.txt"
         flags = [f"--workdir={workdir}", "--noexport", *tiny, *flags]
         self.process = commands.start(
-            _command, command, flags, before, environment=environment(),
-            stdout=self.output_file, stderr=self.output_file,
+            _command,
+            command,
+            flags,
+            before,
+            environment=environment(),
+            stdout=self.output_file,
+            stderr=self.output_file,
         )
 
     @property
@@ -106,7 +111,11 @@ def what_training_left(workdir):
     best_step, best, _ = checkpoints.restore(checkpoints.best(folder))
     del meta["elapsed_s"]
     return {
-        "last": last, "meta": meta, "best step": best_step, "best": best, "metrics": lines,
+        "last": last,
+        "meta": meta,
+        "best step": best_step,
+        "best": best,
+        "metrics": lines,
         "results": json.loads((workdir / "results.json").read_text()),
     }
 

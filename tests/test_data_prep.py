@@ -67,8 +67,16 @@ def test_as_a_command(tmp_path, verify, capsys):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_the_stream_is_that_of_a_run(tmp_path, prepare, split):
-    prepare(f"--out={tmp_path / 'set'}", *SMALL, f"--split={split}", "--seed=3", "--num_digits=3",
-            "--speed_min=0.05", "--speed_max=0.2", "--bounce=reflect")
+    prepare(
+        f"--out={tmp_path / 'set'}",
+        *SMALL,
+        f"--split={split}",
+        "--seed=3",
+        "--num_digits=3",
+        "--speed_min=0.05",
+        "--speed_max=0.2",
+        "--bounce=reflect",
+    )
     params = moving_mnist.MovingMnist(3, 32, 5, (0.05, 0.2), "reflect")
     chosen = digits.load_digits(split)
     expected = moving_mnist.generate(
@@ -121,8 +129,9 @@ def npy(tmp_path):
     return path
 
 
-def test_the_published_file_is_known_by_its_checksum(tmp_path, prepare, npy, modules, monkeypatch,
-                                                     capsys):
+def test_the_published_file_is_known_by_its_checksum(
+    tmp_path, prepare, npy, modules, monkeypatch, capsys
+):
     monkeypatch.setattr(modules[0], "PUBLISHED_BYTES", npy.stat().st_size)
     with pytest.raises(ValueError, match="seq.npy: has the size .* not its sha256"):
         prepare(f"--out={tmp_path / 'set'}", f"--import_npy={npy}")
@@ -167,11 +176,18 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage, message", [
-    (batch_first, r"shape \(2, 20, 64, 64\), \(20, N, 64, 64\) expected: time first"),
-    (floats, "float32, uint8 expected"), (with_channels, "shape"), (pickled, "not a .npy file"),
-    (truncated, "truncated"), (not_npy, "not a .npy file"), (empty, "not a .npy file"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (batch_first, r"shape \(2, 20, 64, 64\), \(20, N, 64, 64\) expected: time first"),
+        (floats, "float32, uint8 expected"),
+        (with_channels, "shape"),
+        (pickled, "not a .npy file"),
+        (truncated, "truncated"),
+        (not_npy, "not a .npy file"),
+        (empty, "not a .npy file"),
+    ],
+)
 def test_import_of_something_else(tmp_path, prepare, npy, damage, message):
     damage(npy)
     with pytest.raises(ValueError, match=message) as error:
@@ -188,25 +204,28 @@ def test_import_of_a_missing_file(tmp_path, prepare):
 # ---------------------------------------------------------------------- bad flags
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "--out=FOLDER is missing"),
-    (["--import_npy=x.npy"], "--out=FOLDER is missing"),
-    (["--export_npy=x.npy"], "--records=FOLDER is missing"),
-    (["--records=x"], "--records needs --export_npy"),
-    (["--out=x", "--records=y"], "--records needs --export_npy"),
-    (["--out=x", "--any_checksum"], "--any_checksum needs --import_npy"),
-    (["--out=x", "--export_npy=y", "--records=z"], "--out does not go with --export_npy"),
-    (["--export_npy=y", "--records=z", "--count=3"], "--count does not go with --export_npy"),
-    (["--import_npy=x", "--export_npy=y"], "--import_npy does not go with --export_npy"),
-    (["--out=x", "--import_npy=y", "--seed=0"], "--seed does not go with --import_npy"),
-    (["--out=x", "--import_npy=y", "--split=test"], "--split does not go with --import_npy"),
-    (["--out=x", "more"], "unknown argument 'more'"),
-    (["--out=x", "--num_digits=0"], "num_digits must be at least 1"),
-    (["--out=x", "--speed_min=0.2"], "speed must be"),
-    (["--out=x", "--frame_size=20"], "frame_size must be at least 28"),
-    (["--out=x", "--digits_source=idx"], "needs digits_dir"),
-    (["--out=x", "--count=2", "--shards=3"], "shards must be 1 to count = 2"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--out=FOLDER is missing"),
+        (["--import_npy=x.npy"], "--out=FOLDER is missing"),
+        (["--export_npy=x.npy"], "--records=FOLDER is missing"),
+        (["--records=x"], "--records needs --export_npy"),
+        (["--out=x", "--records=y"], "--records needs --export_npy"),
+        (["--out=x", "--any_checksum"], "--any_checksum needs --import_npy"),
+        (["--out=x", "--export_npy=y", "--records=z"], "--out does not go with --export_npy"),
+        (["--export_npy=y", "--records=z", "--count=3"], "--count does not go with --export_npy"),
+        (["--import_npy=x", "--export_npy=y"], "--import_npy does not go with --export_npy"),
+        (["--out=x", "--import_npy=y", "--seed=0"], "--seed does not go with --import_npy"),
+        (["--out=x", "--import_npy=y", "--split=test"], "--split does not go with --import_npy"),
+        (["--out=x", "more"], "unknown argument 'more'"),
+        (["--out=x", "--num_digits=0"], "num_digits must be at least 1"),
+        (["--out=x", "--speed_min=0.2"], "speed must be"),
+        (["--out=x", "--frame_size=20"], "frame_size must be at least 28"),
+        (["--out=x", "--digits_source=idx"], "needs digits_dir"),
+        (["--out=x", "--count=2", "--shards=3"], "shards must be 1 to count = 2"),
+    ],
+)
 def test_bad_flags(tmp_path, prepare, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
@@ -268,7 +287,9 @@ def test_progress_tells_count_and_rate(capsys):
     assert list(common.report(range(4), 4, "clips", every=0.0)) == [0, 1, 2, 3]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [
-        "1 of 4 clips (25%)", "2 of 4 clips (50%)", "3 of 4 clips (75%)"
+        "1 of 4 clips (25%)",
+        "2 of 4 clips (50%)",
+        "3 of 4 clips (75%)",
     ]
     assert all("a second" in line for line in lines)
 

@@ -17,12 +17,17 @@ from absl import flags
 from unsup_video.utils import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "serving" / "README.md",
-         ROOT / "saved_models" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "serving" / "README.md",
+    ROOT / "saved_models" / "README.md",
+]
 PACKAGES = ("benchmarks", "data_prep", "eval", "train", "unsup_video")
 MODULES = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
-WITH_COMMANDS = [path for path in [*PAGES, *MODULES]
-                 if "python -m" in path.read_text(encoding="utf-8")]
+WITH_COMMANDS = [
+    path for path in [*PAGES, *MODULES] if "python -m" in path.read_text(encoding="utf-8")
+]
 # A script finds no program but python, which prints its arguments instead.
 BASH = r"""
 PATH=/nonexistent
@@ -32,8 +37,12 @@ exec 3>&1 1>/dev/null
 """
 TAKE_ARGUMENTS = ("data_prep.show", "data_prep.verify")  # which are no flags
 # What stands for a value that the reader chooses; None: nothing is parsed there.
-PLACEHOLDERS = {"--config=NAME": None, "--units=N": "--units=1", "..": None,
-                "--step_seconds=S": "--step_seconds=1"}
+PLACEHOLDERS = {
+    "--config=NAME": None,
+    "--units=N": "--units=1",
+    "..": None,
+    "--step_seconds=S": "--step_seconds=1",
+}
 
 
 def of_page(path):
@@ -65,7 +74,11 @@ def commands(script, folder):
         return []
     done = subprocess.run(
         [shutil.which("bash"), "-c", BASH + script.replace(".venv/bin/python", "python")],
-        cwd=folder, capture_output=True, text=True, timeout=60, env={},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={},
     )
     found = [line.split("\0")[:-1] for line in done.stdout.split("\036")[:-1]]
     return [
@@ -169,7 +182,8 @@ def pages_named(path):
 
 
 @pytest.mark.parametrize(
-    "path", [*PAGES, *sorted(ROOT.glob("C*.md")), *MODULES],
+    "path",
+    [*PAGES, *sorted(ROOT.glob("C*.md")), *MODULES],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_the_pages_that_are_named_exist(path):
@@ -181,6 +195,7 @@ def test_pages_are_found_where_they_are_named():
     assert ROOT / "docs/serving.md" in pages_named(ROOT / "docs" / "evaluation.md")
     assert ROOT / "serving/../docs/serving.md" in pages_named(ROOT / "serving" / "README.md")
     assert ROOT / "docs/scale.md" in pages_named(ROOT / "README.md")  # with a heading behind #
-    assert pages_named(ROOT / "unsup_video" / "configs" / "patches.py") == [
-        ROOT / "docs/results/patches.md"
-    ] * 2
+    assert (
+        pages_named(ROOT / "unsup_video" / "configs" / "patches.py")
+        == [ROOT / "docs/results/patches.md"] * 2
+    )

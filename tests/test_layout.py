@@ -7,7 +7,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "unsup_video"
 ORDER = (  # from the bottom to the top
-    "utils", "pictures", "configs", "models", "data", "training", "video", "evaluation", "report",
+    "utils",
+    "pictures",
+    "configs",
+    "models",
+    "data",
+    "training",
+    "video",
+    "evaluation",
+    "report",
     "serving",
 )
 COMMANDS = {"client.py", "export.py"}  # beside the folders, above all of them

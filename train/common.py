@@ -17,19 +17,25 @@ from unsup_video.training.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Start anew in workdir; the run that is there is kept in workdir/.replaced "
+    "overwrite",
+    False,
+    "Start anew in workdir; the run that is there is kept in workdir/.replaced "
     "until the new one is finished.",
 )
 _STRATEGY = flags.DEFINE_enum(
-    "strategy", "none", distribution.STRATEGIES, "none: one device; mirrored: all GPUs of this "
-    "machine; multiworker: all of the processes that TF_CONFIG lists. See docs/scale.md."
+    "strategy",
+    "none",
+    distribution.STRATEGIES,
+    "none: one device; mirrored: all GPUs of this "
+    "machine; multiworker: all of the processes that TF_CONFIG lists. See docs/scale.md.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", None, precision.CHOICES, "Of the matrix products; short for --config.precision."
 )
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "FIRST,LAST step to write a trace of, such as 10,20. See "
-    "docs/profiling.md."
+    "profile_steps",
+    None,
+    "FIRST,LAST step to write a trace of, such as 10,20. See docs/profiling.md.",
 )
 
 # "Try again later" of sysexits.h: the run was told to stop, its state is saved.
@@ -117,14 +123,20 @@ def run(
     config, strategy = trainer.config, trainer.strategy
     gemm_dtype = precision.gemm_dtype(config.precision)
     parameters = trainer.task.network.count_params()
-    print(f"matrix products in {gemm_dtype} (config.precision={config.precision}); "
-          f"run: {workdir.path}")
+    print(
+        f"matrix products in {gemm_dtype} (config.precision={config.precision}); "
+        f"run: {workdir.path}"
+    )
     if _STRATEGY.value != "none":
         print(f"{_STRATEGY.value}: {distribution.describe(strategy)}")
     _check_same(trainer, [config.to_dict(), info["data"]["sha256"], gemm_dtype])
     info = {
-        "seed": config.seed, "gemm_dtype": gemm_dtype, "parameters": parameters,
-        "strategy": _STRATEGY.value, "replicas": strategy.num_replicas_in_sync, **info,
+        "seed": config.seed,
+        "gemm_dtype": gemm_dtype,
+        "parameters": parameters,
+        "strategy": _STRATEGY.value,
+        "replicas": strategy.num_replicas_in_sync,
+        **info,
     }
     is_chief = distribution.is_chief(strategy)
     results = workdir.path / "results.json"

@@ -27,8 +27,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."
 )
 _INIT = flags.DEFINE_string(
-    "init", None, "Run or SavedModel whose encoder it starts from, or none; short for "
-    "--config.model.init."
+    "init",
+    None,
+    "Run or SavedModel whose encoder it starts from, or none; short for --config.model.init.",
 )
 _RECORDS = flags.DEFINE_string(
     "records", None, "The labelled percepts; short for --config.data.records."
@@ -60,12 +61,12 @@ def main(argv):
     shape = "softmax regression"
     if classifier.lstms:
         shape = f"{config.model.layers} x {config.model.units} units and a softmax"
-    print(f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "
-          f"parameters, recipe {config.recipe.name}")
+    print(
+        f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "
+        f"parameters, recipe {config.recipe.name}"
+    )
     print(f"data: {data.description['kind']}: {data.description['source']}")
-    for name, part in (
-        ("train", data.train), ("validation", data.validation), ("test", data.test)
-    ):
+    for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         print(f"  {name}: {len(part):,} videos of {len(part.classes)} classes")
     if init:
         print(f"encoder: {len(copied)} arrays of {init.name} (step {init.step}), equal")

@@ -67,8 +67,12 @@ def main(argv):
     print(f"\n{flow_classification.table(config, results, expect)}\n")
     cli.print_next(
         cli.command("tensorboard", f"--logdir={workdir.tb}"),
-        cli.command("data_prep.flow_percepts", f"--cnn={workdir.path}",
-                    f"--flow={config.data.records}", "--out=data/flow_percepts"),
+        cli.command(
+            "data_prep.flow_percepts",
+            f"--cnn={workdir.path}",
+            f"--flow={config.data.records}",
+            "--out=data/flow_percepts",
+        ),
     )
     return 0
 

@@ -29,7 +29,9 @@ _DIGITS_DIR = flags.DEFINE_string(
 )
 
 _LARGER = {
-    "quickstart": "moving_mnist_1layer", "patches_small": "patches", "percepts_small": "percepts",
+    "quickstart": "moving_mnist_1layer",
+    "patches_small": "patches",
+    "percepts_small": "percepts",
 }
 
 
@@ -48,21 +50,25 @@ def main(argv):
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
     with strategy.scope():
-        model = experiment.build_model(
-            config, source.frame_shape, source.mean_frame, source.spread
-        )
+        model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
     if model.conditional:
-        shape += (f", conditional {' and '.join(model.conditional)} "
-                  f"{video_models.CONDITIONAL_INPUTS[model.conditional_input]}")
-    print(f"{config.name}: {shape}, {model.network.count_params():,} parameters, "
-          f"recipe {config.recipe.name}")
+        shape += (
+            f", conditional {' and '.join(model.conditional)} "
+            f"{video_models.CONDITIONAL_INPUTS[model.conditional_input]}"
+        )
+    print(
+        f"{config.name}: {shape}, {model.network.count_params():,} parameters, "
+        f"recipe {config.recipe.name}"
+    )
     print(f"data: {source.description['kind']}: {source.description['source']}")
     for name, size in source.description.get("parts", {}).items():
-        print(f"  {name}: {size['windows']:,} windows, side by side, of {size['sequences']:,} "
-              f"sequences, {size['too_short']:,} of them too short")
+        print(
+            f"  {name}: {size['windows']:,} windows, side by side, of {size['sequences']:,} "
+            f"sequences, {size['too_short']:,} of them too short"
+        )
 
     # ------------------------------------------------------------------ training
     results, exported = common.run(
@@ -85,11 +91,18 @@ def main(argv):
     ]
     if len(source.frame_shape) == 1:
         split = [f"--config.data.split={config.data.split}"] if config.data.split else []
-        commands.append(cli.command("train.finetune", f"--init={workdir.path}",
-                                    f"--records={config.data.records}", *split))
+        commands.append(
+            cli.command(
+                "train.finetune",
+                f"--init={workdir.path}",
+                f"--records={config.data.records}",
+                *split,
+            )
+        )
     if larger := _LARGER.get(config.name):
-        commands.append(cli.command("train.pretrain", f"--config={larger}",
-                                    note="the paper's size"))
+        commands.append(
+            cli.command("train.pretrain", f"--config={larger}", note="the paper's size")
+        )
     cli.print_next(*commands)
     return 0
 

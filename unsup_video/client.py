@@ -31,7 +31,9 @@ _VERSION = flags.DEFINE_integer("version", None, "Which version; default the new
 _TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that an answer may take.", 0.001)
 _STATUS = flags.DEFINE_bool("status", False, "Only say which versions and signatures there are.")
 _INPUT = flags.DEFINE_string("input", None, "A video, or a .npy file of clips.")
-_SIGNATURE = flags.DEFINE_string("signature", client.DEFAULT_SIGNATURE, "What is asked of the model.")
+_SIGNATURE = flags.DEFINE_string(
+    "signature", client.DEFAULT_SIGNATURE, "What is asked of the model."
+)
 _FRAMES = flags.DEFINE_integer("frames", 10, "Frames of the input that the model reads.", 1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Frames to predict.", 1)
 _FPS = flags.DEFINE_float("fps", None, "Resample a video to so many frames a second.")
@@ -54,8 +56,9 @@ def main(argv):
         client.check_out(path)
     kind = remote.Rest if _REST.value else remote.Grpc
     try:
-        model = kind(_SERVER.value or f"localhost:{kind.port}", _MODEL.value, _VERSION.value,
-                     _TIMEOUT.value)
+        model = kind(
+            _SERVER.value or f"localhost:{kind.port}", _MODEL.value, _VERSION.value, _TIMEOUT.value
+        )
     except ModuleNotFoundError as error:
         raise ValueError(
             f"gRPC needs {error.name}: pip install 'unsup_video[serving]', or use --rest"
@@ -83,8 +86,10 @@ def main(argv):
     sent, after = clips[:, : _FRAMES.value], clips[:, _FRAMES.value :]
     asked = client.request(model, _SIGNATURE.value, sent, _STEPS.value)
     outputs = asked.send(model)
-    print(f"{asked.signature} of {model.name}, version {_version(model, outputs)}: "
-          f"{sent.shape[1]} frames of {len(sent)} clips sent")
+    print(
+        f"{asked.signature} of {model.name}, version {_version(model, outputs)}: "
+        f"{sent.shape[1]} frames of {len(sent)} clips sent"
+    )
     print(*client.describe(outputs), sep="\n")
     for path in _OUT.value:
         client.write(path, outputs, sent, after)
@@ -114,8 +119,10 @@ def _measure(model, asked, requests, parallel):
         times = np.array(list(pool.map(timed, range(requests)))) * 1000
     rate = requests * len(asked.clips) / (time.perf_counter() - begin)
     middle, late = np.percentile(times, [50, 95])
-    return (f"{requests} requests, {parallel} at a time: median {middle:.1f} ms, 95% within "
-            f"{late:.1f} ms, {rate:.1f} clips/s")
+    return (
+        f"{requests} requests, {parallel} at a time: median {middle:.1f} ms, 95% within "
+        f"{late:.1f} ms, {rate:.1f} clips/s"
+    )
 
 
 def _version(model, outputs):

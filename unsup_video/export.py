@@ -21,12 +21,16 @@ from unsup_video.utils import cli
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run whose best checkpoint is exported.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the versions, such as saved_models/NAME.")
 _PRECISION = flags.DEFINE_enum(
-    "precision", None, ("float32", "bfloat16"),
+    "precision",
+    None,
+    ("float32", "bfloat16"),
     "Dtype of the matrix products; default: that of the training. bfloat16 is slow on a CPU "
     "without AMX.",
 )
 _KERNEL_DTYPE = flags.DEFINE_enum(
-    "kernel_dtype", "float32", quantization.DTYPES,
+    "kernel_dtype",
+    "float32",
+    quantization.DTYPES,
     "Dtype in which kernels are stored: float16 halves the export, int8 leaves 30%. The model card "
     "says what that changes.",
 )

@@ -39,13 +39,28 @@ class Process:
     """
 
     def __init__(
-        self, name: str, base_path: Path, log: IO | None = None, max_message: int = 64 << 20,
+        self,
+        name: str,
+        base_path: Path,
+        log: IO | None = None,
+        max_message: int = 64 << 20,
         timeout: float = 120.0,
     ):
         self.process = subprocess.Popen(
-            [sys.executable, "-I", str(SERVER), f"--name={name}", f"--base_path={base_path}",
-             "--port=0", "--rest_api_port=0", f"--max_message={max_message}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            [
+                sys.executable,
+                "-I",
+                str(SERVER),
+                f"--name={name}",
+                f"--base_path={base_path}",
+                "--port=0",
+                "--rest_api_port=0",
+                f"--max_message={max_message}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
         late = threading.Timer(timeout, self.process.kill)  # ends the line that is waited for
         late.start()

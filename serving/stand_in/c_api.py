@@ -35,12 +35,30 @@ _SIGNATURES = {
     "TF_NewSessionOptions": (c_void_p,),
     "TF_DeleteSessionOptions": (None, c_void_p),
     "TF_LoadSessionFromSavedModel": (
-        c_void_p, c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p,
-        POINTER(_Buffer), c_void_p,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_char_p,
+        POINTER(c_char_p),
+        c_int,
+        c_void_p,
+        POINTER(_Buffer),
+        c_void_p,
     ),
     "TF_SessionRun": (
-        None, c_void_p, c_void_p, POINTER(_Output), POINTER(c_void_p), c_int, POINTER(_Output),
-        POINTER(c_void_p), c_int, c_void_p, c_int, c_void_p, c_void_p,
+        None,
+        c_void_p,
+        c_void_p,
+        POINTER(_Output),
+        POINTER(c_void_p),
+        c_int,
+        POINTER(_Output),
+        POINTER(c_void_p),
+        c_int,
+        c_void_p,
+        c_int,
+        c_void_p,
+        c_void_p,
     ),
     "TF_CloseSession": (None, c_void_p, c_void_p),
     "TF_DeleteSession": (None, c_void_p, c_void_p),
@@ -104,8 +122,14 @@ class Session:
         try:
             with _Status() as status:
                 self._session = C.TF_LoadSessionFromSavedModel(
-                    options, None, str(folder).encode(), (c_char_p * 1)(b"serve"), 1, self._graph,
-                    graph_def, status,
+                    options,
+                    None,
+                    str(folder).encode(),
+                    (c_char_p * 1)(b"serve"),
+                    1,
+                    self._graph,
+                    graph_def,
+                    status,
                 )
             found = ctypes.string_at(graph_def.contents.data, graph_def.contents.length)
         finally:
@@ -138,14 +162,26 @@ class Session:
         try:
             for proto in inputs.values():
                 values.append(_tensor(proto))
-            given, asked = (self._places(definition.inputs, inputs),
-                            self._places(definition.outputs, names))
+            given, asked = (
+                self._places(definition.inputs, inputs),
+                self._places(definition.outputs, names),
+            )
             tensors = (c_void_p * len(values))(*values)
             with _Status() as status:
                 start = time.perf_counter()  # nothing but the call itself is timed
                 C.TF_SessionRun(
-                    self._session, None, given, tensors, len(values), asked, results, len(names),
-                    None, 0, None, status,
+                    self._session,
+                    None,
+                    given,
+                    tensors,
+                    len(values),
+                    asked,
+                    results,
+                    len(names),
+                    None,
+                    0,
+                    None,
+                    status,
                 )
                 seconds = time.perf_counter() - start
             found = {name: _array(value) for name, value in zip(names, results, strict=True)}

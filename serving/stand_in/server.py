@@ -31,11 +31,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
-from tensorflow_serving.apis import (
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION = 3, 5, 9
@@ -53,15 +49,21 @@ class Models:
     def session(self, spec):
         asked = spec.version.value if spec.HasField("version") else max(self.versions)
         if spec.name != self.name or asked not in self.versions:
-            which = f"Specific({spec.name}, {asked})" if spec.HasField("version") else (
-                f"Latest({spec.name})")
+            which = (
+                f"Specific({spec.name}, {asked})"
+                if spec.HasField("version")
+                else (f"Latest({spec.name})")
+            )
             raise c_api.Error(NOT_FOUND, f"Servable not found for request: {which}")
         return asked, self.versions[asked]
 
     def status(self, request):
         spec, response = request.model_spec, status_pb2.GetModelStatusResponse()
-        found = [v for v in sorted(self.versions, reverse=True)
-                 if not spec.HasField("version") or v == spec.version.value]
+        found = [
+            v
+            for v in sorted(self.versions, reverse=True)
+            if not spec.HasField("version") or v == spec.version.value
+        ]
         if spec.name != self.name or not found:
             raise c_api.Error(NOT_FOUND, f"Could not find any versions of model {spec.name}")
         for version in found:
@@ -89,8 +91,9 @@ class Models:
         expected = session.definitions[signature].inputs.keys()
         if request.inputs.keys() != expected:
             raise c_api.Error(
-                INVALID_ARGUMENT, f"input size does not match signature: {sorted(request.inputs)} "
-                f"!= {sorted(expected)}"
+                INVALID_ARGUMENT,
+                f"input size does not match signature: {sorted(request.inputs)} "
+                f"!= {sorted(expected)}",
             )
         response = predict_pb2.PredictResponse()
         response.model_spec.name, response.model_spec.signature_name = self.name, signature
@@ -125,8 +128,11 @@ def serve_grpc(models, port, max_message):
         context.set_trailing_metadata([("server-timing", timing)])
         return response
 
-    methods = {"Predict": predict, "GetModelMetadata": lambda request, _: models.metadata(request),
-               "GetModelStatus": lambda request, _: models.status(request)}
+    methods = {
+        "Predict": predict,
+        "GetModelMetadata": lambda request, _: models.metadata(request),
+        "GetModelStatus": lambda request, _: models.status(request),
+    }
     limits = [("grpc.max_receive_message_length", max_message), ("grpc.so_reuseport", 0)]
     server = grpc.server(ThreadPoolExecutor(16), options=limits)
     for module, (service, names) in services.items():
@@ -182,11 +188,15 @@ class Rest(BaseHTTPRequestHandler):
             response = self.models.metadata(request)
             found = metadata_pb2.SignatureDefMap()
             response.metadata["signature_def"].Unpack(found)
-            spec = {"name": name, "signature_name": "",
-                    "version": str(response.model_spec.version.value)}
+            spec = {
+                "name": name,
+                "signature_name": "",
+                "version": str(response.model_spec.version.value),
+            }
             return {"model_spec": spec, "metadata": {"signature_def": _json(found)}}
-        return _json(self.models.status(self.spec(status_pb2.GetModelStatusRequest(), name,
-                                                  version)))
+        return _json(
+            self.models.status(self.spec(status_pb2.GetModelStatusRequest(), name, version))
+        )
 
     def post(self, name, version, what):
         try:
@@ -198,8 +208,14 @@ class Rest(BaseHTTPRequestHandler):
             for key, value in body["inputs"].items():
                 dtype = tf.dtypes.as_dtype(infos[key].dtype).as_numpy_dtype
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(np.array(value, dtype)))
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-                RecursionError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise c_api.Error(INVALID_ARGUMENT, f"JSON: {error!r}") from None
         outputs = {
             key: _values(tf.make_ndarray(value))

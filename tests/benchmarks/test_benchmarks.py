@@ -28,7 +28,8 @@ def test_contenders_train_the_same_model(layers):
 
 
 @pytest.mark.parametrize(
-    "program", ["exec sleep 600", "echo '{\"info\": {}}'; exec sleep 600", "exit 1"],
+    "program",
+    ["exec sleep 600", "echo '{\"info\": {}}'; exec sleep 600", "exit 1"],
     ids=["hangs", "hangs later", "ends"],
 )
 def test_a_contender_that_does_not_answer_is_an_error(tmp_path, program):
@@ -36,8 +37,10 @@ def test_a_contender_that_does_not_answer_is_an_error(tmp_path, program):
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
     message = f"other ended, or did not answer in {timeout:g} s"
-    with (pytest.raises(RuntimeError, match=message),
-          Worker("contenders", "other", Size(), str(python), timeout=timeout) as worker):
+    with (
+        pytest.raises(RuntimeError, match=message),
+        Worker("contenders", "other", Size(), str(python), timeout=timeout) as worker,
+    ):
         worker.step()
 
 
@@ -69,14 +72,16 @@ def test_the_work_of_a_video_models_signatures_by_hand(serving):
         "step": 60 + 36 + 36 + 15,
     }
     assert {name: serving.flop(products, 7) for name, products in work.items()} == {
-        name: 2 * 7 * count for name, count in steps.items()}
+        name: 2 * 7 * count for name, count in steps.items()
+    }
     # Each matrix is read once, and each recurrent one at every further step.
     assert read(serving, work["encode"]) == {4 * 96: 4 * 96, 4 * 36: 4 * 36 * 2}
     assert read(serving, work["predict_future"]) == {4 * 147: 4 * 147, 4 * 36: 4 * 36 * (2 + 5)}
     assert read(serving, work["step"]) == {4 * 147: 4 * 147}
     for products in work.values():
         assert sum(use.times * use.flop for use in serving.reads(products)) == (
-            serving.flop(products, 1))
+            serving.flop(products, 1)
+        )
     # Reading takes 240 / 240 + 144 / 240 s, and 144 / 144 s at each of two further steps;
     # computing, for a clip, 480 / 480 and 72 / 480 s at each of the three. The longer counts.
     rates = serving.Rates(gemm=480, bandwidth={384: 240, 144: 144})
@@ -107,21 +112,37 @@ def test_a_bandwidth_is_measured_of_any_size():
 def test_the_benchmark_of_serving_runs(serving, tmp_path, monkeypatch):
     out = tmp_path / "serving.md"
     monkeypatch.setattr(_common, "machine", lambda: "the machine")  # of a command; this is none
-    monkeypatch.setattr(sys, "argv", [
-        "serving", "--models", "classifier", "--units=8", "--frame_size=8", "--batch=3",
-        "--requests=4", "--rounds=2", f"--out={out}",
-    ])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "serving",
+            "--models",
+            "classifier",
+            "--units=8",
+            "--frame_size=8",
+            "--batch=3",
+            "--requests=4",
+            "--rounds=2",
+            f"--out={out}",
+        ],
+    )
     serving.main()
     latency, throughput, rates, hop, ways = re.findall(
-        r"(?:^\| .*\n)+", out.read_text(), re.MULTILINE)
+        r"(?:^\| .*\n)+", out.read_text(), re.MULTILINE
+    )
     for table in (latency, throughput):
         assert re.findall(r"^\| (\w+) \| `(\w+)`", table, re.MULTILINE) == [
-            ("classifier", name) for name in ("serving_default", "classify", "encode", "step")]
+            ("classifier", name) for name in ("serving_default", "classify", "encode", "step")
+        ]
     assert rates.count("\n") > 3
     assert re.findall(r"^\| classifier, `classify` \| (\d)", hop, re.MULTILINE) == ["1", "3"]
     for row in hop.splitlines()[2:]:
-        cells = row.strip("| ").split(" | ")[-len(serving.PARTS):]
+        cells = row.strip("| ").split(" | ")[-len(serving.PARTS) :]
         parts = [float(cell.replace(",", "")) for cell in cells]
         assert min(parts) >= 0 < sum(parts)
     assert re.findall(r"^\| classifier, `classify` \| (\w.*?) \|", ways, re.MULTILINE) == [
-        "gRPC", "gRPC, 4 at a time", "REST"]
+        "gRPC",
+        "gRPC, 4 at a time",
+        "REST",
+    ]

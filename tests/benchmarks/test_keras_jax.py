@@ -35,9 +35,7 @@ def test_clips_follow_the_rules_of_the_package(bounce):
     params = moving_mnist.MovingMnist(num_frames=25, bounce=bounce)
     images = np.random.default_rng(0).integers(0, 256, (7, 28, 28), np.uint8)
     indices = np.arange(20)
-    which, start, velocity = (
-        x.numpy() for x in moving_mnist.draw(params, len(images), 3, indices)
-    )
+    which, start, velocity = (x.numpy() for x in moving_mnist.draw(params, len(images), 3, indices))
     assert {tuple(v) for v in velocity.reshape(-1, 2)} <= {
         tuple(v) for v in _moving_mnist.velocities(0.1)
     }
@@ -93,7 +91,10 @@ def percepts(tmp_path_factory):
     labels = np.repeat([2, 5], 20)
     values = rng.integers(0, 50, (40, 25, 6)) + 20 * (labels[:, None, None] == 5)
     np.savez(
-        path, X=values.astype(np.uint8), scale=np.float32(0.02), label=labels,
+        path,
+        X=values.astype(np.uint8),
+        scale=np.float32(0.02),
+        label=labels,
         split=np.where(np.arange(40) % 20 < 14, 1, 2)[:, None],
         name=[f"v_{'AB'[k // 20]}_g{k // 2 % 10:02d}_c{k % 2:02d}" for k in range(40)],
     )
@@ -105,7 +106,13 @@ def stored(percepts, tmp_path_factory):
     """Folder of the same percepts, as the package has them."""
     folder, found = tmp_path_factory.mktemp("data") / "percepts", convert.read(percepts)
     records.write(
-        folder, found.records, found.count, "percepts", {}, dtype=found.dtype, scale=found.scale,
+        folder,
+        found.records,
+        found.count,
+        "percepts",
+        {},
+        dtype=found.dtype,
+        scale=found.scale,
         classes=found.classes,
     )
     return folder
@@ -153,8 +160,13 @@ def test_labels_that_there_are_not_are_refused(percepts, tmp_path):
 def run(backend, *arguments, module="keras_jax", status=0):
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)], timeout=900,
-        cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        timeout=900,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == status, result.stderr
     return result.stdout
@@ -178,12 +190,22 @@ def test_jax_computes_what_tensorflow_does(tmp_path):
 @needs_jax
 def test_train(tmp_path):
     rng = np.random.default_rng(0)
-    digits = {name: rng.integers(0, 256, (count, 28, 28), np.uint8)
-              for name, count in (("train", 5020), ("test", 20))}
+    digits = {
+        name: rng.integers(0, 256, (count, 28, 28), np.uint8)
+        for name, count in (("train", 5020), ("test", 20))
+    }
     np.savez(tmp_path / "digits.npz", **digits)
     run(
-        "jax", "train", f"--digits={tmp_path}/digits.npz", "--steps=20", "--units=4", "--batch=2",
-        "--clips=20", "--seeds=0,1", "--precisions=bfloat16", f"--out={tmp_path}",
+        "jax",
+        "train",
+        f"--digits={tmp_path}/digits.npz",
+        "--steps=20",
+        "--units=4",
+        "--batch=2",
+        "--clips=20",
+        "--seeds=0,1",
+        "--precisions=bfloat16",
+        f"--out={tmp_path}",
     )
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [run["seed"] for run in runs] == [0, 1] and all(run["step"] == 20 for run in runs)
@@ -196,8 +218,14 @@ def test_train(tmp_path):
 @needs_jax
 def test_few_labels(percepts, tmp_path):
     run(
-        "jax", f"--percepts={percepts}", "--units=4", "--subsets=2", "--per_class=1,2",
-        "--pretrain_steps=2,3", f"--out={tmp_path}", module="keras_jax_few_labels",
+        "jax",
+        f"--percepts={percepts}",
+        "--units=4",
+        "--subsets=2",
+        "--per_class=1,2",
+        "--pretrain_steps=2,3",
+        f"--out={tmp_path}",
+        module="keras_jax_few_labels",
     )
     summaries = json.loads((tmp_path / "results.json").read_text())["summaries"]
     assert len(summaries) == 6

@@ -49,8 +49,14 @@ PERCEPTS = {
 
 def test_every_experiment_of_the_paper_is_there():
     assert set(configs.names()) == {
-        "quickstart", "moving_mnist_hour", "moving_mnist_hour_conditional_future",
-        "patches_small", "percepts_small", *EXPERIMENTS, *PATCHES, *PERCEPTS,
+        "quickstart",
+        "moving_mnist_hour",
+        "moving_mnist_hour_conditional_future",
+        "patches_small",
+        "percepts_small",
+        *EXPERIMENTS,
+        *PATCHES,
+        *PERCEPTS,
     }
     assert configs.names("finetune") == ["finetune", "finetune_few_labels"]
     assert configs.names("flow_cnn") == ["flow_cnn", "flow_cnn_small", "flow_cnn_stack10"]
@@ -61,9 +67,9 @@ def test_experiments_on_percepts_are_the_papers(name):
     config = load(name)
     model = config.model
     assert config.name == name
-    assert (
-        model.kind, model.conditional_reconstruction, model.conditional_future
-    ) == PERCEPTS[name]
+    assert (model.kind, model.conditional_reconstruction, model.conditional_future) == PERCEPTS[
+        name
+    ]
     assert (model.layers, model.units, model.output) == (2, 2048, "linear")
     assert (config.data.frames_in, config.data.frames_out) == (16, 13)
 
@@ -75,7 +81,8 @@ def test_experiments_are_the_papers(name):
     assert config.name == name
     assert (config.model.kind, config.model.layers) == (kind, layers)
     assert (config.model.conditional_future, config.model.conditional_reconstruction) == (
-        conditional, False,
+        conditional,
+        False,
     )
     assert (config.model.units, config.data.frames_in, config.data.frames_out) == (2048, 10, 10)
     assert (config.data.num_digits, config.data.frame_size, config.data.speed_max) == (2, 64, 0.1)
@@ -101,7 +108,9 @@ def test_every_config_takes_every_recipe_and_builds(name, recipe):
     assert config.recipe.name == recipe
     config.model.units = 2
     model = video_models.build(
-        **config.model, frame_dim=4, initialization=video_models.Initialization(**config.recipe.init)
+        **config.model,
+        frame_dim=4,
+        initialization=video_models.Initialization(**config.recipe.init),
     )
     assert model.kind == config.model.kind
 
@@ -140,10 +149,14 @@ def test_names_become_paths():
     path = configs.path("quickstart")
     assert configs.expand(["c"], "quickstart") == ["c", f"--config={path}"]
     assert configs.expand(["c", "--config=quickstart:github"], "x") == [
-        "c", f"--config={path}:github",
+        "c",
+        f"--config={path}:github",
     ]
     assert configs.expand(["c", "--config", "quickstart", "--config.seed=1"], "x") == [
-        "c", "--config", path, "--config.seed=1",
+        "c",
+        "--config",
+        path,
+        "--config.seed=1",
     ]
     assert configs.expand(["c", "--config=my/own.py:x"], "x") == ["c", "--config=my/own.py:x"]
     with pytest.raises(SystemExit, match="no experiment 'nope'; there are .*quickstart"):
@@ -160,34 +173,58 @@ UNREAD = {
         ({"data.records": "x", "data.bounce": "reflect"}, "data.bounce=reflect .*data.records"),
         ({"data.records": "x", "data.digits_dir": "y"}, "data.digits_dir=y .*data.records"),
         ({"data.split": 1}, "data.split=1 .*data.records, and that is empty"),
-        ({"model.use_peepholes": False, "recipe.init.peepholes": 0.3},
-         "recipe.init.peepholes=0.3 .*use_peepholes is off"),
-        ({"recipe.conditional_input": "truth"},
-         "recipe.conditional_input=truth .*no decoder is conditional"),
+        (
+            {"model.use_peepholes": False, "recipe.init.peepholes": 0.3},
+            "recipe.init.peepholes=0.3 .*use_peepholes is off",
+        ),
+        (
+            {"recipe.conditional_input": "truth"},
+            "recipe.conditional_input=truth .*no decoder is conditional",
+        ),
         # The only conditional decoder is one that the kind of model does not have.
-        ({"model.kind": "future_predictor", "model.conditional_reconstruction": True,
-          "recipe.conditional_input": "truth"}, "recipe.conditional_input=truth .*no decoder is"),
-        ({"model.kind": "autoencoder", "model.conditional_future": True,
-          "recipe.conditional_input": "truth"}, "recipe.conditional_input=truth .*no decoder is"),
+        (
+            {
+                "model.kind": "future_predictor",
+                "model.conditional_reconstruction": True,
+                "recipe.conditional_input": "truth",
+            },
+            "recipe.conditional_input=truth .*no decoder is",
+        ),
+        (
+            {
+                "model.kind": "autoencoder",
+                "model.conditional_future": True,
+                "recipe.conditional_input": "truth",
+            },
+            "recipe.conditional_input=truth .*no decoder is",
+        ),
     ],
     "finetune": [
         ({"model.init": "run", "model.units": 5}, "model.units=5 .*encoder of --init"),
-        ({"model.init": "run", "model.frame_scaling": False},
-         "model.frame_scaling=False .*encoder of --init"),
-        ({"model.kind": "single_frame", "model.dropout": 0.1},
-         "model.dropout=0.1 .*single_frame classifier has no LSTM"),
+        (
+            {"model.init": "run", "model.frame_scaling": False},
+            "model.frame_scaling=False .*encoder of --init",
+        ),
+        (
+            {"model.kind": "single_frame", "model.dropout": 0.1},
+            "model.dropout=0.1 .*single_frame classifier has no LSTM",
+        ),
         ({"model.kind": "mean_frame", "model.layers": 1}, "model.layers=1 .*mean_frame"),
-        ({"model.kind": "mean_frame", "recipe.encoder_factor": 0.1},
-         "recipe.encoder_factor=0.1 .*mean_frame"),
-        ({"model.freeze": True, "recipe.encoder_factor": 0.1},
-         "recipe.encoder_factor=0.1 .*softmax alone"),
+        (
+            {"model.kind": "mean_frame", "recipe.encoder_factor": 0.1},
+            "recipe.encoder_factor=0.1 .*mean_frame",
+        ),
+        (
+            {"model.freeze": True, "recipe.encoder_factor": 0.1},
+            "recipe.encoder_factor=0.1 .*softmax alone",
+        ),
         ({"data.subset_seed": 3}, "data.subset_seed=3 .*stands for all videos"),
         ({"recipe.output_factor": 1.0}, "recipe.output_factor=1.0 .*no decoder"),
         ({"recipe.pixel_blur": 1.0}, "recipe.pixel_blur=1.0 .*kernels of pretraining"),
     ],
 }
 UNREAD["flow_cnn"] = [
-    ({"recipe.boundaries": (), "recipe.decay_rate": 0.5}, "recipe.decay_rate=0.5 .*is empty"),
+    ({"recipe.boundaries": (), "recipe.decay_rate": 0.5}, "recipe.decay_rate=0.5 .*is empty")
 ]
 UNREAD["few_labels"] = [
     ({"train.eval_every": 7}, "train.eval_every=7 .*last weights"),
@@ -206,9 +243,12 @@ CASES = [(command, *case) for command, cases in UNREAD.items() for case in cases
 def config_and_unread(command, **fields):
     get_config, ignored = {
         "pretrain": (base.get_config, unread.of_pretraining),
-        "finetune": (finetune.get_config, lambda config: unread.of_finetuning(
-            config, random=config.model.init == finetuning.NO_INIT
-        )),
+        "finetune": (
+            finetune.get_config,
+            lambda config: unread.of_finetuning(
+                config, random=config.model.init == finetuning.NO_INIT
+            ),
+        ),
         "flow_cnn": (flow_cnn.get_config, unread.of_flow_cnn),
         "few_labels": (finetune_few_labels.get_config, unread.of_study),
     }[command]
@@ -225,20 +265,32 @@ def test_a_changed_field_that_a_run_would_ignore_is_named(command, fields, messa
         unread.check(*config_and_unread(command, **fields))
 
 
-@pytest.mark.parametrize(("command", "fields"), [
-    ("pretrain", {"data.num_digits": 3, "data.frame_size": 32, "recipe.init.peepholes": 0.3}),
-    ("pretrain", {"data.records": "x", "data.split": 1, "model.units": 3}),
-    ("pretrain", {"model.conditional_future": True, "recipe.conditional_input": "truth"}),
-    ("pretrain", {"recipe.pixel_blur": 1.0}),
-    ("flow_cnn", {"recipe.decay_rate": 0.5}),
-    ("few_labels", {"train.steps": 7, "data.frames": 3, "recipe.encoder_factor": 0.1,
-                    "model.input_dropout": 0.1}),
-    ("finetune", {"model.init": "run", "model.dropout": 0.1, "recipe.encoder_factor": 0.1}),
-    ("finetune", {"model.units": 5, "model.layers": 1, "model.frame_scaling": False}),
-    ("finetune", {"model.kind": "mean_frame", "model.frame_scaling": False,
-                  "model.input_dropout": 0.1}),
-    ("finetune", {"data.videos_per_class": 2, "data.subset_seed": 3}),
-])
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("pretrain", {"data.num_digits": 3, "data.frame_size": 32, "recipe.init.peepholes": 0.3}),
+        ("pretrain", {"data.records": "x", "data.split": 1, "model.units": 3}),
+        ("pretrain", {"model.conditional_future": True, "recipe.conditional_input": "truth"}),
+        ("pretrain", {"recipe.pixel_blur": 1.0}),
+        ("flow_cnn", {"recipe.decay_rate": 0.5}),
+        (
+            "few_labels",
+            {
+                "train.steps": 7,
+                "data.frames": 3,
+                "recipe.encoder_factor": 0.1,
+                "model.input_dropout": 0.1,
+            },
+        ),
+        ("finetune", {"model.init": "run", "model.dropout": 0.1, "recipe.encoder_factor": 0.1}),
+        ("finetune", {"model.units": 5, "model.layers": 1, "model.frame_scaling": False}),
+        (
+            "finetune",
+            {"model.kind": "mean_frame", "model.frame_scaling": False, "model.input_dropout": 0.1},
+        ),
+        ("finetune", {"data.videos_per_class": 2, "data.subset_seed": 3}),
+    ],
+)
 def test_what_a_run_reads_may_be_changed(command, fields):
     config, default, ignored = config_and_unread(command, **fields)
     unread.check(config, default, ignored)
@@ -294,8 +346,13 @@ def test_the_fields_that_can_be_ignored_exist():
         "pretrain": [{"data.records": "x"}, {"model.use_peepholes": False}],
         "flow_cnn": [{"recipe.boundaries": ()}],
         "few_labels": [{}],
-        "finetune": [{}, {"model.init": "run"}, {"model.kind": "mean_frame"},
-                     {"model.freeze": True}, {"model.use_peepholes": False}],
+        "finetune": [
+            {},
+            {"model.init": "run"},
+            {"model.kind": "mean_frame"},
+            {"model.freeze": True},
+            {"model.use_peepholes": False},
+        ],
     }.items():
         for fields in settings:
             config, _, ignored = config_and_unread(command, **fields)

@@ -16,8 +16,10 @@ COUNT, LENGTH, DIM = 6, 4, 5
 VALUES = np.random.default_rng(0).gamma(1, 3, (COUNT, LENGTH, DIM)).astype(np.float32)
 CODES = np.random.default_rng(1).integers(0, 256, (COUNT, LENGTH, DIM)).astype(np.uint8)
 LABELS = [1, 0, 2, 2, -1, 0]
-UCF101 = [f"Pu/v_Punch_g{i:02d}_c01.avi" if i % 2 else f"Bi/v_Biking_g{i:02d}_c02.avi"
-          for i in range(COUNT)]
+UCF101 = [
+    f"Pu/v_Punch_g{i:02d}_c01.avi" if i % 2 else f"Bi/v_Biking_g{i:02d}_c02.avi"
+    for i in range(COUNT)
+]
 COUNTS = [3, 1, 7, 2, 4, 7]  # of frames; 24 in all
 
 
@@ -25,8 +27,15 @@ def convert_to(folder, path, **arguments):
     """(manifest, entries, the frames of every video as float32) of a written data set."""
     found = convert.read(path, **arguments)
     manifest = records.write(
-        folder, found.records, found.count, "percepts", found.source, dtype=found.dtype,
-        scale=found.scale, classes=found.classes, compression="GZIP",
+        folder,
+        found.records,
+        found.count,
+        "percepts",
+        found.source,
+        dtype=found.dtype,
+        scale=found.scale,
+        classes=found.classes,
+        compression="GZIP",
     )
     assert records.verify(folder) == []
     entries = records.load_index(folder)
@@ -60,12 +69,18 @@ def test_zeros_stay_zeros():
         assert not stored.any() and scale in (None, 1.0)
 
 
-@pytest.mark.parametrize("value, name, message", [
-    (np.nan, "float16", "not finite"), (np.nan, "uint8", "not finite"),
-    (np.inf, "uint8", "not finite"), (-np.inf, "float16", "not finite"),
-    (7e4, "float16", "7e[+]04 is beyond float16's 65504"),
-    (-7e4, "float16", "beyond float16's"), (-1, "uint8", "never negative"),
-])
+@pytest.mark.parametrize(
+    "value, name, message",
+    [
+        (np.nan, "float16", "not finite"),
+        (np.nan, "uint8", "not finite"),
+        (np.inf, "uint8", "not finite"),
+        (-np.inf, "float16", "not finite"),
+        (7e4, "float16", "7e[+]04 is beyond float16's 65504"),
+        (-7e4, "float16", "beyond float16's"),
+        (-1, "uint8", "never negative"),
+    ],
+)
 def test_values_that_cannot_be_stored(value, name, message):
     with pytest.raises(ValueError, match=message):
         storage.pack(np.array([[0.5, value]]), name)
@@ -78,8 +93,13 @@ def test_npz_with_everything(tmp_path):
     splits = np.random.default_rng(2).integers(0, 3, (COUNT, 3)).astype(np.int8)
     scale = np.float32(12 / 255)
     np.savez_compressed(
-        tmp_path / "a.npz", X=CODES, scale=scale, label=np.array([9, 4] * 3, np.int16),
-        split=splits, group=np.arange(COUNT), name=np.array(UCF101)[::-1],
+        tmp_path / "a.npz",
+        X=CODES,
+        scale=scale,
+        label=np.array([9, 4] * 3, np.int16),
+        split=splits,
+        group=np.arange(COUNT),
+        name=np.array(UCF101)[::-1],
     )
     manifest, entries, videos = convert_to(tmp_path / "out", tmp_path / "a.npz")
     assert manifest.dtype == "uint8" and manifest.shape == (LENGTH, DIM)
@@ -98,7 +118,9 @@ def test_a_scale_for_each_video(tmp_path):
     _, entries, videos = convert_to(tmp_path / "out", tmp_path / "a.npz")
     np.testing.assert_array_equal(videos, CODES * scale[:, None, None])
     assert [(entry.name, entry.label, entry.group, entry.splits) for entry in entries][:3] == [
-        ("000000", -1, "a", (1,)), ("000001", -1, "a", (2,)), ("000002", -1, "b", (1,))
+        ("000000", -1, "a", (1,)),
+        ("000001", -1, "a", (2,)),
+        ("000002", -1, "b", (1,)),
     ]
 
 
@@ -141,8 +163,10 @@ def test_folder(tmp_path):
         i = int(name[2:])
         np.testing.assert_array_equal(video, VALUES[i, : 1 + i % LENGTH].astype(np.float16))
 
-    labels = lines(tmp_path / "labels", ["y/1.npy b", "x/0 a", *(f"{n} a" for n in names[1:3]),
-                                         "y/3 b", "y/5 c"])
+    labels = lines(
+        tmp_path / "labels",
+        ["y/1.npy b", "x/0 a", *(f"{n} a" for n in names[1:3]), "y/3 b", "y/5 c"],
+    )
     found = convert.read(tmp_path / "in", labels=labels)
     assert [found.classes[record.label] for record in found.records] == ["a"] * 3 + ["b", "b", "c"]
 
@@ -162,8 +186,12 @@ def test_some_without_a_label(tmp_path):
 
 
 def test_text_as_bytes(tmp_path):
-    np.savez(tmp_path / "a.npz", X=VALUES, label=np.array([b"run", b"jump"] * 3),
-             group=np.array([b"g"] * 6))
+    np.savez(
+        tmp_path / "a.npz",
+        X=VALUES,
+        label=np.array([b"run", b"jump"] * 3),
+        group=np.array([b"g"] * 6),
+    )
     found = convert.read(tmp_path / "a.npz")
     assert found.classes == ("jump", "run")
     assert {(record.label, record.group) for record in found.records} == {(0, "g"), (1, "g")}
@@ -180,7 +208,8 @@ def test_class_files(tmp_path):
 
     def classes_of(labels, classes):
         found = convert.read(
-            tmp_path / "a.npy", labels=lines(tmp_path / "labels", labels),
+            tmp_path / "a.npy",
+            labels=lines(tmp_path / "labels", labels),
             classes=lines(tmp_path / "classes", classes),
         )
         return [found.classes[record.label] for record in found.records], found.classes
@@ -205,14 +234,22 @@ def hdf5(tmp_path):
     frames = np.random.default_rng(3).gamma(1, 3, (sum(COUNTS), DIM)).astype(np.float32)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["hidden6"] = frames
-    return (tmp_path / "a.h5", lines(tmp_path / "num_frames.txt", COUNTS),
-            lines(tmp_path / "labels.txt", LABELS), frames)
+    return (
+        tmp_path / "a.h5",
+        lines(tmp_path / "num_frames.txt", COUNTS),
+        lines(tmp_path / "labels.txt", LABELS),
+        frames,
+    )
 
 
 def test_hdf5(tmp_path, hdf5):
     path, num_frames, labels, frames = hdf5
     manifest, entries, videos = convert_to(
-        tmp_path / "out", path, num_frames=num_frames, labels=labels, dataset="hidden6",
+        tmp_path / "out",
+        path,
+        num_frames=num_frames,
+        labels=labels,
+        dataset="hidden6",
         names=lines(tmp_path / "names.txt", UCF101),
     )
     assert [entry.frames for entry in entries] == COUNTS == [len(video) for video in videos]
@@ -376,75 +413,130 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
             list(convert.read(tmp_path / name).records)
 
 
-@pytest.mark.parametrize("make, arguments, message", [
-    (lambda p: p / "none.npz", {}, "none.npz does not exist"),
-    (lambda p: p, {}, "holds no .npy file"),
-    (lambda p: garbage(p, "a.mat"), {}, "a folder or a .npz, .npy"),
-    (lambda p: garbage(p, "a.npz"), {}, "a.npz: truncated, damaged"),
-    (lambda p: garbage(p, "a.npy"), {}, "a.npy: truncated, damaged"),
-    (lambda p: garbage(p, "a.h5"), {"num_frames": [3]}, "a.h5: damaged, or not HDF5"),
-    (truncated, {}, "b.npz: truncated, damaged"),
-    (flipped, {}, "b.npz: truncated, damaged.*CRC"),
-    (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
-    (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
-    (lambda p: zipped(p, "X"), {}, "a.npz: .*it holds X: no .npy file"),
-    (lambda p: zipped(p, "X.npy", "a/b.txt"), {}, "a.npz: .*it holds a/b.txt: no .npy file"),
-    (lambda p: zipped(p), {}, "a.npz: no array X, but nothing"),
-    *((lambda p, name=name: saved(p, X=VALUES, **{name: [b"a", b"\xff"] * 3}), {},
-       f"a.npz: {name} holds text that is not UTF-8 .*0xff")
-      for name in ("label", "name", "group")),
-    (lambda p: saved(p, X=CODES[0]), {"scale": 1.0}, r"X: shape \(4, 5\), \(N, T, D\) expected"),
-    (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
-    (lambda p: saved(p, X=np.array([None])), {}, "expected"),
-    (lambda p: saved(p, X=CODES, scale=1.0, label=LABELS[1:]), {}, "6 videos, but 5 labels"),
-    (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name of shape \(\)"),
-    (lambda p: saved(p, X=CODES, scale=1.0, label=np.zeros((6, 2))), {}, r"label of shape \(6, 2"),
-    (lambda p: saved(p, X=CODES, scale=1.0, label=[0.5] * 6), {}, "label holds float64, integers"),
-    (lambda p: saved(p, X=CODES, scale=1.0, split=[3] * 6), {}, "a split is 0 .unused., 1"),
-    (lambda p: saved(p, X=CODES, scale=1.0, label=[-2] * 6), {}, "label -2"),
-    (lambda p: saved(p, X=CODES, scale=1.0), {"scale": 1.0}, "has a scale of its own"),
-    (lambda p: saved(p, X=CODES, scale=[1.0, 2.0]), {}, "one positive number, or one for each"),
-    (lambda p: saved(p, X=CODES, scale=0.0), {}, "a scale must say"),
-    (lambda p: saved(p, X=CODES, scale=np.inf), {}, "a scale must say"),
-    (lambda p: saved(p, X=VALUES, scale=[3.0] * 6), {}, "a.npz holds float32: a scale is for uin"),
-    (lambda p: saved(p, X=VALUES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
-    (lambda p: saved(p, X=CODES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
-    (lambda p: array(p, CODES), {}, "a scale must say what a stored 1 stands for"),
-    (lambda p: array(p, CODES), {"scale": 1.0, "storage": "float16"}, "stored as it is"),
-    (lambda p: array(p, VALUES), {"scale": 1.0}, "a scale is for uint8"),
-    (lambda p: array(p, VALUES[:, :0]), {}, r"shape \(6, 0, 5\)"),
-    (lambda p: array(p, VALUES), {"labels": [0, 1]}, "6 videos, but 2 labels"),
-    (lambda p: array(p, VALUES), {"labels": []}, "labels is empty"),
-    (lambda p: array(p, VALUES), {"names": ["a"] * 5}, "6 videos, but 5 names"),
-    (lambda p: array(p, VALUES), {"classes": ["a"]}, "no video has a label"),
-    (lambda p: array(p, VALUES), {"num_frames": [4] * 6}, "is for HDF5"),
-    (lambda p: array(p, with_one(np.nan)), {}, "video 000004: a value is not finite"),
-    (lambda p: array(p, with_one(1e5)), {}, "video 000004: .* beyond float16"),
-    (lambda p: array(p, with_one(-1)), {"storage": "uint8"}, "video 000004: .*never negative"),
-    (lambda p: unequal(p, VALUES), {}, r"1.npy: shape \(6, 4, 5\), \(T, D\) expected"),
-    (lambda p: unequal(p, VALUES[0, :, 1:]), {}, "1.npy: .*those before it have D = 5"),
-    (lambda p: unequal(p, CODES[0]), {}, "1.npy: uint8 .*floating-point numbers"),
-    (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a"]}, "labels: 1 has no label"),
-    (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "2 a"]}, "2 is not in the folder"),
-    (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a", "1 a", "0.npy b"]}, "0 is there twice"),
-    (lambda p: unequal(p, VALUES[1]), {"labels": ["0", "1 a"]}, "'0', NAME LABEL expected"),
-    (lambda p: stack(p, VALUES[0]), {}, "numbers of frames is needed"),
-    (lambda p: unwritten(p, (9, 1 << 26)), {"num_frames": [9]}, "a.h5: no value was ever .* to /x"),
-    (lambda p: unwritten(p, (9, 1 << 30), at=[(0, 0)]), {"num_frames": [3] * 3, "scale": 1.0},
-     "a.h5: /x: 3,221,225,472 bytes a video, at most 2,147,483,647"),
-    (lambda p: listed(unwritten(p, (9, 1 << 30), at=[(0, 0)]).parent, "a.h5"), {"scale": 1.0},
-     "a.h5: 9,663,676,416 bytes a video, at most"),
-    (lambda p: listed(stack(p, np.float32(1)).parent, "a.h5"), {"num_frames": [1]},
-     r"a.h5: shape \(\), \(T, D\) expected"),
-    *((lambda p, name=name: pipe(p, name), {}, f"{name}: not a regular file")
-      for name in ("a.npz", "a.npy")),
-    (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
-    (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
-    (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),
-    (lambda p: stack(p, VALUES[0]), {"num_frames": ["4 frames"]}, "a number of frames expected"),
-    (lambda p: stack(p, VALUES), {"num_frames": [6]}, r"x: shape .*\(total frames, D\) expected"),
-    (lambda p: garbage(p, "a.txt", b"b.h5"), {}, "b.h5 does not exist"),
-])
+@pytest.mark.parametrize(
+    "make, arguments, message",
+    [
+        (lambda p: p / "none.npz", {}, "none.npz does not exist"),
+        (lambda p: p, {}, "holds no .npy file"),
+        (lambda p: garbage(p, "a.mat"), {}, "a folder or a .npz, .npy"),
+        (lambda p: garbage(p, "a.npz"), {}, "a.npz: truncated, damaged"),
+        (lambda p: garbage(p, "a.npy"), {}, "a.npy: truncated, damaged"),
+        (lambda p: garbage(p, "a.h5"), {"num_frames": [3]}, "a.h5: damaged, or not HDF5"),
+        (truncated, {}, "b.npz: truncated, damaged"),
+        (flipped, {}, "b.npz: truncated, damaged.*CRC"),
+        (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
+        (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
+        (lambda p: zipped(p, "X"), {}, "a.npz: .*it holds X: no .npy file"),
+        (lambda p: zipped(p, "X.npy", "a/b.txt"), {}, "a.npz: .*it holds a/b.txt: no .npy file"),
+        (lambda p: zipped(p), {}, "a.npz: no array X, but nothing"),
+        *(
+            (
+                lambda p, name=name: saved(p, X=VALUES, **{name: [b"a", b"\xff"] * 3}),
+                {},
+                f"a.npz: {name} holds text that is not UTF-8 .*0xff",
+            )
+            for name in ("label", "name", "group")
+        ),
+        (
+            lambda p: saved(p, X=CODES[0]),
+            {"scale": 1.0},
+            r"X: shape \(4, 5\), \(N, T, D\) expected",
+        ),
+        (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
+        (lambda p: saved(p, X=np.array([None])), {}, "expected"),
+        (lambda p: saved(p, X=CODES, scale=1.0, label=LABELS[1:]), {}, "6 videos, but 5 labels"),
+        (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name of shape \(\)"),
+        (
+            lambda p: saved(p, X=CODES, scale=1.0, label=np.zeros((6, 2))),
+            {},
+            r"label of shape \(6, 2",
+        ),
+        (
+            lambda p: saved(p, X=CODES, scale=1.0, label=[0.5] * 6),
+            {},
+            "label holds float64, integers",
+        ),
+        (lambda p: saved(p, X=CODES, scale=1.0, split=[3] * 6), {}, "a split is 0 .unused., 1"),
+        (lambda p: saved(p, X=CODES, scale=1.0, label=[-2] * 6), {}, "label -2"),
+        (lambda p: saved(p, X=CODES, scale=1.0), {"scale": 1.0}, "has a scale of its own"),
+        (lambda p: saved(p, X=CODES, scale=[1.0, 2.0]), {}, "one positive number, or one for each"),
+        (lambda p: saved(p, X=CODES, scale=0.0), {}, "a scale must say"),
+        (lambda p: saved(p, X=CODES, scale=np.inf), {}, "a scale must say"),
+        (
+            lambda p: saved(p, X=VALUES, scale=[3.0] * 6),
+            {},
+            "a.npz holds float32: a scale is for uin",
+        ),
+        (lambda p: saved(p, X=VALUES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
+        (lambda p: saved(p, X=CODES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
+        (lambda p: array(p, CODES), {}, "a scale must say what a stored 1 stands for"),
+        (lambda p: array(p, CODES), {"scale": 1.0, "storage": "float16"}, "stored as it is"),
+        (lambda p: array(p, VALUES), {"scale": 1.0}, "a scale is for uint8"),
+        (lambda p: array(p, VALUES[:, :0]), {}, r"shape \(6, 0, 5\)"),
+        (lambda p: array(p, VALUES), {"labels": [0, 1]}, "6 videos, but 2 labels"),
+        (lambda p: array(p, VALUES), {"labels": []}, "labels is empty"),
+        (lambda p: array(p, VALUES), {"names": ["a"] * 5}, "6 videos, but 5 names"),
+        (lambda p: array(p, VALUES), {"classes": ["a"]}, "no video has a label"),
+        (lambda p: array(p, VALUES), {"num_frames": [4] * 6}, "is for HDF5"),
+        (lambda p: array(p, with_one(np.nan)), {}, "video 000004: a value is not finite"),
+        (lambda p: array(p, with_one(1e5)), {}, "video 000004: .* beyond float16"),
+        (lambda p: array(p, with_one(-1)), {"storage": "uint8"}, "video 000004: .*never negative"),
+        (lambda p: unequal(p, VALUES), {}, r"1.npy: shape \(6, 4, 5\), \(T, D\) expected"),
+        (lambda p: unequal(p, VALUES[0, :, 1:]), {}, "1.npy: .*those before it have D = 5"),
+        (lambda p: unequal(p, CODES[0]), {}, "1.npy: uint8 .*floating-point numbers"),
+        (lambda p: unequal(p, VALUES[1]), {"labels": ["0 a"]}, "labels: 1 has no label"),
+        (
+            lambda p: unequal(p, VALUES[1]),
+            {"labels": ["0 a", "1 a", "2 a"]},
+            "2 is not in the folder",
+        ),
+        (
+            lambda p: unequal(p, VALUES[1]),
+            {"labels": ["0 a", "1 a", "0.npy b"]},
+            "0 is there twice",
+        ),
+        (lambda p: unequal(p, VALUES[1]), {"labels": ["0", "1 a"]}, "'0', NAME LABEL expected"),
+        (lambda p: stack(p, VALUES[0]), {}, "numbers of frames is needed"),
+        (
+            lambda p: unwritten(p, (9, 1 << 26)),
+            {"num_frames": [9]},
+            "a.h5: no value was ever .* to /x",
+        ),
+        (
+            lambda p: unwritten(p, (9, 1 << 30), at=[(0, 0)]),
+            {"num_frames": [3] * 3, "scale": 1.0},
+            "a.h5: /x: 3,221,225,472 bytes a video, at most 2,147,483,647",
+        ),
+        (
+            lambda p: listed(unwritten(p, (9, 1 << 30), at=[(0, 0)]).parent, "a.h5"),
+            {"scale": 1.0},
+            "a.h5: 9,663,676,416 bytes a video, at most",
+        ),
+        (
+            lambda p: listed(stack(p, np.float32(1)).parent, "a.h5"),
+            {"num_frames": [1]},
+            r"a.h5: shape \(\), \(T, D\) expected",
+        ),
+        *(
+            (lambda p, name=name: pipe(p, name), {}, f"{name}: not a regular file")
+            for name in ("a.npz", "a.npy")
+        ),
+        (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
+        (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
+        (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),
+        (
+            lambda p: stack(p, VALUES[0]),
+            {"num_frames": ["4 frames"]},
+            "a number of frames expected",
+        ),
+        (
+            lambda p: stack(p, VALUES),
+            {"num_frames": [6]},
+            r"x: shape .*\(total frames, D\) expected",
+        ),
+        (lambda p: garbage(p, "a.txt", b"b.h5"), {}, "b.h5 does not exist"),
+    ],
+)
 def test_bad_input(tmp_path, make, arguments, message):
     (tmp_path / "in").mkdir()
     arguments = {
@@ -463,7 +555,10 @@ def test_as_a_command(tmp_path):
     np.save(tmp_path / "a.npy", VALUES)
     labels = lines(tmp_path / "labels.txt", LABELS)
     done = commands.run(
-        "data_prep.convert", "--input=~/a.npy", f"--labels={labels}", "--out=~/out",
+        "data_prep.convert",
+        "--input=~/a.npy",
+        f"--labels={labels}",
+        "--out=~/out",
         environment={"HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr

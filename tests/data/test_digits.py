@@ -75,11 +75,17 @@ def other_count(data):
     return data[:4] + struct.pack(">i", 9) + data[8:]
 
 
-@pytest.mark.parametrize("damage, message", [
-    (truncate, "truncated"), (lengthen, "damaged"), (floats, "not an idx file"),
-    (other_count, "holds"), (lambda data: b"", "not an idx file"),
-    (lambda data: b"<html>404</html>" * 99, "not an idx file"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (truncate, "truncated"),
+        (lengthen, "damaged"),
+        (floats, "not an idx file"),
+        (other_count, "holds"),
+        (lambda data: b"", "not an idx file"),
+        (lambda data: b"<html>404</html>" * 99, "not an idx file"),
+    ],
+)
 @pytest.mark.parametrize("file", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_damaged_idx_files_are_named(folder, file, damage, message):
     path = folder / file
@@ -89,10 +95,16 @@ def test_damaged_idx_files_are_named(folder, file, damage, message):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("damage", [
-    truncate, lambda data: data[:200], lambda data: data[:100] + b"\xff" * 50 + data[150:],
-    lambda data: b"not gzip", lambda data: data[:-5] + b"\0" + data[-4:],  # the last: its checksum
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        lambda data: data[:200],
+        lambda data: data[:100] + b"\xff" * 50 + data[150:],
+        lambda data: b"not gzip",
+        lambda data: data[:-5] + b"\0" + data[-4:],  # the last: its checksum
+    ],
+)
 def test_damaged_gzip_files_are_named(folder, damage):
     plain = folder / "train-images-idx3-ubyte"
     path = folder / "train-images-idx3-ubyte.gz"
@@ -151,10 +163,12 @@ def test_tfds(tmp_path, small):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    features = tfds.features.FeaturesDict({
-        "image": tfds.features.Image(shape=(28, 28, 1)),
-        "label": tfds.features.ClassLabel(num_classes=10),
-    })
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(28, 28, 1)),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
     builder = tfds.builder("mnist", data_dir=tmp_path)
     tfds.dataset_builders.store_as_tfds_dataset(
         name="mnist",
@@ -183,12 +197,16 @@ def overlaps(splits):
 def test_embedded_digits():
     splits = [digits.load_digits(split) for split in digits.SPLITS]
     assert [np.bincount(split.labels).tolist() for split in splits] == [
-        [400] * 10, [50] * 10, [50] * 10
+        [400] * 10,
+        [50] * 10,
+        [50] * 10,
     ]
     assert overlaps(splits) == [0, 0, 0]
     assert splits[0].images.max() == 255 and splits[0].images.shape == (4000, 28, 28)
     assert [split.sha256[:16] for split in splits] == [
-        "214ab262d78d564d", "4615286ada2d434e", "ea46fd984a40c7af"
+        "214ab262d78d564d",
+        "4615286ada2d434e",
+        "ea46fd984a40c7af",
     ]
 
 
@@ -201,5 +219,7 @@ def test_real_mnist(real_data):
     assert everything.mean() == pytest.approx(33.318, abs=1e-3)  # 0.1307 of 255, as is well known
     assert overlaps(splits) == [0, 0, 0]
     assert [split.sha256[:16] for split in splits] == [
-        "14c087820ce35955", "d28c706f7fb47d09", "6d87418db22cc802"
+        "14c087820ce35955",
+        "d28c706f7fb47d09",
+        "6d87418db22cc802",
     ]

@@ -16,27 +16,34 @@ from unsup_video.video import listing
 # ---------------------------------------------------------------------- text files
 
 
-@pytest.mark.parametrize("data, expected", [
-    (b"\xef\xbb\xbfa b\r\n\r\n  c \r\n", [(1, "a b"), (3, "c")]),
-    ("a\u2028b\x0bc\x85d\re\nf".encode(), [(1, "a\u2028b\x0bc\x85d\re"), (2, "f")]),
-    (b"", []), (b"\n \t\n", []),
-])
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"\xef\xbb\xbfa b\r\n\r\n  c \r\n", [(1, "a b"), (3, "c")]),
+        ("a\u2028b\x0bc\x85d\re\nf".encode(), [(1, "a\u2028b\x0bc\x85d\re"), (2, "f")]),
+        (b"", []),
+        (b"\n \t\n", []),
+    ],
+)
 def test_lines(tmp_path, data, expected):
     (tmp_path / "a.txt").write_bytes(data)
     assert text.lines(tmp_path / "a.txt") == expected
 
 
-@pytest.mark.parametrize("data, line, byte", [
-    (b"a\nb\nc\xe9 d\n", 3, "e9"), ("a\n".encode("utf-16"), 1, "ff"),
-])
+@pytest.mark.parametrize(
+    "data, line, byte", [(b"a\nb\nc\xe9 d\n", 3, "e9"), ("a\n".encode("utf-16"), 1, "ff")]
+)
 def test_what_is_not_utf_8_is_named_with_its_line(tmp_path, data, line, byte):
     path = tmp_path / "a.txt"
     path.write_bytes(data)
     np.save(tmp_path / "a.npy", np.ones((3, 2, 2), np.float32))
     readers = [
-        lambda: text.lines(path), lambda: listing.text_list(path),
-        *(lambda key=key: convert.read(tmp_path / "a.npy", **{key: path})
-          for key in ("labels", "names")),
+        lambda: text.lines(path),
+        lambda: listing.text_list(path),
+        *(
+            lambda key=key: convert.read(tmp_path / "a.npy", **{key: path})
+            for key in ("labels", "names")
+        ),
     ]
     for read in readers:
         with pytest.raises(ValueError, match=f"a.txt, line {line}: not a text .*0x{byte}"):
@@ -51,7 +58,9 @@ def test_every_reader_takes_a_byte_order_mark(tmp_path):
         return tmp_path / name
 
     found = convert.read(
-        tmp_path / "a.npy", labels=marked("labels", "run\nhop\n"), names=marked("names", "v\nw\n"),
+        tmp_path / "a.npy",
+        labels=marked("labels", "run\nhop\n"),
+        names=marked("names", "v\nw\n"),
         classes=marked("classes", "run\nhop\n"),
     )
     assert [(r.name, found.classes[r.label]) for r in found.records] == [("v", "run"), ("w", "hop")]
@@ -70,7 +79,9 @@ def test_a_text_file_without_an_end(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "_LIMIT", 3 << 20, raising=False)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("reads without a limit"))
     for read in (
-        text.lines, listing.text_list, *(
+        text.lines,
+        listing.text_list,
+        *(
             lambda path, key=key: convert.read(tmp_path / "a.npy", **{key: path})
             for key in ("labels", "names", "classes")
         ),
@@ -82,31 +93,63 @@ def test_a_text_file_without_an_end(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------- labels
 
 
-@pytest.mark.parametrize("labels, expected", [
-    (["10", "9", "0"], {"0": 0, "9": 9, "10": 10}), (["01", "02"], {"01": 1, "02": 2}), ([], {}),
-    (["1_2", "3_4"], None), (["2020_01_02"], None), (["+1"], None), (["\u0661"], None),
-    (["1", "a"], None), (["1e3"], None), (["\uff11"], None), (["10_m_run", "high jump"], None),
-])
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        (["10", "9", "0"], {"0": 0, "9": 9, "10": 10}),
+        (["01", "02"], {"01": 1, "02": 2}),
+        ([], {}),
+        (["1_2", "3_4"], None),
+        (["2020_01_02"], None),
+        (["+1"], None),
+        (["\u0661"], None),
+        (["1", "a"], None),
+        (["1e3"], None),
+        (["\uff11"], None),
+        (["10_m_run", "high jump"], None),
+    ],
+)
 def test_numbers(labels, expected):
     assert labelling.numbers(labels) == expected
 
 
-@pytest.mark.parametrize("labels, message", [
-    (["1", "01", "2"], "labels 01 and 1 are one number"), (["0", "-0"], "-0 and 0 are one number"),
-    (["3", "-2"], "label -2, -1 .none. or more"),
-    *(([label], f"{label}', a number beside another field, .* PATH FRAMES LABEL") for label in (
-        "120 jump", "jump 120", "0.5 3.2 jump", "120,3", "120, 3", "120;jump", "-1 .5", "3,", " 3",
-    )),
-])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (["1", "01", "2"], "labels 01 and 1 are one number"),
+        (["0", "-0"], "-0 and 0 are one number"),
+        (["3", "-2"], "label -2, -1 .none. or more"),
+        *(
+            ([label], f"{label}', a number beside another field, .* PATH FRAMES LABEL")
+            for label in (
+                "120 jump",
+                "jump 120",
+                "0.5 3.2 jump",
+                "120,3",
+                "120, 3",
+                "120;jump",
+                "-1 .5",
+                "3,",
+                " 3",
+            )
+        ),
+    ],
+)
 def test_numbers_that_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         labelling.numbers(labels)
 
 
-@pytest.mark.parametrize("first, second", [
-    ("jump 120", "jump 95"), ("0.5 3.2 jump", "0.1 3.1 jump"), ("120 jump", "95 run"),
-    ("120,3", "95,1"), ("3 0", "1 0"),
-])
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("jump 120", "jump 95"),
+        ("0.5 3.2 jump", "0.1 3.1 jump"),
+        ("120 jump", "95 run"),
+        ("120,3", "95,1"),
+        ("3 0", "1 0"),
+    ],
+)
 def test_annotation_lists_are_no_classes(tmp_path, first, second):
     """Whatever the column is that is no label, and whatever file they are in."""
     for name in "ab":
@@ -132,8 +175,9 @@ def test_annotation_lists_are_no_classes(tmp_path, first, second):
 
 def test_labels_of_arrays_are_numbers_only_where_they_look_so(tmp_path):
     def classes_of(*labels):
-        np.savez(tmp_path / "a.npz", X=np.ones((len(labels), 2, 2), np.float32),
-                 label=np.array(labels))
+        np.savez(
+            tmp_path / "a.npz", X=np.ones((len(labels), 2, 2), np.float32), label=np.array(labels)
+        )
         found = convert.read(tmp_path / "a.npz")
         return found.classes, [record.label for record in found.records]
 
@@ -155,8 +199,11 @@ def test_numbers_that_are_names_make_no_empty_classes(tmp_path):
     np.savez(tmp_path / "numbers.npz", X=videos, label=[2020, 2019])
     (tmp_path / "labels").write_text("2020\n2019\n")
     (tmp_path / "classes").write_text("2019 2019\n2020 2020\n")
-    for name, more in (("a.npy", {"labels": tmp_path / "labels"}), ("text.npz", {}),
-                       ("numbers.npz", {})):
+    for name, more in (
+        ("a.npy", {"labels": tmp_path / "labels"}),
+        ("text.npz", {}),
+        ("numbers.npz", {}),
+    ):
         with pytest.raises(ValueError, match="2,021 of them, of which only 2 are .*--classes"):
             convert.read(tmp_path / name, **more)
         found = convert.read(tmp_path / name, classes=tmp_path / "classes", **more)
@@ -224,8 +271,14 @@ def test_unknown_arrays_are_refused_by_name(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """A folder as other programs leave them: hidden files and folders, links, other files."""
-    for name in ("in/a/1.npy", "in/a/2.NPY", "in/a/._1.npy", "in/.ipynb_checkpoints/1.npy",
-                 "in/notes.txt", "elsewhere/b/3.npy"):
+    for name in (
+        "in/a/1.npy",
+        "in/a/2.NPY",
+        "in/a/._1.npy",
+        "in/.ipynb_checkpoints/1.npy",
+        "in/notes.txt",
+        "elsewhere/b/3.npy",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
@@ -240,8 +293,12 @@ def folder(tmp_path):
 
 USED = ["a/1.npy", "a/2.NPY", "linked/b/3.npy"]
 UNUSED = (
-    ".ipynb_checkpoints/", "a/._1.npy", "gone.npy (a link to nothing)",
-    "linked/back/ (a link to a folder that it is in)", "loop.npy (a link to nothing)", "notes.txt",
+    ".ipynb_checkpoints/",
+    "a/._1.npy",
+    "gone.npy (a link to nothing)",
+    "linked/back/ (a link to a folder that it is in)",
+    "loop.npy (a link to nothing)",
+    "notes.txt",
     "pipe.npy (no file)",
 )
 
@@ -260,7 +317,9 @@ def test_one_listing_for_all_commands(folder):
     listed = listing.folder(folder)
     assert [video.name for video in listed.videos] == ["a/1.AVI", "a/2.AVI", "linked/b/3.AVI"]
     assert set(UNUSED) - set(listed.ignored) == {
-        "gone.npy (a link to nothing)", "loop.npy (a link to nothing)", "pipe.npy (no file)",
+        "gone.npy (a link to nothing)",
+        "loop.npy (a link to nothing)",
+        "pipe.npy (no file)",
     }  # which are no videos by their name
 
 
@@ -306,8 +365,12 @@ def test_suffixes_in_upper_case(tmp_path):
         file["x"] = np.ones((3, 2), np.float32)
     (tmp_path / "A.TXT").write_text("A.H5\n")
     (tmp_path / "counts").write_text("2\n1\n")
-    for name, count, more in (("A.NPY", 3, {}), ("A.NPZ", 3, {}), ("A.TXT", 1, {}),
-                              ("A.H5", 2, {"num_frames": tmp_path / "counts"})):
+    for name, count, more in (
+        ("A.NPY", 3, {}),
+        ("A.NPZ", 3, {}),
+        ("A.TXT", 1, {}),
+        ("A.H5", 2, {"num_frames": tmp_path / "counts"}),
+    ):
         assert len(list(convert.read(tmp_path / name, **more).records)) == count
     clips = client.read(tmp_path / "A.NPY", (2,))
     assert clips.shape == (3, 2, 2)

@@ -108,8 +108,10 @@ def test_directions_are_far_from_where_rounding_could_differ():
 def test_digits_stay_whole_in_the_frame():
     for bounce in ("clamp", "reflect"):
         frames = generate(MovingMnist(1, 64, 60, (0.3, 0.3), bounce), 1, range(10))
-        assert (np.sort(frames.reshape(600, -1))[:, -784:] ==
-                np.sort(np.repeat(frames[:, :1].reshape(10, -1), 60, 0))[:, -784:]).all()
+        assert (
+            np.sort(frames.reshape(600, -1))[:, -784:]
+            == np.sort(np.repeat(frames[:, :1].reshape(10, -1), 60, 0))[:, -784:]
+        ).all()
         assert frames[0, 0].sum() in IMAGES.sum(axis=(1, 2))
 
 
@@ -132,8 +134,10 @@ def test_overlapping_digits_take_the_maximum():
     greys[1] = 200
     params = MovingMnist(num_digits=2, frame_size=32, num_frames=10)  # they always overlap
     found = set()
-    for frames, which in zip(generate(params, 0, range(20), greys),
-                             moving_mnist.draw(params, 2, 0, np.arange(20))[0].numpy()):
+    for frames, which in zip(
+        generate(params, 0, range(20), greys),
+        moving_mnist.draw(params, 2, 0, np.arange(20))[0].numpy(),
+    ):
         area = (frames == greys[which.max(), 0, 0]).sum(axis=(1, 2))
         if which[0] != which[1]:
             assert (area == 784).all()  # the brighter digit is whole, whichever came first
@@ -172,8 +176,11 @@ def test_count_ends_a_stream_with_a_smaller_batch():
 
 
 def test_streams_of_seeds_and_splits_share_nothing():
-    streams = [moving_mnist.stream_seed(seed, split)
-               for seed in (-1, 0, 1, 2) for split in ("train", "validation", "test")]
+    streams = [
+        moving_mnist.stream_seed(seed, split)
+        for seed in (-1, 0, 1, 2)
+        for split in ("train", "validation", "test")
+    ]
     assert len(set(streams)) == 12
     starts = [draw(VARIANTS["default"], seed, range(100))[1] for seed in streams]
     assert len(np.unique(np.concatenate(starts)[:, 0], axis=0)) == 1200
@@ -195,25 +202,34 @@ def test_sequences_never_change(name):
 # ---------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"num_digits": 0}, "num_digits"),
-    ({"num_frames": 0}, "num_frames"),
-    ({"frame_size": 27}, "frame_size must be at least 28"),
-    ({"speed": (0.2, 0.1)}, "speed"),
-    ({"speed": (-0.1, 0.1)}, "speed"),
-    ({"speed": (0.1, 1.5)}, "speed"),
-    ({"speed": (float("nan"), 0.1)}, "speed"),
-    ({"bounce": "stop"}, "'stop': clamp or reflect"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"num_digits": 0}, "num_digits"),
+        ({"num_frames": 0}, "num_frames"),
+        ({"frame_size": 27}, "frame_size must be at least 28"),
+        ({"speed": (0.2, 0.1)}, "speed"),
+        ({"speed": (-0.1, 0.1)}, "speed"),
+        ({"speed": (0.1, 1.5)}, "speed"),
+        ({"speed": (float("nan"), 0.1)}, "speed"),
+        ({"bounce": "stop"}, "'stop': clamp or reflect"),
+    ],
+)
 def test_bad_parameters(arguments, message):
     with pytest.raises(ValueError, match=message):
         MovingMnist(**arguments)
 
 
-@pytest.mark.parametrize("images", [
-    IMAGES.astype("float32") / 255, IMAGES.astype("int64") * 2, IMAGES[:, :27], IMAGES[0],
-    IMAGES[:0],
-])
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES.astype("float32") / 255,
+        IMAGES.astype("int64") * 2,
+        IMAGES[:, :27],
+        IMAGES[0],
+        IMAGES[:0],
+    ],
+)
 def test_bad_digits(images):
     with pytest.raises(ValueError, match=r"\(N, 28, 28\) uint8"):
         moving_mnist.batches(images, VARIANTS["default"], 0, 4)

@@ -65,9 +65,12 @@ def test_names_count_where_the_content_of_one_video_differs(tmp_path):
     assert seen(others, same) == 2  # by content, of v3 and v4; its v2 is another one
     known = overlap.of_part(train)
     earlier = {"train": dataclasses.replace(known, made="")}  # of an earlier version
-    assert overlap.seen(earlier, overlap.of_part(write(
-        tmp_path / "more", (4, 5), lambda place, _: f"v{place}"
-    )))["train"] == 2
+    assert (
+        overlap.seen(
+            earlier, overlap.of_part(write(tmp_path / "more", (4, 5), lambda place, _: f"v{place}"))
+        )["train"]
+        == 2
+    )
 
 
 def test_black_clips_are_no_copies(tmp_path):
@@ -77,20 +80,19 @@ def test_black_clips_are_no_copies(tmp_path):
     assert seen(sources.Part(tmp_path / "a"), sources.Part(tmp_path / "b")) == 0
 
 
-@pytest.mark.parametrize("mine, theirs", [
-    ("walk/IMG_3x{}.avi", "walk/IMG_3x{}"), ("Walk/v_Walk_g01_c0{}.avi", "v_Walk_g01_c0{}"),
-])
+@pytest.mark.parametrize(
+    "mine, theirs",
+    [("walk/IMG_3x{}.avi", "walk/IMG_3x{}"), ("Walk/v_Walk_g01_c0{}.avi", "v_Walk_g01_c0{}")],
+)
 def test_commands_of_data_prep_name_one_video_alike(tmp_path, mine, theirs):
     train = write(tmp_path / "a", range(4), lambda _, i: mine.format(i))
-    others = write(
-        tmp_path / "b", (6, 7), lambda place, _: theirs.format(place + 2), source=FC7
-    )
+    others = write(tmp_path / "b", (6, 7), lambda place, _: theirs.format(place + 2), source=FC7)
     assert seen(train, others) == 2
 
 
-@pytest.mark.parametrize("name", [
-    number, lambda place, _: f"walk/{place:03d}", lambda place, _: f"walk/{place}.avi",
-])
+@pytest.mark.parametrize(
+    "name", [number, lambda place, _: f"walk/{place:03d}", lambda place, _: f"walk/{place}.avi"]
+)
 def test_numbers_are_no_names(tmp_path, name):
     train = write(tmp_path / "numbered", range(4), name)
     assert seen(train, write(tmp_path / "also", (4, 5, 6, 7), name, source=FC7)) == 0
@@ -103,12 +105,20 @@ def test_folders_of_equal_names_are_other_videos(tmp_path):
     for part, offset in (("train", 0), ("validation", 2), ("test", 4)):
         for place, kind in enumerate(("walk", "run")):
             (tmp_path / "raw" / part / kind).mkdir(parents=True)
-            np.save(tmp_path / "raw" / part / kind / "clip.npy",
-                    FRAMES[offset + place].reshape(5, -1).astype(np.float32))
+            np.save(
+                tmp_path / "raw" / part / kind / "clip.npy",
+                FRAMES[offset + place].reshape(5, -1).astype(np.float32),
+            )
         percepts = convert.read(tmp_path / "raw" / part)
         records.write(
-            tmp_path / part, percepts.records, percepts.count, "percepts", percepts.source,
-            dtype=percepts.dtype, scale=percepts.scale, classes=percepts.classes,
+            tmp_path / part,
+            percepts.records,
+            percepts.count,
+            "percepts",
+            percepts.source,
+            dtype=percepts.dtype,
+            scale=percepts.scale,
+            classes=percepts.classes,
         )
         found[part] = overlap.of_part(sources.Part(tmp_path / part))
     assert overlap.seen(found, found["test"]) == {"train": 0, "validation": 0}
@@ -123,7 +133,10 @@ def test_a_hundredth_of_a_test_has_to_be_training_data():
 
     test = contents(rng.integers(1, 256, (300, 16), np.uint8))
     for name, n, refused in (
-        ("train", 1, False), ("train", 3, True), ("validation", 1, False), ("validation", 3, False)
+        ("train", 1, False),
+        ("train", 3, True),
+        ("validation", 1, False),
+        ("validation", 3, False),
     ):
         run = {"train": contents(rng.integers(1, 256, (5, 16), np.uint8)), "validation": None}
         run[name] = contents(test.frames[:n])
@@ -134,8 +147,13 @@ def test_a_hundredth_of_a_test_has_to_be_training_data():
 
 def test_patches_are_of_their_video(tmp_path):
     train = write(tmp_path / "train", range(4), lambda place, _: f"a.avi#{place}", group="a")
-    test = write(tmp_path / "test", (4, 5), lambda place, _: f"{'ab'[place]}.avi#7", group="g",
-                 source={"settings": {"seed": 1}})  # other patches of the same video
+    test = write(
+        tmp_path / "test",
+        (4, 5),
+        lambda place, _: f"{'ab'[place]}.avi#7",
+        group="g",
+        source={"settings": {"seed": 1}},
+    )  # other patches of the same video
     assert seen(train, test) == 1
 
 
@@ -143,10 +161,17 @@ SMALL = moving_mnist.MovingMnist(num_digits=1, frame_size=28, num_frames=5)
 
 
 def of_digits(folder, split, sha256, source="MNIST, idx files in a", which=(0, 1)):
-    return write(folder, which, kind="moving_mnist", source={
-        "generator": dataclasses.asdict(SMALL), "seed": 5, "split": split,
-        "digits": {"source": source, "sha256": sha256},
-    })
+    return write(
+        folder,
+        which,
+        kind="moving_mnist",
+        source={
+            "generator": dataclasses.asdict(SMALL),
+            "seed": 5,
+            "split": split,
+            "digits": {"source": source, "sha256": sha256},
+        },
+    )
 
 
 def test_generated_clips_are_judged_by_their_digits(tmp_path):
@@ -159,8 +184,9 @@ def test_generated_clips_are_judged_by_their_digits(tmp_path):
     ):
         test = of_digits(tmp_path / name, split, sha256, source, (2, 3))
         assert seen(train, test) == expected, name
-    published = write(tmp_path / "published", (4,), kind="moving_mnist",
-                      source={"published_test_file": True})
+    published = write(
+        tmp_path / "published", (4,), kind="moving_mnist", source={"published_test_file": True}
+    )
     assert seen(train, published) == 0
     unknown = write(tmp_path / "file", (5,), kind="moving_mnist", source={"file": "x.npy"})
     assert seen(train, unknown) == overlap.UNKNOWN
@@ -182,8 +208,11 @@ def info(path, **data):
 
 def test_a_run_of_generated_clips_knows_its_digits(tmp_path):
     splits = {name: digits.load_digits(name) for name in digits.SPLITS}
-    path = info(tmp_path / "run", source=splits["train"].source,
-                sha256={name: of.sha256 for name, of in splits.items()})
+    path = info(
+        tmp_path / "run",
+        source=splits["train"].source,
+        sha256={name: of.sha256 for name, of in splits.items()},
+    )
     found = overlap.of_run(path, a_config())
     none = {"train": 0, "validation": 0}
     assert overlap.of_own_test(path, a_config()) == none
@@ -205,10 +234,13 @@ def divided(folder, test=(4, 5)):
 def test_it_is_kept_when_the_data_are_gone(tmp_path):
     config = a_config(divided(tmp_path / "data", test=(2, 4, 3)))
     learned = overlap.learn(config)
-    path = info(tmp_path / "run", sha256={
-        name: records.Manifest.load(tmp_path / "data" / name).fingerprint
-        for name in ("train", "validation", "test")
-    })
+    path = info(
+        tmp_path / "run",
+        sha256={
+            name: records.Manifest.load(tmp_path / "data" / name).fingerprint
+            for name in ("train", "validation", "test")
+        },
+    )
     found = {"train": 1, "validation": 1}
     assert overlap.of_own_test(path, config) == found  # an older run, whose data are still there
     overlap.write(path, learned)

@@ -48,7 +48,8 @@ def test_round_trip(tmp_path, compression, shape, shards):
     assert len(manifest.shards) == shards
     assert max(s.count for s in manifest.shards) - min(s.count for s in manifest.shards) <= 1
     assert sorted(path.name for path in folder.iterdir()) == [
-        *(f"{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)), "manifest.json"
+        *(f"{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)),
+        "manifest.json",
     ]
     assert list(folder.parent.iterdir()) == [folder]
     assert records.verify(folder) == []
@@ -117,8 +118,12 @@ def named(dtype="float16", lengths=(3, 5, 2, 4)):
     random = np.random.default_rng(0)
     return [
         records.Record(
-            random.integers(0, 100, (length, 6)).astype(dtype), 0.5 * i if i else None,
-            f"vidéo\u2028 {i}", i - 1, f"g{i // 2}", (1, 2),
+            random.integers(0, 100, (length, 6)).astype(dtype),
+            0.5 * i if i else None,
+            f"vidéo\u2028 {i}",
+            i - 1,
+            f"g{i // 2}",
+            (1, 2),
         )
         for i, length in enumerate(lengths)
     ]
@@ -171,20 +176,25 @@ def test_the_fingerprint_is_of_names_and_labels_too(tmp_path):
     found = named()
     groups = [dataclasses.replace(record, group="other") for record in found]
     names = [dataclasses.replace(record, name=f"{record.name}!") for record in found]
-    prints = [write_named(tmp_path / str(i), r).fingerprint
-              for i, r in enumerate((found, found, groups, names))]
+    prints = [
+        write_named(tmp_path / str(i), r).fingerprint
+        for i, r in enumerate((found, found, groups, names))
+    ]
     assert prints[0] == prints[1] and len(set(prints)) == 3
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"name": ""}, "record 2: all sequences have a name, or none has"),
-    ({"name": "vidéo\u2028 0"}, "record 2: there is another one named vid"),
-    ({"label": 3}, "record 2: label 3, -1 or one of 3 classes expected"),
-    ({"label": -2}, "record 2: label -2"),
-    ({"frames": np.ones((2, 5), np.float16)}, r"record 2: shape \(2, 5\), those before it"),
-    ({"frames": np.full((2, 6), np.inf, np.float16)}, "record 2: a value is not finite"),
-    ({"frames": np.ones((2, 6), np.float32)}, "record 2: float16 expected, got float32"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": ""}, "record 2: all sequences have a name, or none has"),
+        ({"name": "vidéo\u2028 0"}, "record 2: there is another one named vid"),
+        ({"label": 3}, "record 2: label 3, -1 or one of 3 classes expected"),
+        ({"label": -2}, "record 2: label -2"),
+        ({"frames": np.ones((2, 5), np.float16)}, r"record 2: shape \(2, 5\), those before it"),
+        ({"frames": np.full((2, 6), np.inf, np.float16)}, "record 2: a value is not finite"),
+        ({"frames": np.ones((2, 6), np.float32)}, "record 2: float16 expected, got float32"),
+    ],
+)
 def test_bad_named_sequences(tmp_path, change, message):
     found = named()
     found[2] = dataclasses.replace(found[2], **change)
@@ -276,6 +286,7 @@ def replace_record(example):
     def damage(folder, shard):
         kept = [serialized(clip) for clip in CLIPS[3:6]]
         rewrite(folder, shard, [*kept, example])
+
     return damage
 
 
@@ -287,20 +298,25 @@ def wrong_length():
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-@pytest.mark.parametrize("damage, message", [
-    (flip_a_byte, "sha256"),
-    (flip_a_byte, "record 3: cannot be read"),
-    (truncate, "bytes, .* expected"),
-    (truncate, "record 3: cannot be read"),
-    (remove, "is missing"),
-    (swap, "sha256"),
-    (lambda folder, shard: rewrite(folder, shard, [serialized(CLIPS[3])] * 3),
-     "3 records, 4 expected"),
-    (replace_record(serialized(CLIPS[6][:3])), r"record 3: shape \(3, 6, 5\)"),
-    (replace_record(wrong_length()), "record 3: 3 bytes of frames, 120 expected"),
-    (replace_record(b"\xff\xff"), "record 3: not a tf.train.Example"),
-    (replace_record(b""), r"record 3: shape \(\)"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (flip_a_byte, "sha256"),
+        (flip_a_byte, "record 3: cannot be read"),
+        (truncate, "bytes, .* expected"),
+        (truncate, "record 3: cannot be read"),
+        (remove, "is missing"),
+        (swap, "sha256"),
+        (
+            lambda folder, shard: rewrite(folder, shard, [serialized(CLIPS[3])] * 3),
+            "3 records, 4 expected",
+        ),
+        (replace_record(serialized(CLIPS[6][:3])), r"record 3: shape \(3, 6, 5\)"),
+        (replace_record(wrong_length()), "record 3: 3 bytes of frames, 120 expected"),
+        (replace_record(b"\xff\xff"), "record 3: not a tf.train.Example"),
+        (replace_record(b""), r"record 3: shape \(\)"),
+    ],
+)
 def test_verify_names_the_shard(folder, damage, message):
     shard = "00001-of-00003.tfrecord"  # records 3 to 6
     damage(folder, shard)
@@ -327,7 +343,11 @@ def test_foreign_files_are_named_and_what_looks_like_a_shard_is_an_error(folder)
     (folder / "notes").mkdir()
     assert records.verify(folder) == []
     assert [path.name for path in records.foreign(folder)] == [
-        ".DS_Store", "._00000-of-00003.tfrecord", ".nfs0001", "job.log", "notes"
+        ".DS_Store",
+        "._00000-of-00003.tfrecord",
+        ".nfs0001",
+        "job.log",
+        "notes",
     ]
     for name in ("00003-of-00003.tfrecord", "more.tfrecord"):
         (folder / name).write_bytes(b"")
@@ -337,19 +357,22 @@ def test_foreign_files_are_named_and_what_looks_like_a_shard_is_an_error(folder)
     ]
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"count": 12}, "count 12, but the shards' counts add up to 11"),
-    ({"schema_version": 3}, "schema version 3.*update unsup_video"),
-    ({"schema_version": "new"}, "damaged"),
-    ({"dtype": "float32"}, "dtype 'float32'"),
-    ({"compression": "ZIP"}, "compression 'ZIP'"),
-    ({"shape": [4]}, "shape"),
-    ({"shape": [4, None]}, "damaged"),
-    ({"shape": [0, 6, 5]}, "shape"),
-    ({"shards": [{"name": "x"}]}, "damaged"),
-    ({"more": 1}, "damaged"),
-    ({"shards": [{"name": "../x", "count": 11, "bytes": 1, "sha256": ""}]}, "is a path"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"count": 12}, "count 12, but the shards' counts add up to 11"),
+        ({"schema_version": 3}, "schema version 3.*update unsup_video"),
+        ({"schema_version": "new"}, "damaged"),
+        ({"dtype": "float32"}, "dtype 'float32'"),
+        ({"compression": "ZIP"}, "compression 'ZIP'"),
+        ({"shape": [4]}, "shape"),
+        ({"shape": [4, None]}, "damaged"),
+        ({"shape": [0, 6, 5]}, "shape"),
+        ({"shards": [{"name": "x"}]}, "damaged"),
+        ({"more": 1}, "damaged"),
+        ({"shards": [{"name": "../x", "count": 11, "bytes": 1, "sha256": ""}]}, "is a path"),
+    ],
+)
 def test_bad_manifests(folder, changes, message):
     edit_manifest(folder, **changes)
     for function in (records.Manifest.load, records.sequences):
@@ -386,20 +409,27 @@ def broken_source():
     raise RuntimeError("camera unplugged")
 
 
-@pytest.mark.parametrize("clips, arguments, message", [
-    (broken_source(), {"count": 11}, "unplugged"),
-    (CLIPS, {"count": 10}, "more than count = 10"),
-    (CLIPS, {"count": 12}, "count is 12, but there are only 11"),
-    ([], {"count": 3}, "only 0"),
-    ([], {}, "count must be at least 1"),
-    ([*CLIPS[:6], CLIPS[6].astype("float32")], {}, "record 6: uint8 expected, got float32"),
-    ([*CLIPS[:6], CLIPS[6][:2]], {}, r"record 6: shape \(2, 6, 5\), those before it \(4, 6, 5\)"),
-    (CLIPS[:, 0, 0], {}, "record 0: .* expected"),
-    (CLIPS[:, :0], {}, "record 0: .* expected"),
-    (CLIPS, {"shards": 12}, "shards"),
-    (CLIPS, {"shards": 0}, "shards"),
-    (CLIPS, {"compression": "zip"}, "compression 'zip'"),
-])
+@pytest.mark.parametrize(
+    "clips, arguments, message",
+    [
+        (broken_source(), {"count": 11}, "unplugged"),
+        (CLIPS, {"count": 10}, "more than count = 10"),
+        (CLIPS, {"count": 12}, "count is 12, but there are only 11"),
+        ([], {"count": 3}, "only 0"),
+        ([], {}, "count must be at least 1"),
+        ([*CLIPS[:6], CLIPS[6].astype("float32")], {}, "record 6: uint8 expected, got float32"),
+        (
+            [*CLIPS[:6], CLIPS[6][:2]],
+            {},
+            r"record 6: shape \(2, 6, 5\), those before it \(4, 6, 5\)",
+        ),
+        (CLIPS[:, 0, 0], {}, "record 0: .* expected"),
+        (CLIPS[:, :0], {}, "record 0: .* expected"),
+        (CLIPS, {"shards": 12}, "shards"),
+        (CLIPS, {"shards": 0}, "shards"),
+        (CLIPS, {"compression": "zip"}, "compression 'zip'"),
+    ],
+)
 def test_nothing_is_left_of_a_write_that_fails(tmp_path, clips, arguments, message):
     with pytest.raises((ValueError, RuntimeError), match=message):
         write(tmp_path / "noise", clips, **arguments)
@@ -438,7 +468,9 @@ def test_foreign_files_outlive_an_overwrite_and_what_is_no_data_set_is_not_overw
     assert len(records.foreign(folder)) == 3
     assert (folder / "thesis.tex").read_text() == "years of work"
     (folder / records.MANIFEST).unlink()
-    with pytest.raises(FileExistsError, match=r"no data set \(manifest.json is missing\) and holds"):
+    with pytest.raises(
+        FileExistsError, match=r"no data set \(manifest.json is missing\) and holds"
+    ):
         write(folder, overwrite=True)
     assert (folder / "thesis.tex").exists()
 

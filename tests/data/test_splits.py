@@ -23,7 +23,9 @@ def parts_of(entries, **options):
 def test_parts_are_disjoint_complete_and_stratified():
     entries = [
         entry(f"{label}/{g}/{k}", label, f"{label}/{g}")
-        for label in range(3) for g in range(20) for k in range(g % 4 + 1)
+        for label in range(3)
+        for g in range(20)
+        for k in range(g % 4 + 1)
     ]
     parts = parts_of(entries)
     for label in range(3):
@@ -32,7 +34,9 @@ def test_parts_are_disjoint_complete_and_stratified():
             if e.label == label:
                 groups.setdefault(part, set()).add(e.group)
         assert {part: len(g) for part, g in groups.items()} == {
-            "train": 16, "validation": 2, "test": 2
+            "train": 16,
+            "validation": 2,
+            "test": 2,
         }
     for group in {e.group for e in entries}:
         assert len({part for e, part in zip(entries, parts, strict=True) if e.group == group}) == 1
@@ -40,8 +44,7 @@ def test_parts_are_disjoint_complete_and_stratified():
 
 def test_a_group_is_not_divided_between_classes():
     entries = [
-        entry(f"{label}/{g}", label, f"camera {g}")
-        for label in range(4) for g in range(label, 12)
+        entry(f"{label}/{g}", label, f"camera {g}") for label in range(4) for g in range(label, 12)
     ]
     parts = parts_of(entries)
     for group in {e.group for e in entries}:
@@ -58,9 +61,10 @@ def test_the_parts_depend_on_names_alone():
     assert sum(part == "test" for part in parts.values()) == 5
 
 
-@pytest.mark.parametrize("groups, expected", [
-    (1, ["train"]), (2, ["test", "train"]), (3, ["test", "train", "validation"]),
-])
+@pytest.mark.parametrize(
+    "groups, expected",
+    [(1, ["train"]), (2, ["test", "train"]), (3, ["test", "train", "validation"])],
+)
 def test_few_groups_leave_one_for_training(groups, expected):
     assert sorted(parts_of([entry(str(k)) for k in range(groups)])) == expected
 
@@ -68,7 +72,8 @@ def test_few_groups_leave_one_for_training(groups, expected):
 def test_official_splits():
     entries = [
         entry(f"{g}/{k}", 0, str(g), (2 if g < 3 else 1, 1 if g < 10 else 2 if g < 12 else 0))
-        for g in range(13) for k in range(2)
+        for g in range(13)
+        for k in range(2)
     ]
     for number, test in ((1, range(3)), (2, range(10, 12))):
         found = {part: splits.choose(entries, part, number) for part in PARTS}
@@ -84,6 +89,7 @@ def test_official_splits():
 
 def test_real_official_lists(real_data):
     """Split 1 of UCF-101: training and validation are its training list, in whole groups."""
+
     def read(name):
         lines = (real_data / "splits" / "ucf101" / name).read_text().split("\n")
         return [line.split()[0] for line in lines if line.strip()]
@@ -105,13 +111,16 @@ def test_real_official_lists(real_data):
     assert not held & {entries[i].group for i in np.flatnonzero(counts["train"])}
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"part": "dev"}, "unknown part 'dev': one of train, validation, test"),
-    ({"split": 4}, "split 4 is asked for, the data set has 1 to 3"),
-    ({"split": -1}, "split -1"),
-    ({"fraction": 0.5}, "fraction must be between 0 and 0.5, got 0.5"),
-    ({"fraction": 0.0}, "fraction"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"part": "dev"}, "unknown part 'dev': one of train, validation, test"),
+        ({"split": 4}, "split 4 is asked for, the data set has 1 to 3"),
+        ({"split": -1}, "split -1"),
+        ({"fraction": 0.5}, "fraction must be between 0 and 0.5, got 0.5"),
+        ({"fraction": 0.0}, "fraction"),
+    ],
+)
 def test_bad_arguments(options, message):
     entries = [entry("a", official=(1, 1, 1)), entry("b", official=(2, 1, 1))]
     with pytest.raises(ValueError, match=message):

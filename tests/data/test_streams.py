@@ -32,7 +32,14 @@ def class_sorted(folder, compression):
         values[:, 0] = video // PER_CLASS
         found.append(records.Record(values, name=f"v{video:03d}", label=video // PER_CLASS))
     records.write(
-        folder, found, len(found), "percepts", {}, shards=7, compression=compression, scale=1.0,
+        folder,
+        found,
+        len(found),
+        "percepts",
+        {},
+        shards=7,
+        compression=compression,
+        scale=1.0,
         classes=tuple(f"c{k:02d}" for k in range(CLASSES)),
     )
     return folder
@@ -83,13 +90,24 @@ def test_pretraining_and_flow_see_the_same_however_much_fits(tmp_path, monkeypat
     folder = tmp_path / "flow"
     rng = np.random.default_rng(0)
     records.write(
-        folder, [
+        folder,
+        [
             records.Record(
-                rng.integers(-9, 9, (5 + k % 3, 6, 7, 2), np.int8), name=f"v{k}", label=k % 2,
-                group=f"g{k}", splits=(1 + (k < 4),),
+                rng.integers(-9, 9, (5 + k % 3, 6, 7, 2), np.int8),
+                name=f"v{k}",
+                label=k % 2,
+                group=f"g{k}",
+                splits=(1 + (k < 4),),
             )
             for k in range(20)
-        ], 20, "flow", {}, shards=3, compression="GZIP", dtype="int8", scale=0.5,
+        ],
+        20,
+        "flow",
+        {},
+        shards=3,
+        compression="GZIP",
+        dtype="int8",
+        scale=0.5,
         classes=("a", "b"),
     )
     config = flow_cnn_small.get_config()
@@ -107,9 +125,16 @@ def test_pretraining_and_flow_see_the_same_however_much_fits(tmp_path, monkeypat
         )
         clips = sources.build(pretraining).train(8, start=3)
         stacks = flow_stacks.build(config).train(8, start=3)
-        found.append([*clips.take(9).as_numpy_iterator(), *(
-            batch[key] for batch in stacks.take(9).as_numpy_iterator() for key in sorted(batch)
-        )])
+        found.append(
+            [
+                *clips.take(9).as_numpy_iterator(),
+                *(
+                    batch[key]
+                    for batch in stacks.take(9).as_numpy_iterator()
+                    for key in sorted(batch)
+                ),
+            ]
+        )
     for held, streamed in zip(*found, strict=True):
         np.testing.assert_array_equal(held, streamed)
 
@@ -126,14 +151,24 @@ def test_any_frames_of_any_sequence(tmp_path, monkeypatch, compression, dtype, s
     rng = np.random.default_rng(0)
     found = [
         records.Record(
-            rng.integers(0, 100, (1 + k, *shape)).astype(dtype), k / 2 if k % 2 else None,
-            "n" * 300 + f"{k}" if k == 5 else f"{k}", k % 3,
+            rng.integers(0, 100, (1 + k, *shape)).astype(dtype),
+            k / 2 if k % 2 else None,
+            "n" * 300 + f"{k}" if k == 5 else f"{k}",
+            k % 3,
         )
         for k in range(12)
     ]
     records.write(
-        tmp_path / "x", found, 12, "numbers", {}, shards=4, compression=compression, dtype=dtype,
-        scale=0.25, classes=("a", "b", "c"),
+        tmp_path / "x",
+        found,
+        12,
+        "numbers",
+        {},
+        shards=4,
+        compression=compression,
+        dtype=dtype,
+        scale=0.25,
+        classes=("a", "b", "c"),
     )
     for memory in (1 << 30, 0):
         chosen = np.arange(12) > 2  # nothing of the first shard

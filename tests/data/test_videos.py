@@ -29,8 +29,15 @@ def folder(tmp_path_factory):
         for v, n in enumerate(LENGTHS)
     ]
     records.write(
-        path, found, len(found), "percepts", {}, dtype="float16", scale=SCALE,
-        classes=("a", "b", "c"), shards=2,
+        path,
+        found,
+        len(found),
+        "percepts",
+        {},
+        dtype="float16",
+        scale=SCALE,
+        classes=("a", "b", "c"),
+        shards=2,
     )
     return path
 
@@ -101,8 +108,12 @@ def test_blocks_are_at_every_stride_and_a_short_video_is_one(folder, store):
             assert place(window) == (there, first)
             found.setdefault(int(there), []).append((int(first), len(window)))
     assert found == {
-        0: [(0, 3)], 1: [(0, 5)], 2: [(0, 6), (2, 6)], 4: [(0, 4)],
-        5: [(0, 6), (2, 6), (4, 6), (6, 6)], 6: [(0, 6)],
+        0: [(0, 3)],
+        1: [(0, 5)],
+        2: [(0, 6), (2, 6)],
+        4: [(0, 4)],
+        5: [(0, 6), (2, 6), (4, 6), (6, 6)],
+        6: [(0, 6)],
     }
 
 

@@ -32,7 +32,12 @@ def write(folder, lengths=LENGTHS, shape=(3,), scale=1.0, dtype="uint8", scales=
             )
             for v, n in enumerate(lengths)
         ],
-        len(lengths), "numbered", {}, dtype=dtype, scale=scale, classes=("a", "b"),
+        len(lengths),
+        "numbered",
+        {},
+        dtype=dtype,
+        scale=scale,
+        classes=("a", "b"),
         **{"shards": 3, **options},
     )
 
@@ -82,13 +87,14 @@ def test_every_window_at_a_stride(folder, stride):
 
 def test_windows_of_chosen_sequences(folder):
     assert found(windows.evaluation(folder, T, 3, mask(1, 4, 5))) == [
-        *((4, first) for first in (0, 3, 6, 9, 12, 15)), (5, 0)
+        *((4, first) for first in (0, 3, 6, 9, 12, 15)),
+        (5, 0),
     ]
 
 
-@pytest.mark.parametrize("count, expected", [
-    (1, [0]), (4, [0, 2, 5, 7]), (10, range(10)), (11, range(10)), (0, []),
-])
+@pytest.mark.parametrize(
+    "count, expected", [(1, [0]), (4, [0, 2, 5, 7]), (10, range(10)), (11, range(10)), (0, [])]
+)
 def test_places_are_spread_evenly(count, expected):
     assert windows.spread(np.arange(10), count).tolist() == list(expected)
 
@@ -102,15 +108,24 @@ def test_shards_without_a_wanted_window_are_not_read(folder):
         found(windows.evaluation(folder, T))
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda f: windows.evaluation(f, 0), "length of a window must be at least 1, got 0"),
-    (lambda f: windows.training(Frames(f), 0, 1), "length of a window must be at least 1, got 0"),
-    (lambda f: windows.places(f, 2, 0), "stride of a window must be at least 1, got 0"),
-    (lambda f: windows.places(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
-    (lambda f: windows.training(Frames(f, mask(0, 1)), 8, 1), "of 8 frames .* longest .* has 7"),
-    (lambda f: windows.training(Frames(f, mask()), 4, 1), "of 8 sequences none is chosen"),
-    (lambda f: windows.training(Frames(f), 4, 1, start=-1), "start must be at least 0, got -1"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda f: windows.evaluation(f, 0), "length of a window must be at least 1, got 0"),
+        (
+            lambda f: windows.training(Frames(f), 0, 1),
+            "length of a window must be at least 1, got 0",
+        ),
+        (lambda f: windows.places(f, 2, 0), "stride of a window must be at least 1, got 0"),
+        (lambda f: windows.places(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
+        (
+            lambda f: windows.training(Frames(f, mask(0, 1)), 8, 1),
+            "of 8 frames .* longest .* has 7",
+        ),
+        (lambda f: windows.training(Frames(f, mask()), 4, 1), "of 8 sequences none is chosen"),
+        (lambda f: windows.training(Frames(f), 4, 1, start=-1), "start must be at least 0, got -1"),
+    ],
+)
 def test_bad_arguments(folder, call, message):
     with pytest.raises(ValueError, match=message):
         call(folder)
@@ -162,9 +177,9 @@ def test_every_window_of_videos_of_any_length_is_as_likely(folder):
     """The first examples of many epochs: over the places, and over the videos."""
     number = {place: i for i, place in enumerate(ALL)}
     stream = windows.training(Frames(folder), T, seed=3).take(150 * len(ALL)).batch(1000)
-    places = np.concatenate([
-        np.stack([batch["sequence"], batch["first"]], 1) for batch in stream.as_numpy_iterator()
-    ])
+    places = np.concatenate(
+        [np.stack([batch["sequence"], batch["first"]], 1) for batch in stream.as_numpy_iterator()]
+    )
     drawn = places.reshape(150, len(ALL), 2)[:, :3].reshape(-1, 2)
     counts = np.bincount([number[tuple(place)] for place in drawn.tolist()], minlength=len(ALL))
     assert 0.001 < chi_square(counts, np.ones(len(ALL))) < 0.999
@@ -218,12 +233,15 @@ def test_training_reads_nothing_but_the_chosen(stored):
 # ---------------------------------------------------------------------- values
 
 
-@pytest.mark.parametrize("shape, dtype, scale, scales", [
-    ((2, 3), "uint8", records.UNIT, None),
-    ((6,), "uint8", 1.0, [0.1 * (v + 1) for v in range(len(LENGTHS))]),
-    ((2, 1, 3), "float16", 1.0, None),
-    ((6,), "float16", 0.25, [None, 3.0, *[None] * 6]),
-])
+@pytest.mark.parametrize(
+    "shape, dtype, scale, scales",
+    [
+        ((2, 3), "uint8", records.UNIT, None),
+        ((6,), "uint8", 1.0, [0.1 * (v + 1) for v in range(len(LENGTHS))]),
+        ((2, 1, 3), "float16", 1.0, None),
+        ((6,), "float16", 0.25, [None, 3.0, *[None] * 6]),
+    ],
+)
 def test_stored_values_stand_for_value_times_scale(tmp_path, shape, dtype, scale, scales):
     write(tmp_path / "x", shape=shape, dtype=dtype, scale=scale, scales=scales)
     seen = 0
@@ -268,10 +286,15 @@ def where(clips):
 def test_one_data_set_is_divided_for_a_run(folder):
     source = sources.build(a_config(folder))
     parts = {
-        "train": {v for batch in source.train(5, start=0).take(30).as_numpy_iterator()
-                  for v, _ in where(batch)},
-        **{name: {v for v, _ in where(source.evaluation(name, 100))}
-           for name in ("validation", "test")},
+        "train": {
+            v
+            for batch in source.train(5, start=0).take(30).as_numpy_iterator()
+            for v, _ in where(batch)
+        },
+        **{
+            name: {v for v, _ in where(source.evaluation(name, 100))}
+            for name in ("validation", "test")
+        },
     }
     groups = {name: {v // 2 for v in videos} for name, videos in parts.items()}
     assert set.union(*parts.values()) == {0, 2, 3, 4, 5, 6, 7}  # 1 is too short
@@ -299,9 +322,7 @@ def test_evaluation_is_spread_over_the_sequences(tmp_path):
     for name in ("train", "validation", "test"):
         write(tmp_path / name)
     source = sources.build(a_config(tmp_path))
-    assert where(source.evaluation("test", 4)) == [
-        SIDE_BY_SIDE[k * FITTING // 4] for k in range(4)
-    ]
+    assert where(source.evaluation("test", 4)) == [SIDE_BY_SIDE[k * FITTING // 4] for k in range(4)]
     assert where(source.evaluation("test", FITTING + 1)) == SIDE_BY_SIDE
 
 
@@ -315,7 +336,9 @@ def test_values_outside_of_0_and_1_need_a_squared_loss(tmp_path):
 
 
 def test_bad_records(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere.*python -m data_prep\.percepts .*nowhere"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere.*python -m data_prep\.percepts .*nowhere"
+    ):
         sources.build(a_config(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="split 1 is asked for, the data set has no official"):
         sources.build(a_config(folder, split=1))

@@ -59,7 +59,7 @@ def fresh(run, tmp_path):
 
 
 def value(evaluation, **fields):
-    row, = evaluation.find(**fields)
+    (row,) = evaluation.find(**fields)
     return row.value
 
 
@@ -69,8 +69,9 @@ def value(evaluation, **fields):
 def test_a_video_is_the_mean_of_its_blocks_and_a_block_of_its_steps():
     """By hand: video 0 has blocks (.8, .2) and (.4, .6), video 1 a short one of steps .3 and .5."""
     steps = {
-        0: [[.7, .3], [.9, .1], [.8, .2]], 1: [[.4, .6], [.2, .8], [.6, .4]],
-        2: [[.3, .7], [.5, .5]],
+        0: [[0.7, 0.3], [0.9, 0.1], [0.8, 0.2]],
+        1: [[0.4, 0.6], [0.2, 0.8], [0.6, 0.4]],
+        2: [[0.3, 0.7], [0.5, 0.5]],
     }
 
     class Fixed:
@@ -82,15 +83,15 @@ def test_a_video_is_the_mean_of_its_blocks_and_a_block_of_its_steps():
         (np.float32([steps[0], steps[1]]), np.array([0, 0]), np.array([0, 2])),
     ]
     found = classification.classify(Fixed(), blocks, 2)
-    np.testing.assert_allclose(found.blocks, [[.4, .6], [.8, .2], [.4, .6]], atol=1e-6)
-    np.testing.assert_allclose(found.probabilities, [[.6, .4], [.4, .6]], atol=1e-6)
+    np.testing.assert_allclose(found.blocks, [[0.4, 0.6], [0.8, 0.2], [0.4, 0.6]], atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, [[0.6, 0.4], [0.4, 0.6]], atol=1e-6)
     np.testing.assert_array_equal(found.videos, [1, 0, 0])
     np.testing.assert_array_equal(found.firsts, [0, 0, 2])
     assert np.isnan(found.steps[0, 2]).all() and np.isfinite(found.steps[1:]).all()
     figures = found.figures(np.array([0, 0]))
     assert figures["video_accuracy"] == 50
     assert figures["window_accuracy"] == pytest.approx(100 / 3)
-    assert figures["video_cross_entropy"] == pytest.approx(-np.log([.6, .4]).mean())
+    assert figures["video_cross_entropy"] == pytest.approx(-np.log([0.6, 0.4]).mean())
 
 
 def test_windows_and_steps_count_by_group():
@@ -100,7 +101,7 @@ def test_windows_and_steps_count_by_group():
         steps.mean(1)[:3], steps.mean(1), videos, np.array([0, 2, 0, 0, 2]), steps
     )
     labels, groups = np.array([0, 1, 1]), np.array([4, 4, 9])
-    row, = action_recognition._window_rows("test", found, labels, (1,), groups)
+    (row,) = action_recognition._window_rows("test", found, labels, (1,), groups)
     hits = 100.0 * (found.blocks.argmax(1) == labels[found.videos])
     expected = intervals.interval(hits, [4, 4, 4, 9, 9], answers=True)
     assert (row.value, row.low, row.high, row.count, row.groups) == (*expected, 5, 2)
@@ -109,11 +110,12 @@ def test_windows_and_steps_count_by_group():
 
 
 def test_top_k():
-    p = np.array([[.5, .3, .2], [.2, .3, .5], [.3, .3, .4]])
+    p = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.3, 0.3, 0.4]])
     np.testing.assert_array_equal(action_recognition._ranks(p, np.array([1, 0, 1])), [1, 2, 2])
     hits = action_recognition._hits(p, np.array([1, 0, 1]), (1, 2))
     assert {name: x.tolist() for name, x in hits.items()} == {
-        "accuracy": [0, 0, 0], "top_2_accuracy": [100, 0, 0]
+        "accuracy": [0, 0, 0],
+        "top_2_accuracy": [100, 0, 0],
     }
     assert action_recognition.check_topk(None, 6) == (1, 5)
     assert action_recognition.check_topk(None, 3) == (1,)
@@ -158,15 +160,19 @@ def test_rows_are_those_of_the_videos_of_the_test_part(folder, fresh):
     assert value(evaluation, **whole, metric="accuracy") == 100 * (guesses == labels).mean()
     top = np.argsort(-p, 1)[:, :2]
     assert value(evaluation, **whole, metric="top_2_accuracy") == pytest.approx(
-        100 * (top == labels[:, None]).any(1).mean())
+        100 * (top == labels[:, None]).any(1).mean()
+    )
     assert value(evaluation, **whole, metric="cross_entropy") == pytest.approx(
-        -np.log(p[np.arange(12), labels]).mean(), rel=1e-4)
+        -np.log(p[np.arange(12), labels]).mean(), rel=1e-4
+    )
     figures = test.classified.figures(labels)
     assert value(evaluation, part="window", metric="accuracy") == pytest.approx(
-        figures["window_accuracy"])
+        figures["window_accuracy"]
+    )
     for k, name in enumerate(CLASSES):
         assert value(evaluation, part=f"class/{name}", metric="accuracy") == pytest.approx(
-            100 * (guesses[labels == k] == k).mean())
+            100 * (guesses[labels == k] == k).mean()
+        )
         for j, other in enumerate(CLASSES):
             taken = int(((labels == k) & (guesses == j)).sum())
             rows = evaluation.find(part=f"class/{name}", metric=f"as/{other}")
@@ -200,8 +206,10 @@ def test_rows_are_those_of_the_videos_of_the_test_part(folder, fresh):
 
 def test_a_saved_model_is_judged_as_its_run_is(fresh, saved, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = [action_recognition.evaluate(testvideos.select(model), "the command")
-             for model in (fresh, saved[1])]
+    found = [
+        action_recognition.evaluate(testvideos.select(model), "the command")
+        for model in (fresh, saved[1])
+    ]
     assert found[0].rows == found[1].rows
     assert found[1].folder.parent.name == "eval-one-1"
 
@@ -272,12 +280,13 @@ def test_fusion_is_the_weighted_mean_of_the_same_videos(fresh, flow):
     for test, name in ((a, "fresh"), (b, "two")):
         figures = test.classified.figures(test.videos.labels)
         assert value(evaluation, subject=name, **whole) == pytest.approx(
-            figures["video_cross_entropy"])
+            figures["video_cross_entropy"]
+        )
     assert {r.subject for r in evaluation.find(part="video")} == {"fusion", "fresh", "two"}
     assert "fusion" in action_recognition.table(evaluation, CLASSES)
-    assert evaluation.settings["weights"] == [.25, .75]
+    assert evaluation.settings["weights"] == [0.25, 0.75]
     equal = action_recognition.fuse(tests, "the command")
-    assert equal.settings["weights"] == [.5, .5] and equal.folder != evaluation.folder
+    assert equal.settings["weights"] == [0.5, 0.5] and equal.folder != evaluation.folder
 
 
 def test_what_cannot_be_fused_is_named(fresh, flow, tmp_path):
@@ -288,13 +297,18 @@ def test_what_cannot_be_fused_is_named(fresh, flow, tmp_path):
         with pytest.raises(ValueError, match="fewer .*lacks 1 of the videos of .*: biking/00. "):
             action_recognition.fuse(tests, "the command")
     with pytest.raises(ValueError, match="one label in .* and another"):
-        moved = [dataclasses.replace(r, label=0) if r.name == "diving/10" else r
-                 for r in labelled.videos()]
+        moved = [
+            dataclasses.replace(r, label=0) if r.name == "diving/10" else r
+            for r in labelled.videos()
+        ]
         action_recognition.fuse(
             [first, testvideos.select(fresh, str(labelled.write(tmp_path / "moved", moved)))], "x"
         )
-    for weights, message in (((1,), "1 numbers for 2 models"), ((1, -1), "--weights=1,-1"),
-                             ((0, 0), "at least one of them above 0")):
+    for weights, message in (
+        ((1,), "1 numbers for 2 models"),
+        ((1, -1), "--weights=1,-1"),
+        ((0, 0), "at least one of them above 0"),
+    ):
         with pytest.raises(ValueError, match=message):
             action_recognition.check_weights(weights, 2)
 
@@ -305,11 +319,9 @@ def test_cross_validation_counts_all_test_videos(fresh, folder, tmp_path):
     other = labelled.untrained(config, tmp_path / "other")
     tests = [testvideos.select(model) for model in (fresh, other)]
     evaluation = action_recognition.cross_validate(tests, "the command")
-    hits = np.concatenate([
-        t.classified.probabilities.argmax(1) == t.videos.labels for t in tests
-    ])
+    hits = np.concatenate([t.classified.probabilities.argmax(1) == t.videos.labels for t in tests])
     assert len(hits) == 24
-    row, = evaluation.find(subject="cross_validation", part="video", metric="accuracy")
+    (row,) = evaluation.find(subject="cross_validation", part="video", metric="accuracy")
     assert (row.value, row.count) == (pytest.approx(100 * hits.mean()), 24)
     for name, expected in (("fresh", hits[:12]), ("other", hits[12:])):
         whole = {"part": "video", "metric": "accuracy"}
@@ -345,8 +357,7 @@ def test_signatures_are_the_classifier(run, saved, folder):
         found = {key: x.numpy() for key, x in signatures[name](frames=tf.constant(frames)).items()}
         np.testing.assert_allclose(found["step_probabilities"], steps, atol=1e-5)
         np.testing.assert_allclose(found["probabilities"], steps.mean(1), atol=1e-5)
-        assert [x.decode() for x in found["label"]] == [
-            CLASSES[k] for k in steps.mean(1).argmax(1)]
+        assert [x.decode() for x in found["label"]] == [CLASSES[k] for k in steps.mean(1).argmax(1)]
         assert found["classes"].shape == (len(frames), 3)
         assert [x.decode() for x in found["classes"][-1]] == list(CLASSES)
 
@@ -362,16 +373,20 @@ def test_signatures_are_the_classifier(run, saved, folder):
         np.testing.assert_allclose(x, state[name], atol=1e-5)
         assert np.abs(x).max() > 0.01
 
-    for bad, message in ((frames * np.nan, "frames must be finite"),
-                         (frames[:, :0], "at least one of clips and frames")):
+    for bad, message in (
+        (frames * np.nan, "frames must be finite"),
+        (frames[:, :0], "at least one of clips and frames"),
+    ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             signatures["classify"](frames=tf.constant(bad))
 
 
 def test_signatures_of_pictures_take_pixels(tmp_path):
     rng = np.random.default_rng(0)
-    found = [dataclasses.replace(r, frames=rng.integers(0, 256, (len(r.frames), 4, 4), np.uint8))
-             for r in labelled.videos()]
+    found = [
+        dataclasses.replace(r, frames=rng.integers(0, 256, (len(r.frames), 4, 4), np.uint8))
+        for r in labelled.videos()
+    ]
     records.write(tmp_path / "x", found, len(found), "patches", {}, classes=CLASSES)
     model = labelled.untrained(labelled.a_config(tmp_path / "x", kind="mean_frame"), tmp_path / "r")
     signatures = classifier_signatures.build(model.model, model.frame_shape)
@@ -381,8 +396,10 @@ def test_signatures_of_pictures_take_pixels(tmp_path):
     pixels = found[0].frames[None]
     whole = signatures["classify"](tf.constant(pixels / 255, tf.float32))
     np.testing.assert_allclose(
-        signatures["classify_uint8"](tf.constant(pixels))["probabilities"], whole["probabilities"],
-        atol=1e-6)
+        signatures["classify_uint8"](tf.constant(pixels))["probabilities"],
+        whole["probabilities"],
+        atol=1e-6,
+    )
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"0\.\.1; for pixels .* _uint8"):
         signatures["classify"](tf.constant(pixels, tf.float32))
     with pytest.raises(ValueError, match="no percepts: give .npy files"):
@@ -418,14 +435,17 @@ def test_arrays_are_predicted_and_bad_files_named(fresh, folder, tmp_path):
     out, lines = tmp_path / "out", []
     problems = predictions.run(fresh, paths, file_names, out, None, 2, lines.append)
     assert len(problems) == 3
-    for name, reason in (("wide", r"shape (5, 9); the classifier reads (frames, 7)"),
-                         ("nan", "NaN or infinity"), ("text", "no .npy file")):
-        problem, = (p for p in problems if f"{name}.npy" in p)
+    for name, reason in (
+        ("wide", r"shape (5, 9); the classifier reads (frames, 7)"),
+        ("nan", "NaN or infinity"),
+        ("text", "no .npy file"),
+    ):
+        (problem,) = (p for p in problems if f"{name}.npy" in p)
         assert reason in problem
     with open(out / "predictions.csv", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 3 + 2 * 2
-    p, = expected_probabilities(fresh.model, folder, names[:1])
+    (p,) = expected_probabilities(fresh.model, folder, names[:1])
     found = {row["class"]: float(row["probability"]) for row in table if "long" in row["file"]}
     order = np.argsort(-p)[:2]
     assert list(found) == [CLASSES[k] for k in order]
@@ -510,7 +530,8 @@ def test_a_video_is_predicted_as_its_record_is_judged(seen, tmp_path):
     for name, p in zip(test.videos.names, test.classified.probabilities, strict=True):
         frames = predictions.read(path / "videos" / name, model, lambda: job)
         np.testing.assert_allclose(
-            predictions.predict(model, frames).probabilities[0], p, atol=1e-6)
+            predictions.predict(model, frames).probabilities[0], p, atol=1e-6
+        )
     (tmp_path / "bad.avi").write_bytes(b"RIFF")
     files = [path / "videos" / "archery" / "0.avi", tmp_path / "bad.avi"]
     lines = []
@@ -567,7 +588,7 @@ def test_an_evaluation_does_not_depend_on_its_pictures(fresh, monkeypatch):
 
 def test_a_matrix_of_many_classes_stays_readable(tmp_path):
     rng = np.random.default_rng(0)
-    counts = np.diag(rng.integers(20, 40, 101)) + (rng.random((101, 101)) < .05) * 4
+    counts = np.diag(rng.integers(20, 40, 101)) + (rng.random((101, 101)) < 0.05) * 4
     counts[7] = 0  # no video of that class
     names = [f"class number {k}" for k in range(101)]
     action_pictures.confusion(counts, names, "many", tmp_path / "many.png")
@@ -576,6 +597,7 @@ def test_a_matrix_of_many_classes_stays_readable(tmp_path):
 
 
 # ---------------------------------------------------------------------- the command
+
 
 # Runs the command several times in one process, for argument lists; prints what each one gave.
 def call_command(calls):
@@ -589,8 +611,9 @@ def call_command(calls):
         flags.FLAGS(["command", *arguments])
         print(f"== {name}", flush=True)
         try:
-            print("status",
-                  common.models() if name == "video models" else command.main(["command"]))
+            print(
+                "status", common.models() if name == "video models" else command.main(["command"])
+            )
         except (ValueError, OSError) as error:
             print("error", error)
 
@@ -639,7 +662,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
     assert len(written) == 4 and all(Path(line.strip()).is_file() for line in written)
     assert "late fusion: fresh 0.333, two 0.667" in said["fused"]
     assert "of the run's validation part, which chose its weights" in said["fused"]
-    stored, = fresh.evaluations.glob("action_recognition_fusion-*")
+    (stored,) = fresh.evaluations.glob("action_recognition_fusion-*")
     assert results.load(stored).command == (
         f"python -m eval.action_recognition {one} {two} --part=validation --weights=1,2"
     )

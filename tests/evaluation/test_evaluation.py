@@ -79,7 +79,10 @@ def test_settings_may_be_numbers_of_numpys(model):
         model, "kind_b", {"share": 0.5, "clips": 3}
     )
     stored = results.run(
-        model, "kind_b", mine, "the command",
+        model,
+        "kind_b",
+        mine,
+        "the command",
         lambda folder: results.Found([results.row("model", "test", "future", "mse", [1.0])]),
     )
     assert results.load(stored.folder).settings == {"clips": 3, "share": 0.5}
@@ -171,7 +174,13 @@ def test_a_second_recomputation_waits_and_then_replaces_the_first(model):
 
     def run(compute):
         return results.run(
-            model, "kind_h", {}, "", compute, recompute=True, log=lambda text: go_on.set(),
+            model,
+            "kind_h",
+            {},
+            "",
+            compute,
+            recompute=True,
+            log=lambda text: go_on.set(),
             parts=parts,
         )
 
@@ -197,7 +206,10 @@ def test_foreign_files_outlive_a_recomputation(model):
     (folder / "notes.txt").write_text("mine")
     assert run("new.png") == folder
     assert sorted(p.name for p in folder.iterdir()) == [
-        "new.png", "notes.txt", "results.csv", "results.json"
+        "new.png",
+        "notes.txt",
+        "results.csv",
+        "results.json",
     ]
 
 
@@ -253,7 +265,9 @@ def test_the_digits_may_be_in_another_folder_than_in_training(fresh, tmp_path):
     config = json.loads((fresh.path / "config.json").read_text())
     config["data"]["records"] = "somewhere"
     (fresh.path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="trained on records: there are no digits for --digits_dir"):
+    with pytest.raises(
+        ValueError, match="trained on records: there are no digits for --digits_dir"
+    ):
         trained_module.load(fresh.path, digits_dir="my digits")
 
 
@@ -358,7 +372,8 @@ def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
 
     folder = workdir.Workdir.open(tmp_path / "anew", config.to_dict())
     task = pretraining.Pretraining(
-        config, trained_module.load(fresh.path).model,
+        config,
+        trained_module.load(fresh.path).model,
         dataclasses.replace(source, evaluation=evaluation),
     )
     loop.run(
@@ -450,10 +465,20 @@ def named_clips(folder):
     """7 + 7 * 2 frames of videos "v0" to "v3", the last two of which are of one group."""
     rng = np.random.default_rng(0)
     groups = ("", "", "both", "both")
-    records.write(folder, [
-        records.Record(rng.integers(0, 50 * (k + 1), (7 * (1 + 2 * (k > 0)), 32, 32), np.uint8),
-                       name=f"v{k}", group=group) for k, group in enumerate(groups)
-    ], 4, "patches", {})
+    records.write(
+        folder,
+        [
+            records.Record(
+                rng.integers(0, 50 * (k + 1), (7 * (1 + 2 * (k > 0)), 32, 32), np.uint8),
+                name=f"v{k}",
+                group=group,
+            )
+            for k, group in enumerate(groups)
+        ],
+        4,
+        "patches",
+        {},
+    )
     return sources.Part(folder)
 
 
@@ -462,10 +487,10 @@ def test_clips_of_one_group_count_together(fresh, tmp_path):
     np.testing.assert_array_equal(test_set.groups, [0] + 3 * [1] + 6 * [2])
     evaluation = evaluate(fresh, test_set)
     clips = test_set.clips(0, 10)
-    values = metrics.frame_metrics(
-        clips[:, 4:7], np.repeat(clips[:, 3:4], 3, 1), (32, 32)
-    )["mse"].mean(1)
-    row, = evaluation.find(subject="copy_last", metric="mse", frame=None)
+    values = metrics.frame_metrics(clips[:, 4:7], np.repeat(clips[:, 3:4], 3, 1), (32, 32))[
+        "mse"
+    ].mean(1)
+    (row,) = evaluation.find(subject="copy_last", metric="mse", frame=None)
     assert (row.count, row.groups) == (10, 3)
     expected = intervals.interval(values, test_set.groups)
     assert (row.value, row.low, row.high) == pytest.approx(expected, rel=1e-5)
@@ -483,9 +508,13 @@ def test_frames_average_to_the_mean(fresh):
     # Two parts, and the conditional one teacher-forced; three floors; the entropy.
     assert len(means) == (2 + 1) * 5 + 3 * 5 + 1
     for mean in means:
-        each = [r for r in evaluation.rows if r.frame is not None and
-                (r.subject, r.mode, r.part, r.metric)
-                == (mean.subject, mean.mode, mean.part, mean.metric)]
+        each = [
+            r
+            for r in evaluation.rows
+            if r.frame is not None
+            and (r.subject, r.mode, r.part, r.metric)
+            == (mean.subject, mean.mode, mean.part, mean.metric)
+        ]
         assert [r.frame for r in each] == list(range(1, (4 if mean.part != "future" else 3) + 1))
         assert np.mean([r.value for r in each]) == pytest.approx(mean.value)
 
@@ -566,17 +595,18 @@ def test_the_table_shows_runs_side_by_side(fresh):
 def test_the_papers_column():
     config = moving_mnist_2layer_conditional_future.get_config()
     digits = {"source": "MNIST, idx files in mnist"}
-    model = {
-        **config.model.to_dict(), "data": config.data.to_dict(), "trained_on": digits,
-    }
+    model = {**config.model.to_dict(), "data": config.data.to_dict(), "trained_on": digits}
     generator = {"num_digits": 2, "frame_size": 64, "speed": [0.1, 0.1], "bounce": "clamp"}
     data = {"kind": "moving_mnist", "generator": generator, "split": "test", "digits": digits}
     evaluation = results.Evaluation("", None, "", "", model, {"data": data}, {}, {}, (), ())
     assert future_prediction.reference(evaluation) == 341.2
-    for fields, other in ((model, {"layers": 1}), (model, {"output": "linear"}),
-                          (model, {"data": {**model["data"], "frames_out": 20}}),
-                          (data, {"kind": "noise"}),
-                          (data, {"generator": {**generator, "num_digits": 1}})):
+    for fields, other in (
+        (model, {"layers": 1}),
+        (model, {"output": "linear"}),
+        (model, {"data": {**model["data"], "frames_out": 20}}),
+        (data, {"kind": "noise"}),
+        (data, {"generator": {**generator, "num_digits": 1}}),
+    ):
         before = dict(fields)
         fields.update(other)
         assert future_prediction.reference(evaluation) is None
@@ -611,8 +641,13 @@ def test_out_of_domain(fresh):
 
 
 def test_what_a_run_on_records_was_trained_on(fresh, tmp_path):
-    generator = {"num_digits": 3, "frame_size": 32, "num_frames": 30, "speed": [0.0, 0.2],
-                 "bounce": "reflect"}
+    generator = {
+        "num_digits": 3,
+        "frame_size": 32,
+        "num_frames": 30,
+        "speed": [0.0, 0.2],
+        "bounce": "reflect",
+    }
     frames = np.zeros((2, 7, 32, 32), np.uint8)
     sha256 = digits.load_digits("train").sha256
     for name, sha256_of in {"data": sha256, "idx": "0"}.items():
@@ -644,12 +679,14 @@ def test_runs_of_all_seeds_are_tested_on_the_same_clips(fresh):
     np.testing.assert_array_equal(after.clips(0, 3), before.clips(0, 3))
 
 
-@pytest.mark.parametrize("loss, expected", [
-    ("cross_entropy", ["copy_last", "entropy"]), ("squared_loss", ["copy_last"]),
-])
+@pytest.mark.parametrize(
+    "loss, expected", [("cross_entropy", ["copy_last", "entropy"]), ("squared_loss", ["copy_last"])]
+)
 def test_the_truth_is_a_floor_of_the_cross_entropy_alone(loss, expected):
-    rows = [results.row(subject, "test", "future", loss, [1.0])
-            for subject in ("model", "entropy", "copy_last")]
+    rows = [
+        results.row(subject, "test", "future", loss, [1.0])
+        for subject in ("model", "entropy", "copy_last")
+    ]
     evaluation = SimpleNamespace(rows=rows)
     evaluation.find = functools.partial(results.Evaluation.find, evaluation)
     assert list(future_prediction.floors(evaluation)) == expected

@@ -188,8 +188,14 @@ def test_features_of_a_model(fresh):
         with Image.open(evaluation.folder / picture.file) as image:
             assert min(image.size) > 80 and len(image.convert("L").getcolors()) > 12
     parts = {row.part for row in evaluation.rows}
-    assert parts == {"encoder/input", "encoder/input_gate", "encoder/forget_gate",
-                     "encoder/output_gate", "future/output", "reconstruction/output"}
+    assert parts == {
+        "encoder/input",
+        "encoder/input_gate",
+        "encoder/forget_gate",
+        "encoder/output_gate",
+        "future/output",
+        "reconstruction/output",
+    }
     assert {row.count for row in evaluation.rows} == {5}
     assert len(features.table(evaluation).splitlines()) == 7
     said = []

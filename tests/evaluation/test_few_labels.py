@@ -31,11 +31,17 @@ def data(tmp_path_factory):
     for label, group, part in itertools.product(range(CLASSES), range(12), range(2)):
         pattern = np.eye(CLASSES, DIM)[label] * 2
         frames = np.maximum(pattern + rng.normal(size=(6 + group % 3, DIM)), 0).astype("float16")
-        videos.append(records.Record(
-            frames, None, f"c{label}g{group}p{part}", label, f"c{label}g{group}"
-        ))
+        videos.append(
+            records.Record(frames, None, f"c{label}g{group}p{part}", label, f"c{label}g{group}")
+        )
     records.write(
-        folder, videos, len(videos), "percepts", {}, dtype="float16", scale=1.0,
+        folder,
+        videos,
+        len(videos),
+        "percepts",
+        {},
+        dtype="float16",
+        scale=1.0,
         classes=("a", "b", "c"),
     )
     return folder
@@ -49,8 +55,14 @@ def settings(data, **changes):
     config.model.units, config.model.layers = 5, 1
     config.train.steps = 4
     fields = dict(
-        pretrained={}, data="x", per_class=(1, 0), subsets=3, epochs=1, search_subsets=2,
-        learning_rates=(1e-3, 3e-2), dropouts=(0.3,),
+        pretrained={},
+        data="x",
+        per_class=(1, 0),
+        subsets=3,
+        epochs=1,
+        search_subsets=2,
+        learning_rates=(1e-3, 3e-2),
+        dropouts=(0.3,),
     )
     return few_labels.Settings(config.to_dict(), **{**fields, **changes})
 
@@ -157,12 +169,17 @@ def test_another_study_is_refused(study, data):
         few_labels.run(settings(data, subsets=4), folder)
 
 
-@pytest.mark.parametrize("changes, text", [
-    ({"per_class": (1, 1)}, "given twice"), ({"per_class": ()}, "at least 1, or 0 for all"),
-    ({"subsets": 0}, "subsets must be at least 1"), ({"learning_rates": (0.0,)}, "above 0"),
-    ({"dropouts": ()}, r"in \[0, 1\)"),
-    ({"pretrained": {"mean_frame": {"path": "x", "sha256": "0"}}}, "are called mean_frame"),
-])
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"per_class": (1, 1)}, "given twice"),
+        ({"per_class": ()}, "at least 1, or 0 for all"),
+        ({"subsets": 0}, "subsets must be at least 1"),
+        ({"learning_rates": (0.0,)}, "above 0"),
+        ({"dropouts": ()}, r"in \[0, 1\)"),
+        ({"pretrained": {"mean_frame": {"path": "x", "sha256": "0"}}}, "are called mean_frame"),
+    ],
+)
 def test_settings_that_cannot_be(data, tmp_path, changes, text):
     with pytest.raises(ValueError, match=text):
         few_labels.run(settings(data, **changes), tmp_path)
@@ -175,7 +192,8 @@ def test_contenders_get_the_same_subsets_and_the_same_softmax(data):
     for name, fit in fits.items():
         original = fit.train.subset
         fit.train.subset = lambda which, name=name, original=original: (
-            seen.setdefault(name, []).append(tuple(np.flatnonzero(which))), original(which)
+            seen.setdefault(name, []).append(tuple(np.flatnonzero(which))),
+            original(which),
         )[1]
         for subset in range(3):
             fit.search(1e-3, 0.0, subset)
@@ -201,21 +219,24 @@ def pretrained(data, tmp_path_factory):
     config.model.units, config.model.layers = 5, 1
     config.data.records, config.data.frames_in, config.data.frames_out = str(data), 3, 2
     config.train.steps, config.recipe.batch_size = 2, 4
-    return trained.load(
-        labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "composite")
-    )
+    return trained.load(labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "composite"))
 
 
 @pytest.mark.slow
 def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):
-    of = settings(data, pretrained={
-        "composite": {"path": str(pretrained.path), "sha256": pretrained.sha256}
-    })
+    of = settings(
+        data, pretrained={"composite": {"path": str(pretrained.path), "sha256": pretrained.sha256}}
+    )
     started = {}
     rewind = loop.Trainer.rewind
-    monkeypatch.setattr(loop.Trainer, "rewind", lambda self, config, arrays: (
-        started.setdefault(name, arrays), rewind(self, config, arrays)
-    ))
+    monkeypatch.setattr(
+        loop.Trainer,
+        "rewind",
+        lambda self, config, arrays: (
+            started.setdefault(name, arrays),
+            rewind(self, config, arrays),
+        ),
+    )
     for name in ("LSTM", "composite"):
         few_labels_fits.Fits(of, name, 1).search(1e-3, 0.3, 0)
     softmax = "model/softmax/kernel"
@@ -233,7 +254,9 @@ def test_a_model_that_was_trained_further_is_refused(data, pretrained):
 
 
 def test_more_labels_than_there_are(data):
-    with pytest.raises(ValueError, match="100 labelled videos of each class are asked for, .* of a"):
+    with pytest.raises(
+        ValueError, match="100 labelled videos of each class are asked for, .* of a"
+    ):
         few_labels_fits.Fits(settings(data), "LSTM", 100)
 
 
@@ -262,17 +285,22 @@ def diverging(monkeypatch, diverges):
 
 def test_a_study_goes_on_after_a_fit_that_diverges(data, tmp_path, monkeypatch):
     of = settings(data, per_class=(1,), learning_rates=(1.0, 2.0, 4.0))
-    diverging(monkeypatch, lambda name, judge, rate, subset, _: name == "LSTM" and (
-        (judge, rate, subset) in {("validation", 4.0, 1), ("test", 2.0, 2)}
-    ))
+    diverging(
+        monkeypatch,
+        lambda name, judge, rate, subset, _: (
+            name == "LSTM" and ((judge, rate, subset) in {("validation", 4.0, 1), ("test", 2.0, 2)})
+        ),
+    )
     single, mean, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None, classes=3)
     # 4 diverged once in the search, 2 in the last fit that counts: all of those are of 1.
     assert (lstm.learning_rate, lstm.diverged) == (1.0, ((2.0, 0.3), (4.0, 0.3)))
     assert lstm.accuracies == (51.0, 52.0, 53.0)
     assert single.learning_rate == 40.0 and single.diverged == ()
     text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
-    assert ("LSTM, 1 a class: training diverged with learning rate 2 (dropout 0.3) and learning rate "
-            "4 (dropout 0.3), which is excluded.") in text
+    assert (
+        "LSTM, 1 a class: training diverged with learning rate 2 (dropout 0.3) and learning rate "
+        "4 (dropout 0.3), which is excluded."
+    ) in text
     lines = (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines()
     assert sum("the loss is nan" in line for line in lines) == 2
     stored, summaries = few_labels.load(tmp_path / "study")
@@ -289,7 +317,7 @@ def test_one_dropout_may_diverge_and_another_be_chosen(data, tmp_path, monkeypat
     *_, lstm = few_labels.run(of, tmp_path / "study", log=lambda line: None)
     assert (lstm.learning_rate, lstm.dropout, lstm.diverged) == (1.0, 0.1, ((1.0, 0.3),))
     assert few_labels.excluded(lstm) == "learning rate 1 (dropout 0.3), which is excluded"
-    study, = report.studies([tmp_path / "study"])
+    (study,) = report.studies([tmp_path / "study"])
     assert few_labels.excluded(lstm) in page_few_labels.figure_12([study])
     file = tmp_path / "study" / "results.json"
     fields = json.loads(file.read_text())
@@ -312,7 +340,7 @@ def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkey
     assert gained == ([] if name == few_labels.BASELINE else ["single frame"])
     text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
     assert f"| {name} | diverged |" in text and "| 0.0" not in text
-    study, = report.studies([tmp_path / "study"])
+    (study,) = report.studies([tmp_path / "study"])
     page = page_few_labels.figure_12([study]) + page_few_labels.table_3([study])
     assert "diverged</td>" in page and "training diverged with learning rate" in page
     rows = [row["subject"] for row in report.rows([], [study]) if row["metric"] == "accuracy"]
@@ -323,11 +351,20 @@ def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch)
     paths = [tmp_path / "a" / "pre", tmp_path / "b" / "pre"]
     names = naming.names(paths)
     assert len(set(names)) == 2
-    of = settings(data, per_class=(1,), pretrained={
-        name: {"path": str(path), "sha256": "x", "kind": "composite",
-               "conditional_reconstruction": False, "conditional_future": False}
-        for name, path in zip(names, paths, strict=True)
-    })
+    of = settings(
+        data,
+        per_class=(1,),
+        pretrained={
+            name: {
+                "path": str(path),
+                "sha256": "x",
+                "kind": "composite",
+                "conditional_reconstruction": False,
+                "conditional_future": False,
+            }
+            for name, path in zip(names, paths, strict=True)
+        },
+    )
     diverging(monkeypatch, lambda contender, *_: contender == names[1])
     summaries = few_labels.run(of, tmp_path / "study", log=lambda line: None)
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
@@ -382,10 +419,18 @@ def test_the_command(data, pretrained, tmp_path):
     other = tmp_path / "other" / pretrained.path.name  # a copy, in another folder
     shutil.copytree(pretrained.path, other)
     command = [
-        "eval.few_labels", f"--workdir={pretrained.path}", f"--workdir={other}",
-        f"--records={data}", "--per_class=1", "--subsets=2", "--search_subsets=1",
-        "--learning_rates=1e-3", "--config.train.steps=2", "--config.data.frames=2",
-        f"--out={tmp_path / 'study'}", "--processes=2",
+        "eval.few_labels",
+        f"--workdir={pretrained.path}",
+        f"--workdir={other}",
+        f"--records={data}",
+        "--per_class=1",
+        "--subsets=2",
+        "--search_subsets=1",
+        "--learning_rates=1e-3",
+        "--config.train.steps=2",
+        "--config.data.frames=2",
+        f"--out={tmp_path / 'study'}",
+        "--processes=2",
     ]
     done = commands.run(*command)
     assert done.returncode == 0, done.stderr
@@ -395,8 +440,12 @@ def test_the_command(data, pretrained, tmp_path):
     assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
     none = {"train": 0, "validation": 0}
     assert stored["seen"] == dict.fromkeys(["", *names], none) and stored["classes"] == CLASSES
-    refused = commands.run(*command, "--config.recipe.learning_rate=1", "--config.model.units=64",
-                           "--config.train.eval_every=7")
+    refused = commands.run(
+        *command,
+        "--config.recipe.learning_rate=1",
+        "--config.model.units=64",
+        "--config.train.eval_every=7",
+    )
     assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
     assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
     assert "config.train.eval_every=7 would be ignored" in refused.stderr

@@ -73,27 +73,39 @@ def test_accuracies_are_no_answers():
         interval([100.0, 97.0], answers=True)
 
 
-@pytest.mark.parametrize("values, groups, options", [
-    ([1.0], None, {}), ([100.0], None, {"answers": True}), ([1.0, 2, 3], [0, 0, 0], {}),
-    ([1.0, math.inf], None, {}), ([2.0, 2, 2], None, {}), ([60.0, 60], None, {"percent": True}),
-])
+@pytest.mark.parametrize(
+    "values, groups, options",
+    [
+        ([1.0], None, {}),
+        ([100.0], None, {"answers": True}),
+        ([1.0, 2, 3], [0, 0, 0], {}),
+        ([1.0, math.inf], None, {}),
+        ([2.0, 2, 2], None, {}),
+        ([60.0, 60], None, {"percent": True}),
+    ],
+)
 def test_where_nothing_is_known_there_is_no_interval(values, groups, options):
     mean, low, high = interval(values, groups, **options)
     assert mean == pytest.approx(np.mean(values)) and math.isnan(low) and math.isnan(high)
 
 
-@pytest.mark.parametrize("sizes", [(20,) * 10, (100, 50, 25, 12, 6, 3, 2, 2), (200, 10, 10), (1, 3)])
+@pytest.mark.parametrize(
+    "sizes", [(20,) * 10, (100, 50, 25, 12, 6, 3, 2, 2), (200, 10, 10), (1, 3)]
+)
 def test_degrees_of_freedom_are_those_of_the_eigenvalues(sizes):
     n = np.array(sizes, float)
     residual = np.eye(len(n)) - np.outer(n, np.ones(len(n))) / n.sum()
     weights = np.diag(1 / (1 - n / n.sum()))
     found = np.linalg.eigvals(residual @ np.diag(n) @ residual.T @ weights).real
-    expected = found.sum() ** 2 / (found ** 2).sum()
+    expected = found.sum() ** 2 / (found**2).sum()
     # The half-width of values of which only that of a group differs gives t, and t the degrees.
-    values, groups = np.random.default_rng(0).normal(size=sum(sizes)), np.repeat(range(len(n)), sizes)
+    values, groups = (
+        np.random.default_rng(0).normal(size=sum(sizes)),
+        np.repeat(range(len(n)), sizes),
+    )
     mean, low, high = interval(values, groups)
     sums = np.bincount(groups, values - mean)
-    error = math.sqrt((sums ** 2 / (1 - n / n.sum())).sum()) / n.sum()
+    error = math.sqrt((sums**2 / (1 - n / n.sum())).sum()) / n.sum()
     assert (high - mean) / error == pytest.approx(stats.t.ppf(0.975, expected))
 
 
@@ -119,6 +131,7 @@ def of(*sizes):
 
 def clips(sizes):
     """Losses of clips of a few videos, which differ more than the clips of one do."""
+
     def make(rng):
         groups = np.repeat(np.arange(len(found := sizes(rng))), found)
         return 45 + rng.normal(0, 15, len(found))[groups] + rng.normal(0, 20, len(groups)), groups
@@ -128,6 +141,7 @@ def clips(sizes):
 
 def blocks(sizes, share=0.8, alike=3.0):
     """Answers on blocks of videos, some of which are hard: a beta-binomial with mean `share`."""
+
     def make(rng):
         groups = np.repeat(np.arange(len(found := sizes(rng))), found)
         hard = rng.beta(share * alike, (1 - share) * alike, len(found))
@@ -136,18 +150,24 @@ def blocks(sizes, share=0.8, alike=3.0):
     return make
 
 
-@pytest.mark.parametrize("sizes, most", [
-    (drawn(9), 97), (of(100, 50, 25, 12, 6, 3, 2, 2), 97), (of(200, 10, 10, 10, 10, 10), 98),
-])
+@pytest.mark.parametrize(
+    "sizes, most",
+    [(drawn(9), 97), (of(100, 50, 25, 12, 6, 3, 2, 2), 97), (of(200, 10, 10, 10, 10, 10), 98)],
+)
 def test_intervals_hold_the_truth_95_times_in_100(sizes, most):
     grouped, alone = held(clips(sizes), 45, answers=False)
     assert 93 < grouped < most and alone < 60
 
 
-@pytest.mark.parametrize("sizes, share", [
-    (of(*[12] * 12), 0.8), (of(100, 50, 25, 12, 6, 3, 2, 2), 0.8), (of(200, *[10] * 5), 0.8),
-    (of(*[12] * 12), 0.97),
-])
+@pytest.mark.parametrize(
+    "sizes, share",
+    [
+        (of(*[12] * 12), 0.8),
+        (of(100, 50, 25, 12, 6, 3, 2, 2), 0.8),
+        (of(200, *[10] * 5), 0.8),
+        (of(*[12] * 12), 0.97),
+    ],
+)
 def test_intervals_of_answers_hold_the_truth_at_least_so_often(sizes, share):
     grouped, alone = held(blocks(sizes, share), 100 * share, answers=True)
     assert 92 < grouped <= 99.5 and alone < 80

@@ -180,7 +180,9 @@ def test_all_files_are_there_and_readable(evaluation):
             image.load()
             sizes[picture.file] = getattr(image, "n_frames", 1)
     assert sizes == {
-        "activity.png": 1, "persistence.png": 1, "long_range.png": 1,
+        "activity.png": 1,
+        "persistence.png": 1,
+        "long_range.png": 1,
         "long_range.gif": READ + STEPS,
     }
     assert results.load(evaluation.folder) == evaluation
@@ -191,9 +193,11 @@ def test_the_rows_against_the_definitions(trained, evaluation):
     clips = testset.generated(trained.config, CLIPS, num_frames=READ + STEPS).clips(0, CLIPS)
     states = trained.model.encoder(clips[:, :READ])
     beginning = trained_module.untrained(trained)
-    outputs = {"model": long_range.free_run(trained.model, states, STEPS),
-               "untrained": long_range.free_run(beginning, states, STEPS),
-               "truth": (clips[:, READ:], None)}
+    outputs = {
+        "model": long_range.free_run(trained.model, states, STEPS),
+        "untrained": long_range.free_run(beginning, states, STEPS),
+        "truth": (clips[:, READ:], None),
+    }
     for subject, (frames, activity) in outputs.items():
         last = clips[:, READ - 1]
         for t, value in enumerate(values(evaluation, subject, "motion")):

@@ -98,8 +98,13 @@ def test_colour_is_the_mean_over_channels(frames):
     truth, prediction = (np.stack([x, x[::-1], 1 - x], axis=-1) for x in frames)
     found = frame_metrics(truth.reshape(2, 3, -1), prediction.reshape(2, 3, -1), (20, 24, 3))
     expected = structural_similarity(
-        truth[1, 2].reshape(20, 24, 3), prediction[1, 2].reshape(20, 24, 3), data_range=1,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1,
+        truth[1, 2].reshape(20, 24, 3),
+        prediction[1, 2].reshape(20, 24, 3),
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
     )
     assert found["ssim"][1, 2] == pytest.approx(expected, abs=1e-6)
 

@@ -15,10 +15,13 @@ def test_table_1_is_in_table_3_and_4():
     assert own == {"RGB": pretrained["UCF-101, RGB"], "flow": 77.7, "RGB + flow": 84.3}
 
 
-@pytest.mark.parametrize("data, small, first", [
-    ("UCF-101", 10, {"LSTM": 29.6, "LSTM, pretrained": 34.3}),  # of the paper's text
-    ("HMDB-51", 4, {"LSTM": 14.4, "LSTM, pretrained": 19.1}),
-])
+@pytest.mark.parametrize(
+    "data, small, first",
+    [
+        ("UCF-101", 10, {"LSTM": 29.6, "LSTM, pretrained": 34.3}),  # of the paper's text
+        ("HMDB-51", 4, {"LSTM": 14.4, "LSTM, pretrained": 19.1}),
+    ],
+)
 def test_figure_12_starts_and_ends_where_text_and_tables_say(data, small, first):
     curves = paper.FIGURE_12[data]
     place = curves["videos"].index(small)
@@ -57,12 +60,20 @@ def test_variants_of_models_are_rows_of_table_3():
 def test_table_4_has_its_sources():
     lines = paper.table_4()
     assert [(line.system, line.ucf101, line.hmdb51) for line in lines if line.inputs == "RGB"] == [
-        ("spatial convolutional net", 73.0, 40.5), ("C3D", 72.3, None), ("C3D + fc6", 76.4, None),
-        ("LRCN", 71.1, None), ("composite LSTM", 75.8, 44.0),
+        ("spatial convolutional net", 73.0, 40.5),
+        ("C3D", 72.3, None),
+        ("C3D + fc6", 76.4, None),
+        ("LRCN", 71.1, None),
+        ("composite LSTM", 75.8, 44.0),
     ]
     assert [(line.ucf101, line.hmdb51) for line in lines if line.inputs != "RGB"] == [
-        (83.7, 54.6), (77.0, None), (77.7, None),
-        (82.9, None), (88.0, 59.4), (89.1, 65.1), (84.3, None),
+        (83.7, 54.6),
+        (77.0, None),
+        (77.7, None),
+        (82.9, None),
+        (88.0, 59.4),
+        (89.1, 65.1),
+        (84.3, None),
     ]
     for line in lines:
         assert line.title and line.reference[-4:].isdecimal() and "table 4" in line.reported_in

@@ -35,10 +35,15 @@ def arrays(classifier):
 def test_dropout_has_a_mask_for_each_layer_and_step_and_none_through_time():
     classifier = built(dropout=0.5)
     network = classifier.network
-    inside = keras.Model(network.inputs, [
-        classifier.lstms[0].output[0], network.get_layer("dropout_1").output,
-        classifier.lstms[1].output[0], network.get_layer("dropout_2").output,
-    ])
+    inside = keras.Model(
+        network.inputs,
+        [
+            classifier.lstms[0].output[0],
+            network.get_layer("dropout_1").output,
+            classifier.lstms[1].output[0],
+            network.get_layer("dropout_2").output,
+        ],
+    )
     h1, dropped1, h2, dropped2 = (np.asarray(a) for a in inside(X, training=True))
     reference = np.asarray(inside(X, training=False)[0])
     np.testing.assert_array_equal(h1, reference)  # nothing is dropped inside of the layer
@@ -101,8 +106,17 @@ def test_loss_and_gradient_of_softmax_regression_are_those_of_numpy():
 
 def pretrained(seed=7, **options):
     keras.utils.set_random_seed(seed)
-    return video_models.build(**{"kind": "autoencoder", "frame_dim": 5, "units": 16, "layers": 2,
-                           "output": "linear", "frame_scaling": True, **options})
+    return video_models.build(
+        **{
+            "kind": "autoencoder",
+            "frame_dim": 5,
+            "units": 16,
+            "layers": 2,
+            "output": "linear",
+            "frame_scaling": True,
+            **options,
+        }
+    )
 
 
 def test_the_encoder_is_copied_with_its_scale():
@@ -136,12 +150,15 @@ def test_a_frozen_encoder_stays_as_it_is(how):
     assert all((a != before[name]).any() for name, a in arrays(free).items())
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"kind": "cnn"}, "unknown kind of classifier 'cnn'"),
-    ({"units": 0}, "model.units must be at least 1"),
-    ({"dropout": 1.0}, r"model.dropout must be in \[0, 1\)"),
-    ({"kind": "single_frame", "freeze": True}, "has nothing but its softmax"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"kind": "cnn"}, "unknown kind of classifier 'cnn'"),
+        ({"units": 0}, "model.units must be at least 1"),
+        ({"dropout": 1.0}, r"model.dropout must be in \[0, 1\)"),
+        ({"kind": "single_frame", "freeze": True}, "has nothing but its softmax"),
+    ],
+)
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         built(**options)

@@ -74,7 +74,9 @@ def oracle_results(values, loss_weights, steps):
 def random_values(has_input, use_peepholes=True, batch=B, steps=T, dim=D, units=UNITS):
     """Inputs and weights of a layer, float64 arrays of numbers that float32 holds exactly."""
     shapes = {
-        "h0": (batch, units), "c0": (batch, units), "recurrent_kernel": (units, 4 * units),
+        "h0": (batch, units),
+        "c0": (batch, units),
+        "recurrent_kernel": (units, 4 * units),
         "bias": (4 * units,),
     }
     if has_input:
@@ -177,9 +179,13 @@ def test_outputs_and_gradient_equal_block_lstm():
             cs_prev=variables["c0"],
             h_prev=variables["h0"],
             w=reordered(tf.concat([variables["kernel"], variables["recurrent_kernel"]], axis=0)),
-            wci=w_ci, wcf=w_cf, wco=w_co,
+            wci=w_ci,
+            wcf=w_cf,
+            wco=w_co,
             b=reordered(variables["bias"]),
-            forget_bias=0, cell_clip=-1, use_peephole=True,
+            forget_bias=0,
+            cell_clip=-1,
+            use_peephole=True,
         )
         sequence = tf.transpose(block.h, (1, 0, 2))
         outputs = {"sequence": sequence, "h": block.h[-1], "c": block.cs[-1]}
@@ -423,10 +429,15 @@ def test_each_weight_has_its_initializer():
 
 def test_configuration_round_trip():
     layer = PeepholeLSTM(
-        7, use_peepholes=False, forget_bias=1.5,
+        7,
+        use_peepholes=False,
+        forget_bias=1.5,
         kernel_initializer=keras.initializers.RandomUniform(-0.25, 0.25),
-        recurrent_initializer="zeros", peephole_initializer="ones", bias_initializer="ones",
-        gemm_dtype="bfloat16", name="some_lstm",
+        recurrent_initializer="zeros",
+        peephole_initializer="ones",
+        bias_initializer="ones",
+        gemm_dtype="bfloat16",
+        name="some_lstm",
     )
     config = json.loads(json.dumps(layer.get_config()))
     copy = PeepholeLSTM.from_config(config)

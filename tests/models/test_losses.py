@@ -53,7 +53,9 @@ def test_cross_entropy_and_its_gradient_are_the_closed_form(target, compiled):
     values, gradients = values_and_gradients("logistic", y, x, compiled)
     x, y = np.float64(x), np.float64(y)
     np.testing.assert_allclose(  # TensorFlow's log1p outside of XLA is log(1 + x), rounded
-        values, y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x), rtol=1e-6,
+        values,
+        y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x),
+        rtol=1e-6,
         atol=1e-30 if compiled else 2e-7,
     )
     sigmoid, other = np.exp(-np.logaddexp(0, -x)), np.exp(-np.logaddexp(0, x))

@@ -153,8 +153,10 @@ def requests(names):
     }
     found = {name: inputs.get(name, {"frames": FRAMES}) for name in names if "_uint8" not in name}
     return found | {
-        f"{name}_uint8": {key: (value * 255).round().astype(np.uint8) if "frame" in key else value
-                          for key, value in given.items()}
+        f"{name}_uint8": {
+            key: (value * 255).round().astype(np.uint8) if "frame" in key else value
+            for key, value in given.items()
+        }
         for name, given in found.items()
     }
 
@@ -179,8 +181,9 @@ def wanted(int8):
 def default(trained):
     """What `serving_default` should give for `FRAMES`, by the model in Python."""
     past = {"past": FRAMES.reshape(3, 6, 1024), "clock": np.zeros((3, 3), np.float32)}
-    return {name: x.numpy().reshape(3, -1, 32, 32)
-            for name, x in trained.model.inference(past).items()}
+    return {
+        name: x.numpy().reshape(3, -1, 32, 32) for name, x in trained.model.inference(past).items()
+    }
 
 
 def test_what_is_served_computes_with_the_stored_weights(run, saved):
@@ -214,7 +217,8 @@ def test_kernels_are_made_once_a_call_and_not_once_a_step(folder):
         function.signature.name: sum(
             node.op == "Cast" and node.attr["SrcT"].type == types_pb2.DT_INT8
             for node in function.node_def
-        ) for function in graph.library.function
+        )
+        for function in graph.library.function
     }
     loops = [count for name, count in makes.items() if "while" in name]
     assert loops and not any(loops) and any(makes.values())

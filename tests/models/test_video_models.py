@@ -84,7 +84,11 @@ def variants():
 def test_parameter_counts(layers, use_peepholes):
     for kind, conditional in variants():
         model = video_models.build(
-            kind, frame_dim=11, units=5, layers=layers, use_peepholes=use_peepholes,
+            kind,
+            frame_dim=11,
+            units=5,
+            layers=layers,
+            use_peepholes=use_peepholes,
             **{f"conditional_{name}": flag for name, flag in conditional.items()},
         )
         upper = (layers - 1) * lstm_parameters(5, 5, use_peepholes)
@@ -263,9 +267,7 @@ def test_the_horizon_is_chosen_at_call_time(conditional):
     assert long["future"].shape == (B, 100, D)
     assert np.isfinite(long["future"]).all()
     np.testing.assert_allclose(long["future"][:, :10], short["future"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(
-        long["reconstruction"], short["reconstruction"], rtol=0, atol=1e-5
-    )
+    np.testing.assert_allclose(long["reconstruction"], short["reconstruction"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, B])
@@ -314,8 +316,11 @@ def test_a_seed_gives_the_weights():
     def weights(seed):
         keras.utils.set_random_seed(seed)
         model = video_models.build(
-            frame_dim=D, units=UNITS, layers=2,
-            initialization=video_models.Initialization(peepholes=0.1), **BOTH,
+            frame_dim=D,
+            units=UNITS,
+            layers=2,
+            initialization=video_models.Initialization(peepholes=0.1),
+            **BOTH,
         )
         return [weight.numpy() for weight in model.training.weights]
 
@@ -384,9 +389,9 @@ def test_kernels_over_pixels_start_as_smooth_as_asked_for(shape):
             old, new = old.T, new.T
         # The oracle is OpenCV, which pads with the mirror image too and filters in float64 here.
         grids = np.float64(old).reshape(-1, *shape)
-        expected = np.stack([
-            cv2.GaussianBlur(g, (15, 15), sigma, borderType=cv2.BORDER_REFLECT) for g in grids
-        ]).reshape(old.shape)
+        expected = np.stack(
+            [cv2.GaussianBlur(g, (15, 15), sigma, borderType=cv2.BORDER_REFLECT) for g in grids]
+        ).reshape(old.shape)
         norm, smooth = (np.linalg.norm(x, axis=1, keepdims=True) for x in (old, expected))
         expected *= norm / smooth
         np.testing.assert_allclose(new, expected, rtol=0, atol=1e-3 * np.abs(old).max())

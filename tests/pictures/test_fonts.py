@@ -111,13 +111,20 @@ def test_pictures_of_classes_of_any_name(names, tmp_path):
     shown = {2: np.zeros((16, 24, 3), np.uint8)}
     for pictures in (None, shown):
         action_pictures.over_time(
-            frames, np.full((4, 4), 0.25), 4, ranking, names[0], "frame", tmp_path / "time.png",
+            frames,
+            np.full((4, 4), 0.25),
+            4,
+            ranking,
+            names[0],
+            "frame",
+            tmp_path / "time.png",
             pictures,
         )
     action_pictures.over_steps({"step": [], "steps_so_far": []}, names[0], tmp_path / "steps.png")
     summaries = [
         few_labels.Summary(name, k, 0.1, 0.0, (50.0,), 50.0, 1.0, None, None, None)
-        for name in names for k in (1, 2)
+        for name in names
+        for k in (1, 2)
     ]
     few_labels.draw(summaries, tmp_path / "labels.png")
     for path in tmp_path.glob("*.png"):

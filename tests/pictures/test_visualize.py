@@ -24,10 +24,7 @@ def contains(picture, frame):
     grey = np.asarray(picture.convert("RGB"))[..., 0]
     first = np.argwhere(grey == wanted[0, 0])
     height, width = wanted.shape
-    return [
-        (y, x) for y, x in first
-        if np.array_equal(grey[y : y + height, x : x + width], wanted)
-    ]
+    return [(y, x) for y, x in first if np.array_equal(grey[y : y + height, x : x + width], wanted)]
 
 
 def test_the_strip_shows_every_frame_in_the_order_of_time(clip, tmp_path):

@@ -68,8 +68,16 @@ def evaluation(folder, kind, rows, pictures=(), model=None, settings=None):
     for picture in pictures:
         Image.new("RGB", (40, 20), (200, 30, 30)).save(folder / picture.file)
     return results.Evaluation(
-        kind, folder, f"python -m eval.{kind} --workdir={folder.parent}", TIME, model or {},
-        settings or {}, {}, {}, tuple(rows), tuple(pictures),
+        kind,
+        folder,
+        f"python -m eval.{kind} --workdir={folder.parent}",
+        TIME,
+        model or {},
+        settings or {},
+        {},
+        {},
+        tuple(rows),
+        tuple(pictures),
     )
 
 
@@ -80,10 +88,14 @@ def prediction(folder, values, model, parts, clips):
             for frame, v in [(None, sum(per_frame) / len(per_frame)), *enumerate(per_frame, 1)]
         ]
 
-    rows = [row for part in parts for row in (
-        of("model", part, "cross_entropy", values, "nats", "free_running")
-        + of("model", part, "ssim", [0.5] * len(values), mode="free_running")
-    )]
+    rows = [
+        row
+        for part in parts
+        for row in (
+            of("model", part, "cross_entropy", values, "nats", "free_running")
+            + of("model", part, "ssim", [0.5] * len(values), mode="free_running")
+        )
+    ]
     if "future" in parts:  # told the truth, it is 100 nats better
         told = [value - 100 for value in values]
         rows += of("model", "future", "cross_entropy", told, "nats", "teacher_forced")
@@ -97,36 +109,55 @@ def prediction(folder, values, model, parts, clips):
 def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
     """A run of a conditional 2-layer model; the mean of `values` is its cross entropy."""
     path = folder / name
-    parts = [part for part in ("reconstruction", "future")
-             if kind != {"reconstruction": "future_predictor", "future": "autoencoder"}[part]]
+    parts = [
+        part
+        for part in ("reconstruction", "future")
+        if kind != {"reconstruction": "future_predictor", "future": "autoencoder"}[part]
+    ]
     config = moving_mnist_2layer_conditional_future.get_config()
     model = {
-        "name": name, "config": "tiny", "recipe": "modern", "step": 40, "sha256": "c0ffee",
-        **config.model.to_dict(), "kind": kind, "data": config.data.to_dict(),
+        "name": name,
+        "config": "tiny",
+        "recipe": "modern",
+        "step": 40,
+        "sha256": "c0ffee",
+        **config.model.to_dict(),
+        "kind": kind,
+        "data": config.data.to_dict(),
         "trained_on": {"source": "MNIST, idx files in mnist"},
     }
     found = {"future_prediction": prediction(path / "eval", values, model, parts, clips)}
     for figure in FIGURES:
         found[figure] = evaluation(
-            path / figure, figure,
+            path / figure,
+            figure,
             [results.row("model", "2 digits", "future", "cross_entropy", [1.0, 2.0], unit="nats")],
-            [results.Picture("still.png", f"What {figure} shows"),
-             results.Picture("moving.gif", f"What moves in {figure}")],
+            [
+                results.Picture("still.png", f"What {figure} shows"),
+                results.Picture("moving.gif", f"What moves in {figure}"),
+            ],
         )
     (path / "samples").mkdir()
     for step in (9, 40):
         for ending in ("png", "gif"):
             Image.new("RGB", (30, 10)).save(path / "samples" / f"step-{step:08d}-0.{ending}")
     metrics = [
-        {"step": step, "split": split, "elapsed_s": step * 180.0,
-         **{f"{mode}/{part}": 500.0 - step for part in parts}}
+        {
+            "step": step,
+            "split": split,
+            "elapsed_s": step * 180.0,
+            **{f"{mode}/{part}": 500.0 - step for part in parts},
+        }
         for step in (10, 20, 40)
         for split, mode in (("train", "teacher_forced"), ("validation", "free_running"))
     ]
     info = {
-        "time": TIME, "command": ["/somewhere/train/pretrain.py", "--workdir=with space"],
-        "git": {"sha": "0123abc", "dirty": True}, "versions": {"keras": "3.15.1"},
-        "machine": {"cpu": "a processor", "devices": ["CPU:0"]}, "parameters": 12345,
+        "time": TIME,
+        "command": ["/somewhere/train/pretrain.py", "--workdir=with space"],
+        "git": {"sha": "0123abc", "dirty": True},
+        "versions": {"keras": "3.15.1"},
+        "machine": {"cpu": "a processor", "devices": ["CPU:0"]},
+        "parameters": 12345,
         "data": {"kind": "Moving MNIST", "source": "some digits", "sha256": {"test": "feed5eed"}},
     }
     config = {"name": "tiny", "seed": 7, "model": {"units": 8}, "data": {}}
@@ -156,8 +187,15 @@ def test_the_page_has_every_section_and_every_command(written):
     runs, _, text = written
     shown = Page(text)
     anchors = {a["id"] for a in shown.all("section")}
-    assert anchors == {"runs", "learning", "table-2", "figure-5", "long-range", "out-of-domain",
-                       "features"}
+    assert anchors == {
+        "runs",
+        "learning",
+        "table-2",
+        "figure-5",
+        "long-range",
+        "out-of-domain",
+        "features",
+    }
     targets = {a["href"][1:] for a in shown.all("a") if a["href"].startswith("#")}
     assert targets == anchors | {"run-1", "run-2"}
     names = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
@@ -174,10 +212,20 @@ def test_the_page_has_every_section_and_every_command(written):
 
 def test_a_run_says_what_was_trained_and_how(written):
     shown = Page(section(written[2], "runs").split("</article>")[0] + "</article></section>")
-    for fact in ("0123abc, with uncommitted changes", "feed5eed", "some digits", "12,345",
-                 "2 h 0 min", "a processor", "keras: 3.15.1", "step 40 of 40", '"seed": 7',
-                 "python -m train.pretrain '--workdir=with space'", "train, teacher-forced",
-                 "validation, free-running"):
+    for fact in (
+        "0123abc, with uncommitted changes",
+        "feed5eed",
+        "some digits",
+        "12,345",
+        "2 h 0 min",
+        "a processor",
+        "keras: 3.15.1",
+        "step 40 of 40",
+        '"seed": 7',
+        "python -m train.pretrain '--workdir=with space'",
+        "train, teacher-forced",
+        "validation, free-running",
+    ):
         assert fact in shown.text, fact
     assert len([a for a in shown.all("svg") if a["class"] == "chart"]) == 2
 
@@ -187,8 +235,10 @@ def test_table_2_has_the_figures_of_results_json(written):
     table = section(written[2], "table-2")
     found = {float(value) for value in re.findall(r'<data value="([^"]+)"', table)}
     figures = {
-        float(row["value"]) for row in stored["rows"]
-        if row["kind"] == "future_prediction" and row["frame"] is None
+        float(row["value"])
+        for row in stored["rows"]
+        if row["kind"] == "future_prediction"
+        and row["frame"] is None
         # of the floors, those of the first run
         and (row["subject"] == "model" or row["run"] == "a")
     }
@@ -207,8 +257,12 @@ def test_all_rows_of_all_runs_are_stored(written):
     content = (out / "results.json").read_text()
     stored = json.loads(content, parse_constant=pytest.fail)["rows"]
     table = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
-    expected = [(run.name, e.kind, row.metric, row.value)
-                for run in runs for e in run.evaluations.values() for row in e.rows]
+    expected = [
+        (run.name, e.kind, row.metric, row.value)
+        for run in runs
+        for e in run.evaluations.values()
+        for row in e.rows
+    ]
     for rows in (stored, table):
         assert expected == [(r["run"], r["kind"], r["metric"], float(r["value"])) for r in rows]
     assert list(table[0]) == ["run", "kind", *results.COLUMNS]
@@ -217,9 +271,13 @@ def test_all_rows_of_all_runs_are_stored(written):
 def test_the_page_needs_nothing_from_outside(written):
     text = written[2]
     shown = Page(text)
-    outside = [value for _, attributes in shown.tags for name, value in attributes.items()
-               if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
-               and not value.startswith(("#", "data:"))]
+    outside = [
+        value
+        for _, attributes in shown.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+        and not value.startswith(("#", "data:"))
+    ]
     assert outside == ["https://arxiv.org/abs/1502.04681"]
     assert "url(" not in re.sub(r"url\(#", "", text) and "@import" not in text
     assert not shown.all("script") and not shown.all("iframe")
@@ -269,8 +327,9 @@ def autoencoder(monkeypatch):
     trained = Trained(Path("x"), ConfigDict({"data": {}}), model, 1, "", (8, 8), None)
     monkeypatch.setattr(report.testset, "of_model", lambda config, *given: given)
     for module in (report.future_prediction, report.out_of_domain, report.features):
-        monkeypatch.setattr(module, "evaluate", lambda trained, *given, log, **options:
-                            (*given, options))
+        monkeypatch.setattr(
+            module, "evaluate", lambda trained, *given, log, **options: (*given, options)
+        )
     return trained
 
 
@@ -313,14 +372,23 @@ def test_runs_tested_on_different_clips_get_a_table_each(tmp_path, no_charts):
 
 def test_losses_on_other_data_are_not_drawn_together(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(charts, "svg", lambda lines, name, *arguments, **options:
-                        drawn.append((name, [line.label for line in lines])) or "<svg></svg>")
+    monkeypatch.setattr(
+        charts,
+        "svg",
+        lambda lines, name, *arguments, **options: (
+            drawn.append((name, [line.label for line in lines])) or "<svg></svg>"
+        ),
+    )
     runs = [make(tmp_path, name) for name in "abc"]
     runs[1].info["data"]["sha256"] = {"test": "other"}
     page.render(runs, "", TIME)
     learning = {name: labels for name, labels in drawn if name.startswith("learning")}
-    assert learning == {"learning-1-0": ["a", "c"], "learning-1-1": ["a", "c"],
-                        "learning-2-0": ["b"], "learning-2-1": ["b"]}
+    assert learning == {
+        "learning-1-0": ["a", "c"],
+        "learning-1-1": ["a", "c"],
+        "learning-2-0": ["b"],
+        "learning-2-1": ["b"],
+    }
 
 
 def test_a_page_is_replaced_only_when_told_to(tmp_path, no_charts):
@@ -360,7 +428,12 @@ def test_runs_are_read_from_their_folders(tmp_path):
     collected = report.collect(models, [run.evaluations for run in runs])
     for run, read in zip(runs, collected, strict=True):
         assert (read.name, read.path, read.config, read.info, read.metrics) == (
-            run.name, run.path, run.config, run.info, run.metrics)
+            run.name,
+            run.path,
+            run.config,
+            run.info,
+            run.metrics,
+        )
         assert read.evaluations is run.evaluations and read.model["step"] == 40
 
 

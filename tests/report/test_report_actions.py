@@ -31,10 +31,18 @@ GUESSES = np.array([0, 0, 1, 2])  # 3 of 4 videos are right
 def drawn(monkeypatch):
     """{name of a chart: its lines}; drawing takes most of the time."""
     found = {}
-    monkeypatch.setattr(charts, "svg", lambda lines, name, *arguments, **options:
-                        found.update({name: lines}) or f'<svg data-name="{name}"></svg>')
-    monkeypatch.setattr(action_recognition.action_pictures, "over_steps",
-                        lambda rows, title, path: path.write_bytes(b""))
+    monkeypatch.setattr(
+        charts,
+        "svg",
+        lambda lines, name, *arguments, **options: (
+            found.update({name: lines}) or f'<svg data-name="{name}"></svg>'
+        ),
+    )
+    monkeypatch.setattr(
+        action_recognition.action_pictures,
+        "over_steps",
+        lambda rows, title, path: path.write_bytes(b""),
+    )
     return found
 
 
@@ -42,35 +50,61 @@ def classifier(folder, name="ft", kind="lstm", init="runs/pre", data="feed", see
     """A run of which two steps of a window each were evaluated; every video is one window."""
     model = {"kind": kind, "init": init, "layers": 2, "units": 8, "freeze": False}
     config = {
-        "name": "finetune", "seed": 7, "model": model, "data": {}, "recipe": {"name": "modern"},
+        "name": "finetune",
+        "seed": 7,
+        "model": model,
+        "data": {},
+        "recipe": {"name": "modern"},
     }
     path = folder / name
     path.mkdir()
-    trained = Trained(path, ConfigDict(config), Classifier(kind, CLASSES, None, [], None, None), 40,
-                      "c0ffee", (8,), None)
+    trained = Trained(
+        path,
+        ConfigDict(config),
+        Classifier(kind, CLASSES, None, [], None, None),
+        40,
+        "c0ffee",
+        (8,),
+        None,
+    )
     sure = 0.8 * np.eye(3)[GUESSES] + 0.2 / 3
     found = Classified(sure, sure, np.arange(4), np.zeros(4, int), np.stack([sure, sure], 1))
     seen = {"train": 0, "validation": 0} if seen is None else seen
     test = SimpleNamespace(
-        trained=trained, classified=found, videos=SimpleNamespace(
-            labels=LABELS, groups=np.arange(4)), label="test",
+        trained=trained,
+        classified=found,
+        videos=SimpleNamespace(labels=LABELS, groups=np.arange(4)),
+        label="test",
         settings={"data": data, "split": 1, "part": "test", "videos": 4, "seen": seen or None},
     )
     evaluation = action_recognition.evaluate(test, f"the command of {name}", log=lambda line: None)
     info = {
-        "time": TIME, "git": None, "versions": {}, "machine": {"cpu": "a processor"},
+        "time": TIME,
+        "git": None,
+        "versions": {},
+        "machine": {"cpu": "a processor"},
         "command": ["/x/train/finetune.py", "--config=/x/unsup_video/configs/finetune.py:github"],
-        "data": {"kind": "records", "sha256": {"train": "beef"}}, "parameters": 12345,
+        "data": {"kind": "records", "sha256": {"train": "beef"}},
+        "parameters": 12345,
     }
     metrics = [
         {"step": step, "split": split, "elapsed_s": 1.0 * step, **figures}
-        for step in (20, 40) for split, figures in (
+        for step in (20, 40)
+        for split, figures in (
             ("train", {"cross_entropy": 1.0, "step_accuracy": 90.0}),
             ("validation", {"video_cross_entropy": 2.0, "video_accuracy": 70.0}),
         )
     ]
-    return report.Run(name, path, config, info, metrics, trained.describe(),
-                      {action_recognition.KIND: evaluation}, CLASSES)
+    return report.Run(
+        name,
+        path,
+        config,
+        info,
+        metrics,
+        trained.describe(),
+        {action_recognition.KIND: evaluation},
+        CLASSES,
+    )
 
 
 def summary(contender, per_class, accuracies, baseline=None):
@@ -102,10 +136,16 @@ def study_folder(folder, name="few", units=2048, classes=101):
         ]
     settings = {
         "pretrained": {
-            name: {"path": name, "sha256": "c0de"} | ({
-                "kind": kinds[name][0], "conditional_reconstruction": kinds[name][1],
-                "conditional_future": False,
-            } if name in kinds else {})
+            name: {"path": name, "sha256": "c0de"}
+            | (
+                {
+                    "kind": kinds[name][0],
+                    "conditional_reconstruction": kinds[name][1],
+                    "conditional_future": False,
+                }
+                if name in kinds
+                else {}
+            )
             for name in PRETRAINED
         },
         "subsets": 2,
@@ -116,7 +156,8 @@ def study_folder(folder, name="few", units=2048, classes=101):
     }
     path.mkdir()
     content = {
-        "settings": settings, "classes": classes,
+        "settings": settings,
+        "classes": classes,
         "summaries": list(map(dataclasses.asdict, summaries)),
     }
     (path / "results.json").write_text(json.dumps(content, allow_nan=False))
@@ -136,8 +177,11 @@ def anchors(text):
 
 
 def test_table_1_sets_classifiers_beside_the_papers(tmp_path, drawn):
-    runs = [classifier(tmp_path, "a"), classifier(tmp_path, "b", init="none"),
-            classifier(tmp_path, "mean", kind="mean_frame", init="none")]
+    runs = [
+        classifier(tmp_path, "a"),
+        classifier(tmp_path, "b", init="none"),
+        classifier(tmp_path, "mean", kind="mean_frame", init="none"),
+    ]
     text = page.render(runs, "", TIME)
     assert anchors(text) == ["runs", "table-1", "classes", "table-4"]
     part = section(text, "table-1")
@@ -167,34 +211,53 @@ def test_classifiers_are_described_among_the_runs(tmp_path, drawn):
     runs = [classifier(tmp_path, "a"), classifier(tmp_path, "b", init="none")]
     text = page.render(runs, "", TIME)
     shown = Page(section(text, "runs")).text
-    for fact in ("LSTM classifier, 2 × 8 units, 3 classes, starts from the encoder of runs/pre",
-                 "starts from random weights", "the best on validation videos", "12,345",
-                 "python -m train.finetune --config=finetune:github"):
+    for fact in (
+        "LSTM classifier, 2 × 8 units, 3 classes, starts from the encoder of runs/pre",
+        "starts from random weights",
+        "the best on validation videos",
+        "12,345",
+        "python -m train.finetune --config=finetune:github",
+    ):
         assert fact in shown, fact
     entropy, accuracy = drawn["run-1-0"], drawn["run-1-1"]
     assert [(line.y, line.label) for line in (*entropy, *accuracy)] == [
-        ([1.0, 1.0], "train, single steps"), ([2.0, 2.0], "validation, whole videos"),
-        ([90.0, 90.0], "train, single steps"), ([70.0, 70.0], "validation, whole videos"),
+        ([1.0, 1.0], "train, single steps"),
+        ([2.0, 2.0], "validation, whole videos"),
+        ([90.0, 90.0], "train, single steps"),
+        ([70.0, 70.0], "validation, whole videos"),
     ]
-    assert ["b", "LSTM classifier, 2 × 8 units", "modern", "40", "12,345", "40 s", "3",
-            "75.0 (30.1 to 95.4)"] in lines_of(text.split("<nav")[0])
+    assert [
+        "b",
+        "LSTM classifier, 2 × 8 units",
+        "modern",
+        "40",
+        "12,345",
+        "40 s",
+        "3",
+        "75.0 (30.1 to 95.4)",
+    ] in lines_of(text.split("<nav")[0])
 
 
 def test_classes_are_shown_with_what_they_were_taken_for(tmp_path):
     text = page.render([classifier(tmp_path)], "", TIME)
     part = section(text, "classes")
-    image, = Page(part).all("img")
+    (image,) = Page(part).all("img")
     assert image["alt"] == "What the videos of each class were taken for"
     # Two videos each; the third class has none, so nothing was measured.
-    assert lines_of(part)[1:] == [["Run & jump", "<b>Swim 1", "2", "50.0 (9.5 to 90.5)"],
-                                  ["Dive", "–", "2", "100.0 (34.2 to 100.0)"]]
+    assert lines_of(part)[1:] == [
+        ["Run & jump", "<b>Swim 1", "2", "50.0 (9.5 to 90.5)"],
+        ["Dive", "–", "2", "100.0 (34.2 to 100.0)"],
+    ]
 
 
-@pytest.mark.parametrize("seen, caution", [
-    ({}, "is not known"),
-    ({"train": 3, "validation": "unknown"}, "3 of the 4 videos are of the run's train part"),
-    ({"train": 3, "validation": "unknown"}, "validation part had these videos is not known"),
-])
+@pytest.mark.parametrize(
+    "seen, caution",
+    [
+        ({}, "is not known"),
+        ({"train": 3, "validation": "unknown"}, "3 of the 4 videos are of the run's train part"),
+        ({"train": 3, "validation": "unknown"}, "validation part had these videos is not known"),
+    ],
+)
 def test_a_doubtful_test_says_so(tmp_path, seen, caution):
     text = page.render([classifier(tmp_path, seen=seen)], "", TIME)
     assert caution in Page(section(text, "table-1")).text
@@ -208,11 +271,13 @@ def test_classifiers_tested_on_other_videos_are_not_drawn_together(tmp_path, dra
 
 
 def test_a_study_is_read_with_the_variants_of_its_models(tmp_path):
-    study, = report.studies([study_folder(tmp_path)])
+    (study,) = report.studies([study_folder(tmp_path)])
     assert (study.name, study.numbers) == ("few", [10, 0])
     assert study.contenders == ["single frame", "mean frame", "LSTM", *PRETRAINED]
     assert study.variants == {
-        "LSTM": "none", "composite here": "composite", "exported": "conditional_autoencoder",
+        "LSTM": "none",
+        "composite here": "composite",
+        "exported": "conditional_autoencoder",
         "table3_future_predictor": "future_predictor",
     }
     with pytest.raises(ValueError, match="few is given twice"):
@@ -237,8 +302,11 @@ def test_figure_12_sets_curves_beside_the_papers(tmp_path, drawn):
         found = {line.label.removeprefix("paper: "): line.y for line in drawn[f"study-1-{data}"]}
         assert {"videos": paper.FIGURE_12[data]["videos"], **found} == paper.FIGURE_12[data]
     # 4 and 5 over the LSTM: 4.5 +- 12.706 * 0.707 / 1.414; with all videos a single one.
-    table, = [t for t in re.findall("<table>.*?</table>", section(text, "figure-12"), re.DOTALL)
-              if "gain over" in t]
+    (table,) = [
+        t
+        for t in re.findall("<table>.*?</table>", section(text, "figure-12"), re.DOTALL)
+        if "gain over" in t
+    ]
     assert lines_of(table)[0] == ["gain over the LSTM (%)", "10 a class", "all a class"]
     assert ["composite here", "+4.5 (-1.9 to +10.9)", "+4.0"] in lines_of(table)
     assert not any(line[0] == "LSTM" for line in lines_of(table))
@@ -252,8 +320,16 @@ def test_table_3_sets_variants_beside_the_papers(tmp_path):
         ["none", "LSTM", "51.0 ± 1.4", "60.0", "63.7", "74.5", "–", "–"],
         ["none", *nothing, "63.7", "74.5", "25.3", "42.8"],
         ["autoencoder", *nothing, "66.2", "75.1", "28.6", "44.0"],
-        ["future predictor", "table3_future_predictor", "53.5 ± 2.1", "62.0",
-         "64.9", "74.9", "–", "–"],
+        [
+            "future predictor",
+            "table3_future_predictor",
+            "53.5 ± 2.1",
+            "62.0",
+            "64.9",
+            "74.9",
+            "–",
+            "–",
+        ],
         ["future predictor", *nothing, "64.9", "74.9", "27.3", "43.1"],
         ["conditional autoencoder", "exported", "54.5 ± 2.1", "63.0", "65.8", "74.8", "–", "–"],
         ["conditional autoencoder", *nothing, "65.8", "74.8", "27.9", "43.1"],
@@ -269,7 +345,7 @@ def test_table_3_sets_variants_beside_the_papers(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"units": 256}, {"classes": 8}, {"classes": None}])
 def test_the_papers_figures_stand_apart_from_a_study_of_other_sizes_or_data(tmp_path, changes):
-    study, = report.studies([study_folder(tmp_path, **changes)])
+    (study,) = report.studies([study_folder(tmp_path, **changes)])
     lines = lines_of(section(page.render([], "", TIME, [study]), "table-3"))
     assert ["composite", "composite here", "55.5 ± 2.1", "64.0", *["–"] * 4] in lines
     assert ["composite", *["–"] * 3, "67.0", "75.8", "29.1", "44.1"] in lines
@@ -283,12 +359,24 @@ def test_table_4_has_other_systems_and_ones_own(tmp_path):
     text = page.render(runs, "", TIME, report.studies([study_folder(tmp_path)]))
     part = section(text, "table-4")
     _, *lines = lines_of(part)
-    assert lines[0] == ["here", "ft: LSTM, pretrained", "3 classes, test of split 1, 4 videos",
-                        "–", "–", "75.0 (30.1 to 95.4)"]
+    assert lines[0] == [
+        "here",
+        "ft: LSTM, pretrained",
+        "3 classes, test of split 1, 4 videos",
+        "–",
+        "–",
+        "75.0 (30.1 to 95.4)",
+    ]
     assert ["here", "few: LSTM", "all labelled videos", "–", "–", "60.0"] in lines
     assert sum(line[0] == "here" for line in lines) == 1 + 7
-    assert ["RGB + flow", "multi-skip feature stacking", "Lan et al. 2014", "89.1", "65.1",
-            "–"] in lines
+    assert [
+        "RGB + flow",
+        "multi-skip feature stacking",
+        "Lan et al. 2014",
+        "89.1",
+        "65.1",
+        "–",
+    ] in lines
     assert ["RGB", "C3D", "Tran et al. 2014", "72.3", "–", "–"] in lines
     assert len(lines) == 8 + 12
     assert "https://arxiv.org/abs/1411.6660" in {a["href"] for a in Page(part).all("a")}
@@ -305,14 +393,17 @@ def test_every_mixture_is_a_page(tmp_path):
     assert len(names) == len(set(names)) and targets == set(names)
     assert len(shown.all("section")) == 12
     assert not {"table-1", "classes", "figure-12", "table-3", "table-4"} & set(
-        anchors(page.render([video], "", TIME)))
+        anchors(page.render([video], "", TIME))
+    )
 
 
 def test_names_of_classes_and_studies_are_escaped(tmp_path):
     evil = '<script>alert(1)</script> & "so"'
     found = report.studies([study_folder(tmp_path)])[0]
-    summaries = [dataclasses.replace(s, contender=evil) if s.contender == "mystery" else s
-                 for s in found.summaries]
+    summaries = [
+        dataclasses.replace(s, contender=evil) if s.contender == "mystery" else s
+        for s in found.summaries
+    ]
     study = dataclasses.replace(found, name=evil, path=evil, summaries=summaries)
     run = dataclasses.replace(classifier(tmp_path), name=evil)
     run.model["init"] = evil
@@ -328,7 +419,7 @@ def test_the_new_figures_are_stored(tmp_path):
     report.write(runs, tmp_path / "out", "", TIME, studies=studies)
     stored = json.loads((tmp_path / "out" / "results.json").read_text(), parse_constant=pytest.fail)
     assert stored["runs"][0]["paper"] is None  # it names three classes
-    study, = stored["studies"]
+    (study,) = stored["studies"]
     assert study["settings"]["subsets"] == 2
     assert study["paper"]["composite here"] == {"UCF-101 small": 67.0, "UCF-101": 75.8}
     with open(tmp_path / "out" / "results.csv", newline="") as file:
@@ -336,7 +427,7 @@ def test_the_new_figures_are_stored(tmp_path):
     assert len(table) == len(stored["rows"])
 
     def value(**fields):
-        found, = [row for row in table if fields.items() <= row.items()]
+        (found,) = [row for row in table if fields.items() <= row.items()]
         return tuple(float(found[x]) if found[x] else None for x in ("value", "low", "high"))
 
     assert value(run="ft", part="video", metric="accuracy")[0] == 75
@@ -352,24 +443,35 @@ def test_the_new_figures_are_stored(tmp_path):
 
 
 def test_a_classifier_is_tested_on_its_videos(monkeypatch):
-    trained = Trained(Path("x"), ConfigDict(), Classifier("lstm", CLASSES, None, [], None, None), 1,
-                      "", (8,), None)
+    trained = Trained(
+        Path("x"),
+        ConfigDict(),
+        Classifier("lstm", CLASSES, None, [], None, None),
+        1,
+        "",
+        (8,),
+        None,
+    )
     monkeypatch.setattr(report.testvideos, "select", lambda trained, records, log: (records, log))
-    monkeypatch.setattr(action_recognition, "evaluate", lambda test, command, **options:
-                        (test, command, options))
+    monkeypatch.setattr(
+        action_recognition, "evaluate", lambda test, command, **options: (test, command, options)
+    )
     found = report.evaluate(trained, 50, "set", "openstl", recompute=True, log=print)
     command = "python -m eval.action_recognition --workdir=x --records=set"
     options = {"recompute": True, "log": print}
     assert found == {"action_recognition": (("set", print), command, options)}
 
 
-@pytest.mark.parametrize("argument, shown", [
-    ("--config=/a b/unsup_video/configs/quickstart.py", "--config=quickstart"),
-    ("-config=/x/unsup_video/configs/quickstart.py:toronto", "-config=quickstart:toronto"),
-    ("/x/unsup_video/configs/quickstart.py", "quickstart"),
-    ("--config=/x/my/configs/quickstart.py", "--config=/x/my/configs/quickstart.py"),
-    ("--config.train.steps=5", "--config.train.steps=5"),
-])
+@pytest.mark.parametrize(
+    "argument, shown",
+    [
+        ("--config=/a b/unsup_video/configs/quickstart.py", "--config=quickstart"),
+        ("-config=/x/unsup_video/configs/quickstart.py:toronto", "-config=quickstart:toronto"),
+        ("/x/unsup_video/configs/quickstart.py", "quickstart"),
+        ("--config=/x/my/configs/quickstart.py", "--config=/x/my/configs/quickstart.py"),
+        ("--config.train.steps=5", "--config.train.steps=5"),
+    ],
+)
 def test_a_packaged_config_is_called_by_its_name(tmp_path, argument, shown):
     run = make(tmp_path)
     run.info["command"] = ["/x/train/pretrain.py", argument]

@@ -100,8 +100,11 @@ def answers(exported, tmp_path_factory):
     (folder / "empty").mkdir()
     arguments = [str(exported[0].resolve()), "../requests.npz", "../answers.npz"]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CLIENT, *arguments], cwd=folder / "empty",
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-I", "-c", CLIENT, *arguments],
+        cwd=folder / "empty",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "answers.npz"))
@@ -204,7 +207,8 @@ def test_models_have_the_signatures_of_what_they_decode():
 
     found = built((4, 4, 3), kind="future_predictor")
     assert found.keys() == {
-        name + end for name in ("serving_default", "encode", "predict_future", "step")
+        name + end
+        for name in ("serving_default", "encode", "predict_future", "step")
         for end in ("", "_uint8")
     }
     assert found["serving_default"](tf.zeros((1, 1, 4, 4, 3)))["future"].shape == (1, 2, 4, 4, 3)
@@ -297,8 +301,11 @@ def test_what_is_written_is_named_and_sums_hold(exported):
         assert str(path) in output
     assert f"eval.future_prediction --model={version}" in output
     done = subprocess.run(
-        ["sha256sum", "-c", "assets.extra/sha256sums.txt"], cwd=version, capture_output=True,
-        text=True, check=False,
+        ["sha256sum", "-c", "assets.extra/sha256sums.txt"],
+        cwd=version,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 and done.stdout.count(": OK") == len(listing(version)) - 1
     text = (version / "README.md").read_text()
@@ -377,18 +384,22 @@ def test_evaluations_give_the_figures_of_the_run_and_write_elsewhere(model, save
     for trained in (model, saved):
         test_set = testset.generated(trained.config, 20)
         command = results.command(trained, future_prediction.KIND, {})
-        found.append([
-            future_prediction.evaluate(trained, test_set, command),
-            out_of_domain.evaluate(trained, (1,), 4),
-            long_range.evaluate(trained, steps=12, clips=2),
-            features.evaluate(trained, count=4),
-        ])
+        found.append(
+            [
+                future_prediction.evaluate(trained, test_set, command),
+                out_of_domain.evaluate(trained, (1,), 4),
+                long_range.evaluate(trained, steps=12, clips=2),
+                features.evaluate(trained, count=4),
+            ]
+        )
     for of_run, of_saved in zip(*found, strict=True):
         assert of_run.rows and len(of_run.rows) == len(of_saved.rows)
         for here, there in zip(of_run.rows, of_saved.rows, strict=True):
             # The machine may add up in another order, which depends on what else it does.
-            numbers = [[x for x in (row.value, row.low, row.high) if x is not None]
-                       for row in (here, there)]
+            numbers = [
+                [x for x in (row.value, row.low, row.high) if x is not None]
+                for row in (here, there)
+            ]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-7)
             nothing = {"value": 0.0, "low": None, "high": None}
             assert dataclasses.replace(here, **nothing) == dataclasses.replace(there, **nothing)

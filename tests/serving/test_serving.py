@@ -53,8 +53,10 @@ REQUESTS = {
     "step": {"frame": FRAMES[:, 0], **STATES},
 }
 REQUESTS |= {
-    f"{name}_uint8": {key: PIXELS if key == "frames" else PIXELS[:, 0] if key == "frame" else value
-                      for key, value in inputs.items()}
+    f"{name}_uint8": {
+        key: PIXELS if key == "frames" else PIXELS[:, 0] if key == "frame" else value
+        for key, value in inputs.items()
+    }
     for name, inputs in REQUESTS.items()
 }
 
@@ -78,7 +80,14 @@ def base_path(model, tmp_path_factory):
     return folder
 
 
-CLASSES = {"dark": 0.0, "dämmrig": 0.25, "中ぐらい": 0.5, "light": 0.75, "bright": 1.0, "glaring": 2.0}
+CLASSES = {
+    "dark": 0.0,
+    "dämmrig": 0.25,
+    "中ぐらい": 0.5,
+    "light": 0.75,
+    "bright": 1.0,
+    "glaring": 2.0,
+}
 NAMED = list(CLASSES.values())
 
 
@@ -88,8 +97,12 @@ def functions(base_path):
     loaded = tf.saved_model.load(base_path / "1")
 
     def function(name):
-        return lambda **inputs: {key: value.numpy() for key, value in loaded.signatures[name](
-            **{key: tf.constant(value) for key, value in inputs.items()}).items()}
+        return lambda **inputs: {
+            key: value.numpy()
+            for key, value in loaded.signatures[name](
+                **{key: tf.constant(value) for key, value in inputs.items()}
+            ).items()
+        }
 
     return {name: function(name) for name in loaded.signatures}
 
@@ -134,12 +147,23 @@ def start_stand_in(base_path, log):
 def start_real(base_path, log):
     ports = free_port(), free_port()
     config = base_path.parent / "models.config"
-    config.write_text((KIT / "models.config").read_text().replace(
-        '"quickstart"', f'"{NAME}"').replace('"/models/quickstart"', f'"{base_path}"'))
+    config.write_text(
+        (KIT / "models.config")
+        .read_text()
+        .replace('"quickstart"', f'"{NAME}"')
+        .replace('"/models/quickstart"', f'"{base_path}"')
+    )
     process = subprocess.Popen(
-        [REAL, f"--port={ports[0]}", f"--rest_api_port={ports[1]}", f"--model_config_file={config}",
-         f"--grpc_channel_arguments=grpc.max_receive_message_length={1 << 20}"],
-        stdin=subprocess.PIPE, stdout=log, stderr=log,
+        [
+            REAL,
+            f"--port={ports[0]}",
+            f"--rest_api_port={ports[1]}",
+            f"--model_config_file={config}",
+            f"--grpc_channel_arguments=grpc.max_receive_message_length={1 << 20}",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
     )
     server = Server(process, *ports)
     deadline = time.monotonic() + 120
@@ -205,7 +229,8 @@ def test_an_answer_says_its_version(server, protocol):
     said = {"gRPC": 2, "REST": None}[protocol]  # over REST nothing tells
     assert outputs.version == said
     assert str(client_command._version(newest, outputs)) == (
-        "2" if said else "1 at first contact (REST does not say which answered)")
+        "2" if said else "1 at first contact (REST does not say which answered)"
+    )
 
 
 def test_many_at_once(server, expected):
@@ -240,9 +265,11 @@ HOSTILE = {
     "infinity": ("step", {"frame": FRAMES[:, 0] + np.inf, **STATES}, "frame must be finite"),
     "horizon": ("predict_future", {"frames": FRAMES, "steps": STEPS + (2**31 - 6)}, r"1\.\.1000"),
     "negative horizon": ("predict_future", {"frames": FRAMES, "steps": -STEPS}, r"1\.\.1000"),
-    "a huge answer": ("predict_future", {
-        "frames": np.zeros((101, 1, 32, 32), np.float32), "steps": np.full(101, 1000, np.int32),
-    }, "an answer has at most 100000 frames"),
+    "a huge answer": (
+        "predict_future",
+        {"frames": np.zeros((101, 1, 32, 32), np.float32), "steps": np.full(101, 1000, np.int32)},
+        "an answer has at most 100000 frames",
+    ),
     "other dtype": ("encode", {"frames": PIXELS}, "uint8"),
     "strings": ("encode", {"frames": np.array([[b"x" * 99]])}, "string"),
     "no input": ("encode", {}, "does not match signature"),
@@ -250,20 +277,28 @@ HOSTILE = {
     "no such signature": ("nothing", {"frames": FRAMES}, "nothing"),
     "TensorFlow's own signature": ("__saved_model_init_op", {"frames": FRAMES}, None),
     "1 GB claimed, 4 kB sent": (
-        "encode", {"frames": claim(FLOAT, (1, GIGABYTE >> 12, 32, 32), tensor_content=PART)},
-        None),
+        "encode",
+        {"frames": claim(FLOAT, (1, GIGABYTE >> 12, 32, 32), tensor_content=PART)},
+        None,
+    ),
     "1 GB claimed, nothing sent": (
-        "encode_uint8", {"frames": claim(UINT8, (1, GIGABYTE >> 10, 32, 32),
-                                          tensor_content=b"")}, "at most 100000 frames"),
-    "1 GB of one value": ("encode", {"frames": claim(FLOAT, (GIGABYTE >> 2,),
-                                                      float_val=[0.5])}, "frames must"),
+        "encode_uint8",
+        {"frames": claim(UINT8, (1, GIGABYTE >> 10, 32, 32), tensor_content=b"")},
+        "at most 100000 frames",
+    ),
+    "1 GB of one value": (
+        "encode",
+        {"frames": claim(FLOAT, (GIGABYTE >> 2,), float_val=[0.5])},
+        "frames must",
+    ),
     "more bytes than there are": (
-        "encode", {"frames": claim(FLOAT, (1 << 40, 1 << 40), float_val=[0.5])}, None),
-    "a negative size": ("encode", {"frames": claim(FLOAT, (1, -1, 32, 32),
-                                                    float_val=[0.5])}, None),
+        "encode",
+        {"frames": claim(FLOAT, (1 << 40, 1 << 40), float_val=[0.5])},
+        None,
+    ),
+    "a negative size": ("encode", {"frames": claim(FLOAT, (1, -1, 32, 32), float_val=[0.5])}, None),
     "no dtype": ("encode", {"frames": claim(0, (1, 1, 32, 32))}, None),
-    "a dtype that does not exist": (
-        "encode", {"frames": claim(999, (1, 1, 32, 32))}, None),
+    "a dtype that does not exist": ("encode", {"frames": claim(999, (1, 1, 32, 32))}, None),
 }
 
 
@@ -301,8 +336,17 @@ def test_hostile_requests_beside_good_ones(server, expected):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"\xff\xfe", b'{"inputs": 1}', b'{"inputs": {"frames": [[1], 2]}}',
-             b"[" * 500, b'{"signature_name": "encode", "inputs": {"frames": NaN}}'],
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"inputs": 1}',
+        b'{"inputs": {"frames": [[1], 2]}}',
+        b"[" * 500,
+        b'{"signature_name": "encode", "inputs": {"frames": NaN}}',
+    ],
 )
 def test_malformed_json_is_refused(server, expected, body):
     import urllib.error
@@ -420,12 +464,26 @@ def test_a_proxy_is_asked_for_other_machines(protocol, proxy):
     assert proxy and "models.example:8501" in proxy[0]
 
 
-@pytest.mark.parametrize("host, own", [
-    ("localhost", True), ("127.0.0.1", True), ("127.8.8.8", True), ("[::1]", True),
-    ("a.localhost", True), ("localhost.example", False), ("10.0.0.1", False), ("[fe80::1]", False),
-    ("localhost.", True), ("LOCALHOST", True), ("A.Localhost.", True), ("0.0.0.0", True),
-    ("[::]", True), ("[::ffff:127.0.0.1]", True), ("[::ffff:10.0.0.1]", False),
-])
+@pytest.mark.parametrize(
+    "host, own",
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("[::1]", True),
+        ("a.localhost", True),
+        ("localhost.example", False),
+        ("10.0.0.1", False),
+        ("[fe80::1]", False),
+        ("localhost.", True),
+        ("LOCALHOST", True),
+        ("A.Localhost.", True),
+        ("0.0.0.0", True),
+        ("[::]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("[::ffff:10.0.0.1]", False),
+    ],
+)
 def test_which_addresses_are_of_this_machine(host, own):
     assert remote.Rest(f"{host}:8501", NAME)._use_proxy != own
 
@@ -453,8 +511,9 @@ def test_a_stand_in_that_does_not_start_is_an_error(tmp_path, monkeypatch, progr
     server, started, popen = tmp_path / "server.py", [], subprocess.Popen
     server.write_text(program)
     monkeypatch.setattr(stand_in, "SERVER", server)
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or
-                        started[-1])
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
+    )
     timeout = 1 if program else 60
     with pytest.raises(RuntimeError, match=f"ended, or did not start in {timeout} s"):
         stand_in.Process(NAME, tmp_path, timeout=timeout)
@@ -462,8 +521,10 @@ def test_a_stand_in_that_does_not_start_is_an_error(tmp_path, monkeypatch, progr
 
 
 def test_a_process_that_does_not_end_is_killed():
-    deaf = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-            "print(1, flush=True); time.sleep(600)")
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(1, flush=True); time.sleep(600)"
+    )
     process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
     process.stdout.readline()
     stand_in.end(process, timeout=0.2)
@@ -519,7 +580,8 @@ def test_a_video_becomes_the_frames_of_the_model(tmp_path):
         np.testing.assert_array_equal(lit.max(0), [15, 7 + t])
         assert 145 <= frame[12, t + 4] <= 155  # luma: 0.299 * 255 + 0.587 * 128 = 151
     assert client.read(path, (12, 24, 3), 2)[0, 0, 6, 7].tolist() == pytest.approx(
-        [255, 128, 0], abs=6)
+        [255, 128, 0], abs=6
+    )
     assert client.read(path, (24, 24, 1)).shape == (1, 12, 24, 24, 1)
     later = client.read(path, (24, 24), 2, start=0.2)
     np.testing.assert_array_equal(later[0, 0], client.read(path, (24, 24), 6)[0, 5])
@@ -583,12 +645,14 @@ def test_pixels_go_to_the_signature_of_pixels():
     frames = remote.Tensor("float32", (None, None, 32, 32))
     pixels = remote.Tensor("uint8", (None, None, 32, 32))
     steps, other = remote.Tensor("int32", (None,)), remote.Tensor("string", (None,))
-    model = Recorded({
-        "predict_future": remote.Signature({"frames": frames, "steps": steps}, {}),
-        "predict_future_uint8": remote.Signature({"frames": pixels, "steps": steps}, {}),
-        "classify": remote.Signature({"frames": frames}, {}),
-        "odd": remote.Signature({"frames": frames, "text": other}, {}),
-    })
+    model = Recorded(
+        {
+            "predict_future": remote.Signature({"frames": frames, "steps": steps}, {}),
+            "predict_future_uint8": remote.Signature({"frames": pixels, "steps": steps}, {}),
+            "classify": remote.Signature({"frames": frames}, {}),
+            "odd": remote.Signature({"frames": frames, "text": other}, {}),
+        }
+    )
     outputs = client.request(model, "predict_future", PIXELS, 5).send(model)
     assert outputs["future"].shape == (3, 5, 32, 32)  # of 9: others asked for more
     client.request(model, "predict_future", FRAMES, 5).send(model)
@@ -682,8 +746,13 @@ def run_command(*arguments):
 def test_the_command(server, tmp_path):
     np.save(tmp_path / "clips.npy", PIXELS)
     done = run_command(
-        f"--server=127.0.0.1:{server.grpc}", "--version=1", f"--input={tmp_path / 'clips.npy'}",
-        "--steps=3", f"--out={tmp_path / 'a.gif'}", f"--out={tmp_path / 'a.npz'}", "--requests=8",
+        f"--server=127.0.0.1:{server.grpc}",
+        "--version=1",
+        f"--input={tmp_path / 'clips.npy'}",
+        "--steps=3",
+        f"--out={tmp_path / 'a.gif'}",
+        f"--out={tmp_path / 'a.npz'}",
+        "--requests=8",
         "--parallel=2",
     )
     assert done.returncode == 0, done.stderr
@@ -706,34 +775,57 @@ def command(monkeypatch):
 
 @pytest.mark.parametrize(("signature", "version"), [("encode", 1), ("classify", 2)])
 def test_steps_go_with_signatures_that_ask_for_them(server, command, signature, version):
-    with pytest.raises(ValueError, match=(
-        f"--steps does not go with --signature={signature}, which does not ask how many frames"
-    )):
-        command(f"--server=127.0.0.1:{server.grpc}", f"--version={version}",
-                f"--signature={signature}", "--input=clips.npy", "--steps=3")
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"--steps does not go with --signature={signature}, which does not ask how many frames"
+        ),
+    ):
+        command(
+            f"--server=127.0.0.1:{server.grpc}",
+            f"--version={version}",
+            f"--signature={signature}",
+            "--input=clips.npy",
+            "--steps=3",
+        )
 
 
-@pytest.mark.parametrize("out, message", [
-    ("a.txt", "a.txt: .gif or .npz expected"), ("no/a.npz", "the folder .*no does not exist"),
-    ("folder.npz", "folder.npz is a folder"), ("closed/a.gif", "the folder .*closed cannot be wri"),
-])
+@pytest.mark.parametrize(
+    "out, message",
+    [
+        ("a.txt", "a.txt: .gif or .npz expected"),
+        ("no/a.npz", "the folder .*no does not exist"),
+        ("folder.npz", "folder.npz is a folder"),
+        ("closed/a.gif", "the folder .*closed cannot be wri"),
+    ],
+)
 def test_where_the_answer_goes_is_checked_before_a_server_is_asked(
     tmp_path, command, monkeypatch, out, message
 ):
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "closed").mkdir()
     access = os.access  # root may write everywhere
-    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path)
-                        and access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "closed" not in str(path) and access(path, mode)
+    )
     with pytest.raises((ValueError, OSError), match=message):
-        command(f"--server=127.0.0.1:{free_port()}", "--rest", "--input=a.npy",
-                f"--out={tmp_path / out}")
+        command(
+            f"--server=127.0.0.1:{free_port()}",
+            "--rest",
+            "--input=a.npy",
+            f"--out={tmp_path / out}",
+        )
 
 
 def test_a_picture_of_what_is_none_is_refused_before_the_input_is_read(server, command, tmp_path):
     with pytest.raises(ValueError, match="c_1, h_1 of frames of shape .* make no pictures"):
-        command(f"--server=127.0.0.1:{server.grpc}", "--version=1", "--signature=encode",
-                "--input=no_such_file.npy", f"--out={tmp_path / 'a.gif'}")
+        command(
+            f"--server=127.0.0.1:{server.grpc}",
+            "--version=1",
+            "--signature=encode",
+            "--input=no_such_file.npy",
+            f"--out={tmp_path / 'a.gif'}",
+        )
 
 
 # ---------------------------------------------------------------------- TensorFlow's C API
@@ -816,7 +908,8 @@ def test_joined_requests_get_what_they_get_alone(joined, functions, signature):
             assert result["future"].shape[1] == 5
             for row, steps in enumerate(request["steps"]):
                 np.testing.assert_allclose(
-                    result["future"][row, :steps], alone["future"][row, :steps], atol=1e-5)
+                    result["future"][row, :steps], alone["future"][row, :steps], atol=1e-5
+                )
         else:
             assert_same(result, alone)
 
@@ -838,7 +931,8 @@ def test_joined_requests_fail_together(joined):
 
 def test_an_export_warms_up_every_signature(base_path, functions):
     log_pb2 = pytest.importorskip(
-        "tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api")
+        "tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api"
+    )
     path = base_path / "1" / "assets.extra" / "tf_serving_warmup_requests"
     found = {}
     for record in tf.data.TFRecordDataset(str(path)):
@@ -850,7 +944,8 @@ def test_an_export_warms_up_every_signature(base_path, functions):
             expected.predict_log.request.inputs[name].CopyFrom(value)
         assert log == expected  # and nothing else in it
         found[request.model_spec.signature_name] = {
-            name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            name: tf.make_ndarray(value) for name, value in request.inputs.items()
+        }
     assert found.keys() == REQUESTS.keys()
     assert path.stat().st_size < 2000
     for name, inputs in found.items():
@@ -864,10 +959,12 @@ def test_an_export_warms_up_every_signature(base_path, functions):
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 3_000_000])
 def test_sizes_of_fields(size):
     log_pb2 = pytest.importorskip(
-        "tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api")
+        "tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api"
+    )
     value = np.arange(size, dtype=np.uint8)
     log = log_pb2.PredictionLog.FromString(
-        warmup.prediction_log("s", {"x": tf.make_tensor_proto(value)}))
+        warmup.prediction_log("s", {"x": tf.make_tensor_proto(value)})
+    )
     np.testing.assert_array_equal(tf.make_ndarray(log.predict_log.request.inputs["x"]), value)
 
 
@@ -881,10 +978,12 @@ def compose():
 
 def test_models_config():
     server_config = pytest.importorskip(
-        "tensorflow_serving.config.model_server_config_pb2", reason="needs tensorflow-serving-api")
+        "tensorflow_serving.config.model_server_config_pb2", reason="needs tensorflow-serving-api"
+    )
     config = text_format.Parse(
-        (KIT / "models.config").read_text(), server_config.ModelServerConfig())
-    model, = config.model_config_list.config
+        (KIT / "models.config").read_text(), server_config.ModelServerConfig()
+    )
+    (model,) = config.model_config_list.config
     assert (model.name, model.model_platform) == ("quickstart", "tensorflow")
     mounts = dict(reversed(entry.split(":")[:2]) for entry in compose()["volumes"])
     folder = mounts[str(Path(model.base_path).parent)]
@@ -908,8 +1007,7 @@ def batching_parameters():
 
 
 def test_batching_parameters():
-    found = text_format.Parse(
-        (KIT / "batching_parameters.txt").read_text(), batching_parameters())
+    found = text_format.Parse((KIT / "batching_parameters.txt").read_text(), batching_parameters())
     assert found.max_batch_size.value == 32 and not found.pad_variable_length_inputs
 
 
@@ -930,7 +1028,8 @@ def test_the_health_check(server):
     def status(name, port):
         text = check[2].replace("/8501", f"/{port}").replace("models/quickstart", f"models/{name}")
         return subprocess.run(
-            ["bash", "-c", text], capture_output=True, check=False, timeout=DEADLINE).returncode
+            ["bash", "-c", text], capture_output=True, check=False, timeout=DEADLINE
+        ).returncode
 
     assert status(NAME, server.rest) == 0
     assert status("other", server.rest) != 0

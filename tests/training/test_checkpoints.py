@@ -114,8 +114,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
 
 def test_all_damaged_is_an_error(tmp_path):
     flip_a_byte(checkpoints.save(tmp_path, 1, arrays(1), {}) / "arrays.npz")
-    with pytest.warns(UserWarning), pytest.raises(
-        checkpoints.CheckpointError, match="every checkpoint is damaged"
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(checkpoints.CheckpointError, match="every checkpoint is damaged"),
     ):
         checkpoints.latest(tmp_path)
 

@@ -31,7 +31,8 @@ def assert_close(a, b, rtol):
     """What training left is the same but for the order in which numbers were added up."""
     assert a["best step"] == b["best step"] and a["results"]["step"] == b["results"]["step"]
     for line, other in zip(
-        [*a["metrics"], a["results"]["scores"]], [*b["metrics"], b["results"]["scores"]],
+        [*a["metrics"], a["results"]["scores"]],
+        [*b["metrics"], b["results"]["scores"]],
         strict=True,
     ):
         assert line.keys() == other.keys()
@@ -62,12 +63,17 @@ def test_an_unknown_strategy_and_a_useless_tf_config_are_refused(monkeypatch):
     for text, why in (
         ("{", "JSONDecodeError"),
         (json.dumps({"task": {"type": "worker", "index": 0}}), "KeyError: 'cluster'"),
-        (json.dumps({"cluster": hosts, "task": {"type": "worker", "index": 2}}),
-         "no worker of 2 is worker 2"),
+        (
+            json.dumps({"cluster": hosts, "task": {"type": "worker", "index": 2}}),
+            "no worker of 2 is worker 2",
+        ),
         (json.dumps({"cluster": hosts, "task": {"type": "ps", "index": 0}}), "is ps 0"),
-        (json.dumps({"cluster": {**hosts, "chief": ["c:3"]},
-                     "task": {"type": "worker", "index": 0}}),
-         "all processes are workers here, and there is a chief"),
+        (
+            json.dumps(
+                {"cluster": {**hosts, "chief": ["c:3"]}, "task": {"type": "worker", "index": 0}}
+            ),
+            "all processes are workers here, and there is a chief",
+        ),
     ):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(ValueError, match=f"TF_CONFIG=.*{why}.*like TF_CONFIG="):
@@ -79,8 +85,10 @@ def test_every_replica_gets_its_part_of_each_batch(pipelines):
     batches = [{"x": np.arange(8) + 8 * k, "y": np.arange(16).reshape(8, 2)} for k in range(3)]
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(batches),
-        output_signature={"x": tf.TensorSpec((None,), tf.int64),
-                          "y": tf.TensorSpec((None, 2), tf.int64)},
+        output_signature={
+            "x": tf.TensorSpec((None,), tf.int64),
+            "y": tf.TensorSpec((None, 2), tf.int64),
+        },
     ).repeat()
     found = []
     for number in range(pipelines):
@@ -137,7 +145,10 @@ def test_two_devices_pretrain_as_one(recipe, rtol, tmp_path):
 @pytest.mark.slow
 def test_the_flags_go_together_also_on_a_single_device(tmp_path):
     status, output = Run(
-        tmp_path / "run", "--strategy=mirrored", "--precision=bfloat16", "--profile_steps=3,4",
+        tmp_path / "run",
+        "--strategy=mirrored",
+        "--precision=bfloat16",
+        "--profile_steps=3,4",
         "--config.train.steps=6",
     ).finish()
     assert status == 0, output
@@ -161,17 +172,31 @@ def test_two_devices_finetune_as_one_with_dropout(tmp_path):
     config.train.steps = 1
     init = labelled.pretrained(config, tmp_path / "pretrained")
     flags = [
-        f"--config={ROOT / 'unsup_video/configs/finetune.py'}:github", f"--init={init}",
-        f"--records={folder}", "--config.data.split=1", "--config.data.frames=4",
+        f"--config={ROOT / 'unsup_video/configs/finetune.py'}:github",
+        f"--init={init}",
+        f"--records={folder}",
+        "--config.data.split=1",
+        "--config.data.frames=4",
         "--config.data.stride=2",
-        "--precision=float32", "--config.model.input_dropout=0.2", "--config.recipe.batch_size=6",
-        "--config.recipe.learning_rate=0.01", "--config.recipe.step_clip=0.1",
-        "--config.train.steps=6", "--config.train.eval_every=3", "--config.train.log_every=1",
+        "--precision=float32",
+        "--config.model.input_dropout=0.2",
+        "--config.recipe.batch_size=6",
+        "--config.recipe.learning_rate=0.01",
+        "--config.recipe.step_clip=0.1",
+        "--config.train.steps=6",
+        "--config.train.eval_every=3",
+        "--config.train.log_every=1",
         "--config.train.checkpoint_every=3",
     ]
     running = [
-        Run(tmp_path / name, *flags, f"--strategy={strategy}", command="train.finetune",
-            before=before, tiny=[])
+        Run(
+            tmp_path / name,
+            *flags,
+            f"--strategy={strategy}",
+            command="train.finetune",
+            before=before,
+            tiny=[],
+        )
         for name, strategy, before in (("one", "none", None), ("two", "mirrored", two_cpus))
     ]
     for run in running:
@@ -184,12 +209,16 @@ def test_two_devices_finetune_as_one_with_dropout(tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
-    run = Run(tmp_path / "run", "--strategy=mirrored", "--config.recipe.batch_size=5",
-              before=two_cpus)
+    run = Run(
+        tmp_path / "run", "--strategy=mirrored", "--config.recipe.batch_size=5", before=two_cpus
+    )
     status, output = run.finish()
     assert status == 1
-    assert re.search("error: a batch of 5 cannot be divided among 2 devices: set "
-                     "--config.recipe.batch_size to a multiple", output)
+    assert re.search(
+        "error: a batch of 5 cannot be divided among 2 devices: set "
+        "--config.recipe.batch_size to a multiple",
+        output,
+    )
 
 
 def free_ports(count):
@@ -220,8 +249,9 @@ def workers(workdir, *flags, worker_flags=()):
     ports = free_ports(2)
     tiny = [f"--config={QUICKSTART}:github", *TINY]
     return [
-        Run(workdir, "--strategy=multiworker", *flags, *more, before=Worker(ports, index),
-            tiny=tiny)
+        Run(
+            workdir, "--strategy=multiworker", *flags, *more, before=Worker(ports, index), tiny=tiny
+        )
         for index, more in enumerate(((), worker_flags))
     ]
 
@@ -278,7 +308,7 @@ def test_the_slurm_script_of_the_docs(status, requeued, tmp_path):
     """With a cluster of two nodes that is three shell scripts."""
     page = (ROOT / "docs" / "scale.md").read_text()
     script = tmp_path / "train.sh"
-    script.write_text(page[page.index("#!/bin/bash\n#SBATCH"):].partition("```")[0])
+    script.write_text(page[page.index("#!/bin/bash\n#SBATCH") :].partition("```")[0])
     for name, text in {
         "scontrol": '[ "$1" = show ] && printf "node1\\nnode2\\n" || echo "$@" >> requeued',
         "srun": 'for i in 0 1; do SLURM_PROCID=$i "$@" || status=$?; done; exit ${status:-0}',
@@ -287,9 +317,16 @@ def test_the_slurm_script_of_the_docs(status, requeued, tmp_path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     found = subprocess.run(
-        ["bash", script], cwd=tmp_path, check=False, timeout=60,
-        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
-             "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7"},
+        ["bash", script],
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+            "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_JOB_ID": "7",
+        },
     )
     assert found.returncode == status
     assert (tmp_path / "requeued").exists() == requeued

@@ -81,8 +81,9 @@ def test_a_run_that_was_killed_ends_with_the_very_bits(folder, tmp_path):
     assert (last(tmp_path / "killed")[seeds[0]] != whole[seeds[0]]).any()
     labelled.finetuned(config, tmp_path / "killed")
     assert_equal(last(tmp_path / "killed"), whole)
-    scores = [json.loads((tmp_path / name / "results.json").read_text())
-              for name in ("whole", "killed")]
+    scores = [
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed")
+    ]
     assert scores[0] == scores[1]
 
 
@@ -100,8 +101,10 @@ def test_a_small_saved_model_is_a_start(folder, pretrained, tmp_path):
     finetuning.take_architecture(config, saved)
     data = finetuning.data(config, log=lambda line: None)
     classifier, copied = finetuning.start(config, data, saved)
-    here, there, own = ({v.path: v.numpy() for v in network.weights}
-                        for network in (classifier.network, saved.model.network, run.model.network))
+    here, there, own = (
+        {v.path: v.numpy() for v in network.weights}
+        for network in (classifier.network, saved.model.network, run.model.network)
+    )
     assert "encoder_lstm_1/kernel" in copied
     for name in copied:
         np.testing.assert_array_equal(here[name], there[name], err_msg=name)
@@ -114,8 +117,9 @@ def test_a_small_saved_model_is_a_start(folder, pretrained, tmp_path):
 def test_a_finetuned_saved_model_is_its_run(run, tmp_path):
     saved = trained.load(export.write(run, tmp_path / "saved"))
     assert saved.saved_model and saved.sha256 == run.sha256 and saved.classes == run.classes
-    assert_equal(*({v.path: v.numpy() for v in model.model.network.weights}
-                   for model in (run, saved)))
+    assert_equal(
+        *({v.path: v.numpy() for v in model.model.network.weights} for model in (run, saved))
+    )
 
 
 def test_few_labels_are_so_many_of_each_class(folder):
@@ -129,13 +133,16 @@ def test_few_labels_are_so_many_of_each_class(folder):
     assert few.validation.names == every.validation.names
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"model": {"init": ""}}, "--init=RUN_OR_SAVED_MODEL is missing"),
-    ({"data": {"records": ""}}, "--records=FOLDER is missing"),
-    ({"model": {"kind": "single_frame", "init": "runs/x"}}, "has no encoder: --init=none"),
-    ({"data": {"frames": 0}}, "config.data.frames must be at least 1"),
-    ({"data": {"videos_per_class": -1}}, "videos_per_class must be at least 0"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": {"init": ""}}, "--init=RUN_OR_SAVED_MODEL is missing"),
+        ({"data": {"records": ""}}, "--records=FOLDER is missing"),
+        ({"model": {"kind": "single_frame", "init": "runs/x"}}, "has no encoder: --init=none"),
+        ({"data": {"frames": 0}}, "config.data.frames must be at least 1"),
+        ({"data": {"videos_per_class": -1}}, "videos_per_class must be at least 0"),
+    ],
+)
 def test_configs_that_cannot_be_trained(folder, change, message):
     config = labelled.a_config(folder)
     for section, values in change.items():

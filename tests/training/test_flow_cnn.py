@@ -26,9 +26,17 @@ TINY = dict(filters=(4,), kernels=(3,), strides=(1,), paddings=(1,), norm_after=
 
 
 def tiny(**fields):
-    return flow_cnn.build(**{
-        **TINY, "channels": 2, "classes": 3, "size": 6, "pool_after": (1,), "dropout": 0.5, **fields
-    })
+    return flow_cnn.build(
+        **{
+            **TINY,
+            "channels": 2,
+            "classes": 3,
+            "size": 6,
+            "pool_after": (1,),
+            "dropout": 0.5,
+            **fields,
+        }
+    )
 
 
 # ---------------------------------------------------------------------- the network
@@ -41,13 +49,20 @@ def test_shapes_and_parameters_are_the_papers():
     network = flow_cnn.build(channels=20, classes=101, full=(8, 4), **config)
     sizes = {layer.name: layer.output.shape[1:] for layer in network.layers}
     assert [sizes[f"conv{i}"] for i in range(1, 6)] == [
-        (109, 109, 96), (26, 26, 256), (13, 13, 512), (13, 13, 512), (13, 13, 512)
+        (109, 109, 96),
+        (26, 26, 256),
+        (13, 13, 512),
+        (13, 13, 512),
+        (13, 13, 512),
     ]
     assert [sizes[f"pool{i}"][0] for i in (1, 2, 5)] == [54, 13, 6]
     assert "norm1" in sizes and "norm2" not in sizes
     convolutions = [
-        7 * 7 * 20 * 96 + 96, 5 * 5 * 96 * 256 + 256, 3 * 3 * 256 * 512 + 512,
-        3 * 3 * 512 * 512 + 512, 3 * 3 * 512 * 512 + 512,
+        7 * 7 * 20 * 96 + 96,
+        5 * 5 * 96 * 256 + 256,
+        3 * 3 * 256 * 512 + 512,
+        3 * 3 * 512 * 512 + 512,
+        3 * 3 * 512 * 512 + 512,
     ]
     full = [6 * 6 * 512 * 8 + 8, 8 * 4 + 4, 4 * 101 + 101]
     assert network.count_params() == sum(convolutions) + sum(full)
@@ -113,12 +128,15 @@ def test_bfloat16_leaves_weights_and_results_in_float32():
     assert 1e-4 < error < 0.03  # 8 bits
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"kernels": (3, 3)}, "a value each for every convolution, got 1, 2, 1, 1"),
-    ({"pool_after": (2,)}, "no convolution 2 of 1"),
-    ({"full": ()}, "full is empty"),
-    ({"size": 2}, "2x2 is too small for the flow CNN: pool1 looks at 3 pixels each way, and 2"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"kernels": (3, 3)}, "a value each for every convolution, got 1, 2, 1, 1"),
+        ({"pool_after": (2,)}, "no convolution 2 of 1"),
+        ({"full": ()}, "full is empty"),
+        ({"size": 2}, "2x2 is too small for the flow CNN: pool1 looks at 3 pixels each way, and 2"),
+    ],
+)
 def test_a_network_that_cannot_be_is_an_error(fields, message):
     with pytest.raises(ValueError, match=message):
         tiny(**fields)
@@ -198,9 +216,7 @@ def write(folder, count=24, labels=lambda v: v % 2, stack=1, **fields):
 def a_config(folder, **fields):
     config = flow_cnn_small.get_config()
     config.precision = "float32"
-    config.model.update(
-        {**TINY, "size": SIZE, "pool_after": (), "kernels": (3,), "dropout": 0.2}
-    )
+    config.model.update({**TINY, "size": SIZE, "pool_after": (), "kernels": (3,), "dropout": 0.2})
     config.data.records = str(folder)
     config.data.subtract_mean = False
     config.data.split = 1
@@ -293,8 +309,11 @@ def test_no_group_is_divided(folder):
     stacks = flow_stacks.build(a_config(folder, **{"data.split": 0}))
     entries = records.load_index(folder)
     groups = {
-        part: {entries[i].group for batch in stacks.evaluation(part, 9)
-               for i in batch["sequence"].numpy()}
+        part: {
+            entries[i].group
+            for batch in stacks.evaluation(part, 9)
+            for i in batch["sequence"].numpy()
+        }
         for part in splits.PARTS
     }
     assert all(groups.values())
@@ -307,36 +326,46 @@ def test_stored_stacks_are_read_as_those_made_of_single_flows(folder, tmp_path):
     both = []
     for path in (folder, stored):
         config.data.records = str(path)
-        both.append(list(
-            flow_stacks.build(config).evaluation("test", 50).unbatch().as_numpy_iterator()
-        ))
+        both.append(
+            list(flow_stacks.build(config).evaluation("test", 50).unbatch().as_numpy_iterator())
+        )
     assert len(both[0]) == 6 * 10
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a["stack"], b["stack"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("fields, config, message", [
-    ({}, {"data.records": ""}, "config.data.records is missing"),
-    ({}, {"model.size": 9}, "flow of 8x9 is smaller than the CNN's input of 9x9; write it larger"),
-    ({"stack": 2}, {}, "holds stacks of 2 flows, the CNN reads 3: give config.data.stack=2"),
-    ({"kind": "patches"}, {}, "holds patches of .* no optical flow"),
-    ({"classes": (), "labels": lambda v: -1}, {}, "have no label, such as|has 0 classes"),
-    ({"classes": ("a",), "labels": lambda v: 0}, {}, "has 1 classes, two at least are needed"),
-    ({"labels": lambda v: -1 if v == 8 else v % 2}, {}, "1 videos have no label, such as v8"),
-    ({}, {"data.stack": 13}, "windows of 13 frames are wanted, the longest sequence has 12"),
-])
+@pytest.mark.parametrize(
+    "fields, config, message",
+    [
+        ({}, {"data.records": ""}, "config.data.records is missing"),
+        (
+            {},
+            {"model.size": 9},
+            "flow of 8x9 is smaller than the CNN's input of 9x9; write it larger",
+        ),
+        ({"stack": 2}, {}, "holds stacks of 2 flows, the CNN reads 3: give config.data.stack=2"),
+        ({"kind": "patches"}, {}, "holds patches of .* no optical flow"),
+        ({"classes": (), "labels": lambda v: -1}, {}, "have no label, such as|has 0 classes"),
+        ({"classes": ("a",), "labels": lambda v: 0}, {}, "has 1 classes, two at least are needed"),
+        ({"labels": lambda v: -1 if v == 8 else v % 2}, {}, "1 videos have no label, such as v8"),
+        ({}, {"data.stack": 13}, "windows of 13 frames are wanted, the longest sequence has 12"),
+    ],
+)
 def test_data_that_cannot_be_used_is_an_error(tmp_path, fields, config, message):
     folder = write(tmp_path / "flow", **fields)
     with pytest.raises(ValueError, match=message):
         flow_stacks.build(a_config(folder, **config))
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"data.stack": 0}, "config.data.stack must be at least 1, got 0"),
-    ({"eval.stacks_per_video": 0}, "config.eval.stacks_per_video must be at least 1"),
-    ({"data.stacks_per_video": -1}, "stacks_per_video must be at least 0"),
-    ({"model.dropout": 1.0}, r"config.model.dropout must be in \[0, 1\), got 1.0"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"data.stack": 0}, "config.data.stack must be at least 1, got 0"),
+        ({"eval.stacks_per_video": 0}, "config.eval.stacks_per_video must be at least 1"),
+        ({"data.stacks_per_video": -1}, "stacks_per_video must be at least 0"),
+        ({"model.dropout": 1.0}, r"config.model.dropout must be in \[0, 1\), got 1.0"),
+    ],
+)
 def test_numbers_out_of_range_are_an_error(fields, message):
     flow_classification.check(a_config("x"))
     with pytest.raises(ValueError, match=message):
@@ -349,15 +378,13 @@ def test_numbers_out_of_range_are_an_error(fields, message):
 def test_a_videos_prediction_is_the_mean_over_its_stacks():
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.8, 0.2], [0.7, 0.3]], "float32")
     stacks = dataclasses.make_dataclass("Stacks", ["evaluation", "labels"])(
-        lambda part, size: tf.data.Dataset.from_tensor_slices({
-            "stack": np.log(probabilities), "sequence": [7, 7, 9, 9], "first": [0, 1, 0, 4],
-        }).batch(size),
+        lambda part, size: tf.data.Dataset.from_tensor_slices(
+            {"stack": np.log(probabilities), "sequence": [7, 7, 9, 9], "first": [0, 1, 0, 4]}
+        ).batch(size),
         {"test": np.array([1, 1])},
     )
     network = keras.Sequential([keras.Input((2,)), keras.layers.Activation("linear")])
-    found = flow_classification.figures(
-        flow_classification.classifier(network, 3), stacks, "test"
-    )
+    found = flow_classification.figures(flow_classification.classifier(network, 3), stacks, "test")
     # Means: (0.35, 0.65), which is right, and (0.75, 0.25).
     assert found["video_accuracy"] == 50 and found["window_accuracy"] == 25
     assert found["video_cross_entropy"] == pytest.approx(-(math.log(0.65) + math.log(0.25)) / 2)
@@ -376,13 +403,27 @@ def motion(tmp_path_factory):
     """40 videos of two classes, one of them too short for a stack."""
     folder, rng = tmp_path_factory.mktemp("motion") / "flow", np.random.default_rng(0)
     found = [
-        records.Record(moving(v % 2, rng, 1 if v == 7 else 11), None, f"v{v}", v % 2, f"g{v // 4}",
-                       (1 + (v % 4 < 2),))
+        records.Record(
+            moving(v % 2, rng, 1 if v == 7 else 11),
+            None,
+            f"v{v}",
+            v % 2,
+            f"g{v // 4}",
+            (1 + (v % 4 < 2),),
+        )
         for v in range(40)
     ]
     records.write(
-        folder, found, 40, "flow", {}, shards=3, compression="GZIP", dtype="int8",
-        scale=10 / 127, classes=("out", "in"),
+        folder,
+        found,
+        40,
+        "flow",
+        {},
+        shards=3,
+        compression="GZIP",
+        dtype="int8",
+        scale=10 / 127,
+        classes=("out", "in"),
     )
     return folder
 
@@ -404,9 +445,7 @@ def run(motion):
     network = flow_classification.build_network(config, len(stacks.classes))
     task = flow_classification.FlowClassification(config, network, stacks)
     opened = workdir.Workdir.open(motion.parent / "run", config.to_dict())
-    loop.run(
-        loop.Trainer(config, task), opened, {"data": stacks.description}, log=lines.append
-    )
+    loop.run(loop.Trainer(config, task), opened, {"data": stacks.description}, log=lines.append)
     results = flow_classification.test(config, network, stacks, opened)
     opened.lock.close()
     return opened.path, results, "\n".join(lines)
@@ -443,7 +482,9 @@ def test_what_is_no_run_of_the_cnn_is_an_error(run, tmp_path):
 
 
 def test_a_flow_cnn_is_no_video_model(run):
-    with pytest.raises(ValueError, match="is a CNN of train.flow_cnn; python -m data_prep.flow_per"):
+    with pytest.raises(
+        ValueError, match="is a CNN of train.flow_cnn; python -m data_prep.flow_per"
+    ):
         trained.load(run[0])
 
 
@@ -506,7 +547,10 @@ def test_videos_may_come_in_any_order_and_in_8_bits(run, wanted, motion):
         values = record.frames.astype(np.float32) * record.scale
         np.testing.assert_allclose(values, expected, atol=expected.max() / 500)
         assert (record.name, record.label, record.group, record.splits) == (
-            stored[i].name, stored[i].label, stored[i].group, stored[i].splits
+            stored[i].name,
+            stored[i].label,
+            stored[i].group,
+            stored[i].splits,
         )
 
 
@@ -514,7 +558,8 @@ def test_percepts_of_unlabelled_flow(run, tmp_path):
     flows = [records.Record(moving(0, np.random.default_rng(0)), None, "x")]
     records.write(tmp_path / "flow", flows, 1, "flow", {}, dtype="int8", scale=10 / 127)
     manifest = jobs.run(
-        flow_percepts.job(run[0], tmp_path / "flow"), flow_percepts.listing(tmp_path / "flow"),
+        flow_percepts.job(run[0], tmp_path / "flow"),
+        flow_percepts.listing(tmp_path / "flow"),
         tmp_path / "out",
     )
     assert manifest.classes == () and records.load_index(tmp_path / "out")[0].label == -1
@@ -534,9 +579,7 @@ def test_flow_that_the_cnn_does_not_read_is_an_error(run, motion, tmp_path):
 
 
 def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
-    flows = [
-        records.Record(moving(0, np.random.default_rng(v)), None, f"x{v}") for v in range(3)
-    ]
+    flows = [records.Record(moving(0, np.random.default_rng(v)), None, f"x{v}") for v in range(3)]
     records.write(tmp_path / "flow", flows, 3, "flow", {}, shards=1, dtype="int8")
     (shard,) = (tmp_path / "flow").glob("*.tfrecord")
     data = bytearray(shard.read_bytes())
@@ -557,15 +600,28 @@ def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
 
 @pytest.mark.slow
 def test_as_commands(run, motion, tmp_path):
-    tiny = dict(size=8, filters="(4,)", kernels="(3,)", strides="(1,)", paddings="(1,)",
-                pool_after="()", full="(5,)")
+    tiny = dict(
+        size=8,
+        filters="(4,)",
+        kernels="(3,)",
+        strides="(1,)",
+        paddings="(1,)",
+        pool_after="()",
+        full="(5,)",
+    )
     trained = commands.run(
-        "train.flow_cnn", f"--config.data.records={motion}", f"--workdir={tmp_path / 'run'}",
-        "--config.train.steps=3", *(f"--config.model.{k}={v}" for k, v in tiny.items()),
+        "train.flow_cnn",
+        f"--config.data.records={motion}",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.train.steps=3",
+        *(f"--config.model.{k}={v}" for k, v in tiny.items()),
     )
     assert trained.returncode == 0, trained.stderr
     written = commands.run(
-        "data_prep.flow_percepts", f"--cnn={run[0]}", f"--flow={motion}", "--storage=uint8",
+        "data_prep.flow_percepts",
+        f"--cnn={run[0]}",
+        f"--flow={motion}",
+        "--storage=uint8",
         f"--out={tmp_path / 'percepts'}",
     )
     assert written.returncode == 0, written.stderr

@@ -58,9 +58,7 @@ class Line:
 def fresh():
     """A function that gives one and the same trainer at step 0, compiled once."""
     config = finetune.get_config()
-    config.train.update({
-        "steps": STEPS, "log_every": 2, "eval_every": 2, "checkpoint_every": 3,
-    })
+    config.train.update({"steps": STEPS, "log_every": 2, "eval_every": 2, "checkpoint_every": 3})
     config.recipe.batch_size = 4
     keras.utils.set_random_seed(0)
     task = Line()
@@ -90,8 +88,14 @@ def what_is_left(path):
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     for with_times in (meta, *lines):
         del with_times["elapsed_s"]
-    return {"last": last, "meta": meta, "best step": best_step, "best": best, "metrics": lines,
-            "results": None}
+    return {
+        "last": last,
+        "meta": meta,
+        "best step": best_step,
+        "best": best,
+        "metrics": lines,
+        "results": None,
+    }
 
 
 class Killed(BaseException):
@@ -167,6 +171,7 @@ def test_a_run_whose_best_was_lost_makes_another(fresh, tmp_path):
     shutil.rmtree(tmp_path / "checkpoints" / "best-00000004")
     lines = []
     run(fresh({8: 99.0, 9: 98.0}), tmp_path, lines)
-    assert any("best checkpoint cannot be read" in line and "best-00000004" in line
-               for line in lines)
+    assert any(
+        "best checkpoint cannot be read" in line and "best-00000004" in line for line in lines
+    )
     assert checkpoints.best(tmp_path / "checkpoints").name == "best-00000009"

@@ -132,12 +132,16 @@ def test_a_run_of_one_step_moves_the_weights(name):
     assert np.all(variable.numpy() < -1e-6)
 
 
-@pytest.mark.parametrize("name, shape, factor", [
-    ("bias", (4,), 1.0), ("peepholes", (3, 4), 1.0),
-    ("encoder_lstm_1/kernel", (64, 4), 512 / 64),
-    ("encoder_lstm_1/recurrent_kernel", (2048, 4), 1 / 4),
-    ("future_decoder/kernel", (1024, 4), 2 * 512 / 1024),
-])
+@pytest.mark.parametrize(
+    "name, shape, factor",
+    [
+        ("bias", (4,), 1.0),
+        ("peepholes", (3, 4), 1.0),
+        ("encoder_lstm_1/kernel", (64, 4), 512 / 64),
+        ("encoder_lstm_1/recurrent_kernel", (2048, 4), 1 / 4),
+        ("future_decoder/kernel", (1024, 4), 2 * 512 / 1024),
+    ],
+)
 def test_the_rate_of_modern_is_that_of_the_number_of_inputs(name, shape, factor):
     recipe = recipes.get("modern")
     assert (recipe.fan_in, recipe.output_factor) == (512, 2.0)
@@ -174,8 +178,11 @@ def test_initialisations():
             frame_dim=30, units=20, initialization=video_models.Initialization(**recipe.init)
         )
         lstm = model.encoder.get_layer("encoder_lstm_1")
-        for weight, limit in [(lstm.kernel, kernel), (lstm.recurrent_kernel, kernel),
-                              (lstm.peepholes, 0.1)]:
+        for weight, limit in [
+            (lstm.kernel, kernel),
+            (lstm.recurrent_kernel, kernel),
+            (lstm.peepholes, 0.1),
+        ]:
             assert 0.8 * limit < np.abs(weight.numpy()).max() <= limit
         np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[1], forget)
         np.testing.assert_array_equal(lstm.bias.numpy().reshape(4, 20)[[0, 2, 3]], 0)
@@ -193,8 +200,8 @@ def _built(recipe_name, frame_shape=(6, 6), **recipe_fields):
 
 
 @pytest.mark.parametrize(
-    "name, mode", [("modern", "free_running"), ("toronto", "teacher_forced"),
-                   ("github", "teacher_forced")],
+    "name, mode",
+    [("modern", "free_running"), ("toronto", "teacher_forced"), ("github", "teacher_forced")],
 )
 def test_the_releases_force_the_teacher_and_modern_does_not(name, mode):
     model = _built(name)

@@ -20,12 +20,16 @@ from unsup_video.training import checkpoints
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     run = subprocess.run(
         [sys.executable, "-m", "train.pretrain", f"--workdir={workdir}", *TINY],
-        cwd=ROOT, env={**os.environ, **environment()}, capture_output=True, text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment()},
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
@@ -34,8 +38,17 @@ def uninterrupted(tmp_path_factory):
 
 def test_a_run_writes_everything_and_says_where(uninterrupted):
     workdir, output = uninterrupted
-    for text in ("compiling", "step 12/12 (100.0%)", "examples/s", "ETA", "nats/frame",
-                 "5,000 MNIST digits", "always the mean frame", "the targets' entropy", "next:"):
+    for text in (
+        "compiling",
+        "step 12/12 (100.0%)",
+        "examples/s",
+        "ETA",
+        "nats/frame",
+        "5,000 MNIST digits",
+        "always the mean frame",
+        "the targets' entropy",
+        "next:",
+    ):
         assert text in output
     named = [Path(line.strip()) for line in output.splitlines() if line.endswith((".png", ".gif"))]
     assert len(named) == 8 and all(path.is_file() for path in named)
@@ -165,7 +178,9 @@ def test_a_damaged_latest_checkpoint_falls_back(uninterrupted, tmp_path):
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     # The rate climbs until the weights overflow.
     status, output = Run(
-        tmp_path / "run", "--config.recipe.learning_rate=1e35", "--config.recipe.warmup_fraction=1",
+        tmp_path / "run",
+        "--config.recipe.learning_rate=1e35",
+        "--config.recipe.warmup_fraction=1",
         "--config.train.checkpoint_every=1",
     ).finish()
     assert status == 1 and "the loss is not finite any more at step" in output
@@ -242,8 +257,11 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
 
 def test_the_early_stop(tmp_path):
     status, output = Run(
-        tmp_path / "run", "--config.train.early_stop_evaluations=1", "--config.train.eval_every=1",
-        "--config.recipe.learning_rate=1.0", "--config.recipe.warmup_fraction=0.01",
+        tmp_path / "run",
+        "--config.train.early_stop_evaluations=1",
+        "--config.train.eval_every=1",
+        "--config.recipe.learning_rate=1.0",
+        "--config.recipe.warmup_fraction=0.01",
     ).finish()
     assert status == 0 and "stopped early at step" in output
     step, _, meta = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))
@@ -259,8 +277,10 @@ def test_the_early_stop(tmp_path):
         (["--config.data.frames_out=0"], "config.data.frames_out must be at least 1, got 0"),
         (["--digits_dir=nowhere"], "nowhere: none of train-images-idx3-ubyte"),
         ([*NO_GENERATOR, "--config.data.records=nowhere"], "nowhere"),
-        (["--config.data.records=nowhere"],
-         "config.data.num_digits=1 would be ignored, since data.records has the clips"),
+        (
+            ["--config.data.records=nowhere"],
+            "config.data.num_digits=1 would be ignored, since data.records has the clips",
+        ),
         (["quickstart"], "unknown argument 'quickstart'"),
     ],
 )

@@ -45,14 +45,17 @@ def test_steps_are_read_from_a_flag():
     assert profiling.parse(None) is None and profiling.parse("") is None
 
 
-@pytest.mark.parametrize("text, says", [
-    ("10", "the first and the last step to profile, such as 10,20"),
-    ("10,20,30", "the first and the last step"),
-    ("a,b", "profile_steps=a,b: give"),
-    ("1,5", "start at step 2 or later"),
-    ("-3,5", "start at step 2 or later"),
-    ("20,10", "give 20,30 for example"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("10", "the first and the last step to profile, such as 10,20"),
+        ("10,20,30", "the first and the last step"),
+        ("a,b", "profile_steps=a,b: give"),
+        ("1,5", "start at step 2 or later"),
+        ("-3,5", "start at step 2 or later"),
+        ("20,10", "give 20,30 for example"),
+    ],
+)
 def test_a_bad_range_says_what_to_give(text, says):
     with pytest.raises(ValueError, match=says):
         profiling.parse(text)
@@ -193,8 +196,15 @@ def tensorboard(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", f"--port={port}",
-               "--host=127.0.0.1", "--load_fast=false"]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        f"--logdir={folder}",
+        f"--port={port}",
+        "--host=127.0.0.1",
+        "--load_fast=false",
+    ]
     log = folder.parent / "tensorboard.log"
     with open(log, "w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -248,8 +258,10 @@ def test_the_trace_viewer_shows_the_steps_and_their_input(tensorboard):
 def test_the_tables_know_the_steps_and_the_operations(tensorboard):
     operations, *_ = _data(tensorboard, "framework_op_stats")
     columns = [column["id"] for column in operations["cols"]]
-    rows = [dict(zip(columns, (cell["v"] for cell in row["c"]), strict=True))
-            for row in operations["rows"]]
+    rows = [
+        dict(zip(columns, (cell["v"] for cell in row["c"]), strict=True))
+        for row in operations["rows"]
+    ]
     (product,) = [row for row in rows if "MatMul" in row["type"]]
     assert product["occurrences"] == 3 and product["total_self_time"] > 0
 

@@ -24,9 +24,7 @@ def write(folder, shape, dtype="float16", scale=1.0):
         )
         for v in range(VIDEOS)
     ]
-    records.write(
-        folder, videos, VIDEOS, "percepts", {}, dtype=dtype, scale=scale, classes=("a",)
-    )
+    records.write(folder, videos, VIDEOS, "percepts", {}, dtype=dtype, scale=scale, classes=("a",))
 
 
 def a_config(folder):
@@ -122,21 +120,29 @@ def test_the_papers_column_is_that_of_the_data(percepts):
 
     def reference(data, **model):
         config = configs_of[data["kind"]].get_config()
-        return future_prediction.reference(dataclasses.replace(
-            evaluation,
-            model={
-                **config.model.to_dict(), "data": config.data.to_dict(),
-                "trained_on": trained_on[data["kind"]], **model,
-            },
-            settings={**evaluation.settings, "data": data},
-        ))
+        return future_prediction.reference(
+            dataclasses.replace(
+                evaluation,
+                model={
+                    **config.model.to_dict(),
+                    "data": config.data.to_dict(),
+                    "trained_on": trained_on[data["kind"]],
+                    **model,
+                },
+                settings={**evaluation.settings, "data": data},
+            )
+        )
 
     configs_of = {"patches": patches_config, "moving_mnist": moving_mnist_2layer}
-    trained_on = {"patches": {"kind": "records, patches"},
-                  "moving_mnist": {"source": "MNIST, tensorflow_datasets"}}
+    trained_on = {
+        "patches": {"kind": "records, patches"},
+        "moving_mnist": {"source": "MNIST, tensorflow_datasets"},
+    }
     patches = {"kind": "patches", "frames": 29, "frame_shape": [32, 32, 3]}
-    assert reference(patches, output="linear") == 210.7 == paper.table_2(
-        "patches", "composite", 2, False
+    assert (
+        reference(patches, output="linear")
+        == 210.7
+        == paper.table_2("patches", "composite", 2, False)
     )
     assert reference(patches, output="linear", conditional_future=True) == 208.1
     assert reference(patches, output="linear", layers=1) is None

@@ -81,6 +81,8 @@ def test_a_run_is_whole_where_its_overwriting_was_killed(tmp_path, monkeypatch):
     assert len(moved) == 2
     assert read_metrics(Workdir.open(run, CONFIG).metrics) == [{"step": 1}]
     assert not (run / ".replacing").exists()
+
+
 FOREIGN = (".DS_Store", ".nfs00000000", "slurm-1234.out", "notes/monday.txt")
 
 
@@ -102,10 +104,13 @@ def test_hidden_files_do_not_keep_a_run_from_starting(tmp_path):
     assert Workdir.open(tmp_path, CONFIG).metrics.exists()
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('{"model_type": "bert"}', "config.json is not of a run; use another --workdir"),
-    ('{"name": "x", "mod', "config.json: damaged .*put back a copy"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"model_type": "bert"}', "config.json is not of a run; use another --workdir"),
+        ('{"name": "x", "mod', "config.json: damaged .*put back a copy"),
+    ],
+)
 def test_a_folder_with_the_config_of_something_else_is_refused_and_kept(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     (tmp_path / "checkpoints").mkdir()
@@ -173,7 +178,9 @@ INFO = {"data": {"sha256": {"train": "abc"}}}
 def of_now(**recipe):
     recipe = {"l2": 0.0, "pixel_blur": 0.0, "conditional_input": "truth", **recipe}
     return {
-        "name": "x", "model": {"units": 3, "frame_scaling": False}, "data": {"split": 0},
+        "name": "x",
+        "model": {"units": 3, "frame_scaling": False},
+        "data": {"split": 0},
         "recipe": recipe,
     }
 
@@ -259,7 +266,9 @@ def test_a_second_process_is_kept_out(tmp_path):
 
 def test_diff_names_nested_and_missing_fields():
     assert diff({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 3}) == [
-        "a.b: 1 there, 2 here", "c: 2 there, nothing here", "d: nothing there, 3 here",
+        "a.b: 1 there, 2 here",
+        "c: 2 there, nothing here",
+        "d: nothing there, 3 here",
     ]
 
 

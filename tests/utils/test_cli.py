@@ -33,8 +33,10 @@ def test_the_home_folder_in_every_flag_argument_and_config(home, monkeypatch):
         "    config = base.get_config(recipe)\n    config.data.digits_dir = '~/digits'\n"
         "    return config\n"
     )
-    argv = configs.expand(["pretrain", "--config=~/mine.py:toronto", "--config.data.records=~/r"],
-                          default="quickstart")
+    argv = configs.expand(
+        ["pretrain", "--config=~/mine.py:toronto", "--config.data.records=~/r"],
+        default="quickstart",
+    )
     monkeypatch.setattr(sys, "argv", argv)  # where flags of config fields are looked for
     with apart():
         config = config_flags.DEFINE_config_file("config", None, "")
@@ -63,7 +65,10 @@ def test_a_shell_reads_a_command_as_it_was_given(path):
     line = cli.command("eval.features", f"--workdir={path}", Path(path), note="it's # a note")
     words = shlex.split(line, comments=True)
     assert words == ["python", "-m", "eval.features", f"--workdir={path}", path]
-    assert shlex.split(cli.command("tensorboard", "--logdir=x y")) == ["tensorboard", "--logdir=x y"]
+    assert shlex.split(cli.command("tensorboard", "--logdir=x y")) == [
+        "tensorboard",
+        "--logdir=x y",
+    ]
 
 
 def test_what_comes_after_a_data_set_is_quoted(capsys):
@@ -71,7 +76,8 @@ def test_what_comes_after_a_data_set_is_quoted(capsys):
     common.written("my data/set", manifest, commands=[cli.command("train.pretrain", "a b")])
     after = capsys.readouterr().out.partition("next:\n")[2]
     assert [shlex.split(line)[2:] for line in after.splitlines()] == [
-        ["data_prep.verify", "my data/set"], ["data_prep.show", "my data/set"],
+        ["data_prep.verify", "my data/set"],
+        ["data_prep.show", "my data/set"],
         ["train.pretrain", "a b"],
     ]
 
@@ -81,8 +87,11 @@ def test_all_commands_say_what_comes_next_in_the_same_way():
     found = []
     for folder in ("data_prep", "train", "eval", "unsup_video"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                     if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            texts = [
+                node.value
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            ]
             found += [path.name for text in texts if re.match(r"\s*next:", text)]
     assert found == ["cli.py"]
 
@@ -103,6 +112,10 @@ def test_an_error_is_one_line_and_its_whole_traceback_is_shown_on_request(
         cli._one_line_errors(fail)(sys.argv)
     assert ended.value.code == "error: x.json: the field is missing"
     shown = capsys.readouterr().err
-    for text in ("Traceback", "in fail", "KeyError: 'what was asked for'",
-                 "ValueError: x.json: the field is missing"):
+    for text in (
+        "Traceback",
+        "in fail",
+        "KeyError: 'what was asked for'",
+        "ValueError: x.json: the field is missing",
+    ):
         assert (text in shown) is debug

@@ -116,9 +116,7 @@ def test_the_longest_legal_name_can_be_written_and_its_leftovers_are_found(tmp_p
 
 
 def tree(folder):
-    return {
-        str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()
-    }
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
 OLD, NEW = {"x": "old", "deep/y": "old"}, {"x": "new", "deep/z": "new"}
@@ -140,6 +138,7 @@ STEPS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")  # of os, tha
 
 def in_a_child_killed_at(step, function, *arguments):
     """Whether `function` ended before its `step`th change of the disk, at which SIGKILL comes."""
+
     def child():
         done = 0
 
@@ -499,9 +498,29 @@ def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
     assert files.derived("archery/my video (1).avi#3", ".gif").as_posix() == (
         "archery/my video (1).avi#3.gif"
     )
-    names = ["a#1", "a&1", "a(1", "a/1", "a_1", "x" * 240, "x" * 239 + "y", "x" * 240 + "/z",
-             "日" * 80, "../a", "/a", "a", "a//b", "", ".a", "a\nb", "a\tb", "\udce9", "\udcea", "..",
-             "b/.."]
+    names = [
+        "a#1",
+        "a&1",
+        "a(1",
+        "a/1",
+        "a_1",
+        "x" * 240,
+        "x" * 239 + "y",
+        "x" * 240 + "/z",
+        "日" * 80,
+        "../a",
+        "/a",
+        "a",
+        "a//b",
+        "",
+        ".a",
+        "a\nb",
+        "a\tb",
+        "\udce9",
+        "\udcea",
+        "..",
+        "b/..",
+    ]
     paths = [files.derived(name, ".png") for name in names]
     assert len(set(paths)) == len(names)
     for path in paths:

@@ -16,8 +16,15 @@ from unsup_video.video.decoding import VideoError
 COUNT, RATE, SHAPE = 30, 25.0, (48, 64)
 BITS = 12
 # Codecs that OpenCV can write and that have no, little and much loss.
-CODECS = {"ffv1.mkv": "FFV1", "ffv1.avi": "FFV1", "mjpg.avi": "MJPG", "xvid.avi": "XVID",
-          "mp4v.mp4": "mp4v", "mp4v.mov": "mp4v", "vp8.webm": "VP80"}
+CODECS = {
+    "ffv1.mkv": "FFV1",
+    "ffv1.avi": "FFV1",
+    "mjpg.avi": "MJPG",
+    "xvid.avi": "XVID",
+    "mp4v.mp4": "mp4v",
+    "mp4v.mov": "mp4v",
+    "vp8.webm": "VP80",
+}
 
 
 def numbered(number, shape=SHAPE):
@@ -85,8 +92,11 @@ def test_every_frame_once_and_in_order(videos, name):
 
 def test_colours_are_rgb_and_grey_is_luma(tmp_path):
     rgb = np.array([(200, 30, 90), (10, 250, 60), (0, 0, 255)], np.uint8)
-    path = write(tmp_path / "colours.avi", count=3,
-                 frame=lambda i, shape: np.broadcast_to(rgb[i, ::-1], (*shape, 3)).copy())
+    path = write(
+        tmp_path / "colours.avi",
+        count=3,
+        frame=lambda i, shape: np.broadcast_to(rgb[i, ::-1], (*shape, 3)).copy(),
+    )
     for i, frame in enumerate(decoding.frames(path)):
         np.testing.assert_array_equal(frame, np.broadcast_to(rgb[i], (*SHAPE, 3)))
     luma = rgb @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -96,8 +106,14 @@ def test_colours_are_rgb_and_grey_is_luma(tmp_path):
 
 
 def test_a_grey_video_is_one_of_three_equal_channels(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "g.avi"), cv2.CAP_FFMPEG,
-                             cv2.VideoWriter_fourcc(*"FFV1"), RATE, SHAPE[::-1], isColor=False)
+    writer = cv2.VideoWriter(
+        str(tmp_path / "g.avi"),
+        cv2.CAP_FFMPEG,
+        cv2.VideoWriter_fourcc(*"FFV1"),
+        RATE,
+        SHAPE[::-1],
+        isColor=False,
+    )
     for i in range(3):
         writer.write(np.full(SHAPE, 80 * i, np.uint8))
     writer.release()
@@ -115,9 +131,11 @@ def test_sizes(tmp_path, shape):
 def test_frames_that_change_their_size_get_that_of_the_first(tmp_path):
     path = tmp_path / "sizes.mjpeg"  # JPEG files in a row
     shapes = [(48, 64)] * 3 + [(96, 64)] * 2 + [(24, 100)]
-    path.write_bytes(b"".join(
-        cv2.imencode(".jpg", numbered(i, shape))[1].tobytes() for i, shape in enumerate(shapes)
-    ))
+    path.write_bytes(
+        b"".join(
+            cv2.imencode(".jpg", numbered(i, shape))[1].tobytes() for i, shape in enumerate(shapes)
+        )
+    )
     found = list(decoding.frames(path))
     assert [number_of(frame) for frame in found] == list(range(6))
     assert {frame.shape for frame in found} == {(48, 64, 3)}
@@ -128,9 +146,9 @@ def test_rotated_videos_are_upright(videos, tmp_path, angle, cosine, sine):
     data = bytearray(videos["mp4v.mp4"].read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2, version 0
     assert struct.unpack(">9i", data[matrix : matrix + 36])[::4] == (1 << 16, 1 << 16, 1 << 30)
-    data[matrix : matrix + 36] = struct.pack(">9i", *(
-        int(x * 65536) for x in (cosine, sine, 0, -sine, cosine, 0, 0, 0, 16384)
-    ))
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", *(int(x * 65536) for x in (cosine, sine, 0, -sine, cosine, 0, 0, 0, 16384))
+    )
     path = tmp_path / "rotated.mp4"
     path.write_bytes(data)
     turns = -angle // 90  # numpy turns the other way
@@ -161,11 +179,17 @@ def test_resampling_at_a_broken_rate(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ffv1.mkv", "mjpg.avi", "mp4v.mp4"])
-@pytest.mark.parametrize("start, seconds, first, end", [
-    (0, 0.4, 0, 10), (0.2, 0.4, 5, 15), (0.28, None, 7, 30), (0.56, 0.64, 14, 30),
-    (1.16, 0.04, 29, 30),
-    (0.2, 0.05, 5, 7),
-])
+@pytest.mark.parametrize(
+    "start, seconds, first, end",
+    [
+        (0, 0.4, 0, 10),
+        (0.2, 0.4, 5, 15),
+        (0.28, None, 7, 30),
+        (0.56, 0.64, 14, 30),
+        (1.16, 0.04, 29, 30),
+        (0.2, 0.05, 5, 7),
+    ],
+)
 def test_parts(videos, name, start, seconds, first, end):
     expected = list(range(first, end))
     assert numbers(videos[name], start=start, seconds=seconds) == expected
@@ -190,7 +214,8 @@ def test_what_comes_before_a_part_is_converted_where_it_may_be_shown(
 @pytest.mark.parametrize("start", [i / 25 for i in range(0, 30, 7)] + [1.0])
 def test_parts_that_begin_at_any_frame(videos, start):
     assert numbers(videos["mp4v.mp4"], start=start, seconds=0.08) == [
-        round(start * 25), round(start * 25) + 1
+        round(start * 25),
+        round(start * 25) + 1,
     ]
 
 
@@ -229,16 +254,14 @@ def test_a_variable_rate_is_that_of_the_time_stamps(tmp_path):
 
 def still(path, gap):
     """8 frames, one each 40 ms, the last `gap` seconds after the one before."""
-    return matroska_with_times(
-        write(path, count=8), [*range(0, 280, 40), 240 + round(1000 * gap)]
-    )
+    return matroska_with_times(write(path, count=8), [*range(0, 280, 40), 240 + round(1000 * gap)])
 
 
 def test_a_still_of_more_than_10_seconds_is_doubtful_and_used(tmp_path):
     path = still(tmp_path / "still.mkv", 25)
     with decoding.noted() as notes:
         assert numbers(path, fps=5) == [0, 5] + [6] * 125
-    note, = notes
+    (note,) = notes
     assert note == f"{path}: a frame stays for 25.0 s: a still, or a damaged time stamp"
     with decoding.noted() as notes:
         assert numbers(path) == list(range(8))
@@ -263,10 +286,15 @@ def test_a_still_of_more_than_an_hour_is_not_resampled(tmp_path, monkeypatch):
     assert len(notes) == 2
 
 
-@pytest.mark.parametrize("name, codec, rate", [
-    ("fast.avi", "FFV1", 1000), ("fast.mp4", "mp4v", 2000), ("fast.mkv", "FFV1", 1000),
-    ("faster.mp4", "mp4v", 20_000),
-])
+@pytest.mark.parametrize(
+    "name, codec, rate",
+    [
+        ("fast.avi", "FFV1", 1000),
+        ("fast.mp4", "mp4v", 2000),
+        ("fast.mkv", "FFV1", 1000),
+        ("faster.mp4", "mp4v", 20_000),
+    ],
+)
 def test_high_speed_cameras(tmp_path, name, codec, rate):
     path = write(tmp_path / name, codec, rate=rate)
     assert decoding.info(path).fps == pytest.approx(rate)
@@ -277,10 +305,20 @@ def test_high_speed_cameras(tmp_path, name, codec, rate):
     assert numbers(path, start=10 / rate, seconds=5 / rate, fps=rate) == list(range(10, 15))
 
 
-@pytest.mark.parametrize("name, codec", [
-    ("a.mpg", "MPG1"), ("a.ts", "MPG2"), ("a.m2ts", "mp4v"), ("a.vob", "MPG2"), ("a.flv", "FLV1"),
-    ("a.wmv", "WMV2"), ("a.asf", "MJPG"), ("a.mjpeg", "MJPG"), ("a.3gp", "mp4v"),
-])
+@pytest.mark.parametrize(
+    "name, codec",
+    [
+        ("a.mpg", "MPG1"),
+        ("a.ts", "MPG2"),
+        ("a.m2ts", "mp4v"),
+        ("a.vob", "MPG2"),
+        ("a.flv", "FLV1"),
+        ("a.wmv", "WMV2"),
+        ("a.asf", "MJPG"),
+        ("a.mjpeg", "MJPG"),
+        ("a.3gp", "mp4v"),
+    ],
+)
 def test_other_containers_are_allowed(tmp_path, name, codec):
     assert len(numbers(write(tmp_path / name, codec, shape=(144, 176)))) == COUNT
 
@@ -290,7 +328,7 @@ PLAYLISTS = {
     "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwhole.mp4\n#EXT-X-ENDLIST\n",
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-            'profiles="urn:mpeg:dash:profile:isoff-live:2011"></MPD>\n',
+    'profiles="urn:mpeg:dash:profile:isoff-live:2011"></MPD>\n',
 }
 
 
@@ -310,9 +348,11 @@ def test_a_picture_with_the_extension_of_a_video_is_none(tmp_path):
 
 
 def test_options_of_the_environment_are_kept():
-    code = ("import os; os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = 'hwaccel;none|threads;1'; "
-            "from unsup_video.video import decoding; "
-            "print(os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'])")
+    code = (
+        "import os; os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = 'hwaccel;none|threads;1'; "
+        "from unsup_video.video import decoding; "
+        "print(os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("hwaccel;none|threads;1|format_whitelist;asf,avi,")
 
@@ -326,10 +366,19 @@ def test_parts_between_two_frames(videos, start, seconds):
         assert found == [int(start * 25)]
 
 
-@pytest.mark.parametrize("arguments", [
-    {"fps": 0}, {"fps": -1}, {"fps": float("nan")}, {"fps": float("inf")}, {"start": -1},
-    {"start": float("nan")}, {"seconds": 0}, {"seconds": float("inf")},
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fps": 0},
+        {"fps": -1},
+        {"fps": float("nan")},
+        {"fps": float("inf")},
+        {"start": -1},
+        {"start": float("nan")},
+        {"seconds": 0},
+        {"seconds": float("inf")},
+    ],
+)
 def test_bad_arguments(videos, arguments):
     with pytest.raises(ValueError, match="expected, got") as caught:
         next(decoding.frames(videos["mjpg.avi"], **arguments))
@@ -419,7 +468,7 @@ def test_truncated_behind_the_index(videos, tmp_path):
     begin, size = boxes[b"moov"]
     moov, at = bytearray(data[begin : begin + size]), boxes[b"mdat"][0]
     offsets = moov.index(b"stco")
-    entries, = struct.unpack(">I", moov[offsets + 8 : offsets + 12])
+    (entries,) = struct.unpack(">I", moov[offsets + 8 : offsets + 12])
     for i in range(offsets + 12, offsets + 12 + 4 * entries, 4):
         moov[i : i + 4] = struct.pack(">I", struct.unpack(">I", moov[i : i + 4])[0] + size)
     whole = data[:at] + moov + data[at:begin]
@@ -517,8 +566,11 @@ def test_real_clips(real_data):
     """Most are as they say; what the others are was found out by other means."""
     odd = {
         # Its edit list hides the first 2.94 s of 265 frames; the rest is at 29.97.
-        "basketball.mp4": (214, 1), "tree.avi": (68, 1),  # most frames are empty: repeats
-        "brush_hair_1.avi": (408, 0), "cartwheel_1.avi": (84, 0), "catch_1.avi": (61, 0),
+        "basketball.mp4": (214, 1),
+        "tree.avi": (68, 1),  # most frames are empty: repeats
+        "brush_hair_1.avi": (408, 0),
+        "cartwheel_1.avi": (84, 0),
+        "catch_1.avi": (61, 0),
     }
     paths = sorted(p for p in real_data.glob("clips/**/*") if p.suffix in decoding.EXTENSIONS)
     paths = [path for i, path in enumerate(paths) if path.name in odd or i % 5 == 0]

@@ -16,7 +16,8 @@ from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
 
 METHODS = [
-    method if method != "tvl1" or hasattr(cv2, "optflow")
+    method
+    if method != "tvl1" or hasattr(cv2, "optflow")
     else pytest.param(method, marks=pytest.mark.skip("OpenCV without contrib modules"))
     for method in flow.METHODS
 ]
@@ -36,7 +37,10 @@ def moved(image, matrix):
     """`image` after the affine motion `matrix`, (2, 3), as uint8."""
     height, width = image.shape
     found = cv2.warpAffine(
-        image, np.float32(matrix), (width, height), flags=cv2.INTER_CUBIC,
+        image,
+        np.float32(matrix),
+        (width, height),
+        flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REFLECT,
     )
     return np.rint(np.clip(found, 0, 255)).astype(np.uint8)
@@ -55,8 +59,11 @@ def write_video(path, frames, fps=10):
     height, width = frames[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), fps, (width, height))
     for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2
-                     else cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.write(
+            cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+            if frame.ndim == 2
+            else cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        )
     writer.release()
     return Video(str(path), path.stem)
 
@@ -78,9 +85,9 @@ def stored(job, video):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dx, dy", [
-    (3, 0), (-3, 0), (0, 4), (0, -4), (0.5, -0.25), (-1.3, 0.7), (6, -4), (0, 0),
-])
+@pytest.mark.parametrize(
+    "dx, dy", [(3, 0), (-3, 0), (0, 4), (0, -4), (0.5, -0.25), (-1.3, 0.7), (6, -4), (0, 0)]
+)
 def test_flow_of_a_translated_image_is_the_translation(method, dx, dy):
     estimate = flow.estimator(method)
     found = estimate(shifted(texture(), 0, 0), shifted(texture(), dx, dy))
@@ -143,8 +150,15 @@ def test_the_share_at_the_bound_is_counted(tmp_path, compression):
     codes = np.zeros((4, 2, 5, 2), np.int8)
     codes[0, 0, :3, 0], codes[3, 1, 4, 1], codes[2, 0, 0] = 127, -127, (126, -126)
     records.write(
-        tmp_path / "x", [codes[:2], codes[2:], codes[:2]], 3, "flow", {}, dtype="int8", scale=SCALE,
-        shards=2, compression=compression,
+        tmp_path / "x",
+        [codes[:2], codes[2:], codes[:2]],
+        3,
+        "flow",
+        {},
+        dtype="int8",
+        scale=SCALE,
+        shards=2,
+        compression=compression,
     )
     assert flow.share_at_bound(tmp_path / "x") == 7 / 120
 
@@ -192,9 +206,9 @@ def test_the_mean_is_that_of_the_camera(tmp_path):
     assert np.abs(still - [2, -3]).max() < 0.5
 
 
-@pytest.mark.parametrize("stack, stride, firsts", [
-    (3, 1, [0, 1, 2, 3]), (3, 3, [0, 3]), (6, 1, [0]),
-])
+@pytest.mark.parametrize(
+    "stack, stride, firsts", [(3, 1, [0, 1, 2, 3]), (3, 3, [0, 3]), (6, 1, [0])]
+)
 def test_stacks_are_made_of_the_single_flows(tmp_path, stack, stride, firsts):
     video = write_video(tmp_path / "pan.avi", [shifted(texture(), t * t, -t) for t in range(7)])
     single = stored(a_job(), video)
@@ -242,16 +256,19 @@ def test_too_few_and_too_many_frames(tmp_path, monkeypatch):
         stored(a_job(stack=2, stack_stride=1), four)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"method": "brox"}, "unknown method"),
-    ({"size": (15, 40)}, "size must be 16 to 4096"),
-    ({"size": (40, 5000)}, "size must be 16 to 4096"),
-    ({"fps": 0.0}, "fps must be above 0"),
-    ({"bound": 0.0}, "bound must be above 0"),
-    ({"bound": float("nan")}, "bound must be above 0"),
-    ({"stack": 0}, "stack and stack_stride"),
-    ({"stack": 10, "stack_stride": 0}, "stack and stack_stride"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"method": "brox"}, "unknown method"),
+        ({"size": (15, 40)}, "size must be 16 to 4096"),
+        ({"size": (40, 5000)}, "size must be 16 to 4096"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"bound": 0.0}, "bound must be above 0"),
+        ({"bound": float("nan")}, "bound must be above 0"),
+        ({"stack": 0}, "stack and stack_stride"),
+        ({"stack": 10, "stack_stride": 0}, "stack and stack_stride"),
+    ],
+)
 def test_bad_jobs(options, message):
     with pytest.raises(ValueError, match=message):
         flow.Flow(**options)
@@ -325,7 +342,7 @@ def test_previews_have_names_of_their_own_and_one_that_fails_is_told(tmp_path):
     paths = flow.write_previews(folder, 5, job, listing, tmp_path / "flow", lines.append)
     assert sorted(paths) == sorted(folder.rglob("*.gif")) and len(set(paths)) == 4
     assert all(Image.open(path).n_frames == 3 for path in paths)
-    line, = lines
+    (line,) = lines
     assert line.startswith("no preview of gone: ") and "absent.avi" in line
 
 
@@ -342,8 +359,14 @@ def test_as_a_command(tmp_path):
     out = tmp_path / "flow"
     done = commands.run(
         "data_prep.flow",
-        f"--videos={tmp_path / 'videos'}", f"--out={out}", f"--size={HEIGHT}x{WIDTH}", "--bound=2",
-        "--stack=2", "--stack_stride=1", "--previews=1", "--max_bad_fraction=0.5",
+        f"--videos={tmp_path / 'videos'}",
+        f"--out={out}",
+        f"--size={HEIGHT}x{WIDTH}",
+        "--bound=2",
+        "--stack=2",
+        "--stack_stride=1",
+        "--previews=1",
+        "--max_bad_fraction=0.5",
     )
     assert done.returncode == 0, done.stderr
     assert records.verify(out) == []

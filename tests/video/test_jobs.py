@@ -65,9 +65,7 @@ def calls(tmp_path):
 @pytest.mark.parametrize("compression", ["", "GZIP"])
 def test_a_data_set_of_all_videos_in_order(tmp_path, compression):
     out = tmp_path / "a" / "out"  # the parent is made
-    manifest = jobs.run(
-        Numbers(), listing(tmp_path / "in"), out, shards=3, compression=compression
-    )
+    manifest = jobs.run(Numbers(), listing(tmp_path / "in"), out, shards=3, compression=compression)
     assert records.verify(out) == [] and list(out.parent.iterdir()) == [out]
     assert manifest == records.Manifest.load(out)
     assert (manifest.kind, manifest.dtype, manifest.scale) == ("numbers", "uint8", 1.0)
@@ -92,8 +90,9 @@ def test_several_records_of_a_video(tmp_path):
 
 def test_more_videos_than_one_sub_folder_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_FOLDER_SIZE", 4)
-    jobs.run(Numbers(), listing(tmp_path / "in", 11, bad=[2]), tmp_path / "out",
-             max_bad_fraction=0.2)
+    jobs.run(
+        Numbers(), listing(tmp_path / "in", 11, bad=[2]), tmp_path / "out", max_bad_fraction=0.2
+    )
     assert names(tmp_path / "out") == [f"v{i}" for i in range(11) if i != 2]
 
 
@@ -114,7 +113,10 @@ def test_bad_videos_are_listed_and_left_alone(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").open()]
     assert lines[0] == {"path": "v99.avi", "reason": "missing", "frame": None, "used": False}
     assert lines[1] == {
-        "path": videos.videos[3].path, "reason": "not numbers", "frame": 2, "used": False
+        "path": videos.videos[3].path,
+        "reason": "not numbers",
+        "frame": 2,
+        "used": False,
     }
     assert lines[2]["path"] == videos.videos[8].path and "No such file" in lines[2]["reason"]
     assert len(lines) == 3
@@ -139,8 +141,10 @@ def test_doubtful_videos_are_used_and_listed(tmp_path, monkeypatch):
     assert manifest.count == 6
     assert (manifest.source["unused"], manifest.source["doubtful"]) == (0, 1)
     assert json.loads((tmp_path / "out" / "quarantine.jsonl").read_text()) == {
-        "path": str(tmp_path / "in" / "v4.txt"), "reason": "claims more; stands still",
-        "frame": None, "used": True,
+        "path": str(tmp_path / "in" / "v4.txt"),
+        "reason": "claims more; stands still",
+        "frame": None,
+        "used": True,
     }
 
 
@@ -173,11 +177,14 @@ def test_a_bug_ends_the_job_and_names_the_video(tmp_path, calls):
     assert calls() == 5 and len(names(out)) == 10
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"dtype": "float16"}, "v0.txt: .*float16 expected, got uint8"),
-    ({"height": 0}, "v0.txt: .*expected, got"),
-    ({"per_video": 0}, "1 of 1 videos cannot be used.*gave no record"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"dtype": "float16"}, "v0.txt: .*float16 expected, got uint8"),
+        ({"height": 0}, "v0.txt: .*expected, got"),
+        ({"per_video": 0}, "1 of 1 videos cannot be used.*gave no record"),
+    ],
+)
 def test_records_are_checked(tmp_path, change, message):
     with pytest.raises((RuntimeError, ValueError), match=message):
         jobs.run(Numbers(**change), listing(tmp_path / "in", 1), tmp_path / "out")
@@ -192,14 +199,17 @@ def test_frames_of_several_shapes(tmp_path, monkeypatch):
         jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out")
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"shards": 11}, "shards must be 1 to the 10 videos"),
-    ({"shards": 0}, "shards"),
-    ({"compression": "zip"}, "compression 'zip'"),
-    ({"max_bad_fraction": 1.5}, "max_bad_fraction"),
-    ({"num_workers": 0}, "num_workers"),
-    ({"num_workers": 2, "beam_args": ["--runner=FlinkRunner"]}, "not both"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"shards": 11}, "shards must be 1 to the 10 videos"),
+        ({"shards": 0}, "shards"),
+        ({"compression": "zip"}, "compression 'zip'"),
+        ({"max_bad_fraction": 1.5}, "max_bad_fraction"),
+        ({"num_workers": 0}, "num_workers"),
+        ({"num_workers": 2, "beam_args": ["--runner=FlinkRunner"]}, "not both"),
+    ],
+)
 def test_bad_arguments(tmp_path, arguments, message):
     videos = listing(tmp_path / "in")
     with pytest.raises(ValueError, match=message):
@@ -221,8 +231,12 @@ def test_names_are_unique(tmp_path):
 def test_a_killed_job_goes_on_where_it_was(tmp_path, calls):
     videos, out = listing(tmp_path / "in"), tmp_path / "out"
     process = commands.start(
-        functools.partial(jobs.run, shards=3), Numbers(calls=calls.path, seconds=0.1), videos, out,
-        stdout=os.devnull, stderr=tmp_path / "errors",
+        functools.partial(jobs.run, shards=3),
+        Numbers(calls=calls.path, seconds=0.1),
+        videos,
+        out,
+        stdout=os.devnull,
+        stderr=tmp_path / "errors",
     )
     parts = tmp_path / ".parts-out" / "00000"
     deadline = time.monotonic() + 120
@@ -296,11 +310,14 @@ def test_killed_while_parts_are_removed(tmp_path, monkeypatch, overwrite):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-@pytest.mark.parametrize("damage", [
-    lambda part: part.write_bytes(b""),  # as published by a process that had just begun
-    lambda part: part.write_bytes(part.read_bytes()[:-3]),
-    lambda part: part.unlink(),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda part: part.write_bytes(b""),  # as published by a process that had just begun
+        lambda part: part.write_bytes(part.read_bytes()[:-3]),
+        lambda part: part.unlink(),
+    ],
+)
 def test_parts_are_kept_until_they_are_all_there_and_damaged_ones_are_made_anew(
     tmp_path, calls, damage
 ):
@@ -450,8 +467,14 @@ def test_without_beam(alone, tmp_path, monkeypatch):
 
 def test_beam_in_this_process(alone, tmp_path, calls):
     out = tmp_path / "out"
-    jobs.run(Numbers(calls=calls.path), alone[0], out, shards=4, max_bad_fraction=0.2,
-             beam_args=["--runner=FnApiRunner"])
+    jobs.run(
+        Numbers(calls=calls.path),
+        alone[0],
+        out,
+        shards=4,
+        max_bad_fraction=0.2,
+        beam_args=["--runner=FnApiRunner"],
+    )
     assert contents(out) == alone[1] and calls() == 10
 
 
@@ -475,9 +498,15 @@ def test_a_job_service_of_its_own(alone, tmp_path):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     service = subprocess.Popen(
-        [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main",
-         f"--port={port}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+        [
+            sys.executable,
+            "-m",
+            "apache_beam.runners.portability.local_job_service_main",
+            f"--port={port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
     )
     try:
         deadline = time.monotonic() + 60
@@ -489,9 +518,16 @@ def test_a_job_service_of_its_own(alone, tmp_path):
             time.sleep(0.1)
         out = tmp_path / "out"
         jobs.run(
-            Numbers(), alone[0], out, shards=4, max_bad_fraction=0.2,
-            beam_args=["--runner=PortableRunner", f"--job_endpoint=localhost:{port}",
-                       "--environment_type=LOOPBACK"],
+            Numbers(),
+            alone[0],
+            out,
+            shards=4,
+            max_bad_fraction=0.2,
+            beam_args=[
+                "--runner=PortableRunner",
+                f"--job_endpoint=localhost:{port}",
+                "--environment_type=LOOPBACK",
+            ],
         )
         assert contents(out) == alone[1]
     finally:

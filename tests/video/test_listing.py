@@ -37,8 +37,16 @@ def names(found):
 
 
 def test_folder(tmp_path):
-    touch(tmp_path, "b/2.avi", "b/1.MP4", "a c/x/deep.webm", "top.mov", "b/notes.txt", "b/._1.mp4",
-          ".DS_Store")
+    touch(
+        tmp_path,
+        "b/2.avi",
+        "b/1.MP4",
+        "a c/x/deep.webm",
+        "top.mov",
+        "b/notes.txt",
+        "b/._1.mp4",
+        ".DS_Store",
+    )
     found = listing.folder(tmp_path)
     assert found.classes == ("a c", "b")
     assert found.videos == tuple(
@@ -86,12 +94,23 @@ def test_names_that_cannot_be_stored(tmp_path):
 
 def test_text_list(tmp_path):
     touch(tmp_path / "v", "b.avi", "a b.mp4", "c.avi d.avi", "#1.mov", "e.avi")
-    path = text(tmp_path / "v" / "list.txt", "b.avi jump", "", "a b.mp4   long jump ",
-                "c.avi d.avi", "#1.mov\tjump", str(tmp_path / "v" / "e.avi") + " run", end="\r\n")
+    path = text(
+        tmp_path / "v" / "list.txt",
+        "b.avi jump",
+        "",
+        "a b.mp4   long jump ",
+        "c.avi d.avi",
+        "#1.mov\tjump",
+        str(tmp_path / "v" / "e.avi") + " run",
+        end="\r\n",
+    )
     found = listing.text_list(path)
     assert found.classes == ("jump", "long jump", "run")
     assert [(video.name, video.label) for video in found.videos] == [
-        ("b.avi", 0), ("a b.mp4", 1), ("c.avi d.avi", -1), ("#1.mov", 0),
+        ("b.avi", 0),
+        ("a b.mp4", 1),
+        ("c.avi d.avi", -1),
+        ("#1.mov", 0),
         (str(tmp_path / "v" / "e.avi"), 2),
     ]
     assert all(Path(video.path).is_file() for video in found.videos)
@@ -104,12 +123,15 @@ def test_numbers_as_labels_are_sorted_as_numbers(tmp_path):
     assert [video.label for video in found.videos] == [2, 1, 0]
 
 
-@pytest.mark.parametrize("line, message", [
-    ("a.txt 1", "line 3: PATH or PATH LABEL expected"),
-    ("a.avilabel", "line 3: PATH or PATH LABEL expected"),
-    ("./a.avi 1", "line 3: ./a.avi is there already, on line 1"),
-    ("gone.avi 1", "1 of 2 videos are missing: gone.avi"),
-])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("a.txt 1", "line 3: PATH or PATH LABEL expected"),
+        ("a.avilabel", "line 3: PATH or PATH LABEL expected"),
+        ("./a.avi 1", "line 3: ./a.avi is there already, on line 1"),
+        ("gone.avi 1", "1 of 2 videos are missing: gone.avi"),
+    ],
+)
 def test_bad_lines(tmp_path, line, message):
     touch(tmp_path, "a.avi")
     with pytest.raises(ValueError, match=message):
@@ -137,8 +159,12 @@ def test_missing_videos_of_a_list_are_listed(tmp_path):
 
 # ---------------------------------------------------------------------- UCF-101
 
-UCF = ["ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01", "ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01",
-       "HandstandPushups/v_HandStandPushups_g01_c01", "HandstandPushups/v_HandStandPushups_g02_c03"]
+UCF = [
+    "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01",
+    "ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01",
+    "HandstandPushups/v_HandStandPushups_g01_c01",
+    "HandstandPushups/v_HandStandPushups_g02_c03",
+]
 UCF_NAMES = [name.replace("HandStand", "Handstand") + ".avi" for name in UCF]
 
 
@@ -150,19 +176,24 @@ def ucf(tmp_path, monkeypatch):
     folder = tmp_path / "splits"
     text(folder / "classInd.txt", "1 ApplyEyeMakeup", "2 HandstandPushups", end="\r\n")
     for k, test in enumerate([(0, 2), (1,), (3,)], 1):
-        text(folder / f"trainlist0{k}.txt", *(
-            f"{name}.avi {1 + (i > 1)}" for i, name in enumerate(UCF) if i not in test
-        ), end="\r\n")
+        text(
+            folder / f"trainlist0{k}.txt",
+            *(f"{name}.avi {1 + (i > 1)}" for i, name in enumerate(UCF) if i not in test),
+            end="\r\n",
+        )
         text(folder / f"testlist0{k}.txt", *(f"{UCF[i]}.avi" for i in test))
     return folder
 
 
-@pytest.mark.parametrize("where", [
-    UCF_NAMES,  # as extracted
-    [Path(name).name for name in UCF_NAMES],  # as TFDS extracts them
-    [name + ".avi" for name in UCF],  # spelled as in the lists
-    [str(Path(name).with_suffix(".mp4")) for name in UCF_NAMES],  # written anew
-])
+@pytest.mark.parametrize(
+    "where",
+    [
+        UCF_NAMES,  # as extracted
+        [Path(name).name for name in UCF_NAMES],  # as TFDS extracts them
+        [name + ".avi" for name in UCF],  # spelled as in the lists
+        [str(Path(name).with_suffix(".mp4")) for name in UCF_NAMES],  # written anew
+    ],
+)
 def test_ucf101(tmp_path, ucf, where):
     touch(tmp_path / "videos", *where, "readme.txt", "v_Extra_g01_c01.avi")
     found = listing.ucf101(tmp_path / "videos", ucf)
@@ -171,7 +202,10 @@ def test_ucf101(tmp_path, ucf, where):
     assert found.classes == ("ApplyEyeMakeup", "HandstandPushups")
     assert [video.label for video in found.videos] == [0, 0, 1, 1]
     assert [video.group for video in found.videos] == [
-        "ApplyEyeMakeup_g01", "ApplyEyeMakeup_g02", "HandstandPushups_g01", "HandstandPushups_g02"
+        "ApplyEyeMakeup_g01",
+        "ApplyEyeMakeup_g02",
+        "HandstandPushups_g01",
+        "HandstandPushups_g02",
     ]
     assert [video.splits for video in found.videos] == [(2, 1, 1), (1, 2, 1), (2, 1, 1), (1, 1, 2)]
     assert sorted(found.ignored) == ["readme.txt", "v_Extra_g01_c01.avi"]
@@ -182,9 +216,9 @@ def test_ucf101_agrees_with_tfds(tmp_path, ucf):
     from tensorflow_datasets.video import ucf101
 
     extracted = tmp_path / "tfds" / "downloads" / "extracted"
-    videos = touch(extracted / "ZIP.UCF101_videos.zip", *(
-        f"UCF101/{Path(name).name}" for name in UCF_NAMES
-    ))
+    videos = touch(
+        extracted / "ZIP.UCF101_videos.zip", *(f"UCF101/{Path(name).name}" for name in UCF_NAMES)
+    )
     splits = extracted / "ZIP.UCF101TrainTestSplits-RecognitionTask.zip"
     splits.mkdir()
     ucf.rename(splits / "ucfTrainTestlist")
@@ -196,7 +230,8 @@ def test_ucf101_agrees_with_tfds(tmp_path, ucf):
             )
             assert {(e["video"], e["label"]) for _, e in examples} == {
                 (video.path, found.classes[video.label])
-                for video in found.videos if video.splits[k] == code
+                for video in found.videos
+                if video.splits[k] == code
             }
 
 
@@ -223,13 +258,24 @@ def test_lists_that_are_not_the_official_ones(tmp_path, ucf):
     assert found.videos[2].splits == (0, 1, 1)
 
 
-@pytest.mark.parametrize("name, lines, message", [
-    ("trainlist02.txt", [UCF[0] + ".avi 1", "nonsense"], "trainlist02.txt, line 2: CLASS/v_CLASS"),
-    ("trainlist02.txt", ["Archery/v_Archery_g01_c01.avi 1"], "line 1: .* with a class of classInd"),
-    ("trainlist02.txt", [UCF[0] + ".avi 2"], "line 1: class 2, but ApplyEyeMakeup has 1"),
-    ("testlist02.txt", [UCF[0] + ".avi"], "line 1: ApplyEyeMakeup/.* is in split 2 already"),
-    ("classInd.txt", ["1 ApplyEyeMakeup", "3 HandstandPushups"], "line 2: `2 CLASS` expected"),
-])
+@pytest.mark.parametrize(
+    "name, lines, message",
+    [
+        (
+            "trainlist02.txt",
+            [UCF[0] + ".avi 1", "nonsense"],
+            "trainlist02.txt, line 2: CLASS/v_CLASS",
+        ),
+        (
+            "trainlist02.txt",
+            ["Archery/v_Archery_g01_c01.avi 1"],
+            "line 1: .* with a class of classInd",
+        ),
+        ("trainlist02.txt", [UCF[0] + ".avi 2"], "line 1: class 2, but ApplyEyeMakeup has 1"),
+        ("testlist02.txt", [UCF[0] + ".avi"], "line 1: ApplyEyeMakeup/.* is in split 2 already"),
+        ("classInd.txt", ["1 ApplyEyeMakeup", "3 HandstandPushups"], "line 2: `2 CLASS` expected"),
+    ],
+)
 def test_bad_split_files(tmp_path, ucf, name, lines, message):
     touch(tmp_path / "videos", *UCF_NAMES)
     text(ucf / name, *lines)
@@ -249,14 +295,20 @@ def test_two_files_for_one_video_and_missing_lists(tmp_path, ucf):
 def test_official_ucf101(tmp_path, real_data):
     """All official lists, over files as the archive has them; and the percepts' own splits."""
     splits = real_data / "splits" / "ucf101"
-    lines = [line for part in ("train", "test")
-             for line in (splits / f"{part}list01.txt").read_text().split("\n") if line.strip()]
+    lines = [
+        line
+        for part in ("train", "test")
+        for line in (splits / f"{part}list01.txt").read_text().split("\n")
+        if line.strip()
+    ]
     for line in lines:
         (tmp_path / line.split()[0].split("/")[1].replace("HandStand", "Handstand")).touch()
     found = listing.ucf101(tmp_path, splits)
     assert len(found.videos) == 13320 and not found.missing and not found.ignored
     assert [Counter(v.splits[k] for v in found.videos) for k in range(3)] == [
-        {TRAIN: 9537, TEST: 3783}, {TRAIN: 9586, TEST: 3734}, {TRAIN: 9624, TEST: 3696}
+        {TRAIN: 9537, TEST: 3783},
+        {TRAIN: 9586, TEST: 3734},
+        {TRAIN: 9624, TEST: 3696},
     ]
     assert len(found.classes) == 101 and {v.label for v in found.videos} == set(range(101))
     for k in range(3):  # no group is on both sides
@@ -279,9 +331,14 @@ def test_real_ucf101_clips(real_data):
 
 # ---------------------------------------------------------------------- HMDB-51
 
-HMDB = {"hug": ["A_(b)_[c]!_#1_hug_u_cm_np2_ba_goo_0", "A_(b)_[c]!_#1_hug_f_nm_np10_fr_bad_1",
-                "Other_hug_u_cm_np2_ba_med_0"],
-        "run": ["A_(b)_[c]!_#1_run_f_cm_np1_le_med_4", "oddname"]}
+HMDB = {
+    "hug": [
+        "A_(b)_[c]!_#1_hug_u_cm_np2_ba_goo_0",
+        "A_(b)_[c]!_#1_hug_f_nm_np10_fr_bad_1",
+        "Other_hug_u_cm_np2_ba_med_0",
+    ],
+    "run": ["A_(b)_[c]!_#1_run_f_cm_np1_le_med_4", "oddname"],
+}
 
 
 @pytest.fixture
@@ -291,9 +348,10 @@ def hmdb(tmp_path, monkeypatch):
     for label, clips in HMDB.items():
         for k in range(3):
             codes = [1, 2, 0] if len(clips) == 3 else [1, 2]
-            text(tmp_path / "splits" / f"{label}_test_split{k + 1}.txt", *(
-                f"{clip}.avi {codes[(i + k) % len(codes)]} " for i, clip in enumerate(clips)
-            ))
+            text(
+                tmp_path / "splits" / f"{label}_test_split{k + 1}.txt",
+                *(f"{clip}.avi {codes[(i + k) % len(codes)]} " for i, clip in enumerate(clips)),
+            )
     return text(tmp_path / "splits" / "class_list.txt", "hug", "run").parent
 
 
@@ -303,10 +361,14 @@ def test_hmdb51(tmp_path, hmdb):
     assert names(found) == files and found.classes == ("hug", "run")
     by_name = {video.name: video for video in found.videos}
     assert [by_name[f"hug/{clip}.avi"].splits for clip in HMDB["hug"]] == [
-        (1, 2, 0), (2, 0, 1), (0, 1, 2)
+        (1, 2, 0),
+        (2, 0, 1),
+        (0, 1, 2),
     ]
     assert [by_name[f"hug/{clip}.avi"].group for clip in HMDB["hug"]] == [
-        "A_(b)_[c]!_#1", "A_(b)_[c]!_#1", "Other"
+        "A_(b)_[c]!_#1",
+        "A_(b)_[c]!_#1",
+        "Other",
     ]
     assert [by_name[f"run/{clip}.avi"].group for clip in HMDB["run"]] == ["A_(b)_[c]!_#1", ""]
     (tmp_path / "videos" / files[0]).unlink()
@@ -314,11 +376,17 @@ def test_hmdb51(tmp_path, hmdb):
         listing.hmdb51(tmp_path / "videos", hmdb)
 
 
-@pytest.mark.parametrize("lines, message", [
-    ([f"{HMDB['hug'][0]}.avi 3"], "line 1: NAME.avi and 0, 1 or 2 expected"),
-    ([f"{HMDB['hug'][0]}.avi 1"], "hug_test_split2.txt: 1 for training and 0 for testing, not 1"),
-    ([f"{HMDB['hug'][0]}.avi 1"] * 2, "line 2: hug/A.* is in split 2 already"),
-])
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ([f"{HMDB['hug'][0]}.avi 3"], "line 1: NAME.avi and 0, 1 or 2 expected"),
+        (
+            [f"{HMDB['hug'][0]}.avi 1"],
+            "hug_test_split2.txt: 1 for training and 0 for testing, not 1",
+        ),
+        ([f"{HMDB['hug'][0]}.avi 1"] * 2, "line 2: hug/A.* is in split 2 already"),
+    ],
+)
 def test_bad_split_files_of_hmdb51(tmp_path, hmdb, lines, message):
     touch(tmp_path / "videos", "hug/x.avi")
     text(hmdb / "hug_test_split2.txt", *lines)
@@ -346,8 +414,10 @@ def test_official_hmdb51(tmp_path, real_data):
         counts = Counter((video.label, video.splits[k]) for video in found.videos)
         assert all((counts[c, TRAIN], counts[c, TEST]) == (70, 30) for c in range(51))
         # The lists keep the clips of a class from one video on one side: so our groups are right.
-        sides = [{(v.label, v.group) for v in found.videos if v.splits[k] == code}
-                 for code in (TRAIN, TEST)]
+        sides = [
+            {(v.label, v.group) for v in found.videos if v.splits[k] == code}
+            for code in (TRAIN, TEST)
+        ]
         assert all(v.group for v in found.videos) and not sides[0] & sides[1]
 
 
@@ -375,12 +445,19 @@ def sports(tmp_path_factory):
     clip(folder / "videos" / "short.avi", 50)
     (folder / "videos" / "damaged.mp4").write_text("hello")
     touch(folder / "videos", "extra.mp4", "gone1.mp4.part")
-    text(folder / "partition.txt", *(
-        f"https://www.youtube.com/watch?v={name} {labels}" for name, labels in [
-            *((name, f"{i},486" if i % 2 else str(i)) for i, name in enumerate(ids)),
-            ("short", "3"), ("damaged", "4"), ("gone1", "5"), ("gone2", "6,7"),
-        ]
-    ))
+    text(
+        folder / "partition.txt",
+        *(
+            f"https://www.youtube.com/watch?v={name} {labels}"
+            for name, labels in [
+                *((name, f"{i},486" if i % 2 else str(i)) for i, name in enumerate(ids)),
+                ("short", "3"),
+                ("damaged", "4"),
+                ("gone1", "5"),
+                ("gone2", "6,7"),
+            ]
+        ),
+    )
     return folder
 
 
@@ -398,8 +475,10 @@ def test_sports1m(sports):
     for video in found.videos[:8]:
         if video.name == "damaged":
             continue
-        numbers = [round(float(frame.mean())) for frame in frames(
-            video.path, start=video.start, seconds=video.seconds)]
+        numbers = [
+            round(float(frame.mean()))
+            for frame in frames(video.path, start=video.start, seconds=video.seconds)
+        ]
         first = round(10 * video.start)
         expected = np.arange(first, first + (100 if video.seconds else 50))
         np.testing.assert_allclose(numbers, expected, atol=2)
@@ -424,10 +503,16 @@ def test_the_hours_of_sports1m_are_a_limit(sports, tmp_path):
     assert half.videos == tuple(video for video in every.videos if video.name in names(half))
 
 
-@pytest.mark.parametrize("line", [
-    "https://www.youtube.com/watch?v=abc", "https://www.youtube.com/watch?w=abc 1", "abc 1",
-    "https://www.youtube.com/watch?v=abc 1,x", "https://www.youtube.com/watch?v=abc 487",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://www.youtube.com/watch?v=abc",
+        "https://www.youtube.com/watch?w=abc 1",
+        "abc 1",
+        "https://www.youtube.com/watch?v=abc 1,x",
+        "https://www.youtube.com/watch?v=abc 487",
+    ],
+)
 def test_bad_lines_of_sports1m(tmp_path, sports, line):
     with pytest.raises(ValueError, match="line 2: an address with v=ID and classes below 487"):
         listing.sports1m(text(tmp_path / "p", "", line), sports / "videos")
@@ -459,6 +544,7 @@ def source_flags():
 @pytest.fixture
 def by_flags(source_flags):
     """The Listing of flags."""
+
     def run(*arguments):
         with flagsaver.flagsaver():
             flags.FLAGS(["command", *map(str, arguments)])
@@ -481,32 +567,52 @@ def test_flags_of_the_others(tmp_path, ucf, hmdb, sports, by_flags, capsys):
     touch(tmp_path / "u", *UCF_NAMES)
     folder = f"--videos={tmp_path / 'u'}"
     assert by_flags("--layout=ucf101", folder, f"--splits_dir={ucf}") == listing.ucf101(
-        tmp_path / "u", ucf)
+        tmp_path / "u", ucf
+    )
     path = text(tmp_path / "l", "u/gone.avi 1", f"u/{UCF_NAMES[0]} 2")
     assert by_flags(f"--list={path}", "--allow_missing") == listing.text_list(path, True)
     assert "missing: 1: u/gone.avi" in capsys.readouterr().out
     touch(tmp_path / "h", "hug/A_(b)_[c]!_#1_hug_u_cm_np2_ba_goo_0.avi")
-    assert len(by_flags("--layout=hmdb51", f"--videos={tmp_path / 'h'}", f"--splits_dir={hmdb}",
-                        "--allow_missing").videos) == 1
+    assert (
+        len(
+            by_flags(
+                "--layout=hmdb51",
+                f"--videos={tmp_path / 'h'}",
+                f"--splits_dir={hmdb}",
+                "--allow_missing",
+            ).videos
+        )
+        == 1
+    )
     assert by_flags(
-        "--layout=sports1m", f"--videos={sports / 'videos'}", "--clip_seed=3", "--hours=0.01",
-        f"--partition={sports / 'partition.txt'}", "--clip_seconds=7",
+        "--layout=sports1m",
+        f"--videos={sports / 'videos'}",
+        "--clip_seed=3",
+        "--hours=0.01",
+        f"--partition={sports / 'partition.txt'}",
+        "--clip_seconds=7",
     ) == listing.sports1m(sports / "partition.txt", sports / "videos", 0.01, 3, 7)
     with pytest.raises(FileNotFoundError, match="tfds build"):
         by_flags("--layout=tfds_ucf101", folder)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "--videos is missing: the folder of the videos; or --list=FILE"),
-    (["--videos="], "--videos is missing"),
-    (["--videos=x", "--list=y"], "--list does not go with --videos"),
-    (["--list=y", "--layout=folder"], "--list does not go with --videos or --layout"),
-    (["--videos=x", "--layout=ucf101"], "--splits_dir is missing: --layout=ucf101 needs it"),
-    (["--videos=x", "--layout=sports1m"], "--partition is missing"),
-    (["--videos=x", "--allow_missing"], "--allow_missing does not go with --layout=folder"),
-    (["--videos=x", "--layout=hmdb51", "--hours=3"], "--hours does not go with --layout=hmdb51"),
-    (["--videos=x", "--splits_dir=y"], "--splits_dir does not go with --layout=folder"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--videos is missing: the folder of the videos; or --list=FILE"),
+        (["--videos="], "--videos is missing"),
+        (["--videos=x", "--list=y"], "--list does not go with --videos"),
+        (["--list=y", "--layout=folder"], "--list does not go with --videos or --layout"),
+        (["--videos=x", "--layout=ucf101"], "--splits_dir is missing: --layout=ucf101 needs it"),
+        (["--videos=x", "--layout=sports1m"], "--partition is missing"),
+        (["--videos=x", "--allow_missing"], "--allow_missing does not go with --layout=folder"),
+        (
+            ["--videos=x", "--layout=hmdb51", "--hours=3"],
+            "--hours does not go with --layout=hmdb51",
+        ),
+        (["--videos=x", "--splits_dir=y"], "--splits_dir does not go with --layout=folder"),
+    ],
+)
 def test_bad_flags(by_flags, arguments, message):
     with pytest.raises(ValueError, match=message):
         by_flags(*arguments)

@@ -26,9 +26,11 @@ def known(length=LENGTH, height=HEIGHT, width=WIDTH):
 @pytest.fixture
 def video(monkeypatch):
     """Replaces decoding: `video(frames)` is what every file holds from now on."""
+
     def hold(frames):
         def decode(path, fps, colour, start, seconds):
             yield from frames if colour else frames[..., 0]
+
         monkeypatch.setattr(decoding, "frames", decode)
 
     hold(known())
@@ -124,10 +126,13 @@ def test_frames_can_be_scaled_before(video):
     assert (crop[:, :5] == 0).all() and (crop[:, 5:] == 200).all()
 
 
-@pytest.mark.parametrize("frames, job, reason, count", [
-    (known(28), {}, "too short: 28 frames, 29 are wanted", 28),
-    (known(30, 31, 70), {}, "frames of 31 x 70 pixels: no room for 32", 0),
-])
+@pytest.mark.parametrize(
+    "frames, job, reason, count",
+    [
+        (known(28), {}, "too short: 28 frames, 29 are wanted", 28),
+        (known(30, 31, 70), {}, "frames of 31 x 70 pixels: no room for 32", 0),
+    ],
+)
 def test_videos_that_cannot_be_used(video, frames, job, reason, count):
     video(frames)
     with pytest.raises(VideoError, match=reason) as error:
@@ -135,12 +140,19 @@ def test_videos_that_cannot_be_used(video, frames, job, reason, count):
     assert (error.value.path, error.value.frame) == ("known.avi", count)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"size": 0}, "size"), ({"frames": 0}, "frames"), ({"per_video": 0}, "per_video"),
-    ({"short_side": 31}, "short_side must be at least size = 32"), ({"fps": 0.0}, "fps"),
-    ({"fps": float("inf")}, "fps"),
-    ({"min_motion": 1.0}, "min_motion"), ({"min_motion": 0.1, "frames": 1}, "min_motion"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"size": 0}, "size"),
+        ({"frames": 0}, "frames"),
+        ({"per_video": 0}, "per_video"),
+        ({"short_side": 31}, "short_side must be at least size = 32"),
+        ({"fps": 0.0}, "fps"),
+        ({"fps": float("inf")}, "fps"),
+        ({"min_motion": 1.0}, "min_motion"),
+        ({"min_motion": 0.1, "frames": 1}, "min_motion"),
+    ],
+)
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         patches.Patches(**options)
@@ -181,7 +193,10 @@ def test_the_command_says_how_many_are_too_few(tmp_path):
     write_video(tmp_path / "a.avi", frames)
     (tmp_path / "list").write_text("a.avi\ngone.avi\n")
     done = commands.run(
-        "data_prep.patches", f"--list={tmp_path / 'list'}", "--allow_missing", "--min_motion=0.1",
+        "data_prep.patches",
+        f"--list={tmp_path / 'list'}",
+        "--allow_missing",
+        "--min_motion=0.1",
         f"--out={tmp_path / 'out'}",
     )
     assert done.returncode == 0, done.stderr

@@ -74,12 +74,18 @@ def assert_close(found, wanted, dtype):
 # ---------------------------------------------------------------------- against Keras
 
 
-@pytest.mark.parametrize("options", [
-    {"layer": "pool", "batch_size": 4}, {"layer": "pool", "dtype": "uint8", "batch_size": 32},
-    {"batch_size": 1}, {"layer": "head", "mean": MEAN, "std": STD, "bgr": True},
-    {"layer": "conv", "dtype": "uint8", "mean": MEAN, "std": STD, "batch_size": 9},
-    {"layer": "pool", "resize": SIZE}, {"layer": "pool", "resize": (30, 21)},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer": "pool", "batch_size": 4},
+        {"layer": "pool", "dtype": "uint8", "batch_size": 32},
+        {"batch_size": 1},
+        {"layer": "head", "mean": MEAN, "std": STD, "bgr": True},
+        {"layer": "conv", "dtype": "uint8", "mean": MEAN, "std": STD, "batch_size": 9},
+        {"layer": "pool", "resize": SIZE},
+        {"layer": "pool", "resize": (30, 21)},
+    ],
+)
 def test_percepts_of_a_keras_file(cnn, videos, options):
     job = percepts.job(cnn, **{**SCALED, **options})
     model = keras.saving.load_model(cnn)
@@ -87,7 +93,10 @@ def test_percepts_of_a_keras_file(cnn, videos, options):
     for video in videos:
         record, found = values(job, video)
         assert (record.name, record.label, record.group, record.splits) == (
-            video.name, video.label, video.group, video.splits
+            video.name,
+            video.label,
+            video.group,
+            video.splits,
         )
         assert record.frames.dtype == options.get("dtype", "float16")
 
@@ -95,8 +104,11 @@ def test_percepts_of_a_keras_file(cnn, videos, options):
         inputs = []
         for frame in decoded(video.path).astype(np.uint8):
             shrinks = height <= HEIGHT and width <= WIDTH
-            frame = cv2.resize(frame, (width, height),
-                               interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            frame = cv2.resize(
+                frame,
+                (width, height),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            )
             top, left = (height - SIZE[0]) // 2, (width - SIZE[1]) // 2
             frame = frame[top : top + SIZE[0], left : left + SIZE[1]]
             inputs.append(frame[..., ::-1] if options.get("bgr") else frame)
@@ -116,8 +128,10 @@ def test_a_cnn_of_keras_applications(tmp_path, videos):
     weights = (tmp_path / "mobilenet.weights.h5").rename(tmp_path / "MOBILENET.WEIGHTS.H5")
     job = percepts.job("MobileNet", weights=str(weights), batch_size=2)
     assert (job.size, job.resize, job.weights) == ((224, 224), (240, 320), str(weights))
-    frames = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
-              for frame in decoded(videos[0].path).astype(np.uint8)]
+    frames = [
+        cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
+        for frame in decoded(videos[0].path).astype(np.uint8)
+    ]
     inputs = keras.applications.mobilenet.preprocess_input(np.float32(frames))
     pooled = keras.Model(model.inputs, model.get_layer("conv_pw_13_relu").output)
     wanted = pooled.predict(inputs, verbose=0).mean(axis=(1, 2))
@@ -142,8 +156,10 @@ def test_the_papers_cnn_is_the_default(videos, monkeypatch):
     job = percepts.job()
     assert (job.cnn, job.weights, job.layer) == ("VGG16", "imagenet", "fc1")
     assert asked == [("imagenet", percepts._TIMEOUT)] and socket.getdefaulttimeout() is None
-    frames = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
-              for frame in decoded(videos[0].path).astype(np.uint8)]
+    frames = [
+        cv2.resize(frame, (320, 240), interpolation=cv2.INTER_LINEAR)[8:232, 48:272]
+        for frame in decoded(videos[0].path).astype(np.uint8)
+    ]
     # What VGG takes: blue, green, red less the mean of ImageNet.
     inputs = np.float32(frames)[..., ::-1] - np.float32([103.939, 116.779, 123.68])
     model = vgg16("imagenet")
@@ -248,28 +264,39 @@ def test_settings_tell_jobs_apart(cnn, tmp_path):
     copy.write_bytes(Path(cnn).read_bytes())
     job = percepts.job(cnn, **SCALED)
     assert percepts.job(str(copy), **SCALED).settings == job.settings
-    for other in ({"layer": "conv"}, {"dtype": "uint8"}, {"fps": 5.0}, {"resize": SIZE},
-                  {"bgr": True}, {"batch_size": 2}, {"std": (1.0,)}):
+    for other in (
+        {"layer": "conv"},
+        {"dtype": "uint8"},
+        {"fps": 5.0},
+        {"resize": SIZE},
+        {"bgr": True},
+        {"batch_size": 2},
+        {"std": (1.0,)},
+    ):
         assert percepts.job(cnn, **{**SCALED, **other}).settings != job.settings
 
 
 # ---------------------------------------------------------------------- bad arguments
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"layer": "fc9"}, "no layer 'fc9'. It has input_layer.*, conv, norm, relu, pool, head"),
-    ({"layer": "head", "dtype": "uint8"}, "layer head: a value is -.*never negative"),
-    ({"mean": (), "std": ()}, "Give mean and std"),
-    ({"std": ()}, "Give mean and std"),
-    ({"mean": (1.0, 2.0)}, "one number, or three"),
-    ({"std": (0.0,)}, "std not 0"),
-    ({"weights": "imagenet"}, "has its weights in it"),
-    ({"resize": (10, 40)}, r"\(10, 40\) has no centre of \(16, 20\)"),
-    ({"size": (18, 20)}, "input|shape"),
-    ({"dtype": "int4"}, "unknown storage 'int4'"),
-    ({"batch_size": 0}, "batch_size must be at least 1"),
-    ({"fps": 0.0}, "fps must be above 0"), ({"fps": float("inf")}, "fps must be above 0"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"layer": "fc9"}, "no layer 'fc9'. It has input_layer.*, conv, norm, relu, pool, head"),
+        ({"layer": "head", "dtype": "uint8"}, "layer head: a value is -.*never negative"),
+        ({"mean": (), "std": ()}, "Give mean and std"),
+        ({"std": ()}, "Give mean and std"),
+        ({"mean": (1.0, 2.0)}, "one number, or three"),
+        ({"std": (0.0,)}, "std not 0"),
+        ({"weights": "imagenet"}, "has its weights in it"),
+        ({"resize": (10, 40)}, r"\(10, 40\) has no centre of \(16, 20\)"),
+        ({"size": (18, 20)}, "input|shape"),
+        ({"dtype": "int4"}, "unknown storage 'int4'"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"fps": float("inf")}, "fps must be above 0"),
+    ],
+)
 def test_bad_arguments(cnn, options, message):
     with pytest.raises(ValueError, match=message):
         percepts.job(cnn, **{**SCALED, **options})
@@ -284,10 +311,14 @@ def test_a_cnn_that_does_not_exist(tmp_path):
         percepts.job("VGG16", bgr=True)
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"no archive", "it is no .keras file, or it is truncated"), (b"", "it is empty"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is HDF5, the older format of Keras"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"no archive", "it is no .keras file, or it is truncated"),
+        (b"", "it is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is HDF5, the older format of Keras"),
+    ],
+)
 def test_a_file_that_is_no_cnn_says_what_it_is(tmp_path, content, message):
     (tmp_path / "bad.keras").write_bytes(content)
     with pytest.raises(ValueError, match=f"bad.keras cannot be loaded: {message}"):
@@ -301,12 +332,19 @@ def functional(*inside):
     return keras.Model(image, x)
 
 
-@pytest.mark.parametrize("outer", [functional, lambda *inside: keras.Sequential(
-    [keras.Input((*SIZE, 3)), *inside])])
-@pytest.mark.parametrize("options, wanted", [
-    ({}, "pool"), ({"layer": "pool"}, "pool"), ({"layer": "conv"}, "conv"),
-    ({"layer": "backbone"}, "norm"), ({"layer": "middle"}, "norm"),
-])
+@pytest.mark.parametrize(
+    "outer", [functional, lambda *inside: keras.Sequential([keras.Input((*SIZE, 3)), *inside])]
+)
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ({}, "pool"),
+        ({"layer": "pool"}, "pool"),
+        ({"layer": "conv"}, "conv"),
+        ({"layer": "backbone"}, "norm"),
+        ({"layer": "middle"}, "norm"),
+    ],
+)
 def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     """As transfer learning leaves it: the input is scaled, a model is a layer, a head follows."""
     image = keras.Input((*SIZE, 3))
@@ -318,8 +356,12 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
         middle = functional(backbone)
     middle.name = "middle"
     backbone(keras.Input((*SIZE, 3)))  # it was called elsewhere, too
-    outer(keras.layers.Rescaling(1 / 50), middle, keras.layers.Flatten(),
-          keras.layers.Dense(2, name="head")).save(tmp_path / "nested.KERAS.keras")
+    outer(
+        keras.layers.Rescaling(1 / 50),
+        middle,
+        keras.layers.Flatten(),
+        keras.layers.Dense(2, name="head"),
+    ).save(tmp_path / "nested.KERAS.keras")
     (tmp_path / "nested.KERAS.keras").rename(tmp_path / "nested.KERAS")
     job = percepts.job(
         str(tmp_path / "nested.KERAS"), **{"mean": (0.0,), "std": (1.0,), "resize": SIZE}, **options
@@ -391,9 +433,16 @@ def test_flags_are_checked_before_the_cnn():
 def test_as_a_command(cnn, videos, tmp_path):
     out = tmp_path / "out"
     done = commands.run(
-        "data_prep.percepts", f"--videos={Path(videos[0].path).parent}", f"--cnn={cnn}",
-        "--layer=conv", "--mean=120,110,100", "--std=60,50,40", "--size=16x20", "--storage=uint8",
-        "--batch_size=4", f"--out={out}",
+        "data_prep.percepts",
+        f"--videos={Path(videos[0].path).parent}",
+        f"--cnn={cnn}",
+        "--layer=conv",
+        "--mean=120,110,100",
+        "--std=60,50,40",
+        "--size=16x20",
+        "--storage=uint8",
+        "--batch_size=4",
+        f"--out={out}",
     )
     assert done.returncode == 0, done.stderr
     assert "layer conv: the central 16x20 of 17x29" in done.stdout
@@ -403,6 +452,4 @@ def test_as_a_command(cnn, videos, tmp_path):
     job = percepts.job(cnn, layer="conv", mean=MEAN, std=STD, dtype="uint8", batch_size=4)
     found = [window["frames"] for window in windows.evaluation(out, 4).as_numpy_iterator()]
     b = values(job, videos[1])[1]
-    np.testing.assert_allclose(
-        found, [values(job, videos[0])[1][:4], b[:4], b[4:8]], rtol=1e-6
-    )
+    np.testing.assert_allclose(found, [values(job, videos[0])[1][:4], b[:4], b[4:8]], rtol=1e-6)

@@ -65,8 +65,10 @@ def test_summary(tmp_path):
     assert text[8:10] == ["2 classes of 2 to 3 sequences: jump 3, run 2", "without a label: 1"]
     assert text[10] == "official split 1: 2 for training, 2 for testing, 2 unused"
     assert text[11:] == [
-        f"not used: 2, see {folder / 'quarantine.jsonl'}", "  broken: 2",
-        f"used, but doubtful: 1, see {folder / 'quarantine.jsonl'}", "  shorter than it claims: 1",
+        f"not used: 2, see {folder / 'quarantine.jsonl'}",
+        "  broken: 2",
+        f"used, but doubtful: 1, see {folder / 'quarantine.jsonl'}",
+        "  shorter than it claims: 1",
     ]
 
 
@@ -82,8 +84,10 @@ def test_sample_is_spread_over_the_data_set(tmp_path):
 
 
 def test_statistics_are_in_the_models_units(tmp_path):
-    found = [records.Record(np.array([[0, 100]], np.uint8), 0.5, "a"),
-             records.Record(np.array([[0, 200]], np.uint8), None, "b")]
+    found = [
+        records.Record(np.array([[0, 100]], np.uint8), 0.5, "a"),
+        records.Record(np.array([[0, 200]], np.uint8), None, "b"),
+    ]
     records.write(tmp_path / "a", found, 2, "percepts", {}, scale=0.25)
     assert preview.statistics(preview.sample(tmp_path / "a", 2)) == (
         "values of these: 0 to 50, mean 25, 50.0% are 0"

@@ -21,57 +21,67 @@ def get_config(recipe=""):
     config.seed = 0
     config.precision = "auto"  # of convolutions and matrix products, as in pretraining
 
-    config.model = ConfigDict(dict(
-        size=224,  # pixels, of the square crop
-        filters=(96, 256, 512, 512, 512),  # of conv1, conv2, ..
-        kernels=(7, 5, 3, 3, 3),
-        strides=(2, 2, 1, 1, 1),
-        paddings=(0, 1, 1, 1, 1),
-        norm_after=(1,),  # numbers of convolutions, from 1
-        pool_after=(1, 2, 5),
-        full=(4096, 2048),  # units of fc6, fc7
-        dropout=0.9,
-    ))
+    config.model = ConfigDict(
+        dict(
+            size=224,  # pixels, of the square crop
+            filters=(96, 256, 512, 512, 512),  # of conv1, conv2, ..
+            kernels=(7, 5, 3, 3, 3),
+            strides=(2, 2, 1, 1, 1),
+            paddings=(0, 1, 1, 1, 1),
+            norm_after=(1,),  # numbers of convolutions, from 1
+            pool_after=(1, 2, 5),
+            full=(4096, 2048),  # units of fc6, fc7
+            dropout=0.9,
+        )
+    )
 
-    config.data = ConfigDict(dict(
-        # Written by data_prep.flow: one data set, or a folder of three: train/, validation/, test/.
-        # One is divided by its official split of this number; 0: by groups of videos.
-        records="",
-        split=0,
-        stack=1,  # flows
-        subtract_mean=True,  # the mean vector of every flow, over the whole field
-        stacks_per_video=25,  # in an epoch, at most, drawn anew for each; 0: all there are
-        # Memory, in MiB, at most: that much flow is held; of more, what it takes to find any stack
-        # in GZIP shards, faster with more of it.
-        shuffle_mb=4096,
-    ))
+    config.data = ConfigDict(
+        dict(
+            # Written by data_prep.flow: one data set, or a folder of three: train/, validation/, test/.
+            # One is divided by its official split of this number; 0: by groups of videos.
+            records="",
+            split=0,
+            stack=1,  # flows
+            subtract_mean=True,  # the mean vector of every flow, over the whole field
+            stacks_per_video=25,  # in an epoch, at most, drawn anew for each; 0: all there are
+            # Memory, in MiB, at most: that much flow is held; of more, what it takes to find any stack
+            # in GZIP shards, faster with more of it.
+            shuffle_mb=4096,
+        )
+    )
 
-    config.recipe = ConfigDict(dict(
-        name="two_stream",
-        optimizer="clipped_momentum",  # without clip and RMSProp: momentum alone
-        learning_rate=1e-2,
-        schedule="piecewise",  # x decay_rate after each of the boundaries
-        decay_rate=0.1,
-        boundaries=(50_000, 70_000),  # steps
-        momentum=0.9,
-        rms_decay=0.0,
-        step_clip=1.0,  # no weight ever moves that far in a step
-        l2=5e-4,
-        batch_size=256,
-    ))
+    config.recipe = ConfigDict(
+        dict(
+            name="two_stream",
+            optimizer="clipped_momentum",  # without clip and RMSProp: momentum alone
+            learning_rate=1e-2,
+            schedule="piecewise",  # x decay_rate after each of the boundaries
+            decay_rate=0.1,
+            boundaries=(50_000, 70_000),  # steps
+            momentum=0.9,
+            rms_decay=0.0,
+            step_clip=1.0,  # no weight ever moves that far in a step
+            l2=5e-4,
+            batch_size=256,
+        )
+    )
 
-    config.train = ConfigDict(dict(
-        steps=80_000,
-        log_every=100,  # steps, as all of these
-        eval_every=2_000,
-        checkpoint_every=1_000,
-        early_stop_evaluations=0,  # stop after so many without a better one; 0: never
-        deterministic=True,
-    ))
-    config.eval = ConfigDict(dict(
-        stacks_per_video=25,  # evenly spread, of which a video's prediction is the mean
-        batch_size=128,
-    ))
+    config.train = ConfigDict(
+        dict(
+            steps=80_000,
+            log_every=100,  # steps, as all of these
+            eval_every=2_000,
+            checkpoint_every=1_000,
+            early_stop_evaluations=0,  # stop after so many without a better one; 0: never
+            deterministic=True,
+        )
+    )
+    config.eval = ConfigDict(
+        dict(
+            stacks_per_video=25,  # evenly spread, of which a video's prediction is the mean
+            batch_size=128,
+        )
+    )
 
     # To expect at the end, of the test videos, in %.
     config.expect = ConfigDict(dict(video_accuracy=72.2, source="paper, UCF-101"))

@@ -9,24 +9,26 @@ from ml_collections import ConfigDict
 
 def toronto() -> ConfigDict:
     """The 2015 release: RMSProp, then momentum, then a clip of the step itself."""
-    return ConfigDict(dict(
-        name="toronto",
-        optimizer="clipped_momentum",
-        learning_rate=1e-3,
-        schedule="staircase",  # x decay_rate every decay_steps steps
-        decay_rate=0.9,
-        decay_steps=10_000,
-        momentum=0.9,
-        rms_decay=0.95,  # the release's default; 0 switches RMSProp off
-        step_clip=1e-3,  # bound on every element of the momentum-accumulated step
-        l2=1e-4,
-        batch_reduction="mean",
-        batch_size=128,
-        mean_frame_bias=False,
-        pixel_blur=0.0,
-        conditional_input="truth",
-        init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
-    ))
+    return ConfigDict(
+        dict(
+            name="toronto",
+            optimizer="clipped_momentum",
+            learning_rate=1e-3,
+            schedule="staircase",  # x decay_rate every decay_steps steps
+            decay_rate=0.9,
+            decay_steps=10_000,
+            momentum=0.9,
+            rms_decay=0.95,  # the release's default; 0 switches RMSProp off
+            step_clip=1e-3,  # bound on every element of the momentum-accumulated step
+            l2=1e-4,
+            batch_reduction="mean",
+            batch_size=128,
+            mean_frame_bias=False,
+            pixel_blur=0.0,
+            conditional_input="truth",
+            init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
+        )
+    )
 
 
 def github() -> ConfigDict:
@@ -46,26 +48,28 @@ def github() -> ConfigDict:
 
 def modern() -> ConfigDict:
     """Reaches the lowest future cross entropy soonest of what was tried (docs/recipes.md)."""
-    return ConfigDict(dict(
-        name="modern",
-        optimizer="adam",
-        learning_rate=8e-3,  # of a kernel of `fan_in` inputs; see FanInAdam
-        fan_in=512,
-        output_factor=2.0,
-        schedule="warmup_linear",  # warm-up, then down to zero at the last step
-        warmup_fraction=0.03,
-        beta_1=0.9,
-        beta_2=0.95,
-        batch_reduction="mean",
-        batch_size=64,
-        mean_frame_bias=True,  # the output bias starts at the data's mean frame
-        # Kernels that read or write pixels start smoothed by a Gaussian of this standard deviation.
-        pixel_blur=2.0,
-        # The previous frame that conditional decoders read in training: the truth (teacher forcing)
-        # or their own, as they do afterwards.
-        conditional_input="own",
-        init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
-    ))
+    return ConfigDict(
+        dict(
+            name="modern",
+            optimizer="adam",
+            learning_rate=8e-3,  # of a kernel of `fan_in` inputs; see FanInAdam
+            fan_in=512,
+            output_factor=2.0,
+            schedule="warmup_linear",  # warm-up, then down to zero at the last step
+            warmup_fraction=0.03,
+            beta_1=0.9,
+            beta_2=0.95,
+            batch_reduction="mean",
+            batch_size=64,
+            mean_frame_bias=True,  # the output bias starts at the data's mean frame
+            # Kernels that read or write pixels start smoothed by a Gaussian of this standard deviation.
+            pixel_blur=2.0,
+            # The previous frame that conditional decoders read in training: the truth (teacher forcing)
+            # or their own, as they do afterwards.
+            conditional_input="own",
+            init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
+        )
+    )
 
 
 RECIPES = {"modern": modern, "toronto": toronto, "github": github}

@@ -25,6 +25,7 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
         function: of numpy arrays and scalars, gives as many. inputs: what it gets.
         dtypes: of what it gives, one or several.
     """
+
     def call(*arguments):
         global _running, _last
         with _lock:

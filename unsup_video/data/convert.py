@@ -146,7 +146,11 @@ def read(
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
         _records(path, found, dtype, scales, indices, _splits(path, found)),
-        found.count, dtype, 1.0 if scales.ndim else float(scales), class_names, source,
+        found.count,
+        dtype,
+        1.0 if scales.ndim else float(scales),
+        class_names,
+        source,
         found.ignored,
     )
 
@@ -227,8 +231,9 @@ def _classes(where, found, classes, known):
         known = _named_by_videos(labels, found.names) or _named_by_numbers(where, used)
     keys = list(known.values() if numbers is None else known)
     if unknown := set(used) - set(keys):
-        raise ValueError(f"{where}: label {min(unknown)}, but {classes} has {keys[0]} to "
-                         f"{keys[-1]}")
+        raise ValueError(
+            f"{where}: label {min(unknown)}, but {classes} has {keys[0]} to {keys[-1]}"
+        )
     index = {key: i for i, key in enumerate(keys)} | {None: -1}
     return [index[label] for label in labels], tuple(known.values())
 
@@ -269,8 +274,9 @@ def _counts(path):
     found = []
     for number, line in _lines(path):
         if not re.fullmatch("[0-9]+", line) or int(line) < 1:
-            raise ValueError(f"{path}, line {number}: {line!r}, a number of frames expected, one a "
-                             "line")
+            raise ValueError(
+                f"{path}, line {number}: {line!r}, a number of frames expected, one a line"
+            )
         found.append(int(line))
     return found
 
@@ -319,8 +325,9 @@ def _class_names(path):
     found = {}
     for (line, _), (number, name) in zip(lines, pairs, strict=True):
         if number in found or name in found.values():
-            raise ValueError(f"{path}, line {line}: the number or the name of {number} {name} is "
-                             "there twice")
+            raise ValueError(
+                f"{path}, line {line}: the number or the name of {number} {name} is there twice"
+            )
         found[number] = name
     return dict(sorted(found.items()))
 
@@ -381,11 +388,17 @@ def _npz(path):
     if scale is not None and scale.dtype.kind not in "iuf":
         raise ValueError(f"{path}: scale holds {scale.dtype}, numbers wanted")
     return _Found(
-        shape[0], _npz_videos(path, key), dtype,
+        shape[0],
+        _npz_videos(path, key),
+        dtype,
         scale=scale,
         names=known["name"].astype(str).tolist() if "name" in known else None,
-        labels=[None if label == labelling.NONE else label
-                for label in known["label"].astype(str).tolist()] if "label" in known else None,
+        labels=[
+            None if label == labelling.NONE else label
+            for label in known["label"].astype(str).tolist()
+        ]
+        if "label" in known
+        else None,
         groups=known.get("group"),
         splits=known.get("split"),
     )
@@ -433,10 +446,15 @@ def _folder(path):
     paths = list(found.values())
     in_folders = any("/" in name for name in names)
     return _Found(
-        len(found), _alike(paths, map(_mapped, paths)), _mapped(paths[0]).dtype, names=names,
+        len(found),
+        _alike(paths, map(_mapped, paths)),
+        _mapped(paths[0]).dtype,
+        names=names,
         labels=[name.split("/")[0] if "/" in name else None for name in names]
-        if in_folders else None,
-        numbered=False, ignored=ignored,
+        if in_folders
+        else None,
+        numbered=False,
+        ignored=ignored,
     )
 
 

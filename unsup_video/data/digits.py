@@ -54,9 +54,7 @@ def is_mnist(source: str) -> bool:
     return source.startswith(_MNIST)
 
 
-def load_digits(
-    split: str, digits_dir: str | Path | None = None, source: str = "auto"
-) -> Digits:
+def load_digits(split: str, digits_dir: str | Path | None = None, source: str = "auto") -> Digits:
     """Loads the digits of one split.
 
     Args:

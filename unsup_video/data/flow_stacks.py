@@ -175,18 +175,18 @@ def build(config: ConfigDict) -> Stacks:
         return found.map(centre, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
     return Stacks(
-        shape, classes, train, evaluation,
+        shape,
+        classes,
+        train,
+        evaluation,
         {name: labels[name][np.unique(places[name][:, 0])] for name in splits.PARTS},
         {
             "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
             "source": str(data.records),
             "sha256": {
-                name: records.Manifest.load(part.folder).fingerprint
-                for name, part in parts.items()
+                name: records.Manifest.load(part.folder).fingerprint for name, part in parts.items()
             },
-            "parts": {
-                name: _size(part, sizes[name], places[name]) for name, part in parts.items()
-            },
+            "parts": {name: _size(part, sizes[name], places[name]) for name, part in parts.items()},
         },
     )
 
@@ -229,9 +229,9 @@ def _spread(name, part, window, count):
     except ValueError as error:
         raise ValueError(f"{error}: nothing for {name}") from None
     firsts = np.flatnonzero(np.diff(places[:, 0])) + 1  # of the next video
-    return np.concatenate([
-        windows.spread(of_video, count) for of_video in np.split(places, firsts)
-    ])
+    return np.concatenate(
+        [windows.spread(of_video, count) for of_video in np.split(places, firsts)]
+    )
 
 
 def _size(part, window, places):

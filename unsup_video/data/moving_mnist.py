@@ -246,7 +246,8 @@ def _graph(params):
     return tf.function(
         lambda images, seed, indices: generate(images, params, seed, indices),
         input_signature=[
-            tf.TensorSpec((None, _DIGIT, _DIGIT), tf.uint8), tf.TensorSpec((), tf.int64),
+            tf.TensorSpec((None, _DIGIT, _DIGIT), tf.uint8),
+            tf.TensorSpec((), tf.int64),
             tf.TensorSpec((None,), tf.int64),
         ],
         autograph=False,

@@ -113,15 +113,15 @@ def _of_parts(parts: Mapping[str, sources.Part]) -> dict[str, Contents]:
         manifest, entries = records.Manifest.load(folder), records.load_index(folder)
         chosen = {
             name: np.ones(manifest.count, bool) if part.chosen is None else part.chosen
-            for name, part in parts.items() if part.folder == folder
+            for name, part in parts.items()
+            if part.folder == folder
         }
         together = np.any(list(chosen.values()), axis=0)
         frames = _frames(folder, manifest.fingerprint, together.tobytes())
         names = _names(entries) if entries else np.zeros_like(frames)
         for name, which in chosen.items():
             found[name] = Contents(
-                int(which.sum()), frames[which], names[which], _digits_of(manifest),
-                _made(manifest),
+                int(which.sum()), frames[which], names[which], _digits_of(manifest), _made(manifest)
             )
     return found
 
@@ -163,7 +163,10 @@ def _video_name(entry):
 
 def _made(manifest):
     fields = [
-        manifest.kind, manifest.dtype, manifest.scale, manifest.frame_shape,
+        manifest.kind,
+        manifest.dtype,
+        manifest.scale,
+        manifest.frame_shape,
         manifest.source.get("settings"),  # all that a job's records depend on besides the videos
     ]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -207,8 +210,9 @@ def _together(run):
     used = [run[name] for name in ("train", "validation")]
     if None in used:
         return None
-    frames, names = (np.concatenate([getattr(c, field) for c in used])
-                     for field in ("frames", "names"))
+    frames, names = (
+        np.concatenate([getattr(c, field) for c in used]) for field in ("frames", "names")
+    )
     made = used[0].made if len({c.made for c in used}) == 1 else ""
     return Contents(sum(c.count for c in used), frames, names, used[0].digits, made)
 
@@ -258,12 +262,14 @@ def _read(path):
     try:
         return {
             name: Contents(
-                int(stored[f"{name}/count"]), _digests(stored[f"{name}/frames"]),
+                int(stored[f"{name}/count"]),
+                _digests(stored[f"{name}/frames"]),
                 _digests(stored[f"{name}/names"]),
                 Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
                 str(stored[f"{name}/made"]) if f"{name}/made" in stored else "",
             )
-            for name in (*splits.PARTS, PRETRAINING) if f"{name}/count" in stored
+            for name in (*splits.PARTS, PRETRAINING)
+            if f"{name}/count" in stored
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
@@ -330,8 +336,11 @@ def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
     for field in compared:
         mine, others = getattr(contents, field), getattr(test, field)
         known = {digest.tobytes() for digest in mine if digest.any()}
-        found |= np.array([digest.tobytes() in known for digest in others], bool) \
-            if len(others) else False
+        found |= (
+            np.array([digest.tobytes() in known for digest in others], bool)
+            if len(others)
+            else False
+        )
     if contents.digits is not None and test.digits is not None:
         shared = contents.digits.shared_with(test.digits)
         if shared:
@@ -380,7 +389,8 @@ def notes(
     said = [
         f"CAUTION: {n:,} of the {of} {what} are of the run's {name} part, {_WHAT[name]}"
         + (": this is no test" if count and is_no_test({name: n}, count) else "")
-        for name, n in found.items() if n not in (0, UNKNOWN)
+        for name, n in found.items()
+        if n not in (0, UNKNOWN)
     ]
     if unknown := [name for name, n in found.items() if n == UNKNOWN]:
         said.append(

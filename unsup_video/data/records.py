@@ -170,8 +170,10 @@ class Manifest:
 
     def problem_of(self, shape: tuple[int, ...]) -> str | None:
         """Why a sequence cannot have this shape here; None where it can."""
-        if len(shape) == len(self.shape) and shape[0] > 0 and (
-            tuple(shape[1:]) == self.frame_shape and self.shape[0] in (None, shape[0])
+        if (
+            len(shape) == len(self.shape)
+            and shape[0] > 0
+            and (tuple(shape[1:]) == self.frame_shape and self.shape[0] in (None, shape[0]))
         ):
             return None
         return f"shape {tuple(shape)}, {format_shape(self.shape)} expected"
@@ -285,8 +287,16 @@ def write(
             written.append(write_shard(temporary, i, shards, examples(size), compression))
         next(records, None)  # raises if there are more
         return finish(
-            temporary, kind, source, first.frames.shape[1:], written, entries,
-            compression=compression, dtype=dtype, scale=scale, classes=classes,
+            temporary,
+            kind,
+            source,
+            first.frames.shape[1:],
+            written,
+            entries,
+            compression=compression,
+            dtype=dtype,
+            scale=scale,
+            classes=classes,
         )
 
 
@@ -398,7 +408,8 @@ _SHARD = re.compile(r"\d{5,}-of-\d{5,}\.tfrecord")  # as `write_shard` calls the
 def foreign(folder: str | Path) -> list[Path]:
     """What is in the folder of a data set but, by its name, no file of one."""
     return [
-        path for path in sorted(Path(folder).iterdir())
+        path
+        for path in sorted(Path(folder).iterdir())
         if path.name not in _OWN_FILES and not _SHARD.fullmatch(path.name)
     ]
 
@@ -442,9 +453,7 @@ def record_problem(record: Record, dtype: str, classes: int) -> str | None:
 
 def entry_of(record: Record) -> Entry:
     """The index line of a record."""
-    return Entry(
-        len(record.frames), record.name, record.label, record.group, tuple(record.splits)
-    )
+    return Entry(len(record.frames), record.name, record.label, record.group, tuple(record.splits))
 
 
 def serialize(record: Record) -> bytes:
@@ -456,9 +465,7 @@ def serialize(record: Record) -> bytes:
         "shape": _integers(record.frames.shape),
     }
     if record.scale is not None:
-        features["scale"] = tf.train.Feature(
-            float_list=tf.train.FloatList(value=[record.scale])
-        )
+        features["scale"] = tf.train.Feature(float_list=tf.train.FloatList(value=[record.scale]))
     if record.name:
         name = tf.train.BytesList(value=[record.name.encode()])
         features["name"] = tf.train.Feature(bytes_list=name)
@@ -535,10 +542,13 @@ def sequences(folder: str | Path) -> tf.data.Dataset:
     manifest = Manifest.load(folder)
 
     def parse(index, example):
-        found = tf.io.parse_single_example(example, {
-            "frames": tf.io.FixedLenFeature([], tf.string),
-            "shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64),
-        })
+        found = tf.io.parse_single_example(
+            example,
+            {
+                "frames": tf.io.FixedLenFeature([], tf.string),
+                "shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64),
+            },
+        )
         values = tf.reshape(tf.io.decode_raw(found["frames"], manifest.dtype), found["shape"])
         return tf.ensure_shape(values, manifest.shape)
 
@@ -559,11 +569,16 @@ def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
         frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
         scale = feature["scale"].float_list.value
         entry = entries[int(index)] if entries else Entry(len(frames), "", -1, "", ())
-        found.append(Record(
-            frames.reshape(feature["shape"].int64_list.value),
-            scale[0] if scale else manifest.scale,
-            entry.name, entry.label, entry.group, entry.splits,
-        ))
+        found.append(
+            Record(
+                frames.reshape(feature["shape"].int64_list.value),
+                scale[0] if scale else manifest.scale,
+                entry.name,
+                entry.label,
+                entry.group,
+                entry.splits,
+            )
+        )
     return found
 
 
@@ -656,7 +671,8 @@ def _example_problem(example, manifest, entry):
     if entry is None:
         return None
     found = (
-        shape[0], b"".join(feature["name"].bytes_list.value).decode(errors="replace"),
+        shape[0],
+        b"".join(feature["name"].bytes_list.value).decode(errors="replace"),
         *feature["label"].int64_list.value,
     )
     expected = (entry.frames, entry.name, entry.label)

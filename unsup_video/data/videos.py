@@ -93,9 +93,11 @@ class Videos:
         label_of[self.indices] = self.labels
         label_of = tf.constant(label_of)
         found = windows.training(self._frames, length, seed, start)
-        return found.map(
-            lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]}
-        ).batch(batch_size, drop_remainder=True).prefetch(2)
+        return (
+            found.map(lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]})
+            .batch(batch_size, drop_remainder=True)
+            .prefetch(2)
+        )
 
     def blocks(
         self, length: int, stride: int, batch_size: int = 100

@@ -77,10 +77,7 @@ def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
 
 
 def evaluation(
-    folder: str | Path,
-    length: int,
-    stride: int | None = None,
-    chosen: np.ndarray | None = None,
+    folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
 ) -> tf.data.Dataset:
     """Every window: `at` all `places`."""
     return at(folder, length, places(folder, length, stride, chosen))
@@ -170,10 +167,13 @@ def _usable(folder, length, chosen):
 
 def _cut(manifest, length, index, example, firsts):
     """A data set of a record's windows at `firsts`, still as bytes."""
-    found = tf.io.parse_single_example(example, {
-        "frames": tf.io.FixedLenFeature([], tf.string),
-        "scale": tf.io.FixedLenFeature([], tf.float32, manifest.scale),
-    })
+    found = tf.io.parse_single_example(
+        example,
+        {
+            "frames": tf.io.FixedLenFeature([], tf.string),
+            "scale": tf.io.FixedLenFeature([], tf.float32, manifest.scale),
+        },
+    )
     frames, scale, size = found["frames"], found["scale"], manifest.frame_bytes
     return tf.data.Dataset.from_tensor_slices(firsts).map(
         lambda first: (tf.strings.substr(frames, first * size, length * size), scale, index, first)

@@ -49,10 +49,23 @@ def confusion(
         if numbered:
             for i, j in zip(*np.nonzero(counts), strict=True):
                 colour = "white" if shares[i, j] > 55 else "black"
-                axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=8.5,
-                          color=colour)
-        figure.colorbar(image, ax=axes, label="% of the class's videos", fraction=0.046, pad=0.02,
-                        aspect=20 if numbered else 60)
+                axes.text(
+                    j,
+                    i,
+                    f"{shares[i, j]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
+                    color=colour,
+                )
+        figure.colorbar(
+            image,
+            ax=axes,
+            label="% of the class's videos",
+            fraction=0.046,
+            pad=0.02,
+            aspect=20 if numbered else 60,
+        )
 
 
 _STEP_LABELS = {"steps_so_far": "mean of the steps so far", "step": "that step alone"}
@@ -67,7 +80,8 @@ def over_steps(rows: dict[str, list[Row]], title: str, path: str | os.PathLike) 
     title = fonts.legible(title)
     with visualize.figure(path, (7.5, 4.2), [title]) as figure:
         axes = figure.add_subplot(
-            title=fonts.shortened(title, 80), xlabel="frames of the window read",
+            title=fonts.shortened(title, 80),
+            xlabel="frames of the window read",
             ylabel="accuracy, %",
         )
         for (part, label), colour in zip(_STEP_LABELS.items(), COLOURS):
@@ -114,16 +128,27 @@ def over_time(
         top.set_title(fonts.shortened(title, 90), fontsize=11)
         lines, labels = [], []
         for name, (_, k, total), colour in zip(names, ranking, COLOURS):
-            lines += axes.plot(frames, probabilities[:, k], color=colour, linewidth=1.8,
-                               marker="o" if len(frames) <= 60 else "", markersize=3.5)
+            lines += axes.plot(
+                frames,
+                probabilities[:, k],
+                color=colour,
+                linewidth=1.8,
+                marker="o" if len(frames) <= 60 else "",
+                markersize=3.5,
+            )
             labels.append(f"{fonts.shortened(name)}  {total:.3f}")
-        axes.set(xlim=(0.5, length + 0.5), ylim=(-0.02, 1.02), ylabel="probability",
-                 xlabel=x_label)
+        axes.set(xlim=(0.5, length + 0.5), ylim=(-0.02, 1.02), ylabel="probability", xlabel=x_label)
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         axes.grid(alpha=0.25)
         # Given, as matplotlib hides a label that starts with "_".
-        axes.legend(lines, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
-                    title="class, whole video")
+        axes.legend(
+            lines,
+            labels,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            title="class, whole video",
+        )
 
 
 def _draw_strip(axes, pictures):
@@ -137,4 +162,3 @@ def _draw_strip(axes, pictures):
         inset.set_anchor("S")
         inset.set_axis_off()
         axes.plot([frame], [0.03], marker="^", markersize=5, color="0.35", clip_on=False)
-

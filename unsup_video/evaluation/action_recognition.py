@@ -73,13 +73,22 @@ def evaluate(
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
         counts = _confusion(found.probabilities, labels)
         steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
-        return results.Found(rows, results.drawn(folder, {
-            results.Picture("confusion.png", "What the videos of each class were taken for"):
-                lambda path: action_pictures.confusion(counts, classes, title, path),
-            results.Picture("steps.png", "Accuracy of windows by the number of frames read, with "
-                                         "95% intervals"):
-                lambda path: action_pictures.over_steps(steps, title, path),
-        }, log))
+        return results.Found(
+            rows,
+            results.drawn(
+                folder,
+                {
+                    results.Picture(
+                        "confusion.png", "What the videos of each class were taken for"
+                    ): lambda path: action_pictures.confusion(counts, classes, title, path),
+                    results.Picture(
+                        "steps.png",
+                        "Accuracy of windows by the number of frames read, with 95% intervals",
+                    ): lambda path: action_pictures.over_steps(steps, title, path),
+                },
+                log,
+            ),
+        )
 
     return results.run(test.trained, KIND, settings, command, compute, recompute, log)
 
@@ -97,8 +106,10 @@ def check_weights(weights: Sequence[float] | None, models: int) -> tuple[float, 
     if len(weights) != models:
         raise ValueError(f"--weights has {len(weights)} numbers for {models} models")
     if not all(0 <= w < np.inf for w in weights) or not sum(weights) > 0:
-        raise ValueError(f"--weights={','.join(f'{w:g}' for w in weights)}: numbers from 0 on are "
-                         "weights, at least one of them above 0")
+        raise ValueError(
+            f"--weights={','.join(f'{w:g}' for w in weights)}: numbers from 0 on are "
+            "weights, at least one of them above 0"
+        )
     return tuple(w / sum(weights) for w in weights)
 
 
@@ -130,13 +141,20 @@ def fuse(
     orders = [_order(first, test) for test in tests]
     settings = {"models": _settings(tests), "weights": weights, "topk": topk}
 
-    each = [test.classified.probabilities[order]
-            for test, order in zip(tests, orders, strict=True)]
+    each = [test.classified.probabilities[order] for test, order in zip(tests, orders, strict=True)]
     fused = sum(w * p for w, p in zip(weights, each, strict=True))
     groups = first.videos.groups
     return _together(
-        tests, FUSION_KIND, FUSION, settings, (fused, labels, groups),
-        [(p, labels, groups) for p in each], command, topk, recompute, log,
+        tests,
+        FUSION_KIND,
+        FUSION,
+        settings,
+        (fused, labels, groups),
+        [(p, labels, groups) for p in each],
+        command,
+        topk,
+        recompute,
+        log,
     )
 
 
@@ -176,9 +194,7 @@ def cross_validate(
         taken = groups.max() + 1
     whole = tuple(np.concatenate(arrays) for arrays in zip(*each, strict=True))
     settings = {"models": _settings(tests), "topk": topk}
-    return _together(
-        tests, FOLDS_KIND, FOLDS, settings, whole, each, command, topk, recompute, log
-    )
+    return _together(tests, FOLDS_KIND, FOLDS, settings, whole, each, command, topk, recompute, log)
 
 
 def _settings(tests):
@@ -205,10 +221,18 @@ def _together(tests, kind, subject, settings, whole, each, command, topk, recomp
         what = subject.replace("_", " ")
         title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
         counts = _confusion(probabilities, labels)
-        return results.Found(rows, results.drawn(folder, {
-            results.Picture("confusion.png", "What the videos of each class were taken for"):
-                lambda path: action_pictures.confusion(counts, classes, title, path),
-        }, log))
+        return results.Found(
+            rows,
+            results.drawn(
+                folder,
+                {
+                    results.Picture(
+                        "confusion.png", "What the videos of each class were taken for"
+                    ): lambda path: action_pictures.confusion(counts, classes, title, path)
+                },
+                log,
+            ),
+        )
 
     return results.run(first.trained, kind, settings, command, compute, recompute, log)
 
@@ -263,8 +287,10 @@ def _hits(probabilities, labels, topk):
 def _video_rows(subject, data, probabilities, labels, topk, groups):
     right = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
     return [
-        *(results.row(subject, data, "video", metric, values, unit="%", groups=groups)
-          for metric, values in _hits(probabilities, labels, topk).items()),
+        *(
+            results.row(subject, data, "video", metric, values, unit="%", groups=groups)
+            for metric, values in _hits(probabilities, labels, topk).items()
+        ),
         results.row(
             subject, data, "video", "cross_entropy", -np.log(right), unit="nats", groups=groups
         ),
@@ -288,9 +314,18 @@ def _step_rows(data, found: Classified, labels, groups):
         videos = found.videos[there]
         for part, values in (("step", found.steps[there, t]), ("steps_so_far", sums[there])):
             hits = 100.0 * (values.argmax(-1) == labels[videos])
-            rows.append(results.row(
-                "model", data, part, "accuracy", hits, unit="%", frame=t + 1, groups=groups[videos]
-            ))
+            rows.append(
+                results.row(
+                    "model",
+                    data,
+                    part,
+                    "accuracy",
+                    hits,
+                    unit="%",
+                    frame=t + 1,
+                    groups=groups[videos],
+                )
+            )
     return rows
 
 
@@ -312,9 +347,11 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
         hits = 100.0 * (guesses[of] == k)
         rows.append(results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[of]))
         rows += [
-            results.row(subject, data, part, f"as/{classes[j]}", row[j], unit="videos",
-                        count=int(row.sum()))
-            for j in np.flatnonzero(row) if j != k
+            results.row(
+                subject, data, part, f"as/{classes[j]}", row[j], unit="videos", count=int(row.sum())
+            )
+            for j in np.flatnonzero(row)
+            if j != k
         ]
     return rows
 
@@ -326,15 +363,22 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
     """Accuracies, the classes that are hardest, and what they are taken for, as text."""
     overall = evaluation.find(metric="accuracy", part="video")
     windows = evaluation.find(metric="accuracy", part="window")
-    others = [r.metric for r in evaluation.find(part="video", subject=overall[0].subject)
-              if r.metric.startswith("top_")]
-    lines = [f"{overall[0].data}, {overall[0].count:,} videos" + " " * 4
-             + "".join(f"{name:>24}" for name in ["accuracy", *others])]
+    others = [
+        r.metric
+        for r in evaluation.find(part="video", subject=overall[0].subject)
+        if r.metric.startswith("top_")
+    ]
+    lines = [
+        f"{overall[0].data}, {overall[0].count:,} videos"
+        + " " * 4
+        + "".join(f"{name:>24}" for name in ["accuracy", *others])
+    ]
     width = len(lines[0]) - 24 * (1 + len(others))
     for row in (*overall, *windows):
         label = {"model": f"{row.part}s ({row.count:,})"}.get(row.subject, row.subject)
-        cells = [row] + [evaluation.find(subject=row.subject, part=row.part, metric=name)[0]
-                         for name in others]
+        cells = [row] + [
+            evaluation.find(subject=row.subject, part=row.part, metric=name)[0] for name in others
+        ]
         lines.append(f"{'  ' + label:<{width}}" + "".join(f"{_percent(r):>24}" for r in cells))
 
     measured = [r for r in evaluation.rows if r.part.startswith("class/")]
@@ -342,15 +386,21 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
     of = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
     lines.append(f"classes, the hardest first ({of})")
     for row in accuracies[:_SHOWN]:
-        taken = sorted((r for r in measured if r.part == row.part and r.metric.startswith("as/")),
-                       key=lambda r: -r.value)[:3]
+        taken = sorted(
+            (r for r in measured if r.part == row.part and r.metric.startswith("as/")),
+            key=lambda r: -r.value,
+        )[:3]
         text = ", ".join(f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken)
-        lines.append(f"  {row.part.removeprefix('class/'):<28}{row.value:6.1f} % of {row.count:,}"
-                     + (f", taken for {text}" if text else ""))
+        lines.append(
+            f"  {row.part.removeprefix('class/'):<28}{row.value:6.1f} % of {row.count:,}"
+            + (f", taken for {text}" if text else "")
+        )
     named = {r.part.removeprefix("class/") for r in accuracies}
     if absent := [name for name in classes if name not in named]:
-        lines.append(f"no video of {', '.join(absent[:_SHOWN])}"
-                     + (f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""))
+        lines.append(
+            f"no video of {', '.join(absent[:_SHOWN])}"
+            + (f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else "")
+        )
     return "\n".join(lines)
 
 

@@ -13,9 +13,18 @@ from unsup_video.evaluation import paper
 
 # Fields of a config that change no figure, or not what it is about.
 _NO_MATTER = (
-    "name", "seed", "precision", "expect.", "eval.validation_clips", "eval.test_clips",
-    "eval.batch_size", "train.log_every", "train.checkpoint_every", "train.deterministic",
-    "data.split", "data.shuffle_mb",
+    "name",
+    "seed",
+    "precision",
+    "expect.",
+    "eval.validation_clips",
+    "eval.test_clips",
+    "eval.batch_size",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.deterministic",
+    "data.split",
+    "data.shuffle_mb",
 )
 _DIGITS = ("data.digits_dir", "data.digits_source")
 _GENERATOR = ("num_digits", "frame_size", "speed_min", "speed_max", "bounce")
@@ -87,10 +96,9 @@ def table_2(model: Mapping, tested: Mapping) -> float | None:
         return None
     wanted, data = _TABLE_2[kind].get_config(), model["data"]
     if kind == "moving_mnist":
-        comparable = (
-            _is_the_papers(_source_of_training(model), "train", wanted.data)
-            and _is_the_papers(_source_of_test(tested), "test", wanted.data)
-        )
+        comparable = _is_the_papers(
+            _source_of_training(model), "train", wanted.data
+        ) and _is_the_papers(_source_of_test(tested), "test", wanted.data)
     else:
         comparable = (
             tuple(tested["frame_shape"]) == (32, 32, 3)
@@ -148,8 +156,9 @@ def table_1(row: str, config: Mapping, classes: int, tested: Mapping) -> dict[st
     data = _data(classes, tested["split"])
     if data is None or tested["part"] != "test" or not _is_the_papers_classifier(config):
         return {}
-    return {name: value for name, value in paper.TABLE_1.get(row, {}).items()
-            if name.startswith(data)}
+    return {
+        name: value for name, value in paper.TABLE_1.get(row, {}).items() if name.startswith(data)
+    }
 
 
 def table_3(
@@ -167,8 +176,11 @@ def table_3(
     if data is None or not _is_the_papers_classifier(config):
         return {}
     columns = {data: 0, f"{data} small": _SMALL[data]}
-    return {name: value for name, value in paper.TABLE_3[row].items()
-            if name in columns and columns[name] in numbers}
+    return {
+        name: value
+        for name, value in paper.TABLE_3[row].items()
+        if name in columns and columns[name] in numbers
+    }
 
 
 def _data(classes, split):

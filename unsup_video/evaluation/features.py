@@ -18,16 +18,16 @@ _INPUT_SETS = {"input": 2, "input_gate": 0, "forget_gate": 1, "output_gate": 3}
 _INK = 0.05  # of the brightest pixel of the mean frame, which makes a pixel one that is used
 _STEP = 0.25  # pixels, along a direction in which a strip is measured
 _UNITS = {
-    "strip_length": "pixels", "strip_width": "pixels", "elongation": "",
-    "effective_area": "of the used pixels", "spatial_frequency": "cycles/pixel",
+    "strip_length": "pixels",
+    "strip_width": "pixels",
+    "elongation": "",
+    "effective_area": "of the used pixels",
+    "spatial_frequency": "cycles/pixel",
 }
 
 
 def evaluate(
-    trained: Trained,
-    count: int = 200,
-    recompute: bool = False,
-    log: Callable[[str], None] = print,
+    trained: Trained, count: int = 200, recompute: bool = False, log: Callable[[str], None] = print
 ) -> results.Evaluation:
     """Draws and measures the features with the largest L2 norm.
 
@@ -56,15 +56,22 @@ def evaluate(
         sets = {
             subject: feature_sets(model, shape, shown)
             for subject, model in {
-                "model": trained.model, "untrained": trained_module.untrained(trained)
+                "model": trained.model,
+                "untrained": trained_module.untrained(trained),
             }.items()
         }
         inputs, outputs = _draw(sets["model"], folder)
         pictures = [
-            results.Picture(inputs, f"Input features: the {shown} units of the encoder with the "
-                                    "largest weights; a unit is at the same place in each set"),
-            results.Picture(outputs, f"Output features: the {shown} units of each decoder with the "
-                                     "largest output weights"),
+            results.Picture(
+                inputs,
+                f"Input features: the {shown} units of the encoder with the "
+                "largest weights; a unit is at the same place in each set",
+            ),
+            results.Picture(
+                outputs,
+                f"Output features: the {shown} units of each decoder with the "
+                "largest output weights",
+            ),
         ]
         used = used_pixels(trained.mean_frame, shape)
         rows = [row for subject, of in sets.items() for row in _rows(subject, of, used)]
@@ -92,9 +99,12 @@ def feature_sets(model: VideoModel, shape: tuple[int, ...], count: int) -> dict[
 
 
 _TITLES = {
-    "encoder/input": "Inputs", "encoder/input_gate": "Input gates",
-    "encoder/forget_gate": "Forget gates", "encoder/output_gate": "Output gates",
-    "reconstruction/output": "Input reconstruction", "future/output": "Future prediction",
+    "encoder/input": "Inputs",
+    "encoder/input_gate": "Input gates",
+    "encoder/forget_gate": "Forget gates",
+    "encoder/output_gate": "Output gates",
+    "reconstruction/output": "Input reconstruction",
+    "future/output": "Future prediction",
 }
 
 
@@ -136,9 +146,11 @@ def _rows(subject, sets, used):
         for name, unit in _UNITS.items():
             q25, median, q75 = np.quantile([m[name] for m in measured], (0.25, 0.5, 0.75))
             for metric, value in {name: median, f"{name}_q25": q25, f"{name}_q75": q75}.items():
-                rows.append(results.row(
-                    subject, "weights", part, metric, value, unit=unit, count=len(measured)
-                ))
+                rows.append(
+                    results.row(
+                        subject, "weights", part, metric, value, unit=unit, count=len(measured)
+                    )
+                )
     return rows
 
 
@@ -162,7 +174,8 @@ def measure(feature: np.ndarray, used: np.ndarray) -> dict[str, float]:
     channels = feature.reshape(*feature.shape[:2], -1).astype(np.float64).transpose(2, 0, 1)
     each = [
         _measure_plane(np.where(used, plane - plane[used].mean(), 0), used.sum())
-        for plane in channels if np.ptp(plane[used])
+        for plane in channels
+        if np.ptp(plane[used])
     ]
     return {name: float(np.mean([m[name] for m in each])) for name in each[0]} if each else {}
 

@@ -128,8 +128,11 @@ def run(
     (folder / _FITS).mkdir(parents=True, exist_ok=True)
     with files.lock(folder):
         _claim(settings, folder)
-        tasks = [(settings, folder, name, k)
-                 for k in settings.per_class for name in settings.contenders()]
+        tasks = [
+            (settings, folder, name, k)
+            for k in settings.per_class
+            for name in settings.contenders()
+        ]
         began = time.perf_counter()
         for number, (name, k) in enumerate(_worked(tasks, processes), 1):
             minutes = (time.perf_counter() - began) / 60
@@ -174,7 +177,8 @@ def _claim(settings, folder):
     differences = workdir.differences(stored.pop("config"), found.pop("config"), ignored)
     if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, found):
         raise ValueError(
-            f"{folder} holds a study with other settings:\n  " + "\n  ".join(differences)
+            f"{folder} holds a study with other settings:\n  "
+            + "\n  ".join(differences)
             + "\nUse another folder."
         )
     if not (folder / "results.json").exists():
@@ -316,9 +320,7 @@ class _Lines:
                 figures = self.lines[key]
                 pair = figures["accuracy"], -figures["cross_entropy"]
                 found.setdefault(key[1:3], []).append(pair)
-        return max(
-            sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None
-        )
+        return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None)
 
 
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
@@ -330,9 +332,12 @@ def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
             lines = _Lines(Path(folder), name, k)
             best = lines.chosen(_searched(settings, name, k))
             chosen[name] = best or (None, None)
-            values[name] = np.array([
-                lines.lines[key]["accuracy"] for key in (_tested(settings, k, best) if best else ())
-            ])
+            values[name] = np.array(
+                [
+                    lines.lines[key]["accuracy"]
+                    for key in (_tested(settings, k, best) if best else ())
+                ]
+            )
             diverged[name] = tuple(sorted(lines.excluded()))
         found += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
     return found
@@ -373,23 +378,23 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
     try:
         fields = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
         summaries = [
-            Summary(**{
-                **line,
-                "accuracies": tuple(line["accuracies"]),
-                "diverged": tuple(
-                    tuple(of) if isinstance(of, list) else (of, None)  # a rate alone
-                    for of in line.get("diverged", ())
-                ),
-                **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
-            })
+            Summary(
+                **{
+                    **line,
+                    "accuracies": tuple(line["accuracies"]),
+                    "diverged": tuple(
+                        tuple(of) if isinstance(of, list) else (of, None)  # a rate alone
+                        for of in line.get("diverged", ())
+                    ),
+                    **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
+                }
+            )
             for line in fields["summaries"]
         ]
         known = {name: fields.get(name) for name in ("seen", "classes")}
         return {**fields["settings"], **known}, summaries
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder} holds no finished study of eval.few_labels ({error})"
-        ) from None
+        raise ValueError(f"{folder} holds no finished study of eval.few_labels ({error})") from None
 
 
 def _write(settings, summaries, folder, known):
@@ -405,13 +410,14 @@ def _write(settings, summaries, folder, known):
     }
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["contender", "videos_per_class", "subset", "learning_rate", "dropout",
-                    "video_accuracy"])
+    table.writerow(
+        ["contender", "videos_per_class", "subset", "learning_rate", "dropout", "video_accuracy"]
+    )
     for s in summaries:
         for subset, accuracy in enumerate(s.accuracies):
-            table.writerow([
-                s.contender, _number(s.per_class), subset, s.learning_rate, s.dropout, accuracy
-            ])
+            table.writerow(
+                [s.contender, _number(s.per_class), subset, s.learning_rate, s.dropout, accuracy]
+            )
     files.write_text(folder / "results.csv", text.getvalue())
     files.write_text(folder / "table.md", markdown(summaries) + "\n")
     files.write_text(folder / "results.json", json.dumps(fields, indent=1, allow_nan=False) + "\n")
@@ -434,10 +440,14 @@ def markdown(summaries: list[Summary]) -> str:
     rule = "|---" * (len(numbers) + 1) + "|"
 
     def lines(names, cell):
-        return [head, rule, *(
-            f"| {name} | " + " | ".join(cell(found[name, k]) for k in numbers) + " |"
-            for name in names
-        )]
+        return [
+            head,
+            rule,
+            *(
+                f"| {name} | " + " | ".join(cell(found[name, k]) for k in numbers) + " |"
+                for name in names
+            ),
+        ]
 
     def accuracy(s):
         if not s.accuracies:
@@ -452,23 +462,34 @@ def markdown(summaries: list[Summary]) -> str:
         )
 
     names = _names(summaries)
-    return "\n".join([
-        "Accuracy on test videos, %, mean and standard deviation over subsets:", "",
-        *lines(names, accuracy), "",
-        f"Gain over the {BASELINE} on the same subsets, with its 95% interval:", "",
-        *lines([name for name in names if name != BASELINE], gain),
-        *([""] if any(s.diverged for s in summaries) else []),
-        *(f"{s.contender}, {_number(s.per_class)} a class: training diverged with {excluded(s)}."
-          for s in summaries if s.diverged),
-    ])
+    return "\n".join(
+        [
+            "Accuracy on test videos, %, mean and standard deviation over subsets:",
+            "",
+            *lines(names, accuracy),
+            "",
+            f"Gain over the {BASELINE} on the same subsets, with its 95% interval:",
+            "",
+            *lines([name for name in names if name != BASELINE], gain),
+            *([""] if any(s.diverged for s in summaries) else []),
+            *(
+                f"{s.contender}, {_number(s.per_class)} a class: training diverged with {excluded(s)}."
+                for s in summaries
+                if s.diverged
+            ),
+        ]
+    )
 
 
 def excluded(summary: Summary) -> str:
     """The learning rates and dropouts in `diverged`, in words."""
-    return " and ".join(
-        f"learning rate {rate:g}" + ("" if dropout is None else f" (dropout {dropout:g})")
-        for rate, dropout in summary.diverged
-    ) + ", which is excluded"
+    return (
+        " and ".join(
+            f"learning rate {rate:g}" + ("" if dropout is None else f" (dropout {dropout:g})")
+            for rate, dropout in summary.diverged
+        )
+        + ", which is excluded"
+    )
 
 
 def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
@@ -478,7 +499,8 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
     labels = [fonts.legible(name) for name in names]
     with visualize.figure(path, (8.2, 5.2), labels) as figure:
         axes = figure.add_subplot(
-            xlabel="labelled videos a class", ylabel="accuracy on test videos, %",
+            xlabel="labelled videos a class",
+            ylabel="accuracy on test videos, %",
             title="Mean and standard deviation over random subsets",
         )
         drawn = []
@@ -486,11 +508,18 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
             found = [s for s in summaries if s.contender == name]
             places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
             errors = [0.0 if math.isnan(s.std) else s.std for s in found]
-            drawn.append(axes.errorbar(
-                places, [s.mean for s in found], errors, marker="o", markersize=4, capsize=2,
-                linewidth=1.8 if name not in LINEAR else 1.0,
-                linestyle="--" if name in LINEAR or name == BASELINE else "-",
-            ))
+            drawn.append(
+                axes.errorbar(
+                    places,
+                    [s.mean for s in found],
+                    errors,
+                    marker="o",
+                    markersize=4,
+                    capsize=2,
+                    linewidth=1.8 if name not in LINEAR else 1.0,
+                    linestyle="--" if name in LINEAR or name == BASELINE else "-",
+                )
+            )
         axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
         axes.grid(alpha=0.2)
         axes.legend(drawn, list(map(fonts.shortened, labels)), fontsize=9)

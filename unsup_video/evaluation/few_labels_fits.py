@@ -104,9 +104,7 @@ class Fits:
             self.trainers[dropout] = trainer, trainer.slots()
         trainer, slots = self.trainers[dropout]
         trainer.rewind(config, {**arrays, **slots})
-        batches = iter(videos.training(
-            config.data.frames, config.recipe.batch_size, config.seed
-        ))
+        batches = iter(videos.training(config.data.frames, config.recipe.batch_size, config.seed))
         for _ in range(config.train.steps):
             trainer.train_step(next(batches))
         trainer.weights()  # finite, or it raises

@@ -16,8 +16,11 @@ from unsup_video.utils import files
 
 KIND = "future_prediction"
 _BLOCK = 500  # clips that are held at a time; each finished block is kept
-LOSSES = {"logistic": ("cross_entropy", "nats"), "linear": ("squared_loss", ""),
-          "relu": ("squared_loss", "")}
+LOSSES = {
+    "logistic": ("cross_entropy", "nats"),
+    "linear": ("squared_loss", ""),
+    "relu": ("squared_loss", ""),
+}
 
 
 def evaluate(
@@ -153,7 +156,14 @@ def _rows(scores, trained, test_set):
         columns = [(None, values.mean(1))] + [(t + 1, v) for t, v in enumerate(values.T)]
         rows += [
             results.row(
-                subject, test_set.label, part, metric, v, mode, units[metric], frame,
+                subject,
+                test_set.label,
+                part,
+                metric,
+                v,
+                mode,
+                units[metric],
+                frame,
                 groups=test_set.groups,
             )
             for frame, v in columns
@@ -175,7 +185,8 @@ def floors(evaluation: results.Evaluation) -> dict[str, str]:
     The truth is none of them for the squared loss, of which its own is 0.
     """
     return {
-        subject: label for subject, label in _FLOORS.items()
+        subject: label
+        for subject, label in _FLOORS.items()
         if evaluation.find(subject=subject)
         and (subject != "entropy" or evaluation.find(metric="cross_entropy"))
     }
@@ -203,8 +214,10 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
                 text += f" +- {found[0].high - found[0].value:.1f}"
             cells.append(text)
         paper_text = f"{reference:.1f}" if reference else "-"
-        lines.append(f"{label:<44}{cells[0]:>24}{paper_text:>8}"
-                     + "".join(f"{cell:>10}" for cell in cells[1:]))
+        lines.append(
+            f"{label:<44}{cells[0]:>24}{paper_text:>8}"
+            + "".join(f"{cell:>10}" for cell in cells[1:])
+        )
 
     labels = labels or [evaluation.model["name"] for evaluation in evaluations]
     for label, evaluation in zip(labels, evaluations, strict=True):

@@ -54,13 +54,14 @@ def interval(
     if answers and not np.isin(values, (0.0, 100.0)).all():
         raise ValueError(f"answers are 0 or 100, got {np.setdiff1d(values, (0.0, 100.0))[0]}")
     mean = float(values.mean())
-    _, members = np.unique(np.arange(len(values)) if groups is None else np.asarray(groups),
-                           return_inverse=True)
+    _, members = np.unique(
+        np.arange(len(values)) if groups is None else np.asarray(groups), return_inverse=True
+    )
     sizes = np.bincount(members)
     if len(sizes) < 2 or not math.isfinite(mean):
         return mean, math.nan, math.nan
     residuals = np.bincount(members, values - mean)
-    variance = float((residuals ** 2 / (1 - sizes / len(values))).sum() / len(values) ** 2)
+    variance = float((residuals**2 / (1 - sizes / len(values))).sum() / len(values) ** 2)
     t = float(stats.t.ppf(_QUANTILE, _degrees_of_freedom(sizes)))
     if answers:
         low, high = _wilson(mean / 100, variance / 1e4, sizes, t)
@@ -83,27 +84,25 @@ def _degrees_of_freedom(sizes):
     count = sizes.sum()
     weights = 1 / (1 - sizes / count)
     squares = (
-        (sizes ** 2).sum()
-        + ((weights * sizes ** 2).sum() / count) ** 2
-        - (weights ** 2 * sizes ** 4).sum() / count ** 2
+        (sizes**2).sum()
+        + ((weights * sizes**2).sum() / count) ** 2
+        - (weights**2 * sizes**4).sum() / count**2
     )
-    return count ** 2 / squares
+    return count**2 / squares
 
 
 def _wilson(share, variance, sizes, t):
     """(low, high) of a share of right answers, in [0, 1]; `variance` is that of the share."""
     count = int(sizes.sum())
     rarer = round(min(share, 1 - share) * count)
-    worth = (rarer + 1) * count ** 2 / (sizes.astype(np.float64) ** 2).sum()
+    worth = (rarer + 1) * count**2 / (sizes.astype(np.float64) ** 2).sum()
     if rarer:
         design_effect = max(variance / (share * (1 - share) / (count - 1)), 1.0)
         freedom = (stats.t.ppf(_QUANTILE, count - 1) / t) ** 2
         worth = min(worth, count / design_effect * freedom)
     z = stats.norm.ppf(_QUANTILE)
-    middle = (share + z ** 2 / (2 * worth)) / (1 + z ** 2 / worth)
-    half = z / (1 + z ** 2 / worth) * math.sqrt(
-        share * (1 - share) / worth + z ** 2 / (4 * worth ** 2)
-    )
+    middle = (share + z**2 / (2 * worth)) / (1 + z**2 / worth)
+    half = z / (1 + z**2 / worth) * math.sqrt(share * (1 - share) / worth + z**2 / (4 * worth**2))
     # At the ends the interval ends there exactly, whatever rounding says.
     low = 0.0 if share == 0 else max(middle - half, 0.0)
     high = 1.0 if share == 1 else min(middle + half, 1.0)

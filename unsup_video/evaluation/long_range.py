@@ -190,11 +190,13 @@ def _measure(trained, models, test_set, steps, log):
         for subject, model in models.items():
             frames, activity = free_run(model, states, steps)
             h = activity["output"]
-            blocks[subject].append((
-                motion(last, frames),
-                activity_energy(np.asarray(states[-2])[:, None], h),
-                spectrum(h[:, predicted:]),
-            ))
+            blocks[subject].append(
+                (
+                    motion(last, frames),
+                    activity_energy(np.asarray(states[-2])[:, None], h),
+                    spectrum(h[:, predicted:]),
+                )
+            )
         log(f"{trained.name}: {start + len(clips)} of {test_set.count} clips")
     return {
         subject: Measured(*(np.concatenate(values) for values in zip(*found, strict=True)))
@@ -211,7 +213,7 @@ def motion(before: np.ndarray, frames: np.ndarray) -> np.ndarray:
 def activity_energy(before: np.ndarray, h: np.ndarray) -> np.ndarray:
     """mean over units of (h_t - h_{t-1})^2: h (N, S, U) after `before` (N, 1, U) -> (N, S)."""
     steps = np.diff(np.concatenate([before, h], axis=1).astype(np.float64), axis=1)
-    return (steps ** 2).mean(-1)
+    return (steps**2).mean(-1)
 
 
 def spectrum(h: np.ndarray) -> np.ndarray:
@@ -273,10 +275,20 @@ def _rows(measured, frames_out, steps, groups, data="test"):
 
     def add(subject, metric, values, unit="", frame=None, count=None):
         mode = "" if subject == "truth" else "free_running"
-        rows.append(results.row(
-            subject, data, "future", metric, values, mode, unit, frame, count,
-            groups if np.ndim(values) else None,
-        ))
+        rows.append(
+            results.row(
+                subject,
+                data,
+                "future",
+                metric,
+                values,
+                mode,
+                unit,
+                frame,
+                count,
+                groups if np.ndim(values) else None,
+            )
+        )
 
     for subject, found in measured.items():
         for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
@@ -329,10 +341,13 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
         return [activity]
     past, truth, made = (x.reshape(-1, *shape) for x in (past, truth, frames["model"]))
     shown = _shown_steps(steps)
-    picture = visualize.strip([
-        ("truth", [truth[t - 1] if t <= len(truth) else None for t in shown]),
-        ("model", [made[t - 1] for t in shown]),
-    ], shown)
+    picture = visualize.strip(
+        [
+            ("truth", [truth[t - 1] if t <= len(truth) else None for t in shown]),
+            ("model", [made[t - 1] for t in shown]),
+        ],
+        shown,
+    )
     with files.whole(folder / "long_range.png") as temporary:
         picture.save(temporary, "PNG")
     ended = np.zeros((steps - len(truth), *shape), truth.dtype)
@@ -371,8 +386,12 @@ def _draw_activity(activities, frames_out, path):
                 panel = axes[row, column]
                 units, steps = activity[name].shape
                 image = panel.imshow(
-                    activity[name], cmap="viridis" if limits[0] == 0 else "RdBu_r", vmin=limits[0],
-                    vmax=limits[1], aspect="auto", interpolation="nearest",
+                    activity[name],
+                    cmap="viridis" if limits[0] == 0 else "RdBu_r",
+                    vmin=limits[0],
+                    vmax=limits[1],
+                    aspect="auto",
+                    interpolation="nearest",
                     extent=(0.5, steps + 0.5, units + 0.5, 0.5),
                 )
                 panel.axvline(frames_out + 0.5, color="black", linestyle="--", linewidth=1)
@@ -397,12 +416,13 @@ def _draw_persistence(measured, frames_out, groups, path):
                 spectra.plot(frequencies, power, color=_COLOURS[subject], label=subject)
             _line(moved, subject, found.motion, groups)
         energy.set(title="activity: mean over units of (hₜ - hₜ₋₁)²", xlabel="step")
-        spectra.set(title=f"power spectrum of h after step {frames_out}",
-                    xlabel="frequency (cycles a frame)")
+        spectra.set(
+            title=f"power spectrum of h after step {frames_out}",
+            xlabel="frequency (cycles a frame)",
+        )
         for axes in (energy, spectra):
             charts.log_scale(axes)
-        moved.set(title="motion: sum over pixels of |xₜ - xₜ₋₁|", xlabel="step",
-                  ylim=(0, None))
+        moved.set(title="motion: sum over pixels of |xₜ - xₜ₋₁|", xlabel="step", ylim=(0, None))
         for axes in (energy, moved):
             axes.axvline(frames_out + 0.5, color="grey", linestyle="--", linewidth=1)
         for axes in (energy, spectra, moved):

@@ -94,7 +94,10 @@ def _chunk_metrics(targets, frames, shape, convention):
         psnr = 10 * np.log10(peak**2 / (mse / targets.shape[-1]))
     results["psnr"] = np.minimum(psnr, _PSNR_MOST) if convention == "correct" else psnr
     similarity = _ssim(
-        _planes(targets, shape), _planes(frames, shape), window, data_range,
+        _planes(targets, shape),
+        _planes(frames, shape),
+        window,
+        data_range,
         sample_covariance=convention != "correct",
     )
     results["ssim"] = similarity.reshape(len(targets), -1).mean(-1)

@@ -85,8 +85,9 @@ def _rows(trained, digits, clips, outputs):
         ]
         floors = losses.floors(output, past, targets[part], trained.mean_frame)
         rows += [
-            results.row(subject, _name(digits), part, metric, floors[floor], "", unit,
-                        count=len(clips))
+            results.row(
+                subject, _name(digits), part, metric, floors[floor], "", unit, count=len(clips)
+            )
             for floor, subject in _FLOORS.items()
         ]
     return rows
@@ -101,9 +102,17 @@ def _relative(rows, own):
         return loss / int(data.split()[0])
 
     return [
-        results.row("model", r.data, r.part, "relative_excess",
-                    excess(r.data, r.part) / excess(_name(own), r.part), r.mode, count=r.count)
-        for r in means.values() if r.subject == "model"
+        results.row(
+            "model",
+            r.data,
+            r.part,
+            "relative_excess",
+            excess(r.data, r.part) / excess(_name(own), r.part),
+            r.mode,
+            count=r.count,
+        )
+        for r in means.values()
+        if r.subject == "model"
     ]
 
 
@@ -133,14 +142,18 @@ def table(evaluation: results.Evaluation) -> str:
     means = evaluation.find(subject="model", frame=None)
     losses_of = [r for r in means if r.metric != "relative_excess"]
     parts = list(dict.fromkeys(r.part for r in losses_of))
-    lines = [f"{losses_of[0].metric + ', free-running':<28}"
-             + "".join(f"{part:>16}{'entropy':>9}{'x in domain':>13}" for part in parts)]
+    lines = [
+        f"{losses_of[0].metric + ', free-running':<28}"
+        + "".join(f"{part:>16}{'entropy':>9}{'x in domain':>13}" for part in parts)
+    ]
     for name in dict.fromkeys(r.data for r in losses_of):
         cells = []
         for part in parts:
             here = {"data": name, "part": part, "frame": None}
-            model, times = (evaluation.find(subject="model", **here, metric=metric)[0].value
-                            for metric in (losses_of[0].metric, "relative_excess"))
+            model, times = (
+                evaluation.find(subject="model", **here, metric=metric)[0].value
+                for metric in (losses_of[0].metric, "relative_excess")
+            )
             entropy = evaluation.find(subject="entropy", **here)[0].value
             cells.append(f"{model:>16.1f}{entropy:>9.1f}{times:>13.2f}")
         lines.append(f"{name:<28}" + "".join(cells))

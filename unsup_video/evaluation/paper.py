@@ -38,16 +38,15 @@ def table_2(data: str, kind: str, layers: int, conditional_future: bool) -> floa
 TABLE_1 = {
     "single frame": {"UCF-101, RGB": 72.2, "UCF-101, 1-frame flow": 72.2, "HMDB-51, RGB": 40.1},
     "LSTM": {"UCF-101, RGB": 74.5, "UCF-101, 1-frame flow": 74.3, "HMDB-51, RGB": 42.8},
-    "LSTM, pretrained": {
-        "UCF-101, RGB": 75.8, "UCF-101, 1-frame flow": 74.9, "HMDB-51, RGB": 44.1
-    },
+    "LSTM, pretrained": {"UCF-101, RGB": 75.8, "UCF-101, 1-frame flow": 74.9, "HMDB-51, RGB": 44.1},
 }
 
 # Table 3: accuracy of videos in % after finetuning on RGB percepts, by what was pretrained. The
 # small sets have 10 (UCF) and 4 (HMDB) labelled videos of each class.
 _COLUMNS_3 = ("UCF-101 small", "UCF-101", "HMDB-51 small", "HMDB-51")
 TABLE_3 = {
-    name: dict(zip(_COLUMNS_3, accuracies, strict=True)) for name, accuracies in {
+    name: dict(zip(_COLUMNS_3, accuracies, strict=True))
+    for name, accuracies in {
         "none": (63.7, 74.5, 25.3, 42.8),
         "autoencoder": (66.2, 75.1, 28.6, 44.0),
         "future_predictor": (64.9, 74.9, 27.3, 43.1),
@@ -116,7 +115,9 @@ def table_4() -> list[Reported]:
     """The paper's Table 4, which reported_accuracies.csv holds, in the order of the paper."""
     text = Path(__file__).with_name("reported_accuracies.csv").read_text(encoding="utf-8")
     return [
-        Reported(**line | {data: float(line[data]) if line[data] else None
-                           for data in ("ucf101", "hmdb51")})
+        Reported(
+            **line
+            | {data: float(line[data]) if line[data] else None for data in ("ucf101", "hmdb51")}
+        )
         for line in csv.DictReader(text.splitlines())
     ]

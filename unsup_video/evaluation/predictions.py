@@ -44,8 +44,9 @@ def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
     else:
         used, ignored = [path] if path.suffix.lower() in known else [], ()
     if not used:
-        raise ValueError(f"{path}: no video and no {_ARRAY} file; extensions known: "
-                         f"{' '.join(sorted(known))}")
+        raise ValueError(
+            f"{path}: no video and no {_ARRAY} file; extensions known: {' '.join(sorted(known))}"
+        )
     return used, ignored
 
 
@@ -123,8 +124,11 @@ def _settings(trained):
 
 
 def _as_recorded(trained, settings, given):
-    tuples = {key: tuple(value) if isinstance(value, list) else value
-              for key, value in settings.items() if key not in ("keras", "sha256")}
+    tuples = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+        if key not in ("keras", "sha256")
+    }
     for key, value in given.items():
         if key not in ("cnn", "weights") and value != tuples[key]:
             raise ValueError(
@@ -251,11 +255,19 @@ def run(
             log(f"doubtful: {note}")
         found = predict(trained, frames)
         ranking = _ranking(trained, found)
-        log(f"{name}: {_length(trained, frames, found)}: "
-            + ", ".join(f"{label} {p:.3f}" for label, _, p in ranking[:topk]))
+        log(
+            f"{name}: {_length(trained, frames, found)}: "
+            + ", ".join(f"{label} {p:.3f}" for label, _, p in ranking[:topk])
+        )
         lines += [
-            {"file": str(path), "frames": len(frames), "blocks": len(found.firsts),
-             "rank": rank + 1, "class": label, "probability": f"{p:.6f}"}
+            {
+                "file": str(path),
+                "frames": len(frames),
+                "blocks": len(found.firsts),
+                "rank": rank + 1,
+                "class": label,
+                "probability": f"{p:.6f}",
+            }
             for rank, (label, _, p) in enumerate(ranking[:topk])
         ]
         try:

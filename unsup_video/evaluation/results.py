@@ -160,9 +160,7 @@ def drawn(
     return found
 
 
-def command(
-    trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()
-) -> str:
+def command(trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()) -> str:
     """The command line of an evaluation of that model.
 
     Args:
@@ -171,7 +169,8 @@ def command(
     """
     given = [
         f"--{name}={one}"
-        for name, value in flags.items() if value is not None
+        for name, value in flags.items()
+        if value is not None
         for one in (value if isinstance(value, list) else [value])
     ]
     if trained.precision:
@@ -234,8 +233,9 @@ def run(
     if folder.exists() and not recompute:  # also where nothing can be written
         return _stored(folder, log)
     check_writable(
-        trained.evaluations, "evaluations are kept in the folder of the run: make that writable, or "
-        "copy the run; those of a SavedModel (--model) are kept under the current folder"
+        trained.evaluations,
+        "evaluations are kept in the folder of the run: make that writable, or "
+        "copy the run; those of a SavedModel (--model) are kept under the current folder",
     )
 
     def waiting():

@@ -136,7 +136,12 @@ def _moving_mnist(images, params, seed, source, count, description):
 
     shape = (params.frame_size, params.frame_size)
     return TestSet(
-        count, params.num_frames, shape, description, overlap.generated(count, source), clips,
+        count,
+        params.num_frames,
+        shape,
+        description,
+        overlap.generated(count, source),
+        clips,
         constant_velocity=constant_velocity,
     )
 
@@ -239,9 +244,9 @@ def of_model(
     part = sources.Part(Path(folder)) if folder else sources.part(config, "test")
     length = config.data.frames_in + config.data.frames_out
     test_set = _judged(from_records(part, length, count, config, longest), trained)
-    if folder and (name := overlap.is_training_data(
-        overlap.of_run(trained.origin, config), test_set.contents
-    )):
+    if folder and (
+        name := overlap.is_training_data(overlap.of_run(trained.origin, config), test_set.contents)
+    ):
         raise ValueError(
             f"{folder} holds what this run was trained on: sequences of its {name} part, or clips "
             "of the same digits; without --records it is tested on its test data"

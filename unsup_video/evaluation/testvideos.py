@@ -73,9 +73,11 @@ class TestVideos:
         found = []
         frames = self.trained.config.data.frames
         if self.short:
-            found.append(f"{self.short:,} of the {len(self.videos):,} videos are shorter than a "
-                         f"window of {frames} frames: "
-                         "each is one block by itself, read whole")
+            found.append(
+                f"{self.short:,} of the {len(self.videos):,} videos are shorter than a "
+                f"window of {frames} frames: "
+                "each is one block by itself, read whole"
+            )
         return found + overlap.notes(self.seen, len(self.videos))
 
 

@@ -1,6 +1,6 @@
 """The paper: LSTM layers, encoder and decoders, classifiers, losses.
 
-    from unsup_video.models import PeepholeLSTM, VideoModel, build
+from unsup_video.models import PeepholeLSTM, VideoModel, build
 """
 
 from unsup_video.models.layers import Decoder, PeepholeLSTM

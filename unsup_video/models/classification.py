@@ -61,14 +61,17 @@ def classify(
     longest = max(found.shape[1] for found in steps)
     means = np.concatenate([found.mean(axis=1, dtype=np.float64) for found in steps])
     padded = [
-        found if found.shape[1] == longest else np.pad(
-            found, ((0, 0), (0, longest - found.shape[1]), (0, 0)), constant_values=np.nan
-        )
+        found
+        if found.shape[1] == longest
+        else np.pad(found, ((0, 0), (0, longest - found.shape[1]), (0, 0)), constant_values=np.nan)
         for found in steps
     ]
     videos = np.concatenate(videos)
     return Classified(
-        video_means(means, videos, count), means, videos, np.concatenate(firsts),
+        video_means(means, videos, count),
+        means,
+        videos,
+        np.concatenate(firsts),
         np.concatenate(padded),
     )
 

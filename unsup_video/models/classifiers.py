@@ -90,8 +90,12 @@ def build(
     lstms = []
     if kind == "lstm":
         lstms = lstm_stack(
-            "encoder", layers, units, initialization,
-            use_peepholes=use_peepholes, gemm_dtype=gemm_dtype,
+            "encoder",
+            layers,
+            units,
+            initialization,
+            use_peepholes=use_peepholes,
+            gemm_dtype=gemm_dtype,
         )
         for k, lstm in enumerate(lstms):
             lstm.trainable = not freeze

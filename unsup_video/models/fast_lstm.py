@@ -1,4 +1,4 @@
-"""The TensorFlow fast path of `unsup_video.models.video_models.layers.PeepholeLSTM`.
+"""The TensorFlow fast path of `unsup_video.models.layers.PeepholeLSTM`.
 
 What makes it faster than a time loop under automatic differentiation:
 
@@ -90,7 +90,7 @@ def _columns(x):
 
 
 def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype):
-    """Runs the peephole LSTM over time (equations: `unsup_video.models.video_models.layers.PeepholeLSTM`).
+    """Runs the peephole LSTM over time (equations: `unsup_video.models.layers.PeepholeLSTM`).
 
     Args:
         projected: x_t W + b of every step, (B, T, 4 units); or, for a layer without input, the
@@ -147,18 +147,23 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
                 transpose_b=True,
             )
             di, df, _, do = tf.split(dz_all, 4, axis=1)
-            dpeepholes = tf.stack([
-                tf.reduce_sum(di * c_before, axis=(0, 2)),
-                tf.reduce_sum(df * c_before, axis=(0, 2)),
-                tf.reduce_sum(do * c_all, axis=(0, 2)),
-            ])
+            dpeepholes = tf.stack(
+                [
+                    tf.reduce_sum(di * c_before, axis=(0, 2)),
+                    tf.reduce_sum(df * c_before, axis=(0, 2)),
+                    tf.reduce_sum(do * c_all, axis=(0, 2)),
+                ]
+            )
             if has_input:
                 dprojected = tf.transpose(dz_all, (2, 0, 1))
             else:
                 dprojected = tf.reduce_sum(dz_all, axis=(0, 2))
             return (
-                dprojected, tf.transpose(tf.cast(dh0, dtype)), tf.transpose(dc0),
-                tf.cast(dkernel, dtype), dpeepholes,
+                dprojected,
+                tf.transpose(tf.cast(dh0, dtype)),
+                tf.transpose(dc0),
+                tf.cast(dkernel, dtype),
+                dpeepholes,
             )
 
         return (tf.transpose(h_all, (2, 0, 1)), tf.transpose(c_all, (2, 0, 1))), gradient

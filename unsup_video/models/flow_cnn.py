@@ -90,8 +90,13 @@ def build(
             x = keras.layers.ZeroPadding2D(padding, name=f"pad{i}")(x)
         check(x.shape[1], kernel, f"conv{i}")
         x = keras.layers.Conv2D(
-            units, kernel, stride, activation="relu", kernel_initializer="he_normal",
-            dtype=policy, name=f"conv{i}",
+            units,
+            kernel,
+            stride,
+            activation="relu",
+            kernel_initializer="he_normal",
+            dtype=policy,
+            name=f"conv{i}",
         )(x)
         if i in norm_after:
             x = LocalResponseNormalization(name=f"norm{i}")(x)

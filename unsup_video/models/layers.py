@@ -186,7 +186,12 @@ class PeepholeLSTM(keras.layers.Layer):
             projected, h_before, c_before, self.recurrent_kernel, self._w_c(), self.gemm_dtype
         )
         return {
-            "input_gate": i, "forget_gate": f, "output_gate": o, "input": g, "cell": c, "output": h,
+            "input_gate": i,
+            "forget_gate": f,
+            "output_gate": o,
+            "input": g,
+            "cell": c,
+            "output": h,
         }
 
     def compute_output_shape(self, inputs_shape=None, initial_state_shape=None):
@@ -344,8 +349,13 @@ class Decoder(keras.layers.Layer):
     """
 
     def __init__(
-        self, lstms, frame_dim, conditional=False, output="logistic",
-        kernel_initializer="glorot_uniform", **kwargs,
+        self,
+        lstms,
+        frame_dim,
+        conditional=False,
+        output="logistic",
+        kernel_initializer="glorot_uniform",
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if output not in ACTIVATIONS:

@@ -79,10 +79,14 @@ def floors(output: str, past: np.ndarray, targets: np.ndarray, mean_frame: np.nd
         last = np.clip(last, 0.01, 0.99)
 
     def mean(guesses):  # clip by clip, to need no float64 copy of the data set
-        return float(np.mean([
-            frame_scores(output, clip, guess).mean()
-            for clip, guess in zip(targets, guesses, strict=True)
-        ]))
+        return float(
+            np.mean(
+                [
+                    frame_scores(output, clip, guess).mean()
+                    for clip, guess in zip(targets, guesses, strict=True)
+                ]
+            )
+        )
 
     return {
         "targets": mean(targets),

@@ -104,7 +104,10 @@ class StoredWeights:
         call. So enter it in each function that is traced, and outside of loops.
         """
         variables = {v.path: v for layer in layers for v in layer.weights}
-        return keras.StatelessScope([
-            (variable, self._tensors[path]())
-            for path, variable in variables.items() if path in self._tensors
-        ])
+        return keras.StatelessScope(
+            [
+                (variable, self._tensors[path]())
+                for path, variable in variables.items()
+                if path in self._tensors
+            ]
+        )

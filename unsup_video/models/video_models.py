@@ -16,10 +16,7 @@ KINDS = {
     "composite": ("reconstruction", "future"),
 }
 # The previous frame that conditional decoders read in training, and how tables name it.
-CONDITIONAL_INPUTS = {
-    "truth": "trained on the true frames",
-    "own": "trained on its own frames",
-}
+CONDITIONAL_INPUTS = {"truth": "trained on the true frames", "own": "trained on its own frames"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,8 +252,11 @@ def build(
             name=f"{name}_decoder",
         )
         inputs = {
-            "states": [keras.Input((units,), name=f"{state}_{k + 1}")
-                       for k in range(layers) for state in "hc"],
+            "states": [
+                keras.Input((units,), name=f"{state}_{k + 1}")
+                for k in range(layers)
+                for state in "hc"
+            ],
             "clock": keras.Input((None,), name="clock"),
         }
         decoders[name] = keras.Model(
@@ -298,6 +298,15 @@ def build(
         name="inference",
     )
     return VideoModel(
-        kind, output, encoder, decoders, training, teacher_forced, free_running, inference,
-        decoder_layers, conditional_input, scale,
+        kind,
+        output,
+        encoder,
+        decoders,
+        training,
+        teacher_forced,
+        free_running,
+        inference,
+        decoder_layers,
+        conditional_input,
+        scale,
     )

@@ -26,8 +26,17 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color",
-                     "ytick.color", "grid.color"), TEXT),
+    **dict.fromkeys(
+        (
+            "text.color",
+            "axes.edgecolor",
+            "axes.labelcolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        TEXT,
+    ),
 }
 
 
@@ -76,8 +85,14 @@ def style(index: int) -> dict:
 
 
 def svg(
-    lines: list[Line], name: str, title: str, x_label: str, y_label: str, log: bool = False,
-    settled: bool = False, ticks: Sequence[str] = (),
+    lines: list[Line],
+    name: str,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    settled: bool = False,
+    ticks: Sequence[str] = (),
 ) -> str:
     """An <svg> of the lines, without their labels: `legend` has those.
 
@@ -118,8 +133,13 @@ def log_scale(axes) -> None:
 def _draw(axes, line):
     marker = "o" if len(line.x) == 1 or len(line.x) <= 30 and line.width > 1.5 else ""
     axes.plot(
-        line.x, line.y, color=line.colour, linestyle=(0, line.dash or None),
-        linewidth=line.width, marker=marker, markersize=2 * line.width,
+        line.x,
+        line.y,
+        color=line.colour,
+        linestyle=(0, line.dash or None),
+        linewidth=line.width,
+        marker=marker,
+        markersize=2 * line.width,
     )
     if line.low is None:
         return
@@ -139,11 +159,11 @@ def _settle(axes, lines):
 
 def _inline(text, name, title):
     """The <svg> of an SVG file, made to live in a page beside others."""
-    text = text[text.index("<svg"):]
+    text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     view = re.search(r'viewBox="[^"]*"', text)[0]
     label = html.escape(title)
-    body = text[text.index(">") + 1:].replace(TEXT, "currentColor")
+    body = text[text.index(">") + 1 :].replace(TEXT, "currentColor")
     # Names are of the whole page, where charts would take one another's clipping paths.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     return f'<svg class="chart" role="img" aria-label="{label}" {view}>{body}'

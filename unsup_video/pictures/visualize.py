@@ -189,11 +189,7 @@ def mosaic(
 
 
 def gif(
-    panels: dict[str, list],
-    captions: list[str],
-    past: int,
-    fps: float = 5,
-    colourful: bool = False,
+    panels: dict[str, list], captions: list[str], past: int, fps: float = 5, colourful: bool = False
 ) -> bytes:
     """Panels side by side, animated.
 

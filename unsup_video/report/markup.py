@@ -43,8 +43,10 @@ def table(head: list[str], lines: list[list[str]], labels: int = 1) -> str:
         for k, title in enumerate(head)
     )
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in lines)
-    return (f'<div class="scroll" tabindex="0"><table><thead><tr>{columns}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{columns}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def label(value: object) -> str:
@@ -114,7 +116,7 @@ def cautions(name: str, notes: list[str]) -> str:
 
 
 def metric_title(row: Row) -> str:
-    """"mse (sum over pixels)"."""
+    """ "mse (sum over pixels)"."""
     name = row.metric.replace("_", " ")
     name = name.upper() if name in ("mse", "mae", "ssim", "psnr", "lpips") else name
     return f"{name} ({row.unit})" if row.unit else name
@@ -138,7 +140,8 @@ def of_kind(runs: list, kind: str) -> list:
 def commands(runs: list, kind: str) -> str:
     """The commands that make the evaluations of that kind."""
     found = dict.fromkeys(
-        run.evaluations[kind].command for run in of_kind(runs, kind)
+        run.evaluations[kind].command
+        for run in of_kind(runs, kind)
         if not isinstance(run.evaluations[kind], str)
     )
     return "".join(["<p>Made by</p>", *map(code, found)]) if found else ""
@@ -149,8 +152,9 @@ def pictures(found: list[tuple[Path, str]]) -> str:
     still, moving = [], []
     for path, caption in found:
         kind = moving if path.suffix == ".gif" else still
-        kind.append(f"<figure>{_image(path, caption)}<figcaption>{text(caption)}</figcaption>"
-                    "</figure>")
+        kind.append(
+            f"<figure>{_image(path, caption)}<figcaption>{text(caption)}</figcaption></figure>"
+        )
     grid = f'<div class="animations">{"".join(moving)}</div>' if moving else ""
     return f'<div class="stills">{"".join(still)}</div>{grid}'
 
@@ -159,5 +163,7 @@ def _image(path, alt):
     with Image.open(path) as picture:
         width, height, kind = *picture.size, Image.MIME[picture.format]
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return (f'<div class="scroll" tabindex="0"><img src="data:{kind};base64,{data}" '
-            f'width="{width}" height="{height}" alt="{text(alt)}"></div>')
+    return (
+        f'<div class="scroll" tabindex="0"><img src="data:{kind};base64,{data}" '
+        f'width="{width}" height="{height}" alt="{text(alt)}"></div>'
+    )

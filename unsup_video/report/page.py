@@ -28,8 +28,7 @@ def render(runs: list, command: str, time: str, studies: Sequence = ()) -> str:
         ("learning", "Learning curves of all runs", page_runs.learning(runs)),
         ("table-2", "Table 2: prediction of the future", _table_2(runs)),
         ("figure-5", "Figure 5: reconstructions and predictions", _figure_5(runs)),
-        *((kind.replace("_", "-"), title, _figure(runs, kind))
-          for kind, title in _FIGURES.items()),
+        *((kind.replace("_", "-"), title, _figure(runs, kind)) for kind, title in _FIGURES.items()),
         ("table-1", "Table 1: action recognition", page_actions.table_1(runs)),
         ("classes", "Classes: what videos were taken for", page_actions.classes(runs)),
         ("figure-12", "Figure 12: few labelled videos", page_few_labels.figure_12(studies)),
@@ -46,7 +45,8 @@ def render(runs: list, command: str, time: str, studies: Sequence = ()) -> str:
     )
     count = " and ".join(
         f"{len(of)} {name if len(of) == 1 else names}"
-        for of, name, names in ((runs, "run", "runs"), (studies, "study", "studies")) if of
+        for of, name, names in ((runs, "run", "runs"), (studies, "study", "studies"))
+        if of
     )
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     # The policy holds even if something were not escaped: no script runs, nothing is loaded.
@@ -110,8 +110,10 @@ def _difference_cell(run):
     if difference is None:
         return markup.number()
     percent = 100 * difference / future_prediction.reference(run.prediction)
-    return markup.number(f'<data value="{difference!r}">{difference:+.1f}</data> '
-                         f'<span class="interval">({percent:+.1f}%)</span>')
+    return markup.number(
+        f'<data value="{difference!r}">{difference:+.1f}</data> '
+        f'<span class="interval">({percent:+.1f}%)</span>'
+    )
 
 
 def _test_sets(runs):
@@ -128,8 +130,10 @@ def _table_2(runs):
     groups = _test_sets(runs)
     parts = []
     if len(groups) > 1:
-        parts.append('<p class="caution">These runs were tested on different clips, so there is a '
-                     "table for each test set; figures of different tables do not compare.</p>")
+        parts.append(
+            '<p class="caution">These runs were tested on different clips, so there is a '
+            "table for each test set; figures of different tables do not compare.</p>"
+        )
     for number, group in enumerate(groups, 1):
         title = f"Test set {number}: " if len(groups) > 1 else "Test set: "
         settings = group[0].prediction.settings
@@ -141,8 +145,12 @@ def _table_2(runs):
             f"group of videos, count together. Metric convention: "
             f"{markup.text(settings['convention'])}. Below the runs: what needs no learning (of "
             f"{markup.text(group[0].name)}).</p>",
-            *(markup.cautions(run.name, overlap.notes(
-                run.prediction.settings.get("seen"), None, "sequences")) for run in group),
+            *(
+                markup.cautions(
+                    run.name, overlap.notes(run.prediction.settings.get("seen"), None, "sequences")
+                )
+                for run in group
+            ),
             _reconstruction_table(runs, group),
             markup.details("What was tested on, and how", markup.listing(settings)),
         ]
@@ -156,8 +164,10 @@ def _describe(settings):
 def _metrics(group, part):
     """metric -> its title, the loss first."""
     found = [row for run in group for row in run.prediction.find(part=part, frame=None)]
-    return {row.metric: markup.metric_title(row)
-            for row in sorted(found, key=lambda row: row.metric not in _LOSSES)}
+    return {
+        row.metric: markup.metric_title(row)
+        for row in sorted(found, key=lambda row: row.metric not in _LOSSES)
+    }
 
 
 def _metric_cells(evaluation, subject, mode, part, metrics):
@@ -177,8 +187,9 @@ def _prediction_table(runs, group):
         paper_cell = markup.number(f"{paper:.1f}") if paper else markup.number()
         head = markup.run_cell(runs, run)
         lines.append([head, first, paper_cell, _difference_cell(run), *others])
-        lines += _aside(f"{run.name}, teacher-forced", run.prediction, "model", "teacher_forced",
-                        metrics)
+        lines += _aside(
+            f"{run.name}, teacher-forced", run.prediction, "model", "teacher_forced", metrics
+        )
     for subject, label in future_prediction.floors(group[0].prediction).items():
         lines += _aside(label, group[0].prediction, subject, "", metrics)
     first, *others = metrics.values()
@@ -197,24 +208,34 @@ def _aside(label, evaluation, subject, mode, metrics):
 def _reconstruction_table(runs, group):
     metrics = _metrics(group, "reconstruction")
     lines = [
-        [markup.run_cell(runs, run),
-         *_metric_cells(run.prediction, "model", "free_running", "reconstruction", metrics)]
-        for run in group if run.prediction.find(subject="model", part="reconstruction")
+        [
+            markup.run_cell(runs, run),
+            *_metric_cells(run.prediction, "model", "free_running", "reconstruction", metrics),
+        ]
+        for run in group
+        if run.prediction.find(subject="model", part="reconstruction")
     ]
     return markup.table(["reconstruction", *metrics.values()], lines) if lines else ""
 
 
 def _figure_5(runs):
-    return "".join([
-        *(_frame_curves(runs, group, number) for number, group in enumerate(_test_sets(runs), 1)),
-        markup.commands(runs, future_prediction.KIND),
-        *(_samples(runs, run) for run in markup.of_kind(runs, future_prediction.KIND)),
-    ])
+    return "".join(
+        [
+            *(
+                _frame_curves(runs, group, number)
+                for number, group in enumerate(_test_sets(runs), 1)
+            ),
+            markup.commands(runs, future_prediction.KIND),
+            *(_samples(runs, run) for run in markup.of_kind(runs, future_prediction.KIND)),
+        ]
+    )
 
 
 _DASHES = {
-    "constant_velocity": charts.DOTTED, "mean_frame": charts.DASHED,
-    "copy_last": charts.DASH_DOTTED, "entropy": charts.SOLID,
+    "constant_velocity": charts.DOTTED,
+    "mean_frame": charts.DASHED,
+    "copy_last": charts.DASH_DOTTED,
+    "entropy": charts.SOLID,
 }
 
 
@@ -235,10 +256,16 @@ def _frame_curves(runs, group, number):
             rows = group[0].prediction.find(subject=subject, part="future", metric=metric)
             lines += charts.of_rows(label, rows, dash=_DASHES[subject], width=1.0)
         row = group[0].prediction.find(metric=metric)[0]
-        drawn.append(charts.svg(
-            lines, f"frames-{number}-{metric}", markup.metric_title(row), "frame of the future", "",
-            log=metric == "cross_entropy",
-        ))
+        drawn.append(
+            charts.svg(
+                lines,
+                f"frames-{number}-{metric}",
+                markup.metric_title(row),
+                "frame of the future",
+                "",
+                log=metric == "cross_entropy",
+            )
+        )
         shown += lines
     if not drawn:
         return ""
@@ -248,19 +275,27 @@ def _frame_curves(runs, group, number):
 
 def _samples(runs, run):
     """What the run drew of validation clips when it was evaluated for the last time."""
-    found = [(match, path) for path in (run.path / "samples").glob("step-*")
-             if (match := _SAMPLE.fullmatch(path.name))]
+    found = [
+        (match, path)
+        for path in (run.path / "samples").glob("step-*")
+        if (match := _SAMPLE.fullmatch(path.name))
+    ]
     title = f"<h3>Validation clips of {markup.run_link(runs, run)}</h3>"
     if not found:
         return f"{title}<p>The run has drawn no samples.</p>"
     newest = max(int(match[1]) for match, _ in found)
     pictures = [
-        (path, f"Validation clip {int(match[2]) + 1} at step {newest:,}: the truth and the model "
-         f"{run.name}")
-        for match, path in sorted(found, key=lambda pair: pair[1].name) if int(match[1]) == newest
+        (
+            path,
+            f"Validation clip {int(match[2]) + 1} at step {newest:,}: the truth and the model "
+            f"{run.name}",
+        )
+        for match, path in sorted(found, key=lambda pair: pair[1].name)
+        if int(match[1]) == newest
     ]
-    return (f"{title}{markup.pictures(pictures)}"
-            f"<p>Made in training, by</p>{markup.code(run.command)}")
+    return (
+        f"{title}{markup.pictures(pictures)}<p>Made in training, by</p>{markup.code(run.command)}"
+    )
 
 
 # ---------------------------------------------------------------------- other figures
@@ -299,9 +334,13 @@ def _means(evaluation):
         labels.pop()
     table = markup.table(
         [*labels, *metrics.values()],
-        [[*map(markup.label, key[: len(labels)]),
-          *(markup.row_cell(found.get(name)) for name in metrics)]
-         for key, found in lines.items()],
+        [
+            [
+                *map(markup.label, key[: len(labels)]),
+                *(markup.row_cell(found.get(name)) for name in metrics),
+            ]
+            for key, found in lines.items()
+        ],
         len(labels),
     )
     if len(lines) <= 24:

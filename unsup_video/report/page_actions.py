@@ -39,16 +39,22 @@ def _classifier(run):
 
 def reference(run) -> dict[str, float] | None:
     """The paper's figures for such a classifier and test in Table 1; None where it has none."""
-    return comparison.table_1(
-        _ROWS.get(_classifier(run), ""), run.config, len(run.classes), _evaluation(run).settings
-    ) or None
+    return (
+        comparison.table_1(
+            _ROWS.get(_classifier(run), ""), run.config, len(run.classes), _evaluation(run).settings
+        )
+        or None
+    )
 
 
 def summary(runs: list) -> str:
     """A table of the classifiers, for the head of the page."""
     lines = [
-        [*page_runs.basics(runs, run), markup.number(str(len(run.classes))),
-         markup.row_cell(_video(run))]
+        [
+            *page_runs.basics(runs, run),
+            markup.number(str(len(run.classes))),
+            markup.row_cell(_video(run)),
+        ]
         for run in _classifiers(runs)
     ]
     head = [*page_runs.BASICS, "classes", "accuracy of test videos (%)"]
@@ -64,19 +70,27 @@ def table_1(runs: list) -> str:
     if not found:
         return ""
     groups = _test_sets(found)
-    several = ('<p class="caution">These runs were tested on different videos; their figures do '
-               "not compare with one another.</p>") if len(groups) > 1 else ""
-    return "".join([
-        several,
-        _accuracies(runs, found),
-        "<p>In brackets is the 95% confidence interval; videos of one group count together. A "
-        "video is classified by the mean over its windows, a window by the mean over its steps. "
-        "What the paper has pretrained here is the composite; other kinds are in its Table 3.</p>",
-        CAUTION,
-        *(markup.cautions(run.name, _notes(run)) for run in found),
-        _over_steps(runs, groups),
-        markup.commands(runs, action_recognition.KIND),
-    ])
+    several = (
+        (
+            '<p class="caution">These runs were tested on different videos; their figures do '
+            "not compare with one another.</p>"
+        )
+        if len(groups) > 1
+        else ""
+    )
+    return "".join(
+        [
+            several,
+            _accuracies(runs, found),
+            "<p>In brackets is the 95% confidence interval; videos of one group count together. A "
+            "video is classified by the mean over its windows, a window by the mean over its steps. "
+            "What the paper has pretrained here is the composite; other kinds are in its Table 3.</p>",
+            CAUTION,
+            *(markup.cautions(run.name, _notes(run)) for run in found),
+            _over_steps(runs, groups),
+            markup.commands(runs, action_recognition.KIND),
+        ]
+    )
 
 
 def _test_sets(runs):
@@ -90,8 +104,11 @@ def _test_sets(runs):
 
 
 def _accuracies(runs, found):
-    metrics = {row.metric: markup.metric_title(row) for run in found
-               for row in _evaluation(run).find(part="video", unit="%")}
+    metrics = {
+        row.metric: markup.metric_title(row)
+        for run in found
+        for row in _evaluation(run).find(part="video", unit="%")
+    }
     columns = next(iter(paper.TABLE_1.values()))
     lines = []
     for key in (*_ROWS, "mean_frame"):
@@ -101,24 +118,34 @@ def _accuracies(runs, found):
             if _classifier(run) == key:
                 comparable = reference(run) or {}
                 beside |= comparable.keys()
-                window, = _evaluation(run).find(part="window", metric="accuracy")
-                lines.append([
-                    markup.label(title),
-                    markup.run_cell(runs, run),
-                    markup.label(_tested_on(run)),
-                    markup.number(str(len(run.classes))),
-                    *(markup.row_cell(_video(run, metric)) for metric in metrics),
-                    markup.row_cell(window),
-                    *markup.figures(comparable, columns),
-                ])
+                (window,) = _evaluation(run).find(part="window", metric="accuracy")
+                lines.append(
+                    [
+                        markup.label(title),
+                        markup.run_cell(runs, run),
+                        markup.label(_tested_on(run)),
+                        markup.number(str(len(run.classes))),
+                        *(markup.row_cell(_video(run, metric)) for metric in metrics),
+                        markup.row_cell(window),
+                        *markup.figures(comparable, columns),
+                    ]
+                )
         if reported.keys() - beside:  # what stands beside no run
             nothing = [markup.label("–")] * 2 + [markup.number()] * (2 + len(metrics))
             lines.append([markup.label(title), *nothing, *markup.figures(reported, columns)])
-    return markup.table([
-        "classifier", "run", "tested on", "classes",
-        *(f"videos: {title}" for title in metrics.values()), "windows: accuracy (%)",
-        *(f"paper: {name}" for name in columns),
-    ], lines, labels=3)
+    return markup.table(
+        [
+            "classifier",
+            "run",
+            "tested on",
+            "classes",
+            *(f"videos: {title}" for title in metrics.values()),
+            "windows: accuracy (%)",
+            *(f"paper: {name}" for name in columns),
+        ],
+        lines,
+        labels=3,
+    )
 
 
 def _tested_on(run):
@@ -137,9 +164,13 @@ def _over_steps(runs, groups):
     drawn, shown = [], []
     for number, group in enumerate(groups, 1):
         lines = [
-            line for run in group for line in charts.of_rows(
-                run.name, _evaluation(run).find(part="steps_so_far", metric="accuracy"),
-                band=True, **charts.style(runs.index(run)),
+            line
+            for run in group
+            for line in charts.of_rows(
+                run.name,
+                _evaluation(run).find(part="steps_so_far", metric="accuracy"),
+                band=True,
+                **charts.style(runs.index(run)),
             )
         ]
         title = "Accuracy of windows" + (f", test set {number}" if len(groups) > 1 else "")
@@ -161,25 +192,34 @@ def classes(runs: list) -> str:
 
 def _confusion(evaluation):
     # Accuracy over steps is a chart of all runs, above.
-    shown = [(evaluation.folder / p.file, p.caption)
-             for p in evaluation.pictures if p.file == "confusion.png"]
+    shown = [
+        (evaluation.folder / p.file, p.caption)
+        for p in evaluation.pictures
+        if p.file == "confusion.png"
+    ]
     measured = [row for row in evaluation.rows if row.part.startswith("class/")]
     hardest = sorted((r for r in measured if r.metric == "accuracy"), key=lambda row: row.value)
     lines = []
     for row in hardest:
-        taken = sorted((r for r in measured if r.part == row.part and r.metric.startswith("as/")),
-                       key=lambda r: -r.value)
+        taken = sorted(
+            (r for r in measured if r.part == row.part and r.metric.startswith("as/")),
+            key=lambda r: -r.value,
+        )
         others = [f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken[:3]]
-        lines.append([
-            f'<th scope="row">{markup.text(row.part.removeprefix("class/"))}</th>',
-            markup.label(", ".join(others) or "–"),
-            markup.number(f"{row.count:,}"),
-            markup.row_cell(row),
-        ])
+        lines.append(
+            [
+                f'<th scope="row">{markup.text(row.part.removeprefix("class/"))}</th>',
+                markup.label(", ".join(others) or "–"),
+                markup.number(f"{row.count:,}"),
+                markup.row_cell(row),
+            ]
+        )
     table = markup.table(["class", "most often taken for", "videos", "accuracy (%)"], lines, 2)
     title = f"Accuracy of {len(lines)} classes, the hardest first"
-    return (f"{markup.pictures(shown)}{markup.details(title, table)}"
-            f"<p>Made by</p>{markup.code(evaluation.command)}")
+    return (
+        f"{markup.pictures(shown)}{markup.details(title, table)}"
+        f"<p>Made by</p>{markup.code(evaluation.command)}"
+    )
 
 
 # ---------------------------------------------------------------------- Table 4
@@ -191,28 +231,42 @@ def table_4(runs: list, studies: Sequence) -> str:
     if not own and not studies:
         return ""
     lines = [
-        [markup.label(line.inputs), f'<th scope="row">{markup.text(line.system)}</th>',
-         f'<td><a href="{markup.text(line.url)}" title="{markup.text(line.title)}">'
-         f"{markup.text(line.reference)}</a></td>",
-         *(markup.number() if value is None else markup.number(f"{value:.1f}")
-           for value in (line.ucf101, line.hmdb51)),
-         markup.number()]
+        [
+            markup.label(line.inputs),
+            f'<th scope="row">{markup.text(line.system)}</th>',
+            f'<td><a href="{markup.text(line.url)}" title="{markup.text(line.title)}">'
+            f"{markup.text(line.reference)}</a></td>",
+            *(
+                markup.number() if value is None else markup.number(f"{value:.1f}")
+                for value in (line.ucf101, line.hmdb51)
+            ),
+            markup.number(),
+        ]
         for line in paper.table_4()
     ]
     sources = ", ".join(dict.fromkeys(line.reported_in for line in paper.table_4()))
-    return "".join([
-        markup.table(["inputs", "system", "reference", "UCF-101 (%)", "HMDB-51 (%)", "here (%)"],
-                     own + lines, labels=3),
-        f"<p>Accuracy of videos. UCF-101 and HMDB-51: as reported in {markup.text(sources)}; "
-        "the links lead to the papers about the systems.</p>",
-        CAUTION,
-    ])
+    return "".join(
+        [
+            markup.table(
+                ["inputs", "system", "reference", "UCF-101 (%)", "HMDB-51 (%)", "here (%)"],
+                own + lines,
+                labels=3,
+            ),
+            f"<p>Accuracy of videos. UCF-101 and HMDB-51: as reported in {markup.text(sources)}; "
+            "the links lead to the papers about the systems.</p>",
+            CAUTION,
+        ]
+    )
 
 
 def _own_runs(runs):
     return [
-        _own(markup.run_link(runs, run), _ROWS.get(_classifier(run), "mean frame"),
-             f"{len(run.classes)} classes, {_tested_on(run)}", markup.row_cell(_video(run)))
+        _own(
+            markup.run_link(runs, run),
+            _ROWS.get(_classifier(run), "mean frame"),
+            f"{len(run.classes)} classes, {_tested_on(run)}",
+            markup.row_cell(_video(run)),
+        )
         for run in _classifiers(runs)
     ]
 
@@ -220,13 +274,24 @@ def _own_runs(runs):
 def _own_study(study):
     """Those of its classifiers that had all labelled videos."""
     return [
-        _own(markup.text(study.name), s.contender, "all labelled videos",
-             markup.percent_cell(s.mean, None))
-        for s in study.summaries if not s.per_class and s.accuracies
+        _own(
+            markup.text(study.name),
+            s.contender,
+            "all labelled videos",
+            markup.percent_cell(s.mean, None),
+        )
+        for s in study.summaries
+        if not s.per_class and s.accuracies
     ]
 
 
 def _own(name, classifier, about, cell):
     """A line of the table; `name` and `cell` are HTML."""
-    return [markup.label("here"), f'<th scope="row">{name}: {markup.text(classifier)}</th>',
-            markup.label(about), markup.number(), markup.number(), cell]
+    return [
+        markup.label("here"),
+        f'<th scope="row">{name}: {markup.text(classifier)}</th>',
+        markup.label(about),
+        markup.number(),
+        markup.number(),
+        cell,
+    ]

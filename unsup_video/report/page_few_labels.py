@@ -17,11 +17,15 @@ _PAPER = {"single frame": 0, "LSTM": 2, "LSTM, pretrained": 3}
 def summary(studies: Sequence) -> str:
     """A table of `report.Study`s, for the head of the page."""
     lines = [
-        [f'<th scope="row"><a href="#{_anchor(studies, study)}">{markup.text(study.name)}</a></th>',
-         markup.label(f"{len(study.settings['pretrained'])} pretrained, "
-                      f"{len(study.contenders) - len(study.settings['pretrained'])} baselines"),
-         markup.label(", ".join(map(_number, study.numbers))),
-         markup.number(str(study.settings["subsets"]))]
+        [
+            f'<th scope="row"><a href="#{_anchor(studies, study)}">{markup.text(study.name)}</a></th>',
+            markup.label(
+                f"{len(study.settings['pretrained'])} pretrained, "
+                f"{len(study.contenders) - len(study.settings['pretrained'])} baselines"
+            ),
+            markup.label(", ".join(map(_number, study.numbers))),
+            markup.number(str(study.settings["subsets"])),
+        ]
         for study in studies
     ]
     head = ["study with few labels", "classifiers", "labelled videos a class", "random subsets"]
@@ -74,9 +78,12 @@ def figure_12(studies: Sequence) -> str:
 def _cautions(study):
     """What was excluded, and whether a contender has seen videos of the test."""
     cautions = [
-        markup.cautions(s.contender, [
-            f"at {_number(s.per_class)} a class training diverged with {few_labels.excluded(s)}"
-        ]) for s in study.summaries if s.diverged
+        markup.cautions(
+            s.contender,
+            [f"at {_number(s.per_class)} a class training diverged with {few_labels.excluded(s)}"],
+        )
+        for s in study.summaries
+        if s.diverged
     ]
     for name, seen in (study.settings.get("seen") or {"": None}).items():
         cautions.append(markup.cautions(name or "labelled videos", overlap.notes(seen, None)))
@@ -89,20 +96,27 @@ def _curves(study, name):
     for index, contender in enumerate(study.contenders):
         found = [s for s in study.summaries if s.contender == contender and s.accuracies]
         spread = [0.0 if math.isnan(s.std) else s.std for s in found]
-        own.append(charts.Line(
-            contender,
-            [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in found],
-            [s.mean for s in found],
-            low=[s.mean - std for s, std in zip(found, spread, strict=True)],
-            high=[s.mean + std for s, std in zip(found, spread, strict=True)],
-            bars=True, **charts.style(index),
-        ))
+        own.append(
+            charts.Line(
+                contender,
+                [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in found],
+                [s.mean for s in found],
+                low=[s.mean - std for s, std in zip(found, spread, strict=True)],
+                high=[s.mean + std for s, std in zip(found, spread, strict=True)],
+                bars=True,
+                **charts.style(index),
+            )
+        )
     drawn = [_chart(own, f"{name}-own", "This study", study.numbers)]
     papers = []
     for data, curves in paper.FIGURE_12.items():
         papers = [
-            charts.Line(f"paper: {contender}", range(len(curves[contender])), curves[contender],
-                        **charts.style(index))
+            charts.Line(
+                f"paper: {contender}",
+                range(len(curves[contender])),
+                curves[contender],
+                **charts.style(index),
+            )
             for contender, index in _PAPER.items()
         ]
         drawn.append(_chart(papers, f"{name}-{data}", f"The paper, {data}", curves["videos"]))
@@ -110,8 +124,9 @@ def _curves(study, name):
 
 
 def _chart(lines, name, title, numbers):
-    return charts.svg(lines, name, title, "labelled videos a class", "%",
-                      ticks=list(map(_number, numbers)))
+    return charts.svg(
+        lines, name, title, "labelled videos a class", "%", ticks=list(map(_number, numbers))
+    )
 
 
 def _gains(study):
@@ -120,9 +135,14 @@ def _gains(study):
         [f'<th scope="row">{markup.text(name)}</th>', *_cells(study, name, _gain_cell)]
         for name in names
     ]
-    head = [f"gain over the {few_labels.BASELINE} (%)", *(f"{_number(k)} a class" for k in study.numbers)]
-    return (f"{markup.table(head, lines)}<p>Differences on the same subsets, and in brackets their "
-            "95% confidence interval over subsets (Student's t).</p>")
+    head = [
+        f"gain over the {few_labels.BASELINE} (%)",
+        *(f"{_number(k)} a class" for k in study.numbers),
+    ]
+    return (
+        f"{markup.table(head, lines)}<p>Differences on the same subsets, and in brackets their "
+        "95% confidence interval over subsets (Student's t).</p>"
+    )
 
 
 def _gain_cell(summary):
@@ -136,8 +156,10 @@ def _gain_cell(summary):
 
 def _choices(study):
     lines = [
-        [markup.label(name), *_cells(study, name, lambda s: markup.number(
-            f"{s.learning_rate:g}, {s.dropout:g}"))]
+        [
+            markup.label(name),
+            *_cells(study, name, lambda s: markup.number(f"{s.learning_rate:g}, {s.dropout:g}")),
+        ]
         for name in study.contenders
     ]
     head = ["learning rate, dropout", *(f"{_number(k)} a class" for k in study.numbers)]
@@ -185,9 +207,14 @@ def _variants(study):
         if name not in study.variants:
             lines.append(_line(study, "–", name, [markup.number()] * len(columns)))
     return markup.table(
-        ["pretraining", "here", *(f"here: {_number(k)} a class (%)" for k in study.numbers),
-         *(f"paper: {name} (%)" for name in columns)],
-        lines, labels=2,
+        [
+            "pretraining",
+            "here",
+            *(f"here: {_number(k)} a class (%)" for k in study.numbers),
+            *(f"paper: {name} (%)" for name in columns),
+        ],
+        lines,
+        labels=2,
     )
 
 
@@ -197,9 +224,12 @@ def _title_of(variant):
 
 
 def _line(study, pretraining, name, papers):
-    own = [markup.number()] * len(study.numbers) if name is None else _cells(
-        study, name,
-        lambda s: markup.percent_cell(s.mean, None if math.isnan(s.std) else s.std),
+    own = (
+        [markup.number()] * len(study.numbers)
+        if name is None
+        else _cells(
+            study, name, lambda s: markup.percent_cell(s.mean, None if math.isnan(s.std) else s.std)
+        )
     )
     head = f'<th scope="row">{markup.text(name)}</th>' if name else markup.label("–")
     return [markup.label(pretraining), head, *own, *papers]

@@ -69,8 +69,8 @@ def _facts(run):
     facts = {
         "Model": f"{architecture(model)}, {_specifics(run)}",
         "Weights": f"of step {model['step']:,} of {_steps(run)}, the best on validation "
-                   f"{'videos' if run.classes else 'clips'}; sha256 {model['sha256']}"
-                   + (f"; kernels in {model['kernel_dtype']}" if "kernel_dtype" in model else ""),
+        f"{'videos' if run.classes else 'clips'}; sha256 {model['sha256']}"
+        + (f"; kernels in {model['kernel_dtype']}" if "kernel_dtype" in model else ""),
         "Parameters": _parameters(run),
         "Config": f"{model['config']}, recipe {model['recipe']}",
         "Training time": _training_time(run),
@@ -87,7 +87,8 @@ def _facts(run):
     }
     lines = "".join(
         f"<dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd>"
-        for name, value in facts.items() if value not in (None, "")
+        for name, value in facts.items()
+        if value not in (None, "")
     )
     return f"<dl>{lines}</dl>"
 
@@ -136,8 +137,11 @@ def _flat(value):
 def _series(run, split, key):
     """(steps, seconds, values) of one quantity of metrics.jsonl."""
     lines = [line for line in run.metrics if line["split"] == split and key in line]
-    return ([line["step"] for line in lines], [line["elapsed_s"] for line in lines],
-            [line[key] for line in lines])
+    return (
+        [line["step"] for line in lines],
+        [line["elapsed_s"] for line in lines],
+        [line[key] for line in lines],
+    )
 
 
 def _losses(runs, run):
@@ -148,10 +152,15 @@ def _losses(runs, run):
     found = {key: lines for key, lines in found.items() if lines}
     if not found:
         return "<p>metrics.jsonl has no losses.</p>"
-    return markup.chart_grid([
-        charts.svg(lines, f"{markup.anchor(runs, run)}-{number}", title, "step", unit, settled=True)
-        for number, ((title, unit), lines) in enumerate(found.items())
-    ], [line for lines in found.values() for line in lines])
+    return markup.chart_grid(
+        [
+            charts.svg(
+                lines, f"{markup.anchor(runs, run)}-{number}", title, "step", unit, settled=True
+            )
+            for number, ((title, unit), lines) in enumerate(found.items())
+        ],
+        [line for lines in found.values() for line in lines],
+    )
 
 
 def _parts(run):
@@ -197,12 +206,26 @@ def learning(runs: list) -> str:
             for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
                 of += [charts.Line(run.name, x, values, **look)] if steps else []
         if lines["step"]:
-            drawn.append(markup.chart_grid([
-                charts.svg(of, f"learning-{number}-{k}", "Future, validation, free-running", label,
-                           "loss per frame", settled=True)
-                for k, (label, of) in enumerate(lines.items())
-            ], lines["step"]))
+            drawn.append(
+                markup.chart_grid(
+                    [
+                        charts.svg(
+                            of,
+                            f"learning-{number}-{k}",
+                            "Future, validation, free-running",
+                            label,
+                            "loss per frame",
+                            settled=True,
+                        )
+                        for k, (label, of) in enumerate(lines.items())
+                    ],
+                    lines["step"],
+                )
+            )
     if drawn or not videos:
         return "".join(drawn)
-    return ("<p>No run predicts the future.</p>" if any(run.metrics for run in videos)
-            else "<p>No curves: metrics.jsonl stays in the run's folder.</p>")
+    return (
+        "<p>No run predicts the future.</p>"
+        if any(run.metrics for run in videos)
+        else "<p>No curves: metrics.jsonl stays in the run's folder.</p>"
+    )

@@ -123,8 +123,7 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def _variant(name, model):
-    """The row of `paper.TABLE_3` of a pretrained model of a study, as it was then; else by its name.
-    """
+    """The row of `paper.TABLE_3` of a pretrained model of a study, as it was then; else by its name."""
     if "kind" in model:
         return paper.variant(
             model["kind"], model["conditional_reconstruction"], model["conditional_future"]
@@ -157,9 +156,11 @@ def evaluate(
     """
     if trained.classes:
         command = results.command(trained, action_recognition.KIND, {"records": records})
-        return {action_recognition.KIND: action_recognition.evaluate(
-            testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
-        )}
+        return {
+            action_recognition.KIND: action_recognition.evaluate(
+                testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
+            )
+        }
     test_set = testset.of_model(trained, records, clips)
     given = {"records": records, "clips": clips, "metric_convention": convention}
     found = {
@@ -173,7 +174,9 @@ def evaluate(
         )
     }
     for module, options in {
-        long_range: {"records": records}, out_of_domain: {}, features: {},
+        long_range: {"records": records},
+        out_of_domain: {},
+        features: {},
     }.items():
         try:
             found[module.KIND] = module.evaluate(trained, **options, recompute=recompute, log=log)
@@ -188,19 +191,23 @@ def collect(
 ) -> list[Run]:
     """The runs of the page: their files, and what `evaluate` gave for each model."""
     runs = []
-    for name, trained, found in zip(names([m.path for m in models]), models, evaluations,
-                                    strict=True):
-        runs.append(Run(
-            name=name,
-            path=trained.path,
-            config=json.loads((trained.origin / "config.json").read_text(encoding="utf-8")),
-            info=json.loads((trained.origin / "run.json").read_text(encoding="utf-8")),
-            metrics=[] if trained.saved_model
-            else workdir.read_metrics(trained.path / "metrics.jsonl"),
-            model=trained.describe(),
-            evaluations=found,
-            classes=trained.classes,
-        ))
+    for name, trained, found in zip(
+        names([m.path for m in models]), models, evaluations, strict=True
+    ):
+        runs.append(
+            Run(
+                name=name,
+                path=trained.path,
+                config=json.loads((trained.origin / "config.json").read_text(encoding="utf-8")),
+                info=json.loads((trained.origin / "run.json").read_text(encoding="utf-8")),
+                metrics=[]
+                if trained.saved_model
+                else workdir.read_metrics(trained.path / "metrics.jsonl"),
+                model=trained.describe(),
+                evaluations=found,
+                classes=trained.classes,
+            )
+        )
     return runs
 
 
@@ -208,8 +215,9 @@ def check_folder(folder: str | Path, overwrite: bool) -> None:
     """Raises ValueError for a folder whose files may not be replaced by those of a page."""
     folder = Path(folder)
     if (folder / "config.json").exists():
-        raise ValueError(f"{folder} is the folder of a run, whose results would be replaced; "
-                         "use another --out")
+        raise ValueError(
+            f"{folder} is the folder of a run, whose results would be replaced; use another --out"
+        )
     there = [folder / name for name in _FILES if (folder / name).exists()]
     if there and not overwrite:
         raise ValueError(f"{there[0]} exists; use another --out, or --overwrite to replace it")
@@ -255,7 +263,8 @@ def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
     found = [
         (run.name, evaluation.kind, row)
         for run in runs
-        for evaluation in run.evaluations.values() if not isinstance(evaluation, str)
+        for evaluation in run.evaluations.values()
+        if not isinstance(evaluation, str)
         for row in evaluation.rows
     ]
     found += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
@@ -296,10 +305,12 @@ def _json(runs, studies, rows, command, time):
             "model": run.model,
             "info": run.info,
             "config": run.config,
-            "paper": page_actions.reference(run) if run.classes
+            "paper": page_actions.reference(run)
+            if run.classes
             else future_prediction.reference(run.prediction),
             "evaluations": {
-                kind: {"missing": found} if isinstance(found, str)
+                kind: {"missing": found}
+                if isinstance(found, str)
                 else {"command": found.command, "time": found.time, "settings": found.settings}
                 for kind, found in run.evaluations.items()
             },
@@ -317,7 +328,8 @@ def _json(runs, studies, rows, command, time):
                 "path": str(study.path),
                 "settings": study.settings,
                 "paper": {
-                    name: figures for name in study.variants
+                    name: figures
+                    for name in study.variants
                     if (figures := page_few_labels.reference(study, name))
                 },
             }

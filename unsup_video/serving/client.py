@@ -133,7 +133,8 @@ class Request:
         clips, tensors = len(self.clips), self.definition.inputs
         state = {
             name: np.zeros((clips, *tensor.shape[1:]), tensor.dtype)
-            for name, tensor in tensors.items() if name != "frame"
+            for name, tensor in tensors.items()
+            if name != "frame"
         }
         model = model.pinned()
         for frame in self.clips.swapaxes(0, 1):

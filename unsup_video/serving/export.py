@@ -32,7 +32,12 @@ from unsup_video.utils import files
 _CLIPS = 10  # on which is measured what the storage of kernels changes
 # Of the run, where present.
 _COPIED = (
-    "config.json", "run.json", "mean_frame.npy", experiment.CLASSES, "results.json", overlap.FILE,
+    "config.json",
+    "run.json",
+    "mean_frame.npy",
+    experiment.CLASSES,
+    "results.json",
+    overlap.FILE,
 )
 
 
@@ -136,12 +141,14 @@ def _errors(trained, model, stored):
         after = _outputs(trained, model, clips)
     changes = np.concatenate([np.abs(after[name] - before[name]).ravel() for name in before])
     return {
-        "kernel_error": float(max(
-            np.abs(kernel - kernels[path]).max() for path, kernel in stored.kernels.items()
-        )),
+        "kernel_error": float(
+            max(np.abs(kernel - kernels[path]).max() for path, kernel in stored.kernels.items())
+        ),
         "output_error": {
-            "of": ", ".join(before), "clips": described,
-            "mean": float(changes.mean(dtype=np.float64)), "largest": float(changes.max()),
+            "of": ", ".join(before),
+            "clips": described,
+            "mean": float(changes.mean(dtype=np.float64)),
+            "largest": float(changes.max()),
         },
     }
 

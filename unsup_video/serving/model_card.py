@@ -60,15 +60,18 @@ def _purpose(trained):
     if trained.classes:
         return {"classes": list(trained.classes), "frames": data.frames, "stride": data.stride}
     return {
-        "frames_in": data.frames_in, "frames_out": data.frames_out,
+        "frames_in": data.frames_in,
+        "frames_out": data.frames_out,
         "max_steps": signatures.MAX_STEPS,
     }
 
 
 def _describe(function):
     def of(specs):
-        return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-                for name, spec in specs.items()}
+        return {
+            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            for name, spec in specs.items()
+        }
 
     inputs = tf.nest.flatten(function.structured_input_signature)
     return {
@@ -84,8 +87,10 @@ def text(card: dict) -> str:
     )
 
     def tensors(specs):
-        sizes = {name: ", ".join("?" if n is None else str(n) for n in spec["shape"])
-                 for name, spec in specs.items()}
+        sizes = {
+            name: ", ".join("?" if n is None else str(n) for n in spec["shape"])
+            for name, spec in specs.items()
+        }
         return ", ".join(f"{name} {specs[name]['dtype']} ({size})" for name, size in sizes.items())
 
     lines = [
@@ -107,8 +112,10 @@ def text(card: dict) -> str:
         "",
         "| signature | inputs | outputs |",
         "|---|---|---|",
-        *(f"| `{name}` | {tensors(found['inputs'])} | {tensors(found['outputs'])} |"
-          for name, found in card["signatures"].items()),
+        *(
+            f"| `{name}` | {tensors(found['inputs'])} | {tensors(found['outputs'])} |"
+            for name, found in card["signatures"].items()
+        ),
         "",
         note,
     ]
@@ -132,8 +139,10 @@ def _of_video(card):
     model, results = card["model"], card["results"]
     how = card.get("conditional_input")
     decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
-    figures = [f"- **Test loss a frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
-               for name, value in results.get("scores", {}).items()]
+    figures = [
+        f"- **Test loss a frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
+        for name, value in results.get("scores", {}).items()
+    ]
     return (
         f"A {model['kind']} of {model['layers']} x {model['units']} LSTM units{decoders}",
         f"to read {card['frames_in']} frames and predict {card['frames_out']}",
@@ -158,8 +167,11 @@ def _of_classifier(card):
     start = "random weights" if model["init"] == "none" else f"the encoder {model['init']}"
     encoder = "" if model["kind"] in _BASELINES else f", from {start}"
     names = {"video_accuracy": "accuracy of videos", "window_accuracy": "accuracy of windows"}
-    figures = [f"- **Test {name}**: {results['scores'][key]:.1f} %, over {results['videos']:,} "
-               "videos." for key, name in names.items() if results]
+    figures = [
+        f"- **Test {name}**: {results['scores'][key]:.1f} %, over {results['videos']:,} videos."
+        for key, name in names.items()
+        if results
+    ]
     return (
         what,
         f"on windows of {card['frames']} frames{encoder}",

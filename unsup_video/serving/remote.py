@@ -155,7 +155,8 @@ class Grpc(_Model):
 
         # gRPC's own limit of 4 MiB is less than 26 clips of 10 predicted frames of 64x64.
         options = [
-            ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
             ("grpc.enable_http_proxy", int(self._use_proxy)),
         ]
         self._channel = grpc.insecure_channel(server, options)
@@ -173,8 +174,11 @@ class Grpc(_Model):
         self._specify(request.model_spec)
         found = self._call(self._service.GetModelStatus, request).model_version_status
         return [
-            Version(v.version, status.ModelVersionStatus.State.Name(v.state),
-                    _line(v.status.error_message))
+            Version(
+                v.version,
+                status.ModelVersionStatus.State.Name(v.state),
+                _line(v.status.error_message),
+            )
             for v in found
         ]
 
@@ -359,7 +363,8 @@ def _signatures(definitions):
     # TensorFlow's own, such as __saved_model_init_op, are not for requests.
     return {
         name: Signature(tensors(definition.inputs), tensors(definition.outputs))
-        for name, definition in definitions.items() if not name.startswith("__")
+        for name, definition in definitions.items()
+        if not name.startswith("__")
     }
 
 

@@ -26,8 +26,10 @@ def build(
     with portable():
         signatures = {name: _concrete(*function) for name, function in functions.items()}
         if len(frame_shape) > 1:
-            signatures |= {f"{name}_uint8": _of_pixels(signatures[name], frame_shape, *inputs)
-                           for name, (_, *inputs) in functions.items()}
+            signatures |= {
+                f"{name}_uint8": _of_pixels(signatures[name], frame_shape, *inputs)
+                for name, (_, *inputs) in functions.items()
+            }
     return signatures
 
 
@@ -95,8 +97,9 @@ def _sized(x, wanted, message):
     x = _unknown(x)
     x = _require(x, tf.equal(tf.rank(x), len(wanted)), message, tf.shape(x))
     shape = tf.shape(x)
-    fits = [shape[i] >= 1 if size is None else tf.equal(shape[i], size)
-            for i, size in enumerate(wanted)]
+    fits = [
+        shape[i] >= 1 if size is None else tf.equal(shape[i], size) for i, size in enumerate(wanted)
+    ]
     return _require(x, tf.reduce_all(tf.stack(fits)), message, shape)
 
 
@@ -105,7 +108,8 @@ def _few(frames, frame_shape, name):
     number of frames, and TensorFlow fills them in."""
     x = _unknown(frames)
     return _require(
-        x, tf.size(x, tf.int64) <= MAX_FRAMES * int(np.prod(frame_shape)),
+        x,
+        tf.size(x, tf.int64) <= MAX_FRAMES * int(np.prod(frame_shape)),
         f"{name} must be at most {MAX_FRAMES} frames, of all clips together; the shape is",
         tf.shape(x),
     )
@@ -133,8 +137,11 @@ def read_frames(frames, axes, frame_shape, unit_range, name):
     low, high = tf.reduce_min(x), tf.reduce_max(x)
     hint = "; for pixels 0..255 use the signature with _uint8" if len(frame_shape) > 1 else ""
     return _require(
-        x, tf.logical_and(low >= 0, high <= 1),
-        f"{name} must lie in 0..1{hint}; the smallest and the largest value are", low, high,
+        x,
+        tf.logical_and(low >= 0, high <= 1),
+        f"{name} must lie in 0..1{hint}; the smallest and the largest value are",
+        low,
+        high,
     )
 
 
@@ -142,8 +149,10 @@ def read_steps(steps, batch, most):
     """steps (B,) int32, one for each of `batch` clips; checked to lie in 1..`most`."""
     steps = _sized(steps, (batch,), "steps must hold one number for each clip; its shape is")
     steps = _require(
-        steps, tf.reduce_all(tf.logical_and(steps >= 1, steps <= most)),
-        f"steps must lie in 1..{most}; they are", steps,
+        steps,
+        tf.reduce_all(tf.logical_and(steps >= 1, steps <= most)),
+        f"steps must lie in 1..{most}; they are",
+        steps,
     )
     return answerable(steps, batch, tf.reduce_max(steps))
 
@@ -151,16 +160,20 @@ def read_steps(steps, batch, most):
 def answerable(x, clips, frames):
     """x, where an answer of so many frames of so many clips is not too much to ask for."""
     return _require(
-        x, clips * frames <= MAX_FRAMES,
-        f"an answer has at most {MAX_FRAMES} frames, of all clips together; asked for are", clips,
+        x,
+        clips * frames <= MAX_FRAMES,
+        f"an answer has at most {MAX_FRAMES} frames, of all clips together; asked for are",
+        clips,
         frames,
     )
 
 
 def read_states(states, x, units):
     """The states h_1, c_1, .., (B, units) each, of as many clips as x (B, D); checked."""
-    return [_read_state(state, tf.shape(x)[0], units, name)
-            for state, name in zip(states, state_names(len(states) // 2), strict=True)]
+    return [
+        _read_state(state, tf.shape(x)[0], units, name)
+        for state, name in zip(states, state_names(len(states) // 2), strict=True)
+    ]
 
 
 def _read_state(state, batch, units, name):

@@ -53,9 +53,12 @@ def build(
             return model.encoder(frames)
 
     def decoder(name):
-        @tf.function(input_signature=[
-            [tf.TensorSpec((None, units)) for _ in names], tf.TensorSpec((), tf.int32)
-        ])
+        @tf.function(
+            input_signature=[
+                [tf.TensorSpec((None, units)) for _ in names],
+                tf.TensorSpec((), tf.int32),
+            ]
+        )
         def decode(states, steps):
             clock = tf.zeros((tf.shape(states[0])[0], steps))
             with scope([model.decoders[name]]):

@@ -47,7 +47,8 @@ def _path(folder, prefix, step):
 def _found(folder, prefix):
     """{step: folder} of the checkpoints with this prefix, the newest first."""
     steps = {
-        int(match[1]): path for path in Path(folder).glob(f"{prefix}-*")
+        int(match[1]): path
+        for path in Path(folder).glob(f"{prefix}-*")
         if (match := re.fullmatch(rf"{prefix}-(\d+)", path.name)) and path.is_dir()
     }
     return dict(sorted(steps.items(), reverse=True))

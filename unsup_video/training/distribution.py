@@ -79,8 +79,10 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     text = f"{strategy.num_replicas_in_sync} devices"
     if processes(strategy) == 1:
         return text
-    return (f"{text} in {processes(strategy)} processes, "
-            f"this is number {strategy.cluster_resolver.task_id}")
+    return (
+        f"{text} in {processes(strategy)} processes, "
+        f"this is number {strategy.cluster_resolver.task_id}"
+    )
 
 
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:

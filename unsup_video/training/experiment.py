@@ -18,8 +18,15 @@ from unsup_video.utils import files
 
 CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the outputs
 _AT_LEAST_ONE = (
-    "data.frames_in", "data.frames_out", "recipe.batch_size", "train.steps", "train.log_every",
-    "train.eval_every", "train.checkpoint_every", "eval.validation_clips", "eval.test_clips",
+    "data.frames_in",
+    "data.frames_out",
+    "recipe.batch_size",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval.validation_clips",
+    "eval.test_clips",
     "eval.batch_size",
 )
 
@@ -48,10 +55,7 @@ def check_at_least_one(config: ConfigDict, names: tuple[str, ...]) -> None:
 
 
 def build_model(
-    config: ConfigDict,
-    frame_shape: tuple[int, ...],
-    mean_frame: np.ndarray,
-    spread: float = 1.0,
+    config: ConfigDict, frame_shape: tuple[int, ...], mean_frame: np.ndarray, spread: float = 1.0
 ) -> video_models.VideoModel:
     """The model of `config`, with the recipe's starting weights.
 
@@ -118,7 +122,9 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     return tuple(json.loads((folder / CLASSES).read_text(encoding="utf-8")))
 
 
-def test(config: ConfigDict, model: video_models.VideoModel, source: Source, workdir: Workdir) -> dict:
+def test(
+    config: ConfigDict, model: video_models.VideoModel, source: Source, workdir: Workdir
+) -> dict:
     """Scores the best checkpoint of a run on the test set and writes `results.json`.
 
     Returns:

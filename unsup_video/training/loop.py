@@ -100,9 +100,11 @@ class Trainer:
     def batches(self) -> Iterator:
         """What `train_step` takes, from the place in the run on, without end."""
         start = self.step * self.config.recipe.batch_size
-        return iter(self.strategy.distribute_datasets_from_function(
-            lambda context: distribution.shares(self.task.train(start), context)
-        ))
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: distribution.shares(self.task.train(start), context)
+            )
+        )
 
     def _step(self, batch, stop):
         return self.strategy.run(self._replica_step, (batch, stop))
@@ -136,8 +138,9 @@ class Trainer:
         """
         self.optimizer.learning_rate = self.schedule(self.step)
         results = self._train_step(batch, tf.constant(float(stop)))
-        results = {k: float(self.strategy.experimental_local_results(v)[0])
-                   for k, v in results.items()}
+        results = {
+            k: float(self.strategy.experimental_local_results(v)[0]) for k, v in results.items()
+        }
         stop = results.pop(_STOP) > 0
         self.step += 1
         self._check_finite(results)
@@ -261,7 +264,8 @@ def _assign(variables, stored, path):
     problems += [f"{k}: not in this model" for k in stored.keys() - variables.keys()]
     problems += [
         f"{k}: {stored[k].shape} in the checkpoint, {tuple(variables[k].shape)} in this model"
-        for k in variables.keys() & stored.keys() if stored[k].shape != tuple(variables[k].shape)
+        for k in variables.keys() & stored.keys()
+        if stored[k].shape != tuple(variables[k].shape)
     ]
     if problems:
         raise ValueError(
@@ -332,8 +336,9 @@ def _clock(seconds: float) -> str:
 
 
 def _progress(trainer, means, config, examples_per_s) -> str:
-    scores = "  ".join(f"{k} {v:.4g}" for k, v in means.items()
-                       if k not in ("gradient_norm", "learning_rate"))
+    scores = "  ".join(
+        f"{k} {v:.4g}" for k, v in means.items() if k not in ("gradient_norm", "learning_rate")
+    )
     step, steps = trainer.step, config.train.steps
     eta = (steps - step) * config.recipe.batch_size / examples_per_s
     return (
@@ -474,8 +479,10 @@ def run(
                         f"{by}: saved step {step} of {steps}; the same command goes on from there"
                     )
         if _stale(trainer):
-            log(f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a "
-                f"better one than that of step {trainer.best['step']}")
+            log(
+                f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a "
+                f"better one than that of step {trainer.best['step']}"
+            )
     except NonFiniteLoss as error:
         raise NonFiniteLoss(_non_finite_text(error, workdir)) from None
     finally:

@@ -17,8 +17,9 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
     if recipe.schedule == "warmup_linear":
         return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
     if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
-        rates = [recipe.learning_rate * recipe.decay_rate**k
-                 for k in range(len(recipe.boundaries) + 1)]
+        rates = [
+            recipe.learning_rate * recipe.decay_rate**k for k in range(len(recipe.boundaries) + 1)
+        ]
         # Keras still takes the rate before it at a boundary itself, but steps count from 0.
         return schedules.PiecewiseConstantDecay([b - 1 for b in recipe.boundaries], rates)
     raise ValueError(
@@ -31,8 +32,13 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
     encoder_factor = recipe.get("encoder_factor", 1.0)  # only finetuning has one
     if recipe.optimizer == "adam":
         return FanInAdam(
-            rate, recipe.fan_in, recipe.output_factor, encoder_factor,
-            beta_1=recipe.beta_1, beta_2=recipe.beta_2, epsilon=1e-8,
+            rate,
+            recipe.fan_in,
+            recipe.output_factor,
+            encoder_factor,
+            beta_1=recipe.beta_1,
+            beta_2=recipe.beta_2,
+            epsilon=1e-8,
         )
     if recipe.optimizer == "clipped_momentum":
         return ClippedMomentum(
@@ -155,8 +161,14 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4,
-        encoder_factor=1.0, **kwargs,
+        self,
+        learning_rate=1e-3,
+        momentum=0.9,
+        rms_decay=0.95,
+        step_clip=1e-3,
+        l2=1e-4,
+        encoder_factor=1.0,
+        **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.encoder_factor = encoder_factor
@@ -181,10 +193,9 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
         if self.decayed[index]:
             gradient = gradient + self.l2 * variable
         if self.rms_decay:
-            mean_square = (
-                self.rms_decay * ops.square(self.rms[index])
-                + (1 - self.rms_decay) * ops.square(gradient)
-            )
+            mean_square = self.rms_decay * ops.square(self.rms[index]) + (
+                1 - self.rms_decay
+            ) * ops.square(gradient)
             rms = ops.sqrt(mean_square)
             self.assign(self.rms[index], rms)
             gradient = gradient / (rms + 1e-8)

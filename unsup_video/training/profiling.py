@@ -79,8 +79,10 @@ class Profiler:
             )
         self._steps = range(max(first, start + 2), min(last, end or last) + 1)
         if not self._steps:
-            log(f"nothing is profiled: profile_steps={first},{last}, but this process starts with "
-                f"step {start + 1} and compiles in it")
+            log(
+                f"nothing is profiled: profile_steps={first},{last}, but this process starts with "
+                f"step {start + 1} and compiles in it"
+            )
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:

@@ -95,8 +95,7 @@ class Trained:
 
     @property
     def conditional_input(self) -> dict[str, str]:
-        """{"conditional_input": ..} of a model with conditional decoders, see `models.build`; or {}.
-        """
+        """{"conditional_input": ..} of a model with conditional decoders, see `models.build`; or {}."""
         model = self.config.model
         if not (model.get("conditional_reconstruction") or model.get("conditional_future")):
             return {}
@@ -128,9 +127,7 @@ def name_of(path: Path) -> str:
     return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
 
 
-def load(
-    path: str | Path, precision: str | None = None, digits_dir: str | None = None
-) -> Trained:
+def load(path: str | Path, precision: str | None = None, digits_dir: str | None = None) -> Trained:
     """The best checkpoint of a run, or the weights of a SavedModel.
 
     A SavedModel's weights are read as data and its program is not run. It is given as the folder of
@@ -228,8 +225,10 @@ def _read_weights(path):
             found[part][name.replace(".S", "/")] = reader.get_tensor(key)
     return {
         **{name: np.asarray(array, np.float32) for name, array in found["weights"].items()},
-        **{name: quantization.dequantize(values, found["scales"][name]).numpy()
-           for name, values in found["int8"].items()},
+        **{
+            name: quantization.dequantize(values, found["scales"][name]).numpy()
+            for name, values in found["int8"].items()
+        },
     }
 
 

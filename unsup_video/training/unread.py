@@ -6,7 +6,13 @@ from unsup_video.models import video_models
 from unsup_video.training import fields
 
 _GENERATOR = (
-    "num_digits", "frame_size", "speed_min", "speed_max", "bounce", "digits_source", "digits_dir",
+    "num_digits",
+    "frame_size",
+    "speed_min",
+    "speed_max",
+    "bounce",
+    "digits_source",
+    "digits_dir",
 )
 
 
@@ -47,15 +53,27 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     if model.kind != "lstm":
         found |= {
             name: f"a {model.kind} classifier has no LSTM"
-            for name in ("model.units", "model.layers", "model.use_peepholes", "model.dropout",
-                         "recipe.encoder_factor", "recipe.init.forget_bias",
-                         "recipe.init.peepholes")
+            for name in (
+                "model.units",
+                "model.layers",
+                "model.use_peepholes",
+                "model.dropout",
+                "recipe.encoder_factor",
+                "recipe.init.forget_bias",
+                "recipe.init.peepholes",
+            )
         }
     elif not random:
         found |= {
             name: "the encoder of --init has its own"
-            for name in ("model.units", "model.layers", "model.use_peepholes",
-                         "model.frame_scaling", "recipe.init.forget_bias", "recipe.init.peepholes")
+            for name in (
+                "model.units",
+                "model.layers",
+                "model.use_peepholes",
+                "model.frame_scaling",
+                "recipe.init.forget_bias",
+                "recipe.init.peepholes",
+            )
         }
     elif not model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
@@ -106,4 +124,3 @@ def check(config: ConfigDict, named: ConfigDict, unread: dict[str, str]) -> None
     ]
     if lines:
         raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")
-

@@ -23,9 +23,21 @@ from unsup_video.utils import files
 TRAINING_STREAM = 2
 
 _CONTENTS = {
-    files.LOCK, "config.json", "run.json", "mean_frame.npy", "classes.json", "metrics.jsonl",
-    "results.json", "trained_on.npz", "checkpoints", "samples", "tb", "export", "eval",
-    files.REPLACED, files.MOVING,
+    files.LOCK,
+    "config.json",
+    "run.json",
+    "mean_frame.npy",
+    "classes.json",
+    "metrics.jsonl",
+    "results.json",
+    "trained_on.npz",
+    "checkpoints",
+    "samples",
+    "tb",
+    "export",
+    "eval",
+    files.REPLACED,
+    files.MOVING,
 }
 
 
@@ -255,13 +267,15 @@ def _check_same(path, there, config, ignored):
     ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else [])}
     if found := differences(there, config, ignored):
         raise ValueError(
-            f"{path} holds a run of another config:\n  " + "\n  ".join(found)
+            f"{path} holds a run of another config:\n  "
+            + "\n  ".join(found)
             + "\nGive the values that it has there (--config.FIELD=VALUE) to go on with it, use "
             "another --workdir, or --overwrite to replace that run."
         )
     if info and not (path / "results.json").exists():
         check_stream(
-            info.get("training_stream"), f"the run in {path}",
+            info.get("training_stream"),
+            f"the run in {path}",
             "--overwrite, or use another --workdir",
         )
 
@@ -288,10 +302,12 @@ def differences(stored: dict, config: dict, ignored: Collection[str] = ()) -> li
 
     Fields that an earlier version did not know stand for what it did, see `fields.completed`.
     """
-    return diff(*(
-        {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
-        for c in (stored, config)
-    ))
+    return diff(
+        *(
+            {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
+            for c in (stored, config)
+        )
+    )
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -89,12 +89,18 @@ def _one_line_errors(function):
             _exit(error, error.strerror if own else error)
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             # Of training in several processes; how the others hear that one has ended.
-            _exit(error, "another process of this run is gone, and its output says why "
-                  f"({error.message.splitlines()[0]}). Start all of them again with the same "
-                  "commands: they go on from the last checkpoint")
+            _exit(
+                error,
+                "another process of this run is gone, and its output says why "
+                f"({error.message.splitlines()[0]}). Start all of them again with the same "
+                "commands: they go on from the last checkpoint",
+            )
         except tf.errors.DataLossError as error:
-            _exit(error, f"a data set is damaged ({error.message}); "
-                  "python -m data_prep.verify FOLDER names the file")
+            _exit(
+                error,
+                f"a data set is damaged ({error.message}); "
+                "python -m data_prep.verify FOLDER names the file",
+            )
 
     return guarded
 

@@ -331,8 +331,9 @@ def _take(held, path, wait):
     except OSError as error:
         held.close()
         raise OSError(
-            error.errno, f"{path}: its file system has no locks ({error.strerror}), without which "
-            "two processes could write there at once; use a folder on another one"
+            error.errno,
+            f"{path}: its file system has no locks ({error.strerror}), without which "
+            "two processes could write there at once; use a folder on another one",
         ) from None
     return True
 
@@ -454,7 +455,8 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """
     version = np.lib.format.read_magic(file)
     read = (
-        np.lib.format.read_array_header_1_0 if version == (1, 0)
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
     return read(file)

@@ -29,13 +29,41 @@ import cv2
 import numpy as np
 
 EXTENSIONS = (
-    ".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+    ".3gp",
+    ".asf",
+    ".avi",
+    ".divx",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mjpeg",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".vob",
+    ".webm",
+    ".wmv",
 )
 # FFmpeg's names of the formats of `EXTENSIONS`; none of them refers to other files.
 _FORMATS = (
-    "asf", "avi", "flv", "h264", "hevc", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts",
-    "mpegvideo", "ogg",
+    "asf",
+    "avi",
+    "flv",
+    "h264",
+    "hevc",
+    "m4v",
+    "matroska",
+    "mjpeg",
+    "mov",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "ogg",
 )
 _LONGEST_FRAME = 10.0  # seconds that a frame may stay without a note
 _LONGEST_STILL = 3600.0  # seconds that a frame may stay where frames are resampled
@@ -48,8 +76,11 @@ _MOST_FAILURES = 1000  # reads that fail in a row; each is a lost packet, or the
 # the formats that are allowed. Setting them for each capture would not be safe with threads.
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 os.environ[_OPTIONS] = "|".join(
-    [option for option in os.environ.get(_OPTIONS, "rtsp_flags;prefer_tcp").split("|")
-     if option and not option.startswith("format_whitelist;")]
+    [
+        option
+        for option in os.environ.get(_OPTIONS, "rtsp_flags;prefer_tcp").split("|")
+        if option and not option.startswith("format_whitelist;")
+    ]
     + [f"format_whitelist;{','.join(_FORMATS)}"]
 )
 # FFmpeg and OpenCV write about damaged files to the terminal, and not which; we raise instead.
@@ -189,8 +220,10 @@ def frames(
         if longest > _LONGEST_FRAME:
             _note(f"{path}: a frame stays for {longest:.1f} s: a still, or a damaged time stamp")
         if seconds is None and claims.frames - count > 1:
-            _note(f"{path}: {count} frames can be decoded, {until:.2f} s in all; its header "
-                  f"claims {claims.frames}: damage, or a wrong claim")
+            _note(
+                f"{path}: {count} frames can be decoded, {until:.2f} s in all; its header "
+                f"claims {claims.frames}: damage, or a wrong claim"
+            )
 
 
 @contextlib.contextmanager
@@ -232,10 +265,15 @@ def _opened(path):
 def _claims(capture, path):
     width, height, fps, claimed = (
         value if math.isfinite(value) and value > 0 else 0
-        for value in map(capture.get, (
-            cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS,
-            cv2.CAP_PROP_FRAME_COUNT,
-        ))
+        for value in map(
+            capture.get,
+            (
+                cv2.CAP_PROP_FRAME_WIDTH,
+                cv2.CAP_PROP_FRAME_HEIGHT,
+                cv2.CAP_PROP_FPS,
+                cv2.CAP_PROP_FRAME_COUNT,
+            ),
+        )
     )
     if not 0 < width * height <= _MOST_PIXELS:
         raise VideoError(path, f"claims frames of {height:g} x {width:g} pixels")
@@ -297,8 +335,19 @@ def _expected_size(path):
         return _expected_boxes(file)
 
 
-_BOXES = (b"ftyp", b"mdat", b"moov", b"moof", b"free", b"skip", b"wide", b"sidx", b"styp", b"uuid",
-          b"mfra")
+_BOXES = (
+    b"ftyp",
+    b"mdat",
+    b"moov",
+    b"moof",
+    b"free",
+    b"skip",
+    b"wide",
+    b"sidx",
+    b"styp",
+    b"uuid",
+    b"mfra",
+)
 
 
 def _expected_boxes(file):
@@ -309,9 +358,9 @@ def _expected_boxes(file):
         head = file.read(16)
         if len(head) < 8 or head[4:8] not in _BOXES:
             return end
-        size, = struct.unpack(">I", head[:4])
+        (size,) = struct.unpack(">I", head[:4])
         if size == 1 and len(head) == 16:
-            size, = struct.unpack(">Q", head[8:])
+            (size,) = struct.unpack(">Q", head[8:])
         if size < 8:  # 0 is to the end of the file
             return end
         end += size

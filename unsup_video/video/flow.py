@@ -171,8 +171,10 @@ class Flow:
             size += stored[-1].nbytes * self.stack / self.stack_stride
             if size > _MAX_BYTES:
                 raise VideoError(
-                    video.path, f"its flow takes more than {_MAX_BYTES >> 20} MiB: cut it into "
-                    "shorter files, or use a smaller size or fps", len(stored) + 1
+                    video.path,
+                    f"its flow takes more than {_MAX_BYTES >> 20} MiB: cut it into "
+                    "shorter files, or use a smaller size or fps",
+                    len(stored) + 1,
                 )
         if len(stored) < self.stack:
             raise VideoError(
@@ -261,7 +263,11 @@ def preview(frames: list[np.ndarray], flows: np.ndarray) -> bytes:
 
 
 def write_previews(
-    folder: str | Path, count: int, job: Flow, listing: Listing, data_set: str | Path,
+    folder: str | Path,
+    count: int,
+    job: Flow,
+    listing: Listing,
+    data_set: str | Path,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Writes the `preview` of the first `count` records of a data set that `jobs.run` has made.

@@ -50,9 +50,11 @@ class FlowPercepts:
     def settings(self) -> dict:
         """All that the records depend on besides the video."""
         names = {"cnn": Path(self.cnn).name, "flow": Path(self.flow).name}
-        return dataclasses.asdict(self) | names | {
-            "layer": flow_cnn.PERCEPT, "keras": keras.__version__,
-        }
+        return (
+            dataclasses.asdict(self)
+            | names
+            | {"layer": flow_cnn.PERCEPT, "keras": keras.__version__}
+        )
 
     def records(self, video: Video) -> Iterator[records.Record]:
         """The record of a video of `listing`.
@@ -87,8 +89,9 @@ class FlowPercepts:
             size += found[-1].nbytes
             if size > _MAX_BYTES:
                 raise VideoError(
-                    path, f"{name}: its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
-                    "into shorter files"
+                    path,
+                    f"{name}: its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
+                    "into shorter files",
                 )
         return np.concatenate(found)
 
@@ -110,7 +113,11 @@ def job(
     records.examples(flow)  # a shard that is missing or cut short is an error now
     trained = _trained(str(cnn))
     found = FlowPercepts(
-        str(cnn), trained.sha256, str(flow), records.Manifest.load(flow).fingerprint, dtype,
+        str(cnn),
+        trained.sha256,
+        str(flow),
+        records.Manifest.load(flow).fingerprint,
+        dtype,
         batch_size,
     )
     _loaded(found)
@@ -178,8 +185,9 @@ def _stored(job, video):
         example = _example(str(Path(job.flow) / shard), manifest.compression, offset)
     except (tf.errors.OpError, StopIteration) as error:
         raise VideoError(
-            video.path, f"{video.name}: the file is damaged ({error}); python -m data_prep.verify "
-            f"{job.flow} says more"
+            video.path,
+            f"{video.name}: the file is damaged ({error}); python -m data_prep.verify "
+            f"{job.flow} says more",
         ) from None
     feature = tf.train.Example.FromString(example).features.feature
     shape = tuple(feature["shape"].int64_list.value)

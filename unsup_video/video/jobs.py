@@ -126,8 +126,10 @@ def run(
     _check(listing, shards, num_workers, beam_args, max_bad_fraction)
     if num_workers > 1:
         beam_args = (
-            "--runner=DirectRunner", "--direct_running_mode=multi_processing",
-            f"--direct_num_workers={num_workers}", "--default_sdk_harness_log_level=ERROR",
+            "--runner=DirectRunner",
+            "--direct_running_mode=multi_processing",
+            f"--direct_num_workers={num_workers}",
+            "--default_sdk_harness_log_level=ERROR",
             # There are no triggers. With this the DirectRunner does the work itself, and does not
             # first try to fetch another runner, Prism, from the internet.
             "--allow_unsafe_triggers",
@@ -154,6 +156,7 @@ def run(
         shutil.rmtree(written, ignore_errors=True)
         written.mkdir()
         with records.replacing(out, overwrite) as temporary:
+
             def count_written():
                 return len(list(written.glob("[0-9]*")))
 
@@ -168,13 +171,23 @@ def run(
             manifest = records.finish(
                 temporary,
                 job.kind,
-                {"settings": job.settings, "videos": listing.source, "unused": len(unused),
-                 "doubtful": len(doubtful), "version": unsup_video.__version__},
+                {
+                    "settings": job.settings,
+                    "videos": listing.source,
+                    "unused": len(unused),
+                    "doubtful": len(doubtful),
+                    "version": unsup_video.__version__,
+                },
                 frame_shape,
-                [records.Shard(**json.loads(_note(written, number).read_text()))
-                 for number in range(shards)],
+                [
+                    records.Shard(**json.loads(_note(written, number).read_text()))
+                    for number in range(shards)
+                ],
                 entries,
-                compression=compression, dtype=job.dtype, scale=job.scale, classes=listing.classes,
+                compression=compression,
+                dtype=job.dtype,
+                scale=job.scale,
+                classes=listing.classes,
             )
         files.discard(working)
     return manifest
@@ -204,14 +217,24 @@ def _opened(out, working, job, listing, overwrite):
     It removes what killed processes left of it, and of `out`.
     """
     # Absolute paths: workers may be in other folders.
-    lines = [_lines([dataclasses.asdict(video) | {"path": str(Path(video.path).absolute())}
-                     for video in part])
-             for part in _batches(listing.videos)]
+    lines = [
+        _lines(
+            [
+                dataclasses.asdict(video) | {"path": str(Path(video.path).absolute())}
+                for video in part
+            ]
+        )
+        for part in _batches(listing.videos)
+    ]
     identity = {
-        "kind": job.kind, "dtype": job.dtype, "scale": job.scale, "settings": job.settings,
-        "classes": list(listing.classes), "version": unsup_video.__version__,
+        "kind": job.kind,
+        "dtype": job.dtype,
+        "scale": job.scale,
+        "settings": job.settings,
+        "classes": list(listing.classes),
+        "version": unsup_video.__version__,
         "videos": f"{len(listing.videos)}, "
-                  f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
+        f"sha256 {hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]}",
     }
     identity = json.loads(json.dumps(identity))  # tuples become lists, as in the file
 
@@ -383,9 +406,11 @@ def _write_shard(working, folder, written, bounds, compression, number):
     Raises ValueError for a part that does not hold what it says; it is made anew next time.
     """
     # Not those without a list: what a killed process left of a video that is bad by now.
-    listed = {n: len(_part(working, n, ".json").read_text(encoding="utf-8").splitlines()) - 1
-              for n in range(bounds[number], bounds[number + 1])
-              if _part(working, n, ".json").exists()}
+    listed = {
+        n: len(_part(working, n, ".json").read_text(encoding="utf-8").splitlines()) - 1
+        for n in range(bounds[number], bounds[number + 1])
+        if _part(working, n, ".json").exists()
+    }
 
     def examples():
         paths = [str(_part(working, n, ".tfrecord")) for n in listed]

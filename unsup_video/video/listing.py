@@ -75,9 +75,11 @@ class Listing:
 
     def __post_init__(self):
         if not self.videos:
-            raise ValueError(f"{self.source['videos']}: no video ({_shown(self.missing, 'missing')}"
-                             f"{_shown(self.ignored, 'not used')}extensions known: "
-                             f"{' '.join(decoding.EXTENSIONS)})")
+            raise ValueError(
+                f"{self.source['videos']}: no video ({_shown(self.missing, 'missing')}"
+                f"{_shown(self.ignored, 'not used')}extensions known: "
+                f"{' '.join(decoding.EXTENSIONS)})"
+            )
         for video in self.videos:
             try:
                 f"{video.path}{video.name}".encode()
@@ -123,8 +125,10 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
     for number, line in text.lines(path):
         match = _LINE.fullmatch(line)
         if not match:
-            raise ValueError(f"{path}, line {number}: PATH or PATH LABEL expected, and of a path "
-                             f"{' '.join(decoding.EXTENSIONS)} at its end; got {line!r}")
+            raise ValueError(
+                f"{path}, line {number}: PATH or PATH LABEL expected, and of a path "
+                f"{' '.join(decoding.EXTENSIONS)} at its end; got {line!r}"
+            )
         name, label = match.groups(labelling.NONE)
         try:
             labelling.check(label)
@@ -188,12 +192,16 @@ def ucf101(
                 match = re.fullmatch(r"(?:[^/]+/)?([^/]+)\.avi(?:\s+([0-9]+))?", line)
                 parts = match and _UCF101_NAME.fullmatch(match[1])
                 if not parts or parts[1].lower() not in labels:
-                    raise ValueError(f"{where}: CLASS/v_CLASS_gNN_cNN.avi expected, with a class "
-                                     f"of classInd.txt; got {line!r}")
+                    raise ValueError(
+                        f"{where}: CLASS/v_CLASS_gNN_cNN.avi expected, with a class "
+                        f"of classInd.txt; got {line!r}"
+                    )
                 label = labels[parts[1].lower()]
                 if match[2] and int(match[2]) != label + 1:
-                    raise ValueError(f"{where}: class {match[2]}, but {classes[label]} has "
-                                     f"{label + 1} in classInd.txt")
+                    raise ValueError(
+                        f"{where}: class {match[2]}, but {classes[label]} has "
+                        f"{label + 1} in classInd.txt"
+                    )
                 name = f"{classes[label]}/v_{classes[label]}_g{parts[2]}_c{parts[3]}.avi"
                 group = f"{classes[label]}_g{parts[2]}"
                 _enter(wanted, name, (label, group), k, code, len(UCF101_COUNTS), where)
@@ -238,17 +246,27 @@ def hmdb51(
         for number, line in text.lines(path):
             match = re.fullmatch(r"([^/]+)\.avi\s+([012])", line)
             if not match:
-                raise ValueError(f"{path}, line {number}: NAME.avi and 0, 1 or 2 expected; got "
-                                 f"{line!r}")
+                raise ValueError(
+                    f"{path}, line {number}: NAME.avi and 0, 1 or 2 expected; got {line!r}"
+                )
             code = int(match[2])
             codes[code] += 1
             parts = _HMDB51_NAME.fullmatch(match[1])
             group = parts[1].removesuffix(f"_{name}") if parts else ""
-            _enter(wanted, f"{name}/{match[1]}.avi", (label, group), k, code, 3,
-                   f"{path}, line {number}")
+            _enter(
+                wanted,
+                f"{name}/{match[1]}.avi",
+                (label, group),
+                k,
+                code,
+                3,
+                f"{path}, line {number}",
+            )
         if (codes[TRAIN], codes[TEST]) != HMDB51_COUNTS:
-            short.append(f"{path.name}: {codes[TRAIN]} for training and {codes[TEST]} for testing, "
-                         f"not {HMDB51_COUNTS[0]} and {HMDB51_COUNTS[1]}")
+            short.append(
+                f"{path.name}: {codes[TRAIN]} for training and {codes[TEST]} for testing, "
+                f"not {HMDB51_COUNTS[0]} and {HMDB51_COUNTS[1]}"
+            )
     return _official("hmdb51", videos, splits, wanted, classes, short, allow_missing)
 
 
@@ -316,8 +334,10 @@ def sports1m(
         ids = urllib.parse.parse_qs(urllib.parse.urlsplit(match[1]).query).get("v") if match else ()
         given = {int(label) for label in match[2].split(",")} if match else {SPORTS1M_CLASSES}
         if not ids or max(given) >= SPORTS1M_CLASSES:
-            raise ValueError(f"{partition}, line {number}: an address with v=ID and classes below "
-                             f"{SPORTS1M_CLASSES}, 12,34, expected; got {line!r}")
+            raise ValueError(
+                f"{partition}, line {number}: an address with v=ID and classes below "
+                f"{SPORTS1M_CLASSES}, 12,34, expected; got {line!r}"
+            )
         labels.setdefault(ids[0], set()).update(given)
 
     chosen, left = [], hours * 3600
@@ -332,10 +352,22 @@ def sports1m(
         chosen.append(Video(path, name, label, start=start, seconds=length))
     missing = tuple(name for name in labels if name not in by_id)
     used = {by_id[name] for name in there}
-    source = {"videos": str(videos), "partition": str(partition), "hours": hours, "seed": seed,
-              "seconds": seconds, "clips_hours": round(hours - left / 3600, 4)}
-    return Listing("sports1m", tuple(chosen), tuple(map(str, range(SPORTS1M_CLASSES))),
-                   missing, source, ignored + tuple(name for name in found if name not in used))
+    source = {
+        "videos": str(videos),
+        "partition": str(partition),
+        "hours": hours,
+        "seed": seed,
+        "seconds": seconds,
+        "clips_hours": round(hours - left / 3600, 4),
+    }
+    return Listing(
+        "sports1m",
+        tuple(chosen),
+        tuple(map(str, range(SPORTS1M_CLASSES))),
+        missing,
+        source,
+        ignored + tuple(name for name in found if name not in used),
+    )
 
 
 def _clip(path, seconds, fraction):
@@ -367,8 +399,9 @@ def _ucf101_classes(path):
     for number, line in text.lines(path):
         match = re.fullmatch(r"([0-9]+)\s+(\w+)", line)
         if not match or int(match[1]) != len(classes) + 1:
-            raise ValueError(f"{path}, line {number}: `{len(classes) + 1} CLASS` expected, got "
-                             f"{line!r}")
+            raise ValueError(
+                f"{path}, line {number}: `{len(classes) + 1} CLASS` expected, got {line!r}"
+            )
         classes.append(match[2])
     return tuple(classes)
 
@@ -395,19 +428,29 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
         codes = tuple(code or 0 for code in codes)
         listed.append(Video(str(found[file]), name, label, group, codes))
     if short and not allow_missing:
-        raise ValueError(f"{splits}: not the official lists: {folders.shown(short)}. Fetch them "
-                         "again, or go on with them by --allow_missing")
+        raise ValueError(
+            f"{splits}: not the official lists: {folders.shown(short)}. Fetch them "
+            "again, or go on with them by --allow_missing"
+        )
     _refuse_missing(missing, len(wanted), videos, allow_missing)
     ignored += tuple(name for name in found if name not in used)
-    return Listing(kind, tuple(listed), classes, (*short, *missing),
-                   {"videos": str(videos), "splits": str(splits)}, ignored)
+    return Listing(
+        kind,
+        tuple(listed),
+        classes,
+        (*short, *missing),
+        {"videos": str(videos), "splits": str(splits)},
+        ignored,
+    )
 
 
 def _refuse_missing(missing, total, where, allow_missing):
     if missing and not allow_missing:
-        raise ValueError(f"{where}: {len(missing):,} of {total:,} videos are missing: "
-                         f"{folders.shown(missing)}. Get them, or go on without them by "
-                         "--allow_missing")
+        raise ValueError(
+            f"{where}: {len(missing):,} of {total:,} videos are missing: "
+            f"{folders.shown(missing)}. Get them, or go on without them by "
+            "--allow_missing"
+        )
 
 
 def _shown(names: Sequence[str], what: str) -> str:

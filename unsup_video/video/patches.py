@@ -75,9 +75,7 @@ class Patches:
         recent = collections.deque(maxlen=self.frames)  # one pass, and no more frames in memory
         changes = _Changes(self.frames, self.size) if self.min_motion else None
         count = 0
-        for frame in decoding.frames(
-            video.path, self.fps, self.colour, video.start, video.seconds
-        ):
+        for frame in decoding.frames(video.path, self.fps, self.colour, video.start, video.seconds):
             recent.append(self._scaled(frame, video, count))
             count += 1
             if changes:
@@ -90,8 +88,11 @@ class Patches:
                 video.path, f"too short: {count} frames, {self.frames} are wanted", count
             )
         video = dataclasses.replace(video, group=video.group or video.name)
-        found = [jobs.record(video, crop.kept, number=crop.number)
-                 for crop in crops if crop.kept is not None]
+        found = [
+            jobs.record(video, crop.kept, number=crop.number)
+            for crop in crops
+            if crop.kept is not None
+        ]
         if not found:
             raise VideoError(video.path, f"no place moves by {self.min_motion:g} a frame", count)
         yield from found
@@ -128,9 +129,7 @@ class _Crop:
             return
         self.candidates += 1
         if chance * self.candidates < 1:
-            self.kept = np.stack([
-                frame[top : top + size, left : left + size] for frame in recent
-            ])
+            self.kept = np.stack([frame[top : top + size, left : left + size] for frame in recent])
 
 
 class _Changes:

@@ -115,8 +115,10 @@ class Percepts:
                 size += found[-1].nbytes
                 if size > _MAX_BYTES:
                     raise VideoError(
-                        video.path, f"its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
-                        "into shorter files", sum(map(len, found))
+                        video.path,
+                        f"its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
+                        "into shorter files",
+                        sum(map(len, found)),
                     )
         return np.concatenate(found)
 
@@ -308,7 +310,8 @@ def _timeout(seconds):
 def _application(name):
     """The module of keras.applications that has a CNN of that name."""
     modules = [
-        module for module in vars(keras.applications).values()
+        module
+        for module in vars(keras.applications).values()
         if hasattr(module, "preprocess_input")
     ]
     for module in modules:
@@ -374,7 +377,6 @@ def _input_of(model, wanted):
         functools.reduce(lambda x, layer: call(layer, x), model.layers, model.inputs[0])
     else:
         keras.models.clone_model(
-            model, input_tensors=model.input, clone_function=lambda layer: layer,
-            call_function=call,
+            model, input_tensors=model.input, clone_function=lambda layer: layer, call_function=call
         )
     return entering[0]

@@ -31,7 +31,7 @@ def summary(folder: str | Path) -> list[str]:
     lines = [
         f"{manifest.kind}: {manifest.count:,} sequences of "
         f"{records.format_shape(manifest.shape)} {manifest.dtype}, {len(manifest.shards)} files, "
-        f"{size / 1e6:,.1f} MB {manifest.compression}".rstrip(),
+        f"{size / 1e6:,.1f} MB {manifest.compression}".rstrip()
     ]
     if entries:
         lines += [*_lengths(entries), *_classes(entries, manifest.classes), *_splits(entries)]
@@ -51,8 +51,10 @@ def _lengths(entries):
         f"{'#' * -(-30 * count // counts.max())}"
         for i, count in enumerate(counts)
     )
-    return [f"{text}, {shortest:,} to {longest:,} a sequence, median {np.median(lengths):,.0f}",
-            *bars]
+    return [
+        f"{text}, {shortest:,} to {longest:,} a sequence, median {np.median(lengths):,.0f}",
+        *bars,
+    ]
 
 
 def _classes(entries, classes):
@@ -62,8 +64,10 @@ def _classes(entries, classes):
         held = [counts[label] for label in range(len(classes))]
         most = sorted(range(len(classes)), key=lambda label: -held[label])[:8]
         shown = ", ".join(f"{classes[label]} {held[label]:,}" for label in most)
-        lines.append(f"{len(classes)} classes of {min(held):,} to {max(held):,} sequences: {shown}"
-                     + (", .." if len(classes) > len(most) else ""))
+        lines.append(
+            f"{len(classes)} classes of {min(held):,} to {max(held):,} sequences: {shown}"
+            + (", .." if len(classes) > len(most) else "")
+        )
     if counts[-1]:
         lines.append(f"without a label: {counts[-1]:,}")
     return lines
@@ -71,7 +75,8 @@ def _classes(entries, classes):
 
 def _splits(entries):
     return [
-        f"official split {k + 1}: " + ", ".join(
+        f"official split {k + 1}: "
+        + ", ".join(
             f"{parts.count(code):,} {name}"
             for code, name in ((1, "for training"), (2, "for testing"), (0, "unused"))
         )
@@ -185,8 +190,10 @@ def _pictures(sample, times):
     elif not visualize.drawable(sample.manifest.frame_shape):
         raise ValueError(f"frames of {sample.manifest.frame_shape} are no pictures")
     elif sample.manifest.dtype != "uint8":
-        frames = [visualize.to_uint8(part.astype(np.float32) * found.scale)
-                  for part, found in zip(frames, sample.records, strict=True)]
+        frames = [
+            visualize.to_uint8(part.astype(np.float32) * found.scale)
+            for part, found in zip(frames, sample.records, strict=True)
+        ]
     return [[_small(frame) for frame in part] for part in frames]
 
 
@@ -208,7 +215,7 @@ def _plot(sample, path):
     labels = list(map(fonts.legible, sample.labels))
     with visualize.figure(path, (2.8 * across + 1, 2.6 * down), labels, dpi=130) as figure:
         axes = figure.subplots(down, across, squeeze=False)
-        for axis in axes.ravel()[len(values):]:
+        for axis in axes.ravel()[len(values) :]:
             axis.axis("off")
         for axis, label, part in zip(axes.ravel(), labels, values, strict=False):
             image = axis.imshow(part[:, order].T, aspect="auto", vmin=0, vmax=highest, cmap="magma")

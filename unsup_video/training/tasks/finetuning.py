@@ -21,8 +21,14 @@ from unsup_video.utils import files
 NO_INIT = "none"  # config.model.init of random weights
 
 _AT_LEAST_ONE = (
-    "data.frames", "data.stride", "recipe.batch_size", "train.steps", "train.log_every",
-    "train.eval_every", "train.checkpoint_every", "eval.batch_size",
+    "data.frames",
+    "data.stride",
+    "recipe.batch_size",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval.batch_size",
 )
 
 
@@ -74,8 +80,10 @@ def videos(
     labels = np.array([entry.label for entry in entries])
     chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
     short = np.array([entry.frames < shortest for entry in entries], bool)
-    for left_out, why in ((chosen & (labels < 0), "have no label"),
-                          (chosen & (labels >= 0) & short, f"are shorter than {shortest} frames")):
+    for left_out, why in (
+        (chosen & (labels < 0), "have no label"),
+        (chosen & (labels >= 0) & short, f"are shorter than {shortest} frames"),
+    ):
         if left_out.any():
             example = entries[int(np.argmax(left_out))].name
             log(f"{part}: {left_out.sum():,} videos are not used, they {why} (such as {example})")
@@ -118,14 +126,19 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
         )
     parts = {"train": train, "validation": validation, "test": test}
     manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
-    return Data(train, validation, test, {
-        "kind": f"records, {manifests['train'].kind}, labelled",
-        "source": str(config.data.records),
-        "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
-        "parts": {name: {"videos": len(part)} for name, part in parts.items()},
-        # How the frames were made: what it takes to make those of other videos.
-        "made": manifests["train"].source,
-    })
+    return Data(
+        train,
+        validation,
+        test,
+        {
+            "kind": f"records, {manifests['train'].kind}, labelled",
+            "source": str(config.data.records),
+            "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+            "parts": {name: {"videos": len(part)} for name, part in parts.items()},
+            # How the frames were made: what it takes to make those of other videos.
+            "made": manifests["train"].source,
+        },
+    )
 
 
 def take_architecture(config: ConfigDict, init: Trained | None) -> None:
@@ -243,7 +256,9 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
     blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
     scores = classify(classifier, blocks, len(of)).figures(of.labels)
     results = {
-        "step": step, "videos": len(of), "scores": scores,
+        "step": step,
+        "videos": len(of),
+        "scores": scores,
         "seen": overlap.of_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
@@ -253,12 +268,14 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
 def table(results: dict) -> str:
     """The results as text."""
     scores = results["scores"]
-    return "\n".join([
-        f"test part, {results['videos']:,} videos, checkpoint of step {results['step']}",
-        f"  accuracy of videos   {scores['video_accuracy']:6.1f} %",
-        f"  accuracy of windows  {scores['window_accuracy']:6.1f} %",
-        *overlap.notes(results.get("seen"), results["videos"]),
-    ])
+    return "\n".join(
+        [
+            f"test part, {results['videos']:,} videos, checkpoint of step {results['step']}",
+            f"  accuracy of videos   {scores['video_accuracy']:6.1f} %",
+            f"  accuracy of windows  {scores['window_accuracy']:6.1f} %",
+            *overlap.notes(results.get("seen"), results["videos"]),
+        ]
+    )
 
 
 def check_fits(classifier: Classifier, videos: Videos) -> None:
@@ -274,6 +291,9 @@ def check_fits(classifier: Classifier, videos: Videos) -> None:
         raise ValueError(
             f"{videos.folder} has {len(videos.classes)} classes, the classifier "
             f"{len(classifier.classes)}: "
-            + (f"it does not know {', '.join(unknown[:5])}" if unknown else
-               f"{', '.join(videos.classes)} there, {', '.join(classifier.classes)} here")
+            + (
+                f"it does not know {', '.join(unknown[:5])}"
+                if unknown
+                else f"{', '.join(videos.classes)} there, {', '.join(classifier.classes)} here"
+            )
         )

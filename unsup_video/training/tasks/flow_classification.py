@@ -19,8 +19,15 @@ from unsup_video.training.workdir import Workdir
 from unsup_video.utils.files import write_text
 
 _AT_LEAST_ONE = (
-    "model.size", "data.stack", "data.shuffle_mb", "recipe.batch_size", "train.steps",
-    "train.log_every", "train.eval_every", "train.checkpoint_every", "eval.stacks_per_video",
+    "model.size",
+    "data.stack",
+    "data.shuffle_mb",
+    "recipe.batch_size",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval.stacks_per_video",
     "eval.batch_size",
 )
 
@@ -41,7 +48,9 @@ def check(config: ConfigDict) -> None:
 def build_network(config: ConfigDict, classes: int, gemm_dtype: str = "float32") -> keras.Model:
     """The CNN of `config`, see `flow_cnn.build`, with starting weights."""
     return flow_cnn.build(
-        channels=flow_stacks.form(config).channels, classes=classes, gemm_dtype=gemm_dtype,
+        channels=flow_stacks.form(config).channels,
+        classes=classes,
+        gemm_dtype=gemm_dtype,
         **config.model,
     )
 
@@ -70,9 +79,9 @@ class FlowClassification:
     def losses(self, batch):
         """The cross entropy of the softmax, averaged over the batch."""
         logits = self.network(batch["stack"], training=True)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=batch["label"], logits=logits
-        ))
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
+        )
         right = tf.equal(tf.argmax(logits, -1, tf.int32), batch["label"])
         return loss, {
             "cross_entropy": loss,
@@ -207,6 +216,11 @@ def load(path: str | Path) -> TrainedFlowCNN:
     network = build_network(config, len(classes))
     loop.load_weights(network, arrays, best)
     return TrainedFlowCNN(
-        path, config, flow_stacks.form(config), classes, network, step,
+        path,
+        config,
+        flow_stacks.form(config),
+        classes,
+        network,
+        step,
         checkpoints.fingerprint(best),
     )
