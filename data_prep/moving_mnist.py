@@ -203,7 +203,7 @@ def export():
     shape = (length, count, *frame_shape)
     blocks = records.batches(_RECORDS.value, _BLOCK)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(path) as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
         # Written, not mapped: a full disk is an error then, and not the end of the process.
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": shape}

@@ -228,7 +228,7 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
         arrays[f"{name}/made"] = np.array(contents.made)
         if contents.digits is not None:
             arrays[f"{name}/digits"] = np.array(dataclasses.astuple(contents.digits))
-    with files.whole(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

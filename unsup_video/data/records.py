@@ -313,7 +313,7 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     What is there by then is replaced only as `check_writable` allows. Foreign files in it stay.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(folder, replace=overwrite) as temporary:
+    with files.atomic_write(folder, replace=overwrite) as temporary:
         temporary.mkdir()
         yield temporary
         files.sync(temporary)  # takes long, so what appears meanwhile is still checked
@@ -333,7 +333,7 @@ def write_shard(
 
 
 def write_file(path: Path, examples: Iterable[bytes], compression: str) -> int:
-    """Writes a TFRecord file, inside of a `files.whole`; returns the number of its records."""
+    """Writes a TFRecord file, inside of a `files.atomic_write`; returns the number of its records."""
     count = 0
     try:
         with tf.io.TFRecordWriter(str(path), compression) as writer:
@@ -341,7 +341,7 @@ def write_file(path: Path, examples: Iterable[bytes], compression: str) -> int:
                 writer.write(example)
                 count += 1
     except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message) from None  # `files.whole` adds the name
+        raise OSError(errno.EIO, error.message) from None  # `files.atomic_write` adds the name
     return count
 
 

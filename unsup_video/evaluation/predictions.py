@@ -276,7 +276,7 @@ def run(
         except Exception as error:  # whatever drawing raises, the table does not depend on it
             log(f"{name}: no picture is drawn: {error}")
     out.mkdir(parents=True, exist_ok=True)
-    with files.whole(out / TABLE) as temporary:
+    with files.atomic_write(out / TABLE) as temporary:
         # Names of files may be bytes that are no UTF-8.
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")

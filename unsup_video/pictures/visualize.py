@@ -37,7 +37,7 @@ def figure(
     with fonts.literal(texts):
         drawn = Figure(size, layout="constrained")
         yield drawn
-        with files.whole(path) as temporary:
+        with files.atomic_write(path) as temporary:
             drawn.savefig(temporary, format="png", dpi=dpi)
 
 
@@ -119,7 +119,7 @@ def sample_figure(past, future, reconstruction, prediction, path: str | os.PathL
     middle = left + len(past) * width
     draw.rectangle((left, 1, middle - _GAP, 3), _PAST)
     draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         picture.save(temporary, "PNG")
 
 
@@ -136,7 +136,7 @@ def sample_gif(
     captions += [f"future {t + 1}" for t in range(len(future))]
     panels = {"truth": truth, "model": [blank if f is None else f for f in model]}
     data = gif(panels, captions, len(past), fps)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return data
 
@@ -184,7 +184,7 @@ def mosaic(
     if example.shape[3:] != (3,):
         picture = picture.convert("L").point(lambda value: round(value * _SHADES / 255))
         picture.putpalette([round(k * 255 / _SHADES) for k in range(_SHADES + 1) for _ in "RGB"])
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
 
 

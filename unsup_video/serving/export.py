@@ -71,7 +71,7 @@ def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> P
         files.remove_leftovers(out)
         taken = [int(p.name) for p in out.iterdir() if p.name.isdecimal()]
         version = out / str(max(taken, default=0) + 1)
-        with files.whole(version) as temporary:
+        with files.atomic_write(version) as temporary:
             try:
                 _write(trained, temporary, version, kernel_dtype)
             except tf.errors.OpError as error:

@@ -79,7 +79,7 @@ def _target(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
     """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
 
     A file takes the place of one that is there. A link to a folder stays, and the folder is written
@@ -120,7 +120,7 @@ def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
 
 
 def _publish(new: Path, path: Path, replace: bool) -> None:
-    """Gives the folder `new` of a `whole` the name `path`."""
+    """Gives the folder `new` of an `atomic_write` the name `path`."""
     old = new.parent.with_name(_OLD) / path.name
     old.parent.mkdir()
     while True:
@@ -162,7 +162,7 @@ def recover(path: str | os.PathLike) -> None:
 
 
 def _give_back(leftover: Path) -> None:
-    """Moves the old folder of a `whole` back to its name if the new one never had it."""
+    """Moves the old folder of an `atomic_write` back to its name if the new one never had it."""
     with contextlib.suppress(FileNotFoundError):  # another process did
         for name in os.listdir(leftover / _OLD) if (leftover / _OLD).is_dir() else []:
             if not (leftover / _NEW / name).exists():
@@ -175,7 +175,7 @@ def _give_back(leftover: Path) -> None:
 
 
 def _end(leftover: Path) -> None:
-    """Removes what a `whole` left, but gives its name back to what belongs there."""
+    """Removes what an `atomic_write` left, but gives its name back to what belongs there."""
     _give_back(leftover)
     # The new one first: an old one without it is never given back.
     shutil.rmtree(leftover / _NEW, ignore_errors=True)
@@ -242,7 +242,7 @@ def _remove(path: Path) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole text file, or leaves `path` as it was."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -284,7 +284,7 @@ def write_previews(
             frames = job.frames(videos[entry.name], colour=True)
             steps = itertools.islice(frames, 0, len(flows) * job.stack_stride, job.stack_stride)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with files.whole(path) as temporary:
+            with files.atomic_write(path) as temporary:
                 temporary.write_bytes(preview(list(steps), flows))
         except Exception as error:  # the data set is whole without it
             log(f"no preview of {entry.name}: {error}")

@@ -162,7 +162,7 @@ def sheet(sample: Sample, path: str | os.PathLike, columns: int = 10) -> None:
     else:
         steps = [f"{k / max(1, columns - 1):.0%}" for k in range(columns)]
     rows = list(zip(sample.labels, _pictures(sample, times), strict=True))
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         visualize.strip(rows, steps).save(temporary, "PNG")
 
 
@@ -175,7 +175,7 @@ def animation(sample: Sample, path: str | os.PathLike, fps: float = 10) -> None:
     shape = sample.manifest.frame_shape
     colourful = sample.manifest.kind == "flow" or shape[2:] == (3,)
     data = visualize.gif(panels, captions, length, fps, colourful)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
