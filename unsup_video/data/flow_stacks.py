@@ -125,7 +125,7 @@ def form(config: ConfigDict) -> Form:
 
 
 def build(config: ConfigDict) -> Stacks:
-    """The data that `config.data` describes; its parts are those of `sources.part`.
+    """The data that `config.data` describes; its parts are those of `sources.split`.
 
     Raises:
         FileNotFoundError, ValueError: flow that is missing, damaged, without classes, or does not
@@ -139,7 +139,7 @@ def build(config: ConfigDict) -> Stacks:
             "--config.data.records=data/flow"
         )
     shape = form(config)
-    parts = {name: sources.part(config, name) for name in splits.PARTS}
+    parts = {name: sources.split(config, name) for name in splits.SPLITS}
     sizes = {name: shape.window(part.folder) for name, part in parts.items()}
     labels = {name: _labels(part) for name, part in parts.items()}
     classes = _classes(parts)
@@ -179,7 +179,7 @@ def build(config: ConfigDict) -> Stacks:
         classes,
         train,
         evaluation,
-        {name: labels[name][np.unique(places[name][:, 0])] for name in splits.PARTS},
+        {name: labels[name][np.unique(places[name][:, 0])] for name in splits.SPLITS},
         {
             "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
             "source": str(data.records),

@@ -97,7 +97,7 @@ def generated(count: int, of: Digits) -> Contents:
     return Contents(count, _NONE, _NONE, of)
 
 
-def of_part(part: sources.Part) -> Contents:
+def of_part(part: sources.Split) -> Contents:
     """The contents of a part of a data set, which is read for it.
 
     Raises:
@@ -106,7 +106,7 @@ def of_part(part: sources.Part) -> Contents:
     return _of_parts({"": part})[""]
 
 
-def _of_parts(parts: Mapping[str, sources.Part]) -> dict[str, Contents]:
+def _of_parts(parts: Mapping[str, sources.Split]) -> dict[str, Contents]:
     """The contents of several parts; a data set that they share is read once."""
     found = {}
     for folder in {part.folder for part in parts.values()}:
@@ -199,7 +199,7 @@ def learn(config: ConfigDict, pretraining: Mapping[str, Contents | None] | None 
     Raises:
         FileNotFoundError, ValueError: data that are missing or damaged.
     """
-    found = _of_parts({name: sources.part(config, name) for name in splits.PARTS})
+    found = _of_parts({name: sources.split(config, name) for name in splits.SPLITS})
     if pretraining is not None:
         found[PRETRAINING] = _together(pretraining)
     return found
@@ -245,7 +245,7 @@ def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]
         ValueError: `FILE` is damaged. OSError: it cannot be read.
     """
     origin = Path(origin)
-    wanted = [*splits.PARTS]
+    wanted = [*splits.SPLITS]
     if config.model.get("init", "none") != "none":
         wanted.append(PRETRAINING)
     if (origin / FILE).exists():
@@ -268,7 +268,7 @@ def _read(path):
                 Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
                 str(stored[f"{name}/made"]) if f"{name}/made" in stored else "",
             )
-            for name in (*splits.PARTS, PRETRAINING)
+            for name in (*splits.SPLITS, PRETRAINING)
             if f"{name}/count" in stored
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -285,12 +285,12 @@ def _recomputed(config, data):
     if not config.data.records:
         return {
             name: generated(0, Digits(name, data["source"], data["sha256"][name]))
-            for name in splits.PARTS
+            for name in splits.SPLITS
         }
     parts = {}
-    for name in splits.PARTS:
+    for name in splits.SPLITS:
         try:
-            part = sources.part(config, name)
+            part = sources.split(config, name)
             if records.Manifest.load(part.folder).fingerprint == data["sha256"][name]:
                 parts[name] = part
         except (OSError, ValueError, KeyError):  # gone, or written anew in another way

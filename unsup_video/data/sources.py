@@ -101,7 +101,7 @@ def moving_mnist_source(config: ConfigDict) -> Source:
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """A part of the data on disk: the sequences `chosen`, (count,) bool or None for all, of the
     data set in `folder`."""
 
@@ -109,7 +109,7 @@ class Part:
     chosen: np.ndarray | None = None
 
 
-def part(config: ConfigDict, name: str) -> Part:
+def split(config: ConfigDict, name: str) -> Split:
     """The part "train", "validation" or "test" of `config.data.records`.
 
     That is a folder of three data sets with these names; or one data set, which `splits.choose`
@@ -119,7 +119,7 @@ def part(config: ConfigDict, name: str) -> Part:
         FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
     """
     folder = Path(config.data.records)
-    split = config.data.split
+    official = config.data.split
     if not records.exists(folder):
         if not records.exists(folder / name):
             relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"
@@ -129,25 +129,25 @@ def part(config: ConfigDict, name: str) -> Part:
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
                 "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
             )
-        if split:
+        if official:
             raise ValueError(
-                f"config.data.split={split} does not go with {folder}, which is divided already"
+                f"config.data.split={official} does not go with {folder}, which is divided already"
             )
-        return Part(folder / name)
+        return Split(folder / name)
     entries = records.load_index(folder)
     if not entries:
         raise ValueError(
             f"config.data.records={folder}: its sequences have no names, so that it cannot be "
-            f"divided; give a folder that holds {', '.join(f'{p}/' for p in splits.PARTS)}"
+            f"divided; give a folder that holds {', '.join(f'{name}/' for name in splits.SPLITS)}"
         )
-    return Part(folder, splits.choose(entries, name, split))
+    return Split(folder, splits.choose(entries, name, official))
 
 
 def records_source(config: ConfigDict) -> Source:
     """Windows of the parts of the data on disk; those to evaluate on are spread over all of one."""
     data = config.data
     length = data.frames_in + data.frames_out
-    parts = {name: part(config, name) for name in splits.PARTS}
+    parts = {name: split(config, name) for name in splits.SPLITS}
     manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
     for name, manifest in manifests.items():
         made_for = manifest.source.get("split") if "generator" in manifest.source else None

@@ -10,12 +10,12 @@ import numpy as np
 if TYPE_CHECKING:  # TensorFlow comes with it, and which sequences are which needs none
     from unsup_video.data.records import Entry
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 _TRAIN, _TEST = 1, 2  # in `Entry.splits`
 
 
 def choose(
-    entries: "Sequence[Entry]", part: str, split: int = 0, fraction: float = 0.1
+    entries: "Sequence[Entry]", split: str, official: int = 0, fraction: float = 0.1
 ) -> np.ndarray:
     """(len(entries),) bool: the sequences of a part.
 
@@ -34,43 +34,43 @@ def choose(
         ValueError: an unknown part; a split that the data set does not have; a fraction outside of
             (0, 0.5).
     """
-    if part not in PARTS:
-        raise ValueError(f"unknown part {part!r}: one of {', '.join(PARTS)}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     if not 0 < fraction < 0.5:
         raise ValueError(f"fraction must be between 0 and 0.5, got {fraction}")
     count = min((len(entry.splits) for entry in entries), default=0)
-    if not 0 <= split <= count:
+    if not 0 <= official <= count:
         raise ValueError(
-            f"split {split} is asked for, the data set has "
+            f"official split {official} was asked for, but the data set has "
             + (f"1 to {count}" if count else "no official splits; 0 divides it by groups")
         )
     held_out: tuple[str, ...]
-    if split:
-        official = np.array([entry.splits[split - 1] for entry in entries])
-        if part == "test":
-            return official == _TEST
-        pool, held_out = np.flatnonzero(official == _TRAIN), ("validation",)
+    if official:
+        codes = np.array([entry.splits[official - 1] for entry in entries])
+        if split == "test":
+            return codes == _TEST
+        pool, held_out = np.flatnonzero(codes == _TRAIN), ("validation",)
     else:
         pool, held_out = np.arange(len(entries)), ("test", "validation")
 
     groups_of: dict[int, set[str]] = {}
     for i in pool.tolist():
         groups_of.setdefault(entries[i].label, set()).add(group_of(entries[i]))
-    part_of: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for label in sorted(groups_of):
         groups = sorted(groups_of[label], key=lambda group: hashlib.sha256(group.encode()).digest())
         size = math.ceil(fraction * len(groups))
         for name in held_out:
-            free = [group for group in groups if group not in part_of]  # of no earlier class
-            has = sum(part_of.get(group) == name for group in groups)
-            has_training = any(part_of.get(group) == "train" for group in groups)
-            most = len(free) if has_training else len(free) - 1
-            for group in free[: max(0, min(size - has, most))]:
-                part_of[group] = name
+            free = [group for group in groups if group not in split_of]  # of no earlier class
+            has = sum(split_of.get(group) == name for group in groups)
+            has_training = any(split_of.get(group) == "train" for group in groups)
+            spare = len(free) if has_training else len(free) - 1
+            for group in free[: max(0, min(size - has, spare))]:
+                split_of[group] = name
         for group in groups:
-            part_of.setdefault(group, "train")
+            split_of.setdefault(group, "train")
     chosen = np.zeros(len(entries), bool)
-    chosen[[i for i in pool.tolist() if part_of[group_of(entries[i])] == part]] = True
+    chosen[[i for i in pool.tolist() if split_of[group_of(entries[i])] == split]] = True
     return chosen
 
 

@@ -103,7 +103,7 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
     data = config.data
     if not data.records:
         return sources.generator(config)
-    manifest = records.Manifest.load(sources.part(config, "train").folder)
+    manifest = records.Manifest.load(sources.split(config, "train").folder)
     if "generator" not in manifest.source:
         raise ValueError(f"{data.records} holds {manifest.kind}, not generated Moving MNIST")
     if _digits(config, "train").sha256 != manifest.source["digits"]["sha256"]:
@@ -153,7 +153,7 @@ def _straight_on(images, params, stream, indices, frames_in):
 
 
 def from_records(
-    part: sources.Part,
+    part: sources.Split,
     length: int,
     count: int | None = None,
     config: ConfigDict | None = None,
@@ -241,7 +241,7 @@ def of_model(
     config = trained.config
     if not folder and not config.data.records:
         return generated(config, 10_000 if count is None else count, trained=trained)
-    part = sources.Part(Path(folder)) if folder else sources.part(config, "test")
+    part = sources.Split(Path(folder)) if folder else sources.split(config, "test")
     length = config.data.frames_in + config.data.frames_out
     test_set = _judged(from_records(part, length, count, config, longest), trained)
     if folder and (

@@ -160,7 +160,7 @@ def _clips(trained, model):
     dim = int(np.prod(trained.frame_shape))
     try:
         if trained.classes or data.records:
-            part = sources.part(trained.config, "validation")
+            part = sources.split(trained.config, "validation")
             places = windows.places(part.folder, length, chosen=part.chosen)
             clips = sources.read(part.folder, length, windows.spread(places, _CLIPS))
         else:

@@ -75,7 +75,7 @@ def videos(
     Raises:
         ValueError, FileNotFoundError: no data, or none that can be used.
     """
-    found = sources.part(config, part)
+    found = sources.split(config, part)
     entries = records.load_index(found.folder)
     labels = np.array([entry.label for entry in entries])
     chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
