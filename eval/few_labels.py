@@ -136,15 +136,17 @@ def _seen(config, models, names):
         ValueError: a model was pretrained on videos of the test part, other than those that are in
             the training list too: some data sets hold a clip under two names.
     """
-    own = overlap.learn(config)
+    own = overlap.read_contents(config)
     found = {"": overlap.seen(own, own["test"])}
-    twice = overlap.which(own["train"], own["test"]) | overlap.which(own["validation"], own["test"])
+    twice = overlap.shared_sequences(own["train"], own["test"]) | overlap.shared_sequences(
+        own["validation"], own["test"]
+    )
     for name, model in zip(names, models, strict=True):
-        run = overlap.of_run(model.origin, model.config)
+        run = overlap.run_contents(model.origin, model.config)
         found[name] = overlap.seen(run, own["test"])
         others = np.zeros_like(twice)
         for part in found[name]:
-            if (shared := overlap.which(run[part], own["test"])) is not None:
+            if (shared := overlap.shared_sequences(run[part], own["test"])) is not None:
                 others |= shared & ~twice
         if others.any():
             raise ValueError(

@@ -84,7 +84,7 @@ def main(argv):
         info,
         lambda: finetuning.test(config, classifier, data.test, workdir),
         lambda: exports.exported(workdir),
-        overlap.of_run(init.origin, init.config) if init else None,
+        overlap.run_contents(init.origin, init.config) if init else None,
     )
 
     # ------------------------------------------------------------------ what came out

@@ -50,7 +50,9 @@ def main(argv):
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
     with strategy.scope():
-        model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
+        model = experiment.build_model(
+            config, source.frame_shape, source.mean_frame, source.standard_deviation
+        )
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"

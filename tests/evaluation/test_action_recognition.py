@@ -247,7 +247,7 @@ def test_data_of_other_classes_or_percepts_are_refused(fresh, tmp_path):
     more = labelled.write(tmp_path / "more", labelled.videos(), classes=(*CLASSES, "rowing"))
     with pytest.raises(ValueError, match="4 classes, the classifier 3: it does not know rowing"):
         testvideos.select(fresh, str(more))
-    with pytest.raises(ValueError, match="split 3 is asked for, the data set has 1 to 2"):
+    with pytest.raises(ValueError, match="split 3 was asked for, but the data set has 1 to 2"):
         testvideos.select(fresh, split=3)
     with pytest.raises(FileNotFoundError, match="there is no data set"):
         testvideos.select(fresh, str(tmp_path / "nothing"))

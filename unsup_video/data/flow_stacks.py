@@ -143,7 +143,7 @@ def build(config: ConfigDict) -> Stacks:
     sizes = {name: shape.window(part.folder) for name, part in parts.items()}
     labels = {name: _labels(part) for name, part in parts.items()}
     classes = _classes(parts)
-    places = {
+    starts = {
         name: _spread(name, part, sizes[name], config.eval.stacks_per_video)
         for name, part in parts.items()
     }
@@ -151,8 +151,8 @@ def build(config: ConfigDict) -> Stacks:
     frames = Frames(parts["train"].folder, parts["train"].chosen, data.shuffle_mb << 20)
 
     def train(batch_size, start):
-        most = data.stacks_per_video or None
-        found = windows.training(frames, sizes["train"], config.seed, start, most)
+        limit = data.stacks_per_video or None
+        found = windows.training(frames, sizes["train"], config.seed, start, limit)
         augment = _augmentation(
             shape, sizes["train"], frames.manifest.frame_shape, config.seed, labels["train"]
         )
@@ -171,7 +171,7 @@ def build(config: ConfigDict) -> Stacks:
                 "first": window["first"],
             }
 
-        found = windows.at(part.folder, sizes[name], places[name])
+        found = windows.at(part.folder, sizes[name], starts[name])
         return found.map(centre, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
     return Stacks(
@@ -179,14 +179,14 @@ def build(config: ConfigDict) -> Stacks:
         classes,
         train,
         evaluation,
-        {name: labels[name][np.unique(places[name][:, 0])] for name in splits.SPLITS},
+        {name: labels[name][np.unique(starts[name][:, 0])] for name in splits.SPLITS},
         {
             "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
             "source": str(data.records),
             "sha256": {
                 name: records.Manifest.load(part.folder).fingerprint for name, part in parts.items()
             },
-            "parts": {name: _size(part, sizes[name], places[name]) for name, part in parts.items()},
+            "parts": {name: _size(part, sizes[name], starts[name]) for name, part in parts.items()},
         },
     )
 
@@ -223,25 +223,25 @@ def _labels(part):
 
 
 def _spread(name, part, window, count):
-    """(N, 2) places of windows: up to `count` of every video of the part, evenly spread."""
+    """(N, 2) starts of windows: up to `count` of every video of the part, evenly spread."""
     try:
-        places = windows.places(part.folder, window, stride=1, chosen=part.chosen)
+        starts = windows.starts(part.folder, window, stride=1, chosen=part.chosen)
     except ValueError as error:
         raise ValueError(f"{error}: nothing for {name}") from None
-    firsts = np.flatnonzero(np.diff(places[:, 0])) + 1  # of the next video
+    firsts = np.flatnonzero(np.diff(starts[:, 0])) + 1  # of the next video
     return np.concatenate(
-        [windows.spread(of_video, count) for of_video in np.split(places, firsts)]
+        [windows.evenly_spaced(of_video, count) for of_video in np.split(starts, firsts)]
     )
 
 
-def _size(part, window, places):
+def _size(part, window, starts):
     """Numbers of videos, of those too short for a stack, and of stacks to evaluate on."""
     short = windows.too_short(part.folder, window)
     chosen = np.ones(len(short), bool) if part.chosen is None else part.chosen
     return {
         "videos": int(chosen.sum()),
         "too_short": int((short & chosen).sum()),
-        "evaluation_stacks": len(places),
+        "evaluation_stacks": len(starts),
     }
 
 

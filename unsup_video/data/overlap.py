@@ -92,21 +92,21 @@ class Contents:
 _NONE = np.zeros((0, _DIGEST), np.uint8)
 
 
-def generated(count: int, of: Digits) -> Contents:
+def generated_contents(count: int, origin: Digits) -> Contents:
     """The contents of `count` clips of Moving MNIST that are generated from those digits."""
-    return Contents(count, _NONE, _NONE, of)
+    return Contents(count, _NONE, _NONE, origin)
 
 
-def of_part(part: sources.Split) -> Contents:
+def split_contents(part: sources.Split) -> Contents:
     """The contents of a part of a data set, which is read for it.
 
     Raises:
         FileNotFoundError, ValueError: as of `records.examples`.
     """
-    return _of_parts({"": part})[""]
+    return _split_contents({"": part})[""]
 
 
-def _of_parts(parts: Mapping[str, sources.Split]) -> dict[str, Contents]:
+def _split_contents(parts: Mapping[str, sources.Split]) -> dict[str, Contents]:
     """The contents of several parts; a data set that they share is read once."""
     found = {}
     for folder in {part.folder for part in parts.values()}:
@@ -186,11 +186,13 @@ def _digits_of(manifest):
 # ---------------------------------------------------------------------- of a run
 
 
-def learn(config: ConfigDict, pretraining: Mapping[str, Contents | None] | None = None) -> dict:
+def read_contents(
+    config: ConfigDict, pretraining: Mapping[str, Contents | None] | None = None
+) -> dict:
     """What a run of `config` on records will be trained and tested on, which is read for it.
 
     Args:
-        pretraining: `of_run` of the encoder's run, for a classifier that starts from one.
+        pretraining: `run_contents` of the encoder's run, for a classifier that starts from one.
 
     Returns:
         Part -> `Contents`: "train", "validation" and "test"; and `PRETRAINING`, None where it is
@@ -199,7 +201,7 @@ def learn(config: ConfigDict, pretraining: Mapping[str, Contents | None] | None 
     Raises:
         FileNotFoundError, ValueError: data that are missing or damaged.
     """
-    found = _of_parts({name: sources.split(config, name) for name in splits.SPLITS})
+    found = _split_contents({name: sources.split(config, name) for name in splits.SPLITS})
     if pretraining is not None:
         found[PRETRAINING] = _together(pretraining)
     return found
@@ -218,7 +220,7 @@ def _together(run):
 
 
 def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
-    """Writes `FILE` into the folder of a run: what `learn` returned."""
+    """Writes `FILE` into the folder of a run: what `read_contents` returned."""
     arrays = {}
     for name, contents in run.items():
         if contents is None:
@@ -232,8 +234,8 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]:
-    """What a run was trained on, part -> `Contents` as of `learn`; None where it is not known.
+def run_contents(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]:
+    """What a run was trained on, part -> `Contents` as of `read_contents`; None where it is not known.
 
     Of a run that has no `FILE` it is computed anew from the data set that the config names, if that
     has not changed since.
@@ -284,7 +286,7 @@ def _digests(array):
 def _recomputed(config, data):
     if not config.data.records:
         return {
-            name: generated(0, Digits(name, data["source"], data["sha256"][name]))
+            name: generated_contents(0, Digits(name, data["source"], data["sha256"][name]))
             for name in splits.SPLITS
         }
     parts = {}
@@ -295,16 +297,16 @@ def _recomputed(config, data):
                 parts[name] = part
         except (OSError, ValueError, KeyError):  # gone, or written anew in another way
             pass
-    return _of_parts(parts)
+    return _split_contents(parts)
 
 
-def of_own_test(origin: str | Path, config: ConfigDict) -> dict[str, int | str]:
-    """`seen` of the test part that a run has itself. Arguments and errors as of `of_run`."""
-    run = of_run(origin, config)
+def seen_in_own_test(origin: str | Path, config: ConfigDict) -> dict[str, int | str]:
+    """`seen` of the test part that a run has itself. Arguments and errors as of `run_contents`."""
+    run = run_contents(origin, config)
     test = run["test"]
     return {
         name: UNKNOWN if test is None else n
-        for name, n in seen(run, test or generated(0, Digits())).items()
+        for name, n in seen(run, test or generated_contents(0, Digits())).items()
     }
 
 
@@ -315,17 +317,17 @@ def seen(run: Mapping[str, Contents | None], test: Contents) -> dict[str, int | 
     """How many of the sequences of a test a run was trained on.
 
     Args:
-        run: of `of_run` or `learn`.
+        run: of `run_contents` or `read_contents`.
 
     Returns:
         Part of the run but "test" -> the number of sequences of the test that were in it, or
         `UNKNOWN`.
     """
-    shared = {name: which(run[name], test) for name in _WHAT if name in run}
+    shared = {name: shared_sequences(run[name], test) for name in _WHAT if name in run}
     return {name: UNKNOWN if of is None else int(of.sum()) for name, of in shared.items()}
 
 
-def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
+def shared_sequences(contents: Contents | None, test: Contents) -> np.ndarray | None:
     """(test.count,) bool: the sequences of a test that are among others; None if not known."""
     if contents is None:
         return None

@@ -42,7 +42,7 @@ class Source:
         return self._statistics[0]
 
     @property
-    def spread(self) -> float:
+    def standard_deviation(self) -> float:
         """The standard deviation of all values of the first 500 training clips."""
         return self._statistics[1]
 
@@ -156,7 +156,7 @@ def records_source(config: ConfigDict) -> Source:
                 f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
                 f"{name}; write it anew: python -m data_prep.moving_mnist --split={name}"
             )
-    places = {name: _places(name, p, length) for name, p in parts.items()}
+    starts = {name: _window_starts(name, p, length) for name, p in parts.items()}
     shape = manifests["train"].frame_shape
     for name, manifest in manifests.items():
         if manifest.frame_shape != shape:
@@ -173,7 +173,7 @@ def records_source(config: ConfigDict) -> Source:
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def evaluation(name, count):
-        return read(parts[name].folder, length, windows.spread(places[name], count))
+        return read(parts[name].folder, length, windows.evenly_spaced(starts[name], count))
 
     if config.model.output == "logistic":
         _check_unit_range(evaluation("train", 100), data.records)
@@ -182,34 +182,34 @@ def records_source(config: ConfigDict) -> Source:
         "source": str(data.records),
         "made_of": manifests["train"].source,
         "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
-        "parts": {name: _size(p, length, places[name]) for name, p in parts.items()},
+        "parts": {name: _size(p, length, starts[name]) for name, p in parts.items()},
     }
     return Source(shape, train, evaluation, description)
 
 
-def _places(name, of, length):
+def _window_starts(name, split, length):
     try:
-        return windows.places(of.folder, length, chosen=of.chosen)
+        return windows.starts(split.folder, length, chosen=split.chosen)
     except ValueError as error:
         raise ValueError(
             f"{error}: nothing for {name} (frames are data.frames_in + data.frames_out)"
         ) from None
 
 
-def _size(of, length, places):
+def _size(split, length, starts):
     """Numbers of sequences, of those too short for a window, and of windows side by side."""
-    short = windows.too_short(of.folder, length)
-    chosen = np.ones(len(short), bool) if of.chosen is None else of.chosen
+    short = windows.too_short(split.folder, length)
+    chosen = np.ones(len(short), bool) if split.chosen is None else split.chosen
     return {
         "sequences": int(chosen.sum()),
         "too_short": int((short & chosen).sum()),
-        "windows": len(places),
+        "windows": len(starts),
     }
 
 
-def read(folder: str | Path, length: int, places: np.ndarray) -> np.ndarray:
-    """The windows of a data set at `places`, (N, length, D) float32."""
-    found = windows.at(folder, length, places).map(lambda window: window["frames"])
+def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
+    """The windows of a data set at `starts`, (N, length, D) float32."""
+    found = windows.at(folder, length, starts).map(lambda window: window["frames"])
     return np.concatenate(list(found.batch(100).as_numpy_iterator()))
 
 

@@ -111,15 +111,15 @@ class Videos:
         for size in sorted({min(int(n), length) for n in self.lengths}):
             which = self.lengths >= length if size == length else self.lengths == size
             chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
-            places = windows.places(self.folder, size, stride, chosen)
+            starts = windows.starts(self.folder, size, stride, chosen)
             if not self._frames.is_held:  # the order on disk is faster than any other
-                found = windows.at(self.folder, size, places).batch(batch_size)
+                found = windows.at(self.folder, size, starts).batch(batch_size)
                 for batch in found.as_numpy_iterator():
                     videos = np.searchsorted(self.indices, batch["sequence"])
                     yield batch["frames"], videos, batch["first"]
                 continue
-            for start in range(0, len(places), batch_size):
-                sequences, firsts = places[start : start + batch_size].T
+            for start in range(0, len(starts), batch_size):
+                sequences, firsts = starts[start : start + batch_size].T
                 frames = [
                     self._block(*place, size) for place in zip(sequences, firsts, strict=True)
                 ]

@@ -18,7 +18,7 @@ def too_short(folder: str | Path, length: int) -> np.ndarray:
     return records.lengths(folder) < length
 
 
-def places(
+def starts(
     folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
 ) -> np.ndarray:
     """Where the windows of a data set are, in its order, then in that of time.
@@ -43,13 +43,13 @@ def places(
     return np.stack([sequences, stride * (np.arange(len(sequences)) - before)], axis=1)
 
 
-def spread(places: np.ndarray, count: int) -> np.ndarray:
+def evenly_spaced(starts: np.ndarray, count: int) -> np.ndarray:
     """`count` of `places`, evenly spread over them; all where there are no more."""
-    count = min(count, len(places))
-    return places[np.arange(count) * len(places) // max(count, 1)]
+    count = min(count, len(starts))
+    return starts[np.arange(count) * len(starts) // max(count, 1)]
 
 
-def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
+def at(folder: str | Path, length: int, starts: np.ndarray) -> tf.data.Dataset:
     """The windows at `places`, which are in the order that `places()` gives.
 
     Returns:
@@ -60,9 +60,9 @@ def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
         FileNotFoundError, ValueError: as of `records.examples`.
     """
     manifest = records.Manifest.load(folder)
-    numbers = np.bincount(places[:, 0], minlength=manifest.count)
+    numbers = np.bincount(starts[:, 0], minlength=manifest.count)
     ends = tf.constant(np.cumsum(numbers))
-    firsts, numbers_of = tf.constant(places[:, 1]), tf.constant(numbers)
+    firsts, numbers_of = tf.constant(starts[:, 1]), tf.constant(numbers)
 
     def cut(index, example):
         end = ends[index]
@@ -80,15 +80,15 @@ def evaluation(
     folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
 ) -> tf.data.Dataset:
     """Every window: `at` all `places`."""
-    return at(folder, length, places(folder, length, stride, chosen))
+    return at(folder, length, starts(folder, length, stride, chosen))
 
 
 def training(
-    frames: Frames, length: int, seed: int, start: int = 0, most: int | None = None
+    frames: Frames, length: int, seed: int, start: int = 0, max_per_video: int | None = None
 ) -> tf.data.Dataset:
     """Windows in random order, without end: each is as likely as any other, of all there are.
 
-    An epoch is a permutation of all windows, at every place of every sequence; with `most`, of so
+    An epoch is a permutation of all windows, at every place of every sequence; with `max_per_video`, of so
     many of each sequence, drawn anew. It is a function of `seed` and the number of the epoch, and
     takes 8 bytes of memory for each window.
 
@@ -96,7 +96,7 @@ def training(
         frames: of which sequences, and how they are read. length: frames of a window.
         start: number of windows already consumed: the stream goes on where it was, and reads
             nothing of what came before.
-        most: windows of each sequence in an epoch; None for all.
+        max_per_video: windows of each sequence in an epoch; None for all.
 
     Returns, and raises, what `at` and `places` do, and `Frames.prepare`.
     """
@@ -106,14 +106,14 @@ def training(
     usable = _usable(frames.folder, length, frames.chosen)
     numbers = np.where(usable, usable - length + 1, 0)
     ends = np.cumsum(numbers)
-    total = ends[-1] if most is None else np.minimum(numbers, most).sum()
+    total = ends[-1] if max_per_video is None else np.minimum(numbers, max_per_video).sum()
     first_epoch, consumed = divmod(start, int(total))
     frames.prepare()
 
     def order(epoch):
         windows = np.random.default_rng((seed, epoch)).permutation(ends[-1])
-        if most is not None:
-            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < most]
+        if max_per_video is not None:
+            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < max_per_video]
         return windows[consumed if epoch == first_epoch else 0 :]
 
     def read(window):

@@ -111,5 +111,5 @@ def select(
 
 def seen(trained: Trained, videos: Videos) -> dict[str, int | str]:
     """How many of these videos each part of a run had, `overlap.seen`; the videos are read."""
-    contents = overlap.of_part(sources.Split(videos.folder, videos.chosen))
-    return overlap.seen(overlap.of_run(trained.origin, trained.config), contents)
+    contents = overlap.split_contents(sources.Split(videos.folder, videos.chosen))
+    return overlap.seen(overlap.run_contents(trained.origin, trained.config), contents)

@@ -161,8 +161,8 @@ def _clips(trained, model):
     try:
         if trained.classes or data.records:
             part = sources.split(trained.config, "validation")
-            places = windows.places(part.folder, length, chosen=part.chosen)
-            clips = sources.read(part.folder, length, windows.spread(places, _CLIPS))
+            starts = windows.starts(part.folder, length, chosen=part.chosen)
+            clips = sources.read(part.folder, length, windows.evenly_spaced(starts, _CLIPS))
         else:
             source = sources.moving_mnist_source(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]

@@ -259,7 +259,7 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
         "step": step,
         "videos": len(of),
         "scores": scores,
-        "seen": overlap.of_own_test(workdir.path, config),
+        "seen": overlap.seen_in_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
