@@ -115,7 +115,7 @@ def check(data, per_class):
 
 
 def windows(labels, videos, steps, batch, length, frames, seed):
-    """Those of `Videos.training`: videos, first frames and labels, each (steps, batch).
+    """Those of `LabelledVideos.training`: videos, first frames and labels, each (steps, batch).
 
     Args:
         labels: of all videos. videos: indices of some, which have `frames` frames each.

@@ -7,7 +7,7 @@ from unsup_video.data import records
 from unsup_video.utils import cli, progress
 
 
-def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:
+def show_progress(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:
     """Passes `items` on, of which there are `total`, and prints how many there were so far."""
     began = shown = time.monotonic()
     for done, item in enumerate(items):
@@ -18,7 +18,7 @@ def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterat
         yield item
 
 
-def written(
+def print_summary(
     out: str, manifest: records.Manifest, *notes: str, commands: Sequence[str] = ()
 ) -> None:
     """Says what a data set holds, then `notes`, and what to do with it next.

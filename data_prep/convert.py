@@ -73,7 +73,7 @@ def main(argv):
         print(f"files not used: {len(percepts.ignored):,}: {folders.shown(percepts.ignored)}")
     manifest = records.write(
         _OUT.value,
-        common.report(percepts.records, percepts.count, "videos"),
+        common.show_progress(percepts.records, percepts.count, "videos"),
         percepts.count,
         "percepts",
         percepts.source,
@@ -84,7 +84,7 @@ def main(argv):
         scale=percepts.scale,
         classes=percepts.classes,
     )
-    common.written(_OUT.value, manifest)
+    common.print_summary(_OUT.value, manifest)
     return 0
 
 

@@ -69,5 +69,5 @@ def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
             f"{manifest.source['doubtful']:,} were used, but are doubtful: "
             f"see {quarantine}"
         )
-    common.written(out, manifest, *notes)
+    common.print_summary(out, manifest, *notes)
     return manifest

@@ -167,7 +167,7 @@ def write(sequences, count, source):
     """Writes --out and says what to do with it."""
     manifest = records.write(
         _OUT.value,
-        common.report(sequences, count, "sequences"),
+        common.show_progress(sequences, count, "sequences"),
         count,
         "moving_mnist",
         source,
@@ -175,7 +175,7 @@ def write(sequences, count, source):
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
     )
-    common.written(
+    common.print_summary(
         _OUT.value,
         manifest,
         commands=[
@@ -210,7 +210,9 @@ def export():
         )
         data = file.tell()
         total = -(-count // _BLOCK)
-        for i, block in enumerate(common.report(blocks, total, f"blocks of {_BLOCK} sequences")):
+        for i, block in enumerate(
+            common.show_progress(blocks, total, f"blocks of {_BLOCK} sequences")
+        ):
             for t, frames in enumerate(block.numpy().swapaxes(0, 1)):
                 file.seek(data + (t * count + i * _BLOCK) * frame_bytes)
                 file.write(np.ascontiguousarray(frames))

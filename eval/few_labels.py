@@ -55,7 +55,7 @@ def main(argv):
     if common.recompute():
         raise ValueError("--recompute: a study is made anew in another --out")
     config = _CONFIG.value
-    unread.check(config, cli.as_named(_CONFIG), unread.of_study(config) | _OWN)
+    unread.check(config, cli.config_from_file(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = finetuning.NO_INIT  # each contender has its own
     finetuning.check(config)

@@ -45,7 +45,7 @@ def main(argv):
         config.data.records = _RECORDS.value
     finetuning.check(config)
     random = config.model.init == finetuning.NO_INIT
-    common.check_read(config, cli.as_named(_CONFIG), unread.of_finetuning(config, random))
+    common.check_read(config, cli.config_from_file(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model

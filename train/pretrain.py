@@ -41,7 +41,7 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    named = cli.as_named(_CONFIG)
+    named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
 

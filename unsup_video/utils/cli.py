@@ -27,7 +27,7 @@ def run(main) -> None:
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
 
 
-def as_named(flag: flags.FlagHolder) -> ConfigDict:
+def config_from_file(flag: flags.FlagHolder) -> ConfigDict:
     """The config that a flag of `config_flags.DEFINE_config_file` names, as its file has it.
 
     The flag's value has what the command line changes.

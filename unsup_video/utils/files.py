@@ -282,7 +282,7 @@ def discard(folder: Path) -> None:
 # ---------------------------------------------------------------------- names
 
 
-def derived(name: str, suffix: str) -> Path:
+def safe_path(name: str, suffix: str) -> Path:
     """The path, relative and below a folder, of what is made of `name`: `name` + `suffix`.
 
     Parts between slashes stay as they are where they are names of files. Others, such as "..", are
@@ -400,7 +400,7 @@ def read(path: str | os.PathLike, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def damage_named(path: str | os.PathLike) -> Iterator[None]:
+def damage_as_value_error(path: str | os.PathLike) -> Iterator[None]:
     """Raises ValueError, which names `path`, for all that reading a damaged .npz or .npy raises."""
     check_regular(path)
     try:
@@ -426,7 +426,7 @@ def read_arrays(
     Raises:
         ValueError: they are larger, or the file is damaged. OSError: it cannot be read.
     """
-    with damage_named(path), zipfile.ZipFile(path) as archive:
+    with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         limit = os.path.getsize(path) if limit is None else limit
         found = {}
         for info in archive.infolist():

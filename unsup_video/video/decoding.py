@@ -6,7 +6,7 @@ rates or repeated frames. FFmpeg conceals damage as well as it can; what shows i
 
 - A file that is shorter than its container says, or where frames follow one that cannot be decoded,
   is damaged: a `VideoError`.
-- Fewer frames than the header claims may be damage, or a wrong claim: a note, see `noted`.
+- Fewer frames than the header claims may be damage, or a wrong claim: a note, see `collect_notes`.
 - A frame that stays for more than 10 s may be a still, as of a screen recording or a camera that
   motion triggers, or a damaged time stamp: a note. Where frames are resampled, one that stays for
   more than an hour, which would come many thousand times, is a `VideoError`.
@@ -131,7 +131,7 @@ _notes = contextvars.ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[str]]:
+def collect_notes() -> Iterator[list[str]]:
     """Yields a list that gets a line for every doubtful video decoded meanwhile, in this thread.
 
     Outside of it, such a line is a Python warning.

@@ -278,7 +278,7 @@ def write_previews(
     paths = []
     stored = records.sequences(data_set).take(count).as_numpy_iterator()
     for entry, codes in zip(records.load_index(data_set), stored, strict=False):
-        path = Path(folder) / files.derived(entry.name, ".gif")
+        path = Path(folder) / files.safe_path(entry.name, ".gif")
         try:
             flows = dequantise(codes[:_PREVIEW_FLOWS, ..., :2], job.bound)
             frames = job.frames(videos[entry.name], colour=True)

@@ -368,7 +368,7 @@ def _process(job, working, classes, number):
 
     try:
         with files.atomic_write(_part(working, number, ".tfrecord")) as temporary:
-            with decoding.noted() as notes:
+            with decoding.collect_notes() as notes:
                 records.write_file(temporary, examples(), "")
             if not lines:
                 raise VideoError(video.path, "gave no record")

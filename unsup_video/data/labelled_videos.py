@@ -11,7 +11,7 @@ from unsup_video.data import records, splits, windows
 from unsup_video.data.frames import Frames
 
 
-class Videos:
+class LabelledVideos:
     """Some sequences of a data set of data_prep's, all with a label.
 
     Up to 1 GiB is held in memory, as it is stored; more is read when it is wanted (`Frames`).
@@ -56,7 +56,7 @@ class Videos:
     def __len__(self):
         return len(self.indices)
 
-    def subset(self, which: np.ndarray) -> "Videos":
+    def subset(self, which: np.ndarray) -> "LabelledVideos":
         """Some of these videos, (N,) bool; what is held in memory is shared.
 
         Raises:
@@ -64,7 +64,7 @@ class Videos:
         """
         chosen = np.zeros_like(self.chosen)
         chosen[self.indices[which]] = True
-        found = Videos(self.folder, chosen)
+        found = LabelledVideos(self.folder, chosen)
         found._frames = self._frames.subset(chosen)
         return found
 
