@@ -291,7 +291,7 @@ def test_progress_tells_count_and_rate(capsys):
         "2 of 4 clips (50%)",
         "3 of 4 clips (75%)",
     ]
-    assert all("a second" in line for line in lines)
+    assert all("per second" in line for line in lines)
 
 
 def test_manifests_are_readable(tmp_path, prepare):

@@ -259,13 +259,13 @@ def test_it_is_kept_when_the_data_are_gone(tmp_path):
         == "train"
     )
     assert overlap.notes(found, 3)[0] == (
-        "CAUTION: 1 of the 3 videos are of the run's train part, which it was trained on: this is "
+        "CAUTION: 1 of the 3 videos are of the run's train split, which it was trained on: this is "
         "no test"
     )
     (path / overlap.FILE).unlink()
     unknown = dict.fromkeys(found, overlap.UNKNOWN)
     assert overlap.seen_in_own_test(path, config) == unknown
-    assert "whether the run's train and validation part had" in overlap.notes(unknown, 3)[0]
+    assert "whether the run's train and validation split had" in overlap.notes(unknown, 3)[0]
     assert overlap.is_no_test(found, 3) and not overlap.is_no_test(unknown, 3)
     assert not overlap.is_no_test(found, 300)  # UCF-101 holds a few clips twice
     assert "this is no test" not in "".join(overlap.notes(found, 300))
@@ -354,8 +354,8 @@ def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     assert "CAUTION" not in finetuning.table(results)
     results["seen"] = {"train": 3, "validation": overlap.UNKNOWN}
     text = finetuning.table(results)
-    assert "CAUTION: 3 of the 12 videos are of the run's train part" in text
-    assert "validation part had these videos is not known" in text
+    assert "CAUTION: 3 of the 12 videos are of the run's train split" in text
+    assert "validation split had these videos is not known" in text
     assert "is not known" in finetuning.table({**results, "seen": None})  # of an earlier version
 
 
@@ -369,7 +369,7 @@ def test_test_sets_are_judged_for_the_run(labelled_data, tmp_path):
     model = dataclasses.make_dataclass("Model", ("origin", "config"))(path, config)
     own = testset.of_model(model, None, None)
     assert own.seen == {"train": 1, "validation": 0} and own.label == "test (seen)"
-    assert "1 of the 3 sequences are of the run's train part" in own.notes()[0]
+    assert "1 of the 3 sequences are of the run's train split" in own.notes()[0]
     copy = write(tmp_path / "copy", (1, 2)).folder
     with pytest.raises(ValueError, match="copy holds what this run was trained on: sequences"):
         testset.of_model(model, str(copy), None)

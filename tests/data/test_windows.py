@@ -122,7 +122,7 @@ def test_shards_without_a_wanted_window_are_not_read(folder):
             lambda f: windows.training(Frames(f, mask(0, 1)), 8, 1),
             "of 8 frames .* longest .* has 7",
         ),
-        (lambda f: windows.training(Frames(f, mask()), 4, 1), "of 8 sequences none is chosen"),
+        (lambda f: windows.training(Frames(f, mask()), 4, 1), "none of its 8 sequences is chosen"),
         (lambda f: windows.training(Frames(f), 4, 1, start=-1), "start must be at least 0, got -1"),
     ],
 )

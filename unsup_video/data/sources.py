@@ -1,4 +1,4 @@
-"""What a run trains, validates and tests on: clips (B, T, D) float32, from the config."""
+"""The clips that a run trains, validates and tests on, (B, T, D) float32, from its config."""
 
 import functools
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Source:
         frame_shape: (H, W), (H, W, C), or (D,) of features. D is its product.
         train: (batch_size, start) -> endless `tf.data.Dataset` of (B, T, D) float32; `start` is
             the number of clips already consumed.
-        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer where
-            there are no more; split is "validation" or "test".
+        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer if the
+            split has fewer; split is "validation" or "test".
         description: what the data is and where it comes from, for people and for run.json.
     """
 
@@ -55,12 +55,12 @@ def to_frames(clips):
 
 
 def collect(batches: tf.data.Dataset) -> np.ndarray:
-    """All clips of uint8 batches, (N, T, D) float32."""
+    """Concatenates uint8 batches into (N, T, D) float32."""
     return np.concatenate(list(batches.map(to_frames).as_numpy_iterator()))
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
-    """What `config.data` generates."""
+    """Returns the generator of Moving MNIST that `config.data` describes."""
     data = config.data
     return moving_mnist.MovingMnist(
         num_digits=data.num_digits,
@@ -72,7 +72,7 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
 
 
 def moving_mnist_source(config: ConfigDict) -> Source:
-    """Generated without end from the training digits; evaluation from digits never trained on."""
+    """Generates training clips without end, and evaluation clips from digits never trained on."""
     data = config.data
     params = generator(config)
 
@@ -102,21 +102,25 @@ def moving_mnist_source(config: ConfigDict) -> Source:
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the data on disk: the sequences `chosen`, (count,) bool or None for all, of the
-    data set in `folder`."""
+    """A training, validation or test split on disk.
+
+    Attributes:
+        folder: the data set. chosen: (count,) bool, True for its sequences in the split; None for
+            all.
+    """
 
     folder: Path
     chosen: np.ndarray | None = None
 
 
 def split(config: ConfigDict, name: str) -> Split:
-    """The part "train", "validation" or "test" of `config.data.records`.
+    """Returns the split "train", "validation" or "test" of `config.data.records`.
 
-    That is a folder of three data sets with these names; or one data set, which `splits.choose`
-    divides: by its official split `config.data.split`, or by groups where that is 0.
+    The records are either a folder of three data sets with these names, or one data set, which
+    `splits.choose` divides: by the official split `config.data.split`, or by groups if that is 0.
 
     Raises:
-        FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
+        FileNotFoundError, ValueError: the data set is missing, or cannot be divided in this way.
     """
     folder = Path(config.data.records)
     official = config.data.split
@@ -137,26 +141,26 @@ def split(config: ConfigDict, name: str) -> Split:
     entries = records.load_index(folder)
     if not entries:
         raise ValueError(
-            f"config.data.records={folder}: its sequences have no names, so that it cannot be "
-            f"divided; give a folder that holds {', '.join(f'{name}/' for name in splits.SPLITS)}"
+            f"config.data.records={folder}: its sequences have no names, so it cannot be divided; "
+            f"give a folder that contains {', '.join(f'{name}/' for name in splits.SPLITS)}"
         )
     return Split(folder, splits.choose(entries, name, official))
 
 
 def records_source(config: ConfigDict) -> Source:
-    """Windows of the parts of the data on disk; those to evaluate on are spread over all of one."""
+    """Cuts windows from the splits on disk; evaluation windows are spread evenly over a split."""
     data = config.data
     length = data.frames_in + data.frames_out
     parts = {name: split(config, name) for name in splits.SPLITS}
-    manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
+    manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
     for name, manifest in manifests.items():
         made_for = manifest.source.get("split") if "generator" in manifest.source else None
         if parts[name].chosen is None and made_for not in (None, name):
             raise ValueError(
                 f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
-                f"{name}; write it anew: python -m data_prep.moving_mnist --split={name}"
+                f"{name}; write it again: python -m data_prep.moving_mnist --split={name}"
             )
-    starts = {name: _window_starts(name, p, length) for name, p in parts.items()}
+    starts = {name: _window_starts(name, part, length) for name, part in parts.items()}
     shape = manifests["train"].frame_shape
     for name, manifest in manifests.items():
         if manifest.frame_shape != shape:
@@ -168,8 +172,8 @@ def records_source(config: ConfigDict) -> Source:
     frames = Frames(parts["train"].folder, parts["train"].chosen)
 
     def train(batch_size, start):
-        found = windows.training(frames, length, config.seed, start)
-        clips = found.map(lambda window: window["frames"])
+        stream = windows.training(frames, length, config.seed, start)
+        clips = stream.map(lambda window: window["frames"])
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def evaluation(name, count):
@@ -182,7 +186,7 @@ def records_source(config: ConfigDict) -> Source:
         "source": str(data.records),
         "made_of": manifests["train"].source,
         "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
-        "parts": {name: _size(p, length, starts[name]) for name, p in parts.items()},
+        "parts": {name: _size(part, length, starts[name]) for name, part in parts.items()},
     }
     return Source(shape, train, evaluation, description)
 
@@ -197,7 +201,7 @@ def _window_starts(name, split, length):
 
 
 def _size(split, length, starts):
-    """Numbers of sequences, of those too short for a window, and of windows side by side."""
+    """Counts the sequences, those too short for a window, and the windows side by side."""
     short = windows.too_short(split.folder, length)
     chosen = np.ones(len(short), bool) if split.chosen is None else split.chosen
     return {
@@ -208,9 +212,9 @@ def _size(split, length, starts):
 
 
 def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
-    """The windows of a data set at `starts`, (N, length, D) float32."""
-    found = windows.at(folder, length, starts).map(lambda window: window["frames"])
-    return np.concatenate(list(found.batch(100).as_numpy_iterator()))
+    """Reads the windows of a data set that begin at `starts`, as (N, length, D) float32."""
+    clips = windows.at(folder, length, starts).map(lambda window: window["frames"])
+    return np.concatenate(list(clips.batch(100).as_numpy_iterator()))
 
 
 def _check_unit_range(clips, name):
@@ -224,10 +228,10 @@ def _check_unit_range(clips, name):
 
 
 def build(config: ConfigDict) -> Source:
-    """The source that `config.data` describes.
+    """Builds the source that `config.data` describes.
 
     Raises:
-        ValueError, FileNotFoundError: data that is missing, damaged, or too short.
+        ValueError, FileNotFoundError: the data is missing, damaged, or too short.
     """
     if config.data.records:
         return records_source(config)
