@@ -288,7 +288,7 @@ def test_settings_tell_jobs_apart(cnn, tmp_path):
         ({"std": ()}, "Give mean and std"),
         ({"mean": (1.0, 2.0)}, "one number, or three"),
         ({"std": (0.0,)}, "std not 0"),
-        ({"weights": "imagenet"}, "has its weights in it"),
+        ({"weights": "imagenet"}, "contains its weights"),
         ({"resize": (10, 40)}, r"\(10, 40\) has no centre of \(16, 20\)"),
         ({"size": (18, 20)}, "input|shape"),
         ({"dtype": "int4"}, "unknown storage 'int4'"),
