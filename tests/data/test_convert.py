@@ -445,11 +445,11 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
         (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
         (lambda p: saved(p, X=np.array([None])), {}, "expected"),
         (lambda p: saved(p, X=CODES, scale=1.0, label=LABELS[1:]), {}, "6 videos, but 5 labels"),
-        (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name of shape \(\)"),
+        (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name has shape \(\)"),
         (
             lambda p: saved(p, X=CODES, scale=1.0, label=np.zeros((6, 2))),
             {},
-            r"label of shape \(6, 2",
+            r"label has shape \(6, 2",
         ),
         (
             lambda p: saved(p, X=CODES, scale=1.0, label=[0.5] * 6),

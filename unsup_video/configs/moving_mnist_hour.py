@@ -1,4 +1,4 @@
-"""Moving MNIST in about an hour of 2 cores: the 1-layer composite with 512 units on all of MNIST.
+"""Moving MNIST in about an hour on 2 cores: the 1-layer composite, 512 units, all of MNIST.
 
     python -m train.pretrain --config=moving_mnist_hour --digits_dir=FOLDER_WITH_THE_IDX_FILES
 
