@@ -522,7 +522,7 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
             for name in ("a.npz", "a.npy")
         ),
         (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
-        (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, but .* adds up to 3"),
+        (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "4 frames, but .* adds up to 3"),
         (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),
         (
             lambda p: stack(p, VALUES[0]),

@@ -191,13 +191,13 @@ def test_the_states_of_gzip_shards_are_bounded(tmp_path, monkeypatch):
     for states in (10, 40):
         made = []
 
-        class Noted(frames._Inflated):
+        class CountedFile(frames._GzipFile):
             def __init__(self, *args):
                 super().__init__(*args)
                 made.append(self)
 
         with monkeypatch.context() as patched:
-            patched.setattr(frames, "_Inflated", Noted)
+            patched.setattr(frames, "_GzipFile", CountedFile)
             patched.setattr(frames, "_STATE", 100)
             Frames(folder, memory=states * 100).prepare()
         numbers.append(sum(len(shard._states) for shard in made))
