@@ -53,7 +53,7 @@ def write(folder, found, classes=CLASSES):
 
 
 def a_config(folder, init=finetuning.NO_INIT, **model):
-    """Of a run of four steps on official split 1."""
+    """Returns the config of a run of four steps on official split 1."""
     config = finetune.get_config()
     config.model.update({"init": init, "units": 5, **model})
     config.data.update({"records": str(folder), "split": 1, "frames": FRAMES, "stride": STRIDE})

@@ -14,7 +14,7 @@ SCALE = 0.5
 
 
 def number(video, frame):
-    """What every value of that frame stands for."""
+    """The value that every feature of that frame stands for."""
     return 8 * video + frame / 2
 
 
@@ -101,9 +101,9 @@ def test_blocks_are_at_every_stride_and_a_short_video_is_one(folder, store):
     chosen = np.ones(len(LENGTHS), bool)
     chosen[3] = False
     found = {}
-    for values, of, firsts in LabelledVideos(folder, chosen).blocks(6, 2, batch_size=2):
+    for values, videos, firsts in LabelledVideos(folder, chosen).blocks(6, 2, batch_size=2):
         assert len(values) <= 2 and values.dtype == np.float32
-        for window, video, first in zip(values, of, firsts, strict=True):
+        for window, video, first in zip(values, videos, firsts, strict=True):
             there = np.flatnonzero(chosen)[video]
             assert place(window) == (there, first)
             found.setdefault(int(there), []).append((int(first), len(window)))

@@ -1,4 +1,4 @@
-"""Whether a run was trained on its test: by content, by names, by digits."""
+"""Tests that have been trained on are recognised: by content, by names, by digits."""
 
 import dataclasses
 import json
@@ -28,10 +28,10 @@ def write(folder, indices, name=None, kind="patches", source=None, **options):
     return sources.Split(folder)
 
 
-def run(part):
-    """What a run is whose training part that is."""
+def run(split):
+    """The contents of a run that was trained on that split."""
     return {
-        "train": overlap.split_contents(part),
+        "train": overlap.split_contents(split),
         "validation": overlap.generated_contents(0, None),
     }
 
@@ -215,7 +215,7 @@ def test_a_run_of_generated_clips_knows_its_digits(tmp_path):
     path = info(
         tmp_path / "run",
         source=splits["train"].source,
-        sha256={name: of.sha256 for name, of in splits.items()},
+        sha256={name: split.sha256 for name, split in splits.items()},
     )
     found = overlap.run_contents(path, a_config())
     none = {"train": 0, "validation": 0}
@@ -391,10 +391,10 @@ def test_a_study_refuses_test_videos_but_those_that_the_data_hold_twice(labelled
 
     def model(path, split):
         path.mkdir()
-        of = labelled.a_config(tmp_path / "twins")
-        of.data.split = split
-        overlap.write(path, overlap.read_contents(of))
-        return dataclasses.make_dataclass("Model", ("path", "origin", "config"))(path, path, of)
+        config = labelled.a_config(tmp_path / "twins")
+        config.data.split = split
+        overlap.write(path, overlap.read_contents(config))
+        return dataclasses.make_dataclass("Model", ("path", "origin", "config"))(path, path, config)
 
     same, other = model(tmp_path / "same", 1), model(tmp_path / "other", 2)
     found = few_labels._seen(config, [same], ["same"])

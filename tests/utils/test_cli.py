@@ -1,4 +1,4 @@
-"""What all commands share: how they read flags, end with an error, and print what comes next."""
+"""All commands read flags, end with an error, and suggest what to run next in the same way."""
 
 import ast
 import re

@@ -140,7 +140,7 @@ STEPS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")  # of os, tha
 
 
 def in_a_child_killed_at(step, function, *arguments):
-    """Whether `function` ended before its `step`th change of the disk, at which SIGKILL comes."""
+    """Returns True if `function` ended before its `step`th change of the disk, which kills it."""
 
     def child():
         done = 0

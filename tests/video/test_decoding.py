@@ -227,7 +227,7 @@ def test_parts_beyond_the_end(videos, fps, start, seconds):
 
 
 def block(data, i, start=0):
-    """Where in a Matroska file at 25 frames a second the data of frame i begin."""
+    """Returns where the data of frame i begin in a Matroska file at 25 frames per second."""
     header = re.compile(re.escape(b"\x81" + struct.pack(">h", 40 * i)) + b"[\\x00\\x80]")
     return header.search(data, start).end()
 

@@ -37,8 +37,8 @@ def video(monkeypatch):
     return hold
 
 
-def crops(job, of=VIDEO):
-    return [record.frames for record in job.records(of)]
+def crops(job, video=VIDEO):
+    return [record.frames for record in job.records(video)]
 
 
 def place(crop):
