@@ -103,7 +103,7 @@ def load(path, split):
     if (labels < 0).any():
         raise ValueError(f"{path}: {entries[int(np.argmin(labels))].name} has no label")
     known, labels = np.unique(labels, return_inverse=True)
-    parts = {part: np.flatnonzero(splits.choose(entries, part, split)) for part in splits.PARTS}
+    parts = {part: np.flatnonzero(splits.choose(entries, part, split)) for part in splits.SPLITS}
     return Data(x, scale, labels, tuple(map(str, known)), parts)
 
 
@@ -115,7 +115,7 @@ def check(data, per_class):
 
 
 def windows(labels, videos, steps, batch, length, frames, seed):
-    """Those of `Videos.training`: videos, first frames and labels, each (steps, batch).
+    """Those of `LabelledVideos.training`: videos, first frames and labels, each (steps, batch).
 
     Args:
         labels: of all videos. videos: indices of some, which have `frames` frames each.

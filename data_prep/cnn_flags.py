@@ -1,4 +1,4 @@
-"""The flags on the CNN of percepts, of every command that makes percepts of videos."""
+"""Flags for the CNN that makes percepts, shared by all commands that make percepts of videos."""
 
 import re
 from collections.abc import Callable
@@ -7,40 +7,48 @@ from absl import flags
 
 
 def define(weights: str = "weights") -> Callable[[], dict]:
-    """Defines them.
+    """Defines the flags.
 
     Args:
-        weights: name of the flag on the CNN's weights, where a command has another --weights.
+        weights: name of the flag for the CNN's weights, if a command has another --weights.
 
     Returns:
-        a function that gives the arguments of `percepts.job`, without those of flags that are left
-        out. It raises ValueError for what is no number, or no size.
+        A function that returns the arguments of `percepts.job` that were given as flags. It raises
+        ValueError for a bad number or size.
     """
     text, numbers = flags.DEFINE_string, flags.DEFINE_list
-    cnn = text("cnn", None, "A name in keras.applications, default VGG16, or a .keras file.")
-    weights_of = text(weights, None, "Of a CNN by name: imagenet (the default), or a file.")
+    cnn = text("cnn", None, "Name in keras.applications, or a .keras file; default: VGG16.")
+    weights_of = text(
+        weights, None, "Weights of a CNN given by name: a file, or imagenet (the default)."
+    )
     layer = text(
         "layer",
         None,
-        "Which layer's output, also of a model inside of the CNN; (H, W, D) is "
-        "averaged over H and W. Default: fc1 (fc6) of VGG, the last global pooling of others.",
+        "Layer whose output is stored, which may be inside a nested model; (H, W, D) is averaged "
+        "over H and W. Default: fc1 (fc6) of VGG, the last global pooling of other CNNs.",
     )
-    size = text("size", None, "HxW of the CNN's input; default: its own, or 224x224.")
+    size = text("size", None, "HxW of the CNN's input; default: its own size, or 224x224.")
     resize = text(
         "resize",
         None,
-        "HxW that a frame is stretched to; its centre is the input. Default: "
-        "240x320 for 224x224, in proportion for others.",
+        "HxW to stretch frames to; the centre is the input. Default: 240x320 for an input of "
+        "224x224, in proportion for other sizes.",
     )
-    mean = numbers("mean", None, "A number, or three: the CNN gets (pixel - mean) / std.")
-    std = numbers("std", None, "A number, or three; default: the CNN's own preprocessing.")
-    bgr = flags.DEFINE_bool("bgr", None, "The CNN gets blue, green, red; with --mean and --std.")
+    mean = numbers(
+        "mean",
+        None,
+        "One number, or three for red, green, blue; the CNN gets (pixel - mean) / std.",
+    )
+    std = numbers("std", None, "One number, or three; default: the CNN's own preprocessing.")
+    bgr = flags.DEFINE_bool(
+        "bgr", None, "Orders the channels blue, green, red; goes with --mean and --std."
+    )
     fps = flags.DEFINE_float(
-        "fps", None, "Frames a second to resample to; default: the video's own."
+        "fps", None, "Frames per second to resample to; default: the video's own rate."
     )
 
-    def given():
-        found = {
+    def arguments():
+        values = {
             "cnn": cnn.value,
             "weights": weights_of.value,
             "layer": layer.value,
@@ -51,9 +59,9 @@ def define(weights: str = "weights") -> Callable[[], dict]:
             "bgr": bgr.value,
             "fps": fps.value,
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in values.items() if value is not None}
 
-    return given
+    return arguments
 
 
 def _pixels(flag):

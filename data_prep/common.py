@@ -1,4 +1,4 @@
-"""What the commands that write a data set print."""
+"""Prints progress and results for the commands that write a data set."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,8 +7,8 @@ from unsup_video.data import records
 from unsup_video.utils import cli, progress
 
 
-def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:
-    """Passes `items` on, of which there are `total`, and prints how many there were so far."""
+def show_progress(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterator:
+    """Passes on `items`, of which there are `total`, and prints how many have passed so far."""
     began = shown = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
@@ -18,13 +18,13 @@ def report(items: Iterable, total: int, what: str, every: float = 5.0) -> Iterat
         yield item
 
 
-def written(
+def print_summary(
     out: str, manifest: records.Manifest, *notes: str, commands: Sequence[str] = ()
 ) -> None:
-    """Says what a data set holds, then `notes`, and what to do with it next.
+    """Prints the contents of a data set, then `notes`, then what to run next.
 
     Args:
-        commands: more of that, lines of `cli.command`.
+        commands: more suggestions, lines of `cli.command`.
     """
     size = sum(shard.bytes for shard in manifest.shards)
     classes = f", {len(manifest.classes)} classes" if manifest.classes else ""

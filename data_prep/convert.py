@@ -1,27 +1,27 @@
-"""Turns percepts that you already have into records.
+"""Converts existing percepts to records.
 
-Arrays of NumPy's: a `.npz` with X (N, T, D) and, where there are any, scale, label, split, group
-and name; a `.npy` (N, T, D); or a folder of `.npy` files (T, D), a video each:
+NumPy arrays: a `.npz` with X (N, T, D), and optionally scale, label, split, group and name; a
+`.npy` (N, T, D); or a folder of `.npy` files (T, D), one per video:
 
     python -m data_prep.convert --input=ucf101_fc6.npz --out=data/ucf101_fc6
     python -m data_prep.convert --input=fc6.npy --labels=labels.txt --out=data/fc6
     python -m data_prep.convert --input=percepts/ --out=data/fc6           # sub-folders are classes
 
-The formats of the authors' releases, HDF5 with text files: all frames in one file, or a list of
-files:
+The formats of the authors' releases, HDF5 with text files: either all frames in one file, or a
+list of files:
 
     python -m data_prep.convert --input=train_features.h5 --dataset=hidden6 \\
         --num_frames=train_num_frames.txt --labels=train_labels.txt --out=data/train
     python -m data_prep.convert --input=sports_files.txt --num_frames=sports_num_frames.txt \\
         --out=data/sports
 
-Floating-point numbers are stored as float16, or with --storage=uint8 in 8 bits with a scale for
-each video; uint8 is kept as it is. Videos that are named as UCF-101's (--names) get its groups.
+Floating-point numbers are stored as float16, or with --storage=uint8 in 8 bits with a scale per
+video; uint8 is stored unchanged. Videos with names of UCF-101 (--names) get its groups.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 from absl import flags
 
@@ -29,28 +29,36 @@ from data_prep import common
 from unsup_video.data import convert, folders, records, storage
 from unsup_video.utils import cli
 
-_INPUT = flags.DEFINE_string("input", None, "A .npz, .npy, .h5 or .txt file, or a folder of .npy.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "File (.npz, .npy, .h5 or .txt), or folder of .npy files, to convert."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder to write.")
 _LABELS = flags.DEFINE_string(
-    "labels", None, "Text file: the label of every video, one a line; for a folder NAME LABEL."
+    "labels",
+    None,
+    "Text file with the label of every video, one per line; for a folder, lines `NAME LABEL`.",
 )
 _NUM_FRAMES = flags.DEFINE_string(
-    "num_frames", None, "Text file: the number of frames of every video, one a line, of HDF5."
+    "num_frames", None, "Text file with the frame count of every video in HDF5, one per line."
 )
-_NAMES = flags.DEFINE_string("names", None, "Text file: the name of every video, one a line.")
+_NAMES = flags.DEFINE_string("names", None, "Text file with the name of every video, one per line.")
 _CLASSES = flags.DEFINE_string(
-    "classes", None, "Text file: a class a line, from 0; or NUMBER NAME, as classInd.txt."
+    "classes",
+    None,
+    "Text file with one class per line, numbered from 0, or lines `NUMBER NAME`, as classInd.txt.",
 )
-_DATASET = flags.DEFINE_string("dataset", None, "Data set inside of HDF5; default: the only one.")
-_SCALE = flags.DEFINE_float("scale", None, "What a stored 1 stands for, of uint8 without a scale.")
+_DATASET = flags.DEFINE_string("dataset", None, "Data set in an HDF5 file; default: the only one.")
+_SCALE = flags.DEFINE_float(
+    "scale", None, "Value that a stored 1 stands for, for uint8 without a scale of its own."
+)
 _STORAGE = flags.DEFINE_enum(
-    "storage", None, storage.STORAGES, "How floating-point numbers are stored; default: float16."
+    "storage", None, storage.STORAGES, "Storage of floating-point numbers; default: float16."
 )
 _SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
 _COMPRESSION = flags.DEFINE_enum(
-    "compression", "GZIP", records.COMPRESSIONS, "'' makes files larger and faster to read."
+    "compression", "GZIP", records.COMPRESSIONS, "GZIP makes files smaller, but slower to read."
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces an existing data set.")
 
 
 def main(argv):
@@ -73,7 +81,7 @@ def main(argv):
         print(f"files not used: {len(percepts.ignored):,}: {folders.shown(percepts.ignored)}")
     manifest = records.write(
         _OUT.value,
-        common.report(percepts.records, percepts.count, "videos"),
+        common.show_progress(percepts.records, percepts.count, "videos"),
         percepts.count,
         "percepts",
         percepts.source,
@@ -84,7 +92,7 @@ def main(argv):
         scale=percepts.scale,
         classes=percepts.classes,
     )
-    common.written(_OUT.value, manifest)
+    common.print_summary(_OUT.value, manifest)
     return 0
 
 

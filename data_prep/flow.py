@@ -1,26 +1,27 @@
-"""Optical flow of videos, as records: what moves where, in pixels a frame.
+"""Computes the optical flow of videos, and stores it as records.
 
     python -m data_prep.flow --videos=my_videos --out=data/flow
     python -m data_prep.flow --layout=ucf101 --videos=UCF-101 --splits_dir=ucfTrainTestlist \\
         --out=data/ucf_flow
 
-A record is (T - 1, 240, 320, 2) int8 for a video of T frames: u, to the right, and v, downwards,
-clipped to 20 pixels a frame; a stored value stands for value * 20 / 127. For a temporal-stream CNN
-(Simonyan & Zisserman 2014), stacks of 10 with the camera's motion taken off, 20 channels:
+A record is (T - 1, 240, 320, 2) int8 for a video of T frames: u, to the right, and v, downwards, in
+pixels per frame, clipped to 20. A stored value stands for value * 20 / 127. For a temporal-stream
+CNN (Simonyan & Zisserman 2014), store stacks of 10 flows without camera motion, as 20 channels:
 
     python -m data_prep.flow --videos=my_videos --out=data/flow10 --stack=10 --subtract_mean
 
-Windows of 10 consecutive single flows hold the same, from any frame on, and nothing is stored
-twice. Look at it first, video beside flow, in OUT-previews/:
+Windows of 10 consecutive single flows contain the same stacks, start at any frame, and store
+nothing twice. To check a few videos first, write previews of video beside flow to OUT-previews/:
 
     python -m data_prep.flow --videos=my_videos --limit=5 --out=data/flow_try --previews=5
 
-Many files repeat frames, which then have no flow in between: see it in the previews, and set --fps.
+Many files repeat frames, and there is no flow between equal frames: if the previews show this, set
+--fps.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 import re
 from pathlib import Path
@@ -39,18 +40,22 @@ _METHOD = flags.DEFINE_enum(
     flow.METHODS,
     "dis: dense inverse search and variational refinement. tvl1 needs OpenCV's contrib modules.",
 )
-_SIZE = flags.DEFINE_string("size", "240x320", "HxW: frames are stretched to it before.")
-_BOUND = flags.DEFINE_float("bound", _DEFAULT.bound, "Pixels a frame; what is faster is clipped.")
-_FPS = flags.DEFINE_float("fps", None, "Frames a second to resample to; default: the video's own.")
-_SUBTRACT_MEAN = flags.DEFINE_bool(
-    "subtract_mean", False, "Take the mean vector off every flow: most of the camera's motion."
+_SIZE = flags.DEFINE_string("size", "240x320", "HxW to stretch frames to first.")
+_BOUND = flags.DEFINE_float(
+    "bound", _DEFAULT.bound, "Displacement in pixels per frame at which flow is clipped."
 )
-_STACK = flags.DEFINE_integer("stack", 1, "Flows of a stack, as channels u1, v1, u2, v2, ..")
+_FPS = flags.DEFINE_float(
+    "fps", None, "Frames per second to resample to; default: the video's own rate."
+)
+_SUBTRACT_MEAN = flags.DEFINE_bool(
+    "subtract_mean", False, "Subtracts the mean vector of every flow, mostly camera motion."
+)
+_STACK = flags.DEFINE_integer("stack", 1, "Flows per stack, as channels u1, v1, u2, v2, ..")
 _STACK_STRIDE = flags.DEFINE_integer(
     "stack_stride", None, "Flows from one stack to the next; default: side by side."
 )
 _PREVIEWS = flags.DEFINE_integer(
-    "previews", 0, "Of how many videos, from the first, to write a GIF.", lower_bound=0
+    "previews", 0, "Number of videos, from the first, to write a GIF of.", lower_bound=0
 )
 
 

@@ -1,19 +1,19 @@
-"""Percepts of optical flow, as records: fc6 of a CNN that train.flow_cnn trained.
+"""Makes percepts of optical flow: the outputs of fc6 of a CNN that train.flow_cnn trained.
 
     python -m data_prep.flow --videos=my_videos --out=data/flow
     python -m train.flow_cnn --config=flow_cnn --config.data.records=data/flow
     python -m data_prep.flow_percepts --cnn=runs/flow_cnn --flow=data/flow --out=data/flow_percepts
 
 A record is (T, 4096) for a video of T flows, T - 9 for a CNN of stacks of 10, with the name, label,
-group and official splits of the flow's. Percept t is of the flow that begins at frame t. What is
-written is what data_prep.percepts writes of pictures, and is used in the same way. A video that the
-CNN was trained on gets percepts that fit it better than those of a new one: divide the percepts as
-the flow was (the same config.data.split) before judging anything trained on them.
+group and official splits of the flow's. Percept t is of the flow that begins at frame t. The result
+has the format of data_prep.percepts and is used in the same way. The CNN fits its training videos
+better than new ones: divide the percepts as the flow was divided (the same config.data.split)
+before judging anything trained on them.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 from absl import flags
 
@@ -23,11 +23,14 @@ from unsup_video.utils import cli
 from unsup_video.video import flow_percepts
 
 _CNN = flags.DEFINE_string("cnn", None, "Folder of a run of train.flow_cnn.")
-_FLOW = flags.DEFINE_string("flow", None, "Data set that data_prep.flow wrote.")
+_FLOW = flags.DEFINE_string("flow", None, "Data set written by data_prep.flow.")
 _STORAGE = flags.DEFINE_enum(
-    "storage", "float16", storage.STORAGES, "uint8: 255 is the video's largest value."
+    "storage",
+    "float16",
+    storage.STORAGES,
+    "Storage of percepts; with uint8, 255 stands for the video's largest value.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Stacks that the CNN sees at once.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Stacks per call of the CNN.")
 
 
 def main(argv):

@@ -1,8 +1,8 @@
-"""The flags on what is written and who works, of every command that makes records of videos.
+"""Flags for the output and the workers, shared by all commands that make records of videos.
 
-A command that was killed, or stopped by a full disk, is started again in the same way and goes on
-where it was. By default one process works; `--num_workers=8` starts so many on this machine. All
-that follows `--` goes to Apache Beam, which runs the same on any cluster that sees the same files:
+To resume a command that was killed, or stopped by a full disk, run it again. By default, one
+process does the work; `--num_workers=8` starts eight on this machine. Everything after `--` goes to
+Apache Beam, which runs the same job on any cluster whose machines see the same files:
 
     python -m data_prep.patches --videos=my_videos --out=data/patches -- \\
         --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK
@@ -21,21 +21,21 @@ from unsup_video.video.listing import Listing
 _OUT = flags.DEFINE_string("out", None, "Folder to write.")
 _SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
 _COMPRESSION = flags.DEFINE_enum(
-    "compression", "GZIP", records.COMPRESSIONS, "GZIP makes files smaller and slower to read."
+    "compression", "GZIP", records.COMPRESSIONS, "GZIP makes files smaller, but slower to read."
 )
 _MAX_BAD_FRACTION = flags.DEFINE_float(
-    "max_bad_fraction", 0.05, "Fail where more of the videos cannot be used."
+    "max_bad_fraction", 0.05, "Fails if a larger fraction of the videos cannot be used."
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", 1, "Processes on this machine; more than one need Apache Beam."
+    "num_workers", 1, "Number of processes on this machine; more than one need Apache Beam."
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace what is there, also what another job has left unfinished."
+    "overwrite", False, "Replaces an existing data set, and the unfinished work of another job."
 )
 
 
 def check(argv: list[str]) -> None:
-    """Raises ValueError or OSError where `run` could not write --out, before there is any work."""
+    """Raises ValueError or OSError if `run` could not write --out, before any work is done."""
     if strange := [text for text in argv[1:] if not text.startswith("--")]:
         raise ValueError(f"unknown argument {strange[0]!r}: options start with --")
     if not _OUT.value:
@@ -44,7 +44,7 @@ def check(argv: list[str]) -> None:
 
 
 def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
-    """Writes --out, and says what is there and what to do with it; after `check`.
+    """Writes --out, then prints its contents and what to run next; call `check` before.
 
     Args:
         argv: of `main`: the program's name, and Beam's flags.
@@ -69,5 +69,5 @@ def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
             f"{manifest.source['doubtful']:,} were used, but are doubtful: "
             f"see {quarantine}"
         )
-    common.written(out, manifest, *notes)
+    common.print_summary(out, manifest, *notes)
     return manifest

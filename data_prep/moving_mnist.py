@@ -1,17 +1,17 @@
-"""Writes Moving MNIST as records, and turns the published test file into records and back.
+"""Writes Moving MNIST as records, and converts the published test file to records and back.
 
-A fixed set, generated; the same flags give the same sequences everywhere, and the same seed and
-split the stream that `train.pretrain` uses:
+This generates a fixed data set. The same flags give the same sequences on every machine, and the
+same seed and split give the stream that `train.pretrain` uses:
 
     python -m data_prep.moving_mnist --out=data/mm/test --split=test --count=10000
     python -m data_prep.moving_mnist --out=data/mm/train --split=train --count=50000 --seed=1
 
-The test file that papers share, `mnist_test_seq.npy`: uint8, time first, (20, 10000, 64, 64). Its
-checksum is verified. Never select a model on it:
+To import the published test file, `mnist_test_seq.npy` (uint8, time first, (20, 10000, 64, 64)),
+whose checksum is verified. Never select a model on it:
 
     python -m data_prep.moving_mnist --out=data/published/test --import_npy=mnist_test_seq.npy
 
-Records as a file of that layout:
+To export records as a file of that layout:
 
     python -m data_prep.moving_mnist --records=data/mm/test --export_npy=mm_test_seq.npy
 """
@@ -20,7 +20,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 import numpy as np
 from absl import flags
@@ -32,28 +32,41 @@ from unsup_video.utils import cli, files
 _DEFAULT = moving_mnist.MovingMnist()
 
 _OUT = flags.DEFINE_string("out", None, "Folder to write.")
-_SPLIT = flags.DEFINE_enum("split", "test", digits.SPLITS, "Whose digits and random stream.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", digits.SPLITS, "Split of the digits and of the random stream."
+)
 _COUNT = flags.DEFINE_integer("count", 10_000, "Number of sequences.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random stream, as config.seed of a run.")
-_NUM_DIGITS = flags.DEFINE_integer("num_digits", _DEFAULT.num_digits, "Digits in a sequence.")
-_FRAME_SIZE = flags.DEFINE_integer("frame_size", _DEFAULT.frame_size, "Height and width, pixels.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", _DEFAULT.num_frames, "Frames of a sequence.")
-_SPEED_MIN = flags.DEFINE_float("speed_min", _DEFAULT.speed[0], "Of the box, a frame.")
-_SPEED_MAX = flags.DEFINE_float("speed_max", _DEFAULT.speed[1], "Of the box, a frame.")
-_BOUNCE = flags.DEFINE_enum("bounce", _DEFAULT.bounce, ["clamp", "reflect"], "At the walls.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random stream, like config.seed of a run.")
+_NUM_DIGITS = flags.DEFINE_integer("num_digits", _DEFAULT.num_digits, "Digits per sequence.")
+_FRAME_SIZE = flags.DEFINE_integer(
+    "frame_size", _DEFAULT.frame_size, "Height and width of frames in pixels."
+)
+_NUM_FRAMES = flags.DEFINE_integer("num_frames", _DEFAULT.num_frames, "Frames per sequence.")
+_SPEED_MIN = flags.DEFINE_float(
+    "speed_min", _DEFAULT.speed[0], "Minimum speed, as a fraction of the box per frame."
+)
+_SPEED_MAX = flags.DEFINE_float(
+    "speed_max", _DEFAULT.speed[1], "Maximum speed, as a fraction of the box per frame."
+)
+_BOUNCE = flags.DEFINE_enum(
+    "bounce", _DEFAULT.bounce, ["clamp", "reflect"], "Behaviour of digits at the walls."
+)
 _DIGITS_DIR = flags.DEFINE_string("digits_dir", None, "Folder of MNIST's idx files.")
-_DIGITS_SOURCE = flags.DEFINE_enum("digits_source", "auto", digits.SOURCES, "Which digits.")
+_DIGITS_SOURCE = flags.DEFINE_enum("digits_source", "auto", digits.SOURCES, "Source of the digits.")
 _SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
 _COMPRESSION = flags.DEFINE_enum(
-    "compression", "", records.COMPRESSIONS, "GZIP makes files 50 times smaller and slower to read."
+    "compression",
+    "",
+    records.COMPRESSIONS,
+    "GZIP makes files 50 times smaller, but slower to read.",
 )
-_IMPORT_NPY = flags.DEFINE_string("import_npy", None, "A time-first .npy file to write to --out.")
+_IMPORT_NPY = flags.DEFINE_string("import_npy", None, "Time-first .npy file to write to --out.")
 _ANY_CHECKSUM = flags.DEFINE_bool(
-    "any_checksum", False, "Import a file of the published one's size with another checksum."
+    "any_checksum", False, "Imports a file of the published file's size with another checksum."
 )
-_EXPORT_NPY = flags.DEFINE_string("export_npy", None, "The time-first .npy file to write.")
-_RECORDS = flags.DEFINE_string("records", None, "The data set that --export_npy is made from.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
+_EXPORT_NPY = flags.DEFINE_string("export_npy", None, "Time-first .npy file to write.")
+_RECORDS = flags.DEFINE_string("records", None, "Data set to export to --export_npy.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces an existing data set or file.")
 
 _GENERATOR = (
     _SPLIT,
@@ -103,7 +116,7 @@ def _refuse(mode, *others):
 
 
 def generate():
-    """-> iterable of (T, H, W) uint8, their number, and where they come from."""
+    """Returns an iterable of (T, H, W) uint8, their number, and their source."""
     params = moving_mnist.MovingMnist(
         num_digits=_NUM_DIGITS.value,
         frame_size=_FRAME_SIZE.value,
@@ -125,7 +138,7 @@ def generate():
 
 
 def read_npy():
-    """-> iterable of (T, H, W) uint8, their number, and where they come from."""
+    """Returns an iterable of (T, H, W) uint8, their number, and their source."""
     path = Path(_IMPORT_NPY.value)
     try:
         # Maps the file, and reads neither pickles nor archives.
@@ -164,10 +177,10 @@ def read_npy():
 
 
 def write(sequences, count, source):
-    """Writes --out and says what to do with it."""
+    """Writes --out, and prints its contents and what to run next."""
     manifest = records.write(
         _OUT.value,
-        common.report(sequences, count, "sequences"),
+        common.show_progress(sequences, count, "sequences"),
         count,
         "moving_mnist",
         source,
@@ -175,7 +188,7 @@ def write(sequences, count, source):
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
     )
-    common.written(
+    common.print_summary(
         _OUT.value,
         manifest,
         commands=[
@@ -203,14 +216,16 @@ def export():
     shape = (length, count, *frame_shape)
     blocks = records.batches(_RECORDS.value, _BLOCK)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(path) as temporary, open(temporary, "wb") as file:
-        # Written, not mapped: a full disk is an error then, and not the end of the process.
+    with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
+        # Writes instead of mapping, because a full disk would end a process that maps the file.
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": shape}
         )
         data = file.tell()
         total = -(-count // _BLOCK)
-        for i, block in enumerate(common.report(blocks, total, f"blocks of {_BLOCK} sequences")):
+        for i, block in enumerate(
+            common.show_progress(blocks, total, f"blocks of {_BLOCK} sequences")
+        ):
             for t, frames in enumerate(block.numpy().swapaxes(0, 1)):
                 file.seek(data + (t * count + i * _BLOCK) * frame_bytes)
                 file.write(np.ascontiguousarray(frames))

@@ -1,7 +1,8 @@
-"""Percepts of videos, as records: the values of a layer of a CNN for every frame.
+"""Makes percepts of videos: the outputs of a layer of a CNN for every frame, as records.
 
-The paper's, VGG-16's fc6 of the central 224x224 of a frame of 240x320, at about 30 frames a second.
-Keras downloads the ImageNet weights (553 MB) once; --weights=FILE takes a file that you have:
+The paper's percepts are VGG-16's fc6 of the central 224x224 of frames of 240x320, at about 30
+frames per second. Keras downloads the ImageNet weights (553 MB) once; --weights=FILE uses a file
+instead:
 
     python -m data_prep.percepts --videos=my_videos --fps=30 --out=data/percepts
 
@@ -9,8 +10,8 @@ Another CNN of keras.applications, with its own input size and preprocessing:
 
     python -m data_prep.percepts --videos=my_videos --cnn=EfficientNetV2B0 --out=data/percepts
 
-Any .keras file. What it was trained on has to be said: it gets (pixel - mean) / std of pixels of 0
-to 255, in the order RGB unless --bgr:
+Any .keras file, with the preprocessing it was trained with: it gets (pixel - mean) / std for pixels
+from 0 to 255, in the order RGB unless --bgr:
 
     python -m data_prep.percepts --videos=my_videos --cnn=mine.keras --layer=percept \\
         --mean=127 --std=128 --out=data/percepts
@@ -21,7 +22,7 @@ as those after a ReLU.
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 from absl import flags
 
@@ -33,9 +34,12 @@ from unsup_video.video import percepts
 _cnn = cnn_flags.define()
 flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them
 _STORAGE = flags.DEFINE_enum(
-    "storage", "float16", storage.STORAGES, "uint8: 255 is the video's largest value."
+    "storage",
+    "float16",
+    storage.STORAGES,
+    "Storage of percepts; with uint8, 255 stands for the video's largest value.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Frames that the CNN sees at once.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Frames per call of the CNN.")
 
 
 def main(argv):

@@ -1,17 +1,17 @@
-"""Shows what is in a data set, and so what a model will see:
+"""Shows the contents of a data set, as a model will see them:
 
     python -m data_prep.show data/patches
     python -m data_prep.show data/percepts --out=figures --count=12
 
 Prints the number of sequences, their lengths, classes and splits, and what was not used. Writes a
-contact sheet of sequences that are evenly spaced over the data set, OUT/NAME.png; of pictures an
-animation as well, OUT/NAME.gif. Flow is drawn in colours, the direction as hue and the speed as
-saturation; vectors, such as percepts, as features over time.
+contact sheet of evenly spaced sequences, OUT/NAME.png, and for pictures also an animation,
+OUT/NAME.gif. Flow is drawn in colours, with the direction as hue and the speed as saturation;
+vectors, such as percepts, are drawn as features over time.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from unsup_video.video import preview
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the pictures; default: beside the data set.")
 _COUNT = flags.DEFINE_integer("count", 8, "Number of sequences.", lower_bound=1)
-_COLUMNS = flags.DEFINE_integer("columns", 10, "Frames of each, at most.", lower_bound=1)
-_GIF = flags.DEFINE_bool("gif", True, "Write an animation too, of data that are pictures.")
+_COLUMNS = flags.DEFINE_integer(
+    "columns", 10, "Maximum number of frames per sequence.", lower_bound=1
+)
+_GIF = flags.DEFINE_bool("gif", True, "Also writes an animation, if the data are pictures.")
 
 
 def main(argv):

@@ -1,13 +1,13 @@
-"""The flags that say which videos, of every command that reads videos.
+"""Flags for the input videos, shared by all commands that read videos.
 
-    --videos=FOLDER                                            the class is the sub-folder
+    --videos=FOLDER                                            classes are sub-folders
     --list=FILE                                                lines `PATH` or `PATH LABEL`
     --layout=ucf101 --videos=FOLDER --splits_dir=FOLDER        official split files
     --layout=hmdb51 --videos=FOLDER --splits_dir=FOLDER
-    --layout=tfds_ucf101 --videos=~/tensorflow_datasets        what TFDS has downloaded
+    --layout=tfds_ucf101 --videos=~/tensorflow_datasets        downloaded by TFDS
     --layout=sports1m --videos=FOLDER --partition=FILE         random clips, up to --hours
 
---folds=5 gives videos that have no official splits five of them, for cross-validation.
+--folds=5 gives videos without official splits five of them, for cross-validation.
 """
 
 import dataclasses
@@ -20,24 +20,30 @@ from unsup_video.video import listing as listings
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
 
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of the videos.")
-_LIST = flags.DEFINE_string("list", None, "Text file of `PATH` or `PATH LABEL`, for --videos.")
-_LAYOUT = flags.DEFINE_enum("layout", "folder", _LAYOUTS, "What --videos is.")
-_SPLITS_DIR = flags.DEFINE_string("splits_dir", None, "Official split files of UCF-101, HMDB-51.")
-_PARTITION = flags.DEFINE_string("partition", None, "Sports-1M's list: `ADDRESS CLASS,CLASS`.")
-_HOURS = flags.DEFINE_float("hours", 300.0, "Most hours of Sports-1M's clips.")
-_CLIP_SECONDS = flags.DEFINE_float("clip_seconds", 10.0, "Of a clip of Sports-1M.")
-_CLIP_SEED = flags.DEFINE_integer("clip_seed", 0, "Which clips of Sports-1M.")
+_LIST = flags.DEFINE_string(
+    "list", None, "Text file with lines `PATH` or `PATH LABEL`, instead of --videos."
+)
+_LAYOUT = flags.DEFINE_enum("layout", "folder", _LAYOUTS, "Layout of --videos.")
+_SPLITS_DIR = flags.DEFINE_string(
+    "splits_dir", None, "Folder of the official split files of UCF-101 or HMDB-51."
+)
+_PARTITION = flags.DEFINE_string(
+    "partition", None, "Sports-1M's list, with lines `ADDRESS CLASS,CLASS`."
+)
+_HOURS = flags.DEFINE_float("hours", 300.0, "Maximum total duration of Sports-1M's clips in hours.")
+_CLIP_SECONDS = flags.DEFINE_float("clip_seconds", 10.0, "Duration of a clip of Sports-1M.")
+_CLIP_SEED = flags.DEFINE_integer("clip_seed", 0, "Seed of the choice of Sports-1M's clips.")
 _ALLOW_MISSING = flags.DEFINE_bool(
-    "allow_missing", False, "Go on without the videos that are missing, and list them."
+    "allow_missing", False, "Continues without missing videos, and lists them."
 )
 _LIMIT = flags.DEFINE_integer(
-    "limit", None, "At most so many videos, evenly spread: to try something out.", lower_bound=1
+    "limit", None, "Maximum number of videos, evenly spaced, to try something out.", lower_bound=1
 )
 _FOLDS = flags.DEFINE_integer(
-    "folds", None, "Make so many splits: each video is for testing in one of them."
+    "folds", None, "Number of splits to make; each video is in the test list of one of them."
 )
 
-_OF_LAYOUT = {  # beside --videos
+_FLAGS_OF_LAYOUT = {  # in addition to --videos
     "list": (_LIST, _ALLOW_MISSING),
     "folder": (),
     "ucf101": (_SPLITS_DIR, _ALLOW_MISSING),
@@ -48,55 +54,58 @@ _OF_LAYOUT = {  # beside --videos
 
 
 def listing() -> listings.Listing:
-    """The videos that the flags say; prints how many there are, and what is missing or not used."""
-    found = _find()
+    """Lists the videos that the flags choose; prints their number and what is missing or unused."""
+    chosen = _list_videos()
     print(
-        f"{found.kind}: {len(found.videos):,} videos of {found.source['videos']}, "
-        f"{len(found.classes):,} classes"
+        f"{chosen.kind}: {len(chosen.videos):,} videos of {chosen.source['videos']}, "
+        f"{len(chosen.classes):,} classes"
     )
-    unlabelled = sum(video.label < 0 for video in found.videos)
+    unlabelled = sum(video.label < 0 for video in chosen.videos)
     if unlabelled:
         print(f"  without a label: {unlabelled:,}")
-    for names, what in ((found.missing, "missing"), (found.ignored, "files not used")):
+    for names, what in ((chosen.missing, "missing"), (chosen.ignored, "files not used")):
         if names:
             print(f"  {what}: {len(names):,}: {folders.shown(names)}")
-    return _folded(_limited(found))
+    return _fold(_limit(chosen))
 
 
-def _limited(found):
+def _limit(chosen):
     limit = _LIMIT.value
-    if limit is None or limit >= len(found.videos):
-        return found
+    if limit is None or limit >= len(chosen.videos):
+        return chosen
     print(f"  --limit: {limit:,} of them")
-    videos = tuple(found.videos[i * len(found.videos) // limit] for i in range(limit))
-    return dataclasses.replace(found, videos=videos, source={**found.source, "limit": limit})
+    videos = tuple(chosen.videos[i * len(chosen.videos) // limit] for i in range(limit))
+    return dataclasses.replace(chosen, videos=videos, source={**chosen.source, "limit": limit})
 
 
-def _folded(found):
+def _fold(chosen):
     if _FOLDS.value is None:
-        return found
-    if any(video.splits for video in found.videos):
-        raise ValueError(f"--folds does not go with {found.kind}, which has official splits")
+        return chosen
+    if any(video.splits for video in chosen.videos):
+        raise ValueError(f"--folds does not go with {chosen.kind}, which has official splits")
     dealt = splits.folds(
-        [video.label for video in found.videos],
-        [video.group or video.name for video in found.videos],
+        [video.label for video in chosen.videos],
+        [video.group or video.name for video in chosen.videos],
         _FOLDS.value,
     )
     videos = tuple(
-        dataclasses.replace(video, splits=of) for video, of in zip(found.videos, dealt, strict=True)
+        dataclasses.replace(video, splits=codes)
+        for video, codes in zip(chosen.videos, dealt, strict=True)
     )
-    return dataclasses.replace(found, videos=videos, source={**found.source, "folds": _FOLDS.value})
+    return dataclasses.replace(
+        chosen, videos=videos, source={**chosen.source, "folds": _FOLDS.value}
+    )
 
 
-def _find():
+def _list_videos():
     layout = "list" if _LIST.value is not None else _LAYOUT.value
     if layout == "list" and (_VIDEOS.present or _LAYOUT.present):
         raise ValueError("--list does not go with --videos or --layout: it says where videos are")
-    names = {flag.name for flag in _OF_LAYOUT[layout]}
-    for flag in sum(_OF_LAYOUT.values(), ()):
+    names = {flag.name for flag in _FLAGS_OF_LAYOUT[layout]}
+    for flag in sum(_FLAGS_OF_LAYOUT.values(), ()):
         if flag.present and flag.name not in names:
             raise ValueError(f"--{flag.name} does not go with --layout={layout}")
-    for flag in (_LIST if layout == "list" else _VIDEOS, *_OF_LAYOUT[layout]):
+    for flag in (_LIST if layout == "list" else _VIDEOS, *_FLAGS_OF_LAYOUT[layout]):
         if flag.value in (None, ""):  # "" would be this folder
             raise ValueError(
                 f"--{flag.name} is missing"

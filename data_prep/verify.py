@@ -1,13 +1,13 @@
 """Checks data sets: `python -m data_prep.verify FOLDER [FOLDER ..]`.
 
-Reads every record of every folder that data_prep wrote, and compares files, sizes, checksums,
-counts and shapes with the manifest. Prints what is wrong and where; the exit status is 1 then.
-Files that are not of the data set are named; they do no harm, unless they look like its shards.
+Reads every record of the folders, and compares files, sizes, checksums, counts and shapes with the
+manifest. Prints every problem and where it is; the exit status is then 1. Files that do not belong
+to the data set are listed; they do no harm, unless they look like its shards.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
 from unsup_video.data import records
 from unsup_video.utils import cli

@@ -48,7 +48,7 @@ _RECORDS = flags.DEFINE_multi_string(
 _SPLIT = flags.DEFINE_integer(
     "split", None, "Official split, 0: divided by groups; default: the run's own.", lower_bound=0
 )
-_PART = flags.DEFINE_enum("part", "test", splits.PARTS, "Of the split.")
+_PART = flags.DEFINE_enum("part", "test", splits.SPLITS, "Of the split.")
 _TOPK = flags.DEFINE_list("topk", None, "Numbers of guesses, such as 1,5 (the default).")
 _cnn = cnn_flags.define(weights="cnn_weights")
 flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them

@@ -55,7 +55,7 @@ def main(argv):
     if common.recompute():
         raise ValueError("--recompute: a study is made anew in another --out")
     config = _CONFIG.value
-    unread.check(config, cli.as_named(_CONFIG), unread.of_study(config) | _OWN)
+    unread.check(config, cli.config_from_file(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = finetuning.NO_INIT  # each contender has its own
     finetuning.check(config)
@@ -68,7 +68,7 @@ def main(argv):
                 f"{model.path} has another architecture than {models[-1].path}: the baseline is of "
                 "one architecture, so give models of one"
             )
-    parts = {name: finetuning.videos(config, name) for name in splits.PARTS}
+    parts = {name: finetuning.videos(config, name) for name in splits.SPLITS}
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     names = naming.names([model.path for model in models])
@@ -136,15 +136,17 @@ def _seen(config, models, names):
         ValueError: a model was pretrained on videos of the test part, other than those that are in
             the training list too: some data sets hold a clip under two names.
     """
-    own = overlap.learn(config)
+    own = overlap.read_contents(config)
     found = {"": overlap.seen(own, own["test"])}
-    twice = overlap.which(own["train"], own["test"]) | overlap.which(own["validation"], own["test"])
+    twice = overlap.shared_sequences(own["train"], own["test"]) | overlap.shared_sequences(
+        own["validation"], own["test"]
+    )
     for name, model in zip(names, models, strict=True):
-        run = overlap.of_run(model.origin, model.config)
+        run = overlap.run_contents(model.origin, model.config)
         found[name] = overlap.seen(run, own["test"])
         others = np.zeros_like(twice)
         for part in found[name]:
-            if (shared := overlap.which(run[part], own["test"])) is not None:
+            if (shared := overlap.shared_sequences(run[part], own["test"])) is not None:
                 others |= shared & ~twice
         if others.any():
             raise ValueError(

@@ -13,7 +13,7 @@ from unsup_video.video.decoding import VideoError
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """A sequence of `height` x 2 frames a video, which show the numbers of its file.
+    """A job that makes `height` x 2 frames per video, which show the numbers of its file.
 
     Attributes:
         calls: file that gets a byte for every video that is read. per_video: records of each.

@@ -53,7 +53,7 @@ def write(folder, found, classes=CLASSES):
 
 
 def a_config(folder, init=finetuning.NO_INIT, **model):
-    """Of a run of four steps on official split 1."""
+    """Returns the config of a run of four steps on official split 1."""
     config = finetune.get_config()
     config.model.update({"init": init, "units": 5, **model})
     config.data.update({"records": str(folder), "split": 1, "frames": FRAMES, "stride": STRIDE})
@@ -66,7 +66,9 @@ def a_config(folder, init=finetuning.NO_INIT, **model):
 def pretrained(config, path, log=lambda line: None):
     """The folder `path`, of a run of a video model without tests and export."""
     source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
+    model = experiment.build_model(
+        config, source.frame_shape, source.mean_frame, source.standard_deviation
+    )
     opened = workdir.Workdir.open(path, config.to_dict())
     info = {"data": source.description, "frame_shape": source.frame_shape}
     task = pretraining.Pretraining(config, model, source)

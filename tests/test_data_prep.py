@@ -284,14 +284,14 @@ def test_damaged_records_are_not_exported(tmp_path, prepare, verify, capsys):
 
 def test_progress_tells_count_and_rate(capsys):
     common = importlib.import_module("data_prep.common")
-    assert list(common.report(range(4), 4, "clips", every=0.0)) == [0, 1, 2, 3]
+    assert list(common.show_progress(range(4), 4, "clips", every=0.0)) == [0, 1, 2, 3]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "1 of 4 clips (25%)",
         "2 of 4 clips (50%)",
         "3 of 4 clips (75%)",
     ]
-    assert all("a second" in line for line in lines)
+    assert all("per second" in line for line in lines)
 
 
 def test_manifests_are_readable(tmp_path, prepare):

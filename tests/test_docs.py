@@ -45,8 +45,8 @@ PLACEHOLDERS = {
 }
 
 
-def of_page(path):
-    """The code of a page: its blocks, and the commands in its sentences."""
+def page_scripts(path):
+    """Yields the code of a page: its blocks, and the commands in its sentences."""
     text = path.read_text(encoding="utf-8")
     blocks = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
     yield from (code for _, language, code in blocks if language in ("", "bash"))
@@ -54,22 +54,22 @@ def of_page(path):
     yield from in_sentences(rest)
 
 
-def of_module(path):
-    """The commands in the docstring of a module: indented lines, and in its sentences."""
+def module_scripts(path):
+    """Yields the commands in the docstring of a module: indented, and in its sentences."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     yield from re.findall(r"^    .*(?:\n    .*)*", text, re.MULTILINE)
     yield from in_sentences(text)
 
 
 def in_sentences(text):
-    """Commands with flags between backticks; of [--a | --b] the first, of NAME[:RECIPE] NAME."""
+    """Yields commands between backticks, with the first of [--a | --b] and no [:RECIPE]."""
     for code in re.findall(r"`(python -m \S+ [^`]*)`", text):
         code = re.sub(r"\[(--[^ |\]]*\w)(?:[ |][^\]]*)?\]", r"\1", re.sub(r"\[:\w+\]", "", code))
         yield re.sub(r"\|none|\[.*?\]", "", " ".join(code.split()))
 
 
 def commands(script, folder):
-    """(module, arguments) of every command of ours that a script starts, its loops unrolled."""
+    """Returns (module, arguments) of our commands that a script starts, with loops unrolled."""
     if "python -m" not in script:
         return []
     done = subprocess.run(
@@ -144,7 +144,7 @@ def parse(monkeypatch):
     "path", WITH_COMMANDS, ids=[str(path.relative_to(ROOT)) for path in WITH_COMMANDS]
 )
 def test_the_flags_of_every_command_exist(path, parse, tmp_path):
-    scripts = of_page(path) if path.suffix == ".md" else of_module(path)
+    scripts = page_scripts(path) if path.suffix == ".md" else module_scripts(path)
     refused = []
     for script in scripts:
         for module, arguments in commands(script, tmp_path):
@@ -160,7 +160,7 @@ def test_commands_are_found_where_they_stand(tmp_path):
     assert commands(code, tmp_path) == [("eval.features", [f"--workdir=runs/{k}"]) for k in "12"]
     text = "Runs `python -m train.pretrain [--config=NAME[:RECIPE]] [--xla | --check]`."
     assert list(in_sentences(text)) == ["python -m train.pretrain --config=NAME --xla"]
-    assert sum(len(commands(code, tmp_path)) for code in of_page(ROOT / "README.md")) > 20
+    assert sum(len(commands(code, tmp_path)) for code in page_scripts(ROOT / "README.md")) > 20
 
 
 def test_a_flag_that_does_not_exist_is_found(parse):

@@ -110,7 +110,7 @@ def run(
     Args:
         info: more for run.json. test: scores the best checkpoint and writes results.json.
         export: exports it, where that was not done yet.
-        pretraining: `overlap.of_run` of the run whose encoder this one starts from.
+        pretraining: `overlap.run_contents` of the run whose encoder this one starts from.
 
     Returns:
         what `test` and `export` return.
@@ -169,9 +169,9 @@ def _note_data(config, workdir, pretraining):
     """Keeps what a new run is trained on in its folder, and says where it is tested on that."""
     if not (workdir.path / "run.json").exists():
         began = time.perf_counter()
-        overlap.write(workdir.path, overlap.learn(config, pretraining))
+        overlap.write(workdir.path, overlap.read_contents(config, pretraining))
         print(f"noted what this run is trained on ({time.perf_counter() - began:.1f} s)")
-    for note in overlap.notes(overlap.of_own_test(workdir.path, config), None, "sequences"):
+    for note in overlap.notes(overlap.seen_in_own_test(workdir.path, config), None, "sequences"):
         print(note)
 
 

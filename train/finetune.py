@@ -45,7 +45,7 @@ def main(argv):
         config.data.records = _RECORDS.value
     finetuning.check(config)
     random = config.model.init == finetuning.NO_INIT
-    common.check_read(config, cli.as_named(_CONFIG), unread.of_finetuning(config, random))
+    common.check_read(config, cli.config_from_file(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
@@ -84,7 +84,7 @@ def main(argv):
         info,
         lambda: finetuning.test(config, classifier, data.test, workdir),
         lambda: exports.exported(workdir),
-        overlap.of_run(init.origin, init.config) if init else None,
+        overlap.run_contents(init.origin, init.config) if init else None,
     )
 
     # ------------------------------------------------------------------ what came out

@@ -37,7 +37,7 @@ def main(argv):
     config = _CONFIG.value
     flow_classification.check(config)
     ignored = unread.of_flow_cnn(config)
-    common.check_read(config, cli.as_named(_CONFIG), ignored)
+    common.check_read(config, cli.config_from_file(_CONFIG), ignored)
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and network

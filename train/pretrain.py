@@ -41,7 +41,7 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     experiment.check(config)
-    named = cli.as_named(_CONFIG)
+    named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
 
@@ -50,7 +50,9 @@ def main(argv):
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
     with strategy.scope():
-        model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
+        model = experiment.build_model(
+            config, source.frame_shape, source.mean_frame, source.standard_deviation
+        )
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
     shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"

@@ -21,7 +21,7 @@ from benchmarks import _jax, _moving_mnist, keras_jax_few_labels
 from benchmarks._common import Size
 from unsup_video.configs import recipes
 from unsup_video.data import convert, moving_mnist, records, splits
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 
 
 def needs_jax(test):
@@ -120,7 +120,7 @@ def stored(percepts, tmp_path_factory):
 
 def test_parts_and_pools_are_the_packages(percepts, stored):
     data, entries = keras_jax_few_labels.load(percepts, 1), records.load_index(stored)
-    for part in splits.PARTS:
+    for part in splits.SPLITS:
         expected = np.flatnonzero(splits.choose(entries, part, 1))
         np.testing.assert_array_equal(data.parts[part], expected)
     assert set(data.pool("search")) == set(data.parts["train"])
@@ -133,7 +133,7 @@ def test_windows_are_the_packages(percepts, stored, seed):
     data, length, batch = keras_jax_few_labels.load(percepts, 1), 8, 5
     videos = data.parts["train"][::3]
     found = keras_jax_few_labels.windows(data.labels, videos, 7, batch, length, 25, seed)
-    expected = Videos(stored, np.isin(np.arange(40), videos)).training(length, batch, seed)
+    expected = LabelledVideos(stored, np.isin(np.arange(40), videos)).training(length, batch, seed)
     for video, first, label, window in zip(*found, itertools.islice(expected, 7), strict=True):
         frames = data.x[video[:, None], first[:, None] + np.arange(length)]
         np.testing.assert_array_equal(frames * np.float32(data.scale), window["frames"])

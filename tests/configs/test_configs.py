@@ -320,7 +320,7 @@ def test_kernels_that_read_features_are_not_blurred():
 
 
 def test_what_the_named_config_sets_is_not_refused():
-    """Of a config whose data are replaced, and of a recipe of one's own."""
+    """Neither for a config whose data are replaced, nor for a user's own recipe."""
     named = load("moving_mnist_hour")
     changed = named.copy_and_resolve_references()
     changed.data.records = "data/mm"

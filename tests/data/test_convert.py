@@ -409,7 +409,7 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in" / "a.npy", VALUES[0])
     for name in ("a.npy", "a.npz", "in"):
-        with pytest.raises(ValueError, match=f"{name}.*: 80 bytes a video, at most 79 can be"):
+        with pytest.raises(ValueError, match=f"{name}.*: 80 bytes per video, at most 79 can be"):
             list(convert.read(tmp_path / name).records)
 
 
@@ -424,7 +424,7 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
         (lambda p: garbage(p, "a.h5"), {"num_frames": [3]}, "a.h5: damaged, or not HDF5"),
         (truncated, {}, "b.npz: truncated, damaged"),
         (flipped, {}, "b.npz: truncated, damaged.*CRC"),
-        (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes a video"),
+        (lambda p: claiming(p, (1, 1 << 20, 1 << 12)), {"scale": 1.0}, "a.npz: .*bytes per video"),
         (lambda p: saved(p, A=CODES, B=CODES), {}, "no array X, but A, B"),
         (lambda p: zipped(p, "X"), {}, "a.npz: .*it holds X: no .npy file"),
         (lambda p: zipped(p, "X.npy", "a/b.txt"), {}, "a.npz: .*it holds a/b.txt: no .npy file"),
@@ -445,11 +445,11 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
         (lambda p: saved(p, X=CODES.astype(int)), {}, "int64, uint8 or floating-point"),
         (lambda p: saved(p, X=np.array([None])), {}, "expected"),
         (lambda p: saved(p, X=CODES, scale=1.0, label=LABELS[1:]), {}, "6 videos, but 5 labels"),
-        (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name of shape \(\)"),
+        (lambda p: saved(p, X=CODES, scale=1.0, name=3), {}, r"name has shape \(\)"),
         (
             lambda p: saved(p, X=CODES, scale=1.0, label=np.zeros((6, 2))),
             {},
-            r"label of shape \(6, 2",
+            r"label has shape \(6, 2",
         ),
         (
             lambda p: saved(p, X=CODES, scale=1.0, label=[0.5] * 6),
@@ -467,8 +467,8 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
             {},
             "a.npz holds float32: a scale is for uin",
         ),
-        (lambda p: saved(p, X=VALUES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
-        (lambda p: saved(p, X=CODES, scale="abc"), {}, "a.npz: scale holds <U3, numbers wanted"),
+        (lambda p: saved(p, X=VALUES, scale="abc"), {}, "a.npz: scale holds <U3, numbers expected"),
+        (lambda p: saved(p, X=CODES, scale="abc"), {}, "a.npz: scale holds <U3, numbers expected"),
         (lambda p: array(p, CODES), {}, "a scale must say what a stored 1 stands for"),
         (lambda p: array(p, CODES), {"scale": 1.0, "storage": "float16"}, "stored as it is"),
         (lambda p: array(p, VALUES), {"scale": 1.0}, "a scale is for uint8"),
@@ -505,12 +505,12 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
         (
             lambda p: unwritten(p, (9, 1 << 30), at=[(0, 0)]),
             {"num_frames": [3] * 3, "scale": 1.0},
-            "a.h5: /x: 3,221,225,472 bytes a video, at most 2,147,483,647",
+            "a.h5: /x: 3,221,225,472 bytes per video, at most 2,147,483,647",
         ),
         (
             lambda p: listed(unwritten(p, (9, 1 << 30), at=[(0, 0)]).parent, "a.h5"),
             {"scale": 1.0},
-            "a.h5: 9,663,676,416 bytes a video, at most",
+            "a.h5: 9,663,676,416 bytes per video, at most",
         ),
         (
             lambda p: listed(stack(p, np.float32(1)).parent, "a.h5"),
@@ -522,7 +522,7 @@ def test_an_array_of_numpys_is_not_larger_than_a_record(tmp_path, monkeypatch):
             for name in ("a.npz", "a.npy")
         ),
         (elsewhere, {"num_frames": [4]}, "a.h5: the values of /x are in other files"),
-        (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "has 4 frames, those of .* are 3"),
+        (lambda p: stack(p, VALUES[0]), {"num_frames": [1, 2]}, "4 frames, but .* adds up to 3"),
         (lambda p: stack(p, VALUES[0]), {"num_frames": [4, 0]}, "'0', a number of frames expected"),
         (
             lambda p: stack(p, VALUES[0]),

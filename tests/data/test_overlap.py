@@ -1,4 +1,4 @@
-"""Whether a run was trained on its test: by content, by names, by digits."""
+"""Tests that have been trained on are recognised: by content, by names, by digits."""
 
 import dataclasses
 import json
@@ -25,12 +25,15 @@ def write(folder, indices, name=None, kind="patches", source=None, **options):
         for place, i in enumerate(indices)
     ]
     records.write(folder, found, len(found), kind, source or {})
-    return sources.Part(folder)
+    return sources.Split(folder)
 
 
-def run(part):
-    """What a run is whose training part that is."""
-    return {"train": overlap.of_part(part), "validation": overlap.generated(0, None)}
+def run(split):
+    """The contents of a run that was trained on that split."""
+    return {
+        "train": overlap.split_contents(split),
+        "validation": overlap.generated_contents(0, None),
+    }
 
 
 def number(place, _):
@@ -38,7 +41,7 @@ def number(place, _):
 
 
 def seen(train, test):
-    return overlap.seen(run(train), overlap.of_part(test))["train"]
+    return overlap.seen(run(train), overlap.split_contents(test))["train"]
 
 
 def test_the_content_counts_whatever_the_names(tmp_path):
@@ -47,9 +50,9 @@ def test_the_content_counts_whatever_the_names(tmp_path):
     assert seen(train, write(tmp_path / "some", (7, 3, 6, 0), lambda _, i: f"v{i}")) == 2
     assert seen(train, write(tmp_path / "none", (5, 6))) == 0
     records.write(tmp_path / "packed", FRAMES[:3], 3, "x", {}, compression="GZIP")
-    assert seen(train, sources.Part(tmp_path / "packed")) == 3
-    masked = sources.Part(tmp_path / "same", np.array([True, False, False, False, True]))
-    assert overlap.of_part(masked).count == 2 and seen(train, masked) == 2
+    assert seen(train, sources.Split(tmp_path / "packed")) == 3
+    masked = sources.Split(tmp_path / "same", np.array([True, False, False, False, True]))
+    assert overlap.split_contents(masked).count == 2 and seen(train, masked) == 2
 
 
 FC7 = {"settings": {"layer": "fc7"}}  # of another CNN than those without settings
@@ -63,11 +66,12 @@ def test_names_count_where_the_content_of_one_video_differs(tmp_path):
     assert seen(train, others) == 2  # v2 and v3
     same = write(tmp_path / "again", (1, 5, 6), **options)
     assert seen(others, same) == 2  # by content, of v3 and v4; its v2 is another one
-    known = overlap.of_part(train)
+    known = overlap.split_contents(train)
     earlier = {"train": dataclasses.replace(known, made="")}  # of an earlier version
     assert (
         overlap.seen(
-            earlier, overlap.of_part(write(tmp_path / "more", (4, 5), lambda place, _: f"v{place}"))
+            earlier,
+            overlap.split_contents(write(tmp_path / "more", (4, 5), lambda place, _: f"v{place}")),
         )["train"]
         == 2
     )
@@ -77,7 +81,7 @@ def test_black_clips_are_no_copies(tmp_path):
     black = np.zeros_like(FRAMES[0])
     for name, frames in (("a", [black, FRAMES[0]]), ("b", [black, FRAMES[1]])):
         records.write(tmp_path / name, frames, 2, "patches", {})
-    assert seen(sources.Part(tmp_path / "a"), sources.Part(tmp_path / "b")) == 0
+    assert seen(sources.Split(tmp_path / "a"), sources.Split(tmp_path / "b")) == 0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_folders_of_equal_names_are_other_videos(tmp_path):
             scale=percepts.scale,
             classes=percepts.classes,
         )
-        found[part] = overlap.of_part(sources.Part(tmp_path / part))
+        found[part] = overlap.split_contents(sources.Split(tmp_path / part))
     assert overlap.seen(found, found["test"]) == {"train": 0, "validation": 0}
     assert overlap.seen(found, found["train"]) == {"train": 2, "validation": 0}
 
@@ -211,16 +215,16 @@ def test_a_run_of_generated_clips_knows_its_digits(tmp_path):
     path = info(
         tmp_path / "run",
         source=splits["train"].source,
-        sha256={name: of.sha256 for name, of in splits.items()},
+        sha256={name: split.sha256 for name, split in splits.items()},
     )
-    found = overlap.of_run(path, a_config())
+    found = overlap.run_contents(path, a_config())
     none = {"train": 0, "validation": 0}
-    assert overlap.of_own_test(path, a_config()) == none
+    assert overlap.seen_in_own_test(path, a_config()) == none
     for split in digits.SPLITS:
         test = of_digits(tmp_path / split, split, splits[split].sha256, splits[split].source)
         expected = {**none, split: 2} if split != "test" else none
-        assert overlap.seen(found, overlap.of_part(test)) == expected
-        assert overlap.is_training_data(found, overlap.of_part(test)) == (
+        assert overlap.seen(found, overlap.split_contents(test)) == expected
+        assert overlap.is_training_data(found, overlap.split_contents(test)) == (
             None if split == "test" else split
         )
 
@@ -233,7 +237,7 @@ def divided(folder, test=(4, 5)):
 
 def test_it_is_kept_when_the_data_are_gone(tmp_path):
     config = a_config(divided(tmp_path / "data", test=(2, 4, 3)))
-    learned = overlap.learn(config)
+    learned = overlap.read_contents(config)
     path = info(
         tmp_path / "run",
         sha256={
@@ -242,36 +246,41 @@ def test_it_is_kept_when_the_data_are_gone(tmp_path):
         },
     )
     found = {"train": 1, "validation": 1}
-    assert overlap.of_own_test(path, config) == found  # an older run, whose data are still there
+    assert (
+        overlap.seen_in_own_test(path, config) == found
+    )  # an older run, whose data are still there
     overlap.write(path, learned)
     shutil.rmtree(tmp_path / "data")
-    assert overlap.of_own_test(path, config) == found
-    assert overlap.of_run(path, config)["train"].made == learned["train"].made != ""
+    assert overlap.seen_in_own_test(path, config) == found
+    assert overlap.run_contents(path, config)["train"].made == learned["train"].made != ""
     copy = write(tmp_path / "copy", (0, 1, 2))
-    assert overlap.is_training_data(overlap.of_run(path, config), overlap.of_part(copy)) == "train"
+    assert (
+        overlap.is_training_data(overlap.run_contents(path, config), overlap.split_contents(copy))
+        == "train"
+    )
     assert overlap.notes(found, 3)[0] == (
-        "CAUTION: 1 of the 3 videos are of the run's train part, which it was trained on: this is "
+        "CAUTION: 1 of the 3 videos are of the run's train split, which it was trained on: this is "
         "no test"
     )
     (path / overlap.FILE).unlink()
     unknown = dict.fromkeys(found, overlap.UNKNOWN)
-    assert overlap.of_own_test(path, config) == unknown
-    assert "whether the run's train and validation part had" in overlap.notes(unknown, 3)[0]
+    assert overlap.seen_in_own_test(path, config) == unknown
+    assert "whether the run's train and validation split had" in overlap.notes(unknown, 3)[0]
     assert overlap.is_no_test(found, 3) and not overlap.is_no_test(unknown, 3)
     assert not overlap.is_no_test(found, 300)  # UCF-101 holds a few clips twice
     assert "this is no test" not in "".join(overlap.notes(found, 300))
     np.testing.assert_array_equal(
-        overlap.which(learned["train"], learned["test"]), [True, False, False]
+        overlap.shared_sequences(learned["train"], learned["test"]), [True, False, False]
     )
     assert overlap.notes({"train": 0, "validation": 0}, 3) == []
     (path / overlap.FILE).write_bytes(b"PK")
     with pytest.raises(ValueError, match="trained_on.npz: truncated, damaged"):
-        overlap.of_run(path, config)
+        overlap.run_contents(path, config)
 
 
 def test_damage_to_what_a_run_was_trained_on_is_named(tmp_path):
     """Cut anywhere, or with any byte changed: it is read, or a ValueError says which file it is."""
-    contents = overlap.generated(3, overlap.Digits("train", "MNIST", "aa"))
+    contents = overlap.generated_contents(3, overlap.Digits("train", "MNIST", "aa"))
     overlap.write(info(tmp_path / "run"), {"train": contents})
     path = tmp_path / "run" / overlap.FILE
     whole = path.read_bytes()
@@ -284,7 +293,7 @@ def test_damage_to_what_a_run_was_trained_on_is_named(tmp_path):
     for data in damaged:
         path.write_bytes(data)
         try:
-            overlap.of_run(tmp_path / "run", a_config())
+            overlap.run_contents(tmp_path / "run", a_config())
         except ValueError as error:
             assert f"{path}: " in str(error) and "damaged" in str(error)
             assert "()" not in str(error)  # but what is wrong
@@ -298,20 +307,20 @@ def test_a_small_file_is_not_decompressed_without_a_limit(tmp_path):
     path = tmp_path / "run" / overlap.FILE
     assert path.stat().st_size < 1 << 20
     with pytest.raises(ValueError, match=f"{path}: .*larger than it may be"):
-        overlap.of_run(tmp_path / "run", a_config())
+        overlap.run_contents(tmp_path / "run", a_config())
     digests = np.random.default_rng(0).integers(0, 256, (1000, 16), np.uint8)
     overlap.write(tmp_path / "run", {"train": overlap.Contents(1000, digests, 0 * digests)})
-    found = overlap.of_run(tmp_path / "run", a_config())["train"]
+    found = overlap.run_contents(tmp_path / "run", a_config())["train"]
     np.testing.assert_array_equal(found.frames, digests)
     overlap.write(tmp_path / "run", {"train": overlap.Contents(1, digests[0], digests[:0])})
     with pytest.raises(ValueError, match=r"damaged \(uint8 \(16,\), digests of 16 bytes expected"):
-        overlap.of_run(tmp_path / "run", a_config())
+        overlap.run_contents(tmp_path / "run", a_config())
 
 
 def test_data_written_anew_are_not_what_a_run_was_trained_on(tmp_path):
     config = a_config(divided(tmp_path / "data"))
     path = info(tmp_path / "run", sha256=dict.fromkeys(("train", "validation", "test"), "before"))
-    assert set(overlap.of_own_test(path, config).values()) == {overlap.UNKNOWN}
+    assert set(overlap.seen_in_own_test(path, config).values()) == {overlap.UNKNOWN}
 
 
 @pytest.fixture(scope="module")
@@ -323,21 +332,21 @@ def test_a_classifier_knows_what_its_encoder_was_pretrained_on(labelled_data, tm
     config = labelled.a_config(labelled_data)  # official split 1
     pretraining = labelled.a_config(labelled_data)
     pretraining.data.split = 2
-    run = overlap.learn(config, overlap.learn(pretraining))
+    run = overlap.read_contents(config, overlap.read_contents(pretraining))
     found = overlap.seen(run, run["test"])
     assert found["train"] == found["validation"] == 0 and found["pretraining"] == 12
     assert "which its encoder was pretrained on" in overlap.notes(found, 12)[0]
     overlap.write(tmp_path, run)
     config.model.init = "runs/pre"
-    assert overlap.of_own_test(tmp_path, config) == found
-    overlap.write(tmp_path, overlap.learn(config, {"train": None, "validation": None}))
-    assert overlap.of_own_test(tmp_path, config)["pretraining"] == overlap.UNKNOWN
+    assert overlap.seen_in_own_test(tmp_path, config) == found
+    overlap.write(tmp_path, overlap.read_contents(config, {"train": None, "validation": None}))
+    assert overlap.seen_in_own_test(tmp_path, config)["pretraining"] == overlap.UNKNOWN
 
 
 def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     config = labelled.a_config(labelled_data)
     model = labelled.untrained(config, tmp_path / "run")
-    overlap.write(model.path, overlap.learn(config))
+    overlap.write(model.path, overlap.read_contents(config))
     data = finetuning.data(config, log=lambda line: None)
     opened = labelled.workdir.Workdir.join(model.path)
     results = finetuning.test(config, model.model, data.test, opened)
@@ -345,8 +354,8 @@ def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     assert "CAUTION" not in finetuning.table(results)
     results["seen"] = {"train": 3, "validation": overlap.UNKNOWN}
     text = finetuning.table(results)
-    assert "CAUTION: 3 of the 12 videos are of the run's train part" in text
-    assert "validation part had these videos is not known" in text
+    assert "CAUTION: 3 of the 12 videos are of the run's train split" in text
+    assert "validation split had these videos is not known" in text
     assert "is not known" in finetuning.table({**results, "seen": None})  # of an earlier version
 
 
@@ -356,11 +365,11 @@ def test_test_sets_are_judged_for_the_run(labelled_data, tmp_path):
     folder = divided(tmp_path / "data", test=(2, 4, 5))
     config = a_config(folder)
     config.data.update({"frames_in": 3, "frames_out": 2})
-    overlap.write(path, overlap.learn(config))
+    overlap.write(path, overlap.read_contents(config))
     model = dataclasses.make_dataclass("Model", ("origin", "config"))(path, config)
     own = testset.of_model(model, None, None)
     assert own.seen == {"train": 1, "validation": 0} and own.label == "test (seen)"
-    assert "1 of the 3 sequences are of the run's train part" in own.notes()[0]
+    assert "1 of the 3 sequences are of the run's train split" in own.notes()[0]
     copy = write(tmp_path / "copy", (1, 2)).folder
     with pytest.raises(ValueError, match="copy holds what this run was trained on: sequences"):
         testset.of_model(model, str(copy), None)
@@ -382,10 +391,10 @@ def test_a_study_refuses_test_videos_but_those_that_the_data_hold_twice(labelled
 
     def model(path, split):
         path.mkdir()
-        of = labelled.a_config(tmp_path / "twins")
-        of.data.split = split
-        overlap.write(path, overlap.learn(of))
-        return dataclasses.make_dataclass("Model", ("path", "origin", "config"))(path, path, of)
+        config = labelled.a_config(tmp_path / "twins")
+        config.data.split = split
+        overlap.write(path, overlap.read_contents(config))
+        return dataclasses.make_dataclass("Model", ("path", "origin", "config"))(path, path, config)
 
     same, other = model(tmp_path / "same", 1), model(tmp_path / "other", 2)
     found = few_labels._seen(config, [same], ["same"])

@@ -6,18 +6,18 @@ import pytest
 from unsup_video.data import splits
 from unsup_video.data.records import Entry
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 def entry(name, label=0, group="", official=()):
     return Entry(10, name, label, group, official)
 
 
-def parts_of(entries, **options):
-    """The part of every entry; each is in exactly one."""
-    masks = np.array([splits.choose(entries, part, **options) for part in PARTS])
+def splits_of(entries, **options):
+    """The split of every entry; each is in exactly one."""
+    masks = np.array([splits.choose(entries, part, **options) for part in SPLITS])
     assert masks.dtype == bool and (masks.sum(0) == 1).all()
-    return [PARTS[k] for k in masks.argmax(0)]
+    return [SPLITS[k] for k in masks.argmax(0)]
 
 
 def test_parts_are_disjoint_complete_and_stratified():
@@ -27,7 +27,7 @@ def test_parts_are_disjoint_complete_and_stratified():
         for g in range(20)
         for k in range(g % 4 + 1)
     ]
-    parts = parts_of(entries)
+    parts = splits_of(entries)
     for label in range(3):
         groups = {}
         for e, part in zip(entries, parts, strict=True):
@@ -46,17 +46,17 @@ def test_a_group_is_not_divided_between_classes():
     entries = [
         entry(f"{label}/{g}", label, f"camera {g}") for label in range(4) for g in range(label, 12)
     ]
-    parts = parts_of(entries)
+    parts = splits_of(entries)
     for group in {e.group for e in entries}:
         assert len({part for e, part in zip(entries, parts, strict=True) if e.group == group}) == 1
-    assert set(parts) == set(PARTS)
+    assert set(parts) == set(SPLITS)
 
 
 def test_the_parts_depend_on_names_alone():
     entries = [entry(f"video {k}") for k in range(50)]
-    parts = dict(zip((e.name for e in entries), parts_of(entries), strict=True))
+    parts = dict(zip((e.name for e in entries), splits_of(entries), strict=True))
     turned = entries[::-1]
-    assert dict(zip((e.name for e in turned), parts_of(turned), strict=True)) == parts
+    assert dict(zip((e.name for e in turned), splits_of(turned), strict=True)) == parts
     assert [parts[e.name] for e in entries] != sorted(parts.values())  # not the first ones
     assert sum(part == "test" for part in parts.values()) == 5
 
@@ -66,7 +66,7 @@ def test_the_parts_depend_on_names_alone():
     [(1, ["train"]), (2, ["test", "train"]), (3, ["test", "train", "validation"])],
 )
 def test_few_groups_leave_one_for_training(groups, expected):
-    assert sorted(parts_of([entry(str(k)) for k in range(groups)])) == expected
+    assert sorted(splits_of([entry(str(k)) for k in range(groups)])) == expected
 
 
 def test_official_splits():
@@ -76,7 +76,7 @@ def test_official_splits():
         for k in range(2)
     ]
     for number, test in ((1, range(3)), (2, range(10, 12))):
-        found = {part: splits.choose(entries, part, number) for part in PARTS}
+        found = {part: splits.choose(entries, part, number) for part in SPLITS}
         groups = {
             part: {int(entries[i].group) for i in np.flatnonzero(mask)}
             for part, mask in found.items()
@@ -102,7 +102,7 @@ def test_real_official_lists(real_data):
         for path, part in official.items()
     ]
     assert (len(entries), len(classes)) == (13320, 101)
-    counts = {part: splits.choose(entries, part, 1) for part in PARTS}
+    counts = {part: splits.choose(entries, part, 1) for part in SPLITS}
     assert counts["test"].sum() == 3783
     assert (counts["train"] | counts["validation"]).sum() == 9537
     labels = np.array([e.label for e in entries])
@@ -114,9 +114,9 @@ def test_real_official_lists(real_data):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"part": "dev"}, "unknown part 'dev': one of train, validation, test"),
-        ({"split": 4}, "split 4 is asked for, the data set has 1 to 3"),
-        ({"split": -1}, "split -1"),
+        ({"split": "dev"}, "unknown split 'dev': one of train, validation, test"),
+        ({"official": 4}, "official split 4 was asked for, but the data set has 1 to 3"),
+        ({"official": -1}, "official split -1"),
         ({"fraction": 0.5}, "fraction must be between 0 and 0.5, got 0.5"),
         ({"fraction": 0.0}, "fraction"),
     ],
@@ -124,7 +124,7 @@ def test_real_official_lists(real_data):
 def test_bad_arguments(options, message):
     entries = [entry("a", official=(1, 1, 1)), entry("b", official=(2, 1, 1))]
     with pytest.raises(ValueError, match=message):
-        splits.choose(entries, **{"part": "train", **options})
+        splits.choose(entries, **{"split": "train", **options})
     with pytest.raises(ValueError, match="no official splits; 0 divides it by groups"):
         splits.choose([entry("a")], "train", 1)
 

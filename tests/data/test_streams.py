@@ -15,7 +15,7 @@ from scipy import stats
 from unsup_video.configs import base, flow_cnn_small
 from unsup_video.data import flow_stacks, frames, records, sources
 from unsup_video.data.frames import Frames
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.utils import files
 
 CLASSES, PER_CLASS, LENGTH, DIM = 20, 6, 24, 5
@@ -50,7 +50,9 @@ def test_a_class_sorted_set_gives_batches_of_independent_draws(tmp_path, compres
     monkeypatch.setattr(frames, "_MEMORY", SMALL)
     monkeypatch.setattr(frames, "_SPACING", 1000)
     monkeypatch.setattr(frames, "_STATE", 100)
-    videos = Videos(class_sorted(tmp_path / "x", compression), np.ones(CLASSES * PER_CLASS, bool))
+    videos = LabelledVideos(
+        class_sorted(tmp_path / "x", compression), np.ones(CLASSES * PER_CLASS, bool)
+    )
     assert not videos._frames.is_held
     batches = list(videos.training(WINDOW, BATCH, seed=0).take(30).as_numpy_iterator())
     labels = np.concatenate([batch["label"] for batch in batches])
@@ -189,13 +191,13 @@ def test_the_states_of_gzip_shards_are_bounded(tmp_path, monkeypatch):
     for states in (10, 40):
         made = []
 
-        class Noted(frames._Inflated):
+        class CountedFile(frames._GzipFile):
             def __init__(self, *args):
                 super().__init__(*args)
                 made.append(self)
 
         with monkeypatch.context() as patched:
-            patched.setattr(frames, "_Inflated", Noted)
+            patched.setattr(frames, "_GzipFile", CountedFile)
             patched.setattr(frames, "_STATE", 100)
             Frames(folder, memory=states * 100).prepare()
         numbers.append(sum(len(shard._states) for shard in made))

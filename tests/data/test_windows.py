@@ -81,7 +81,7 @@ def test_every_window_at_a_stride(folder, stride):
     expected = [
         (v, first) for v, n in enumerate(LENGTHS) for first in range(0, n - T + 1, stride or T)
     ]
-    assert windows.places(folder, T, stride).tolist() == [list(place) for place in expected]
+    assert windows.starts(folder, T, stride).tolist() == [list(place) for place in expected]
     assert found(windows.evaluation(folder, T, stride)) == expected
 
 
@@ -96,11 +96,11 @@ def test_windows_of_chosen_sequences(folder):
     "count, expected", [(1, [0]), (4, [0, 2, 5, 7]), (10, range(10)), (11, range(10)), (0, [])]
 )
 def test_places_are_spread_evenly(count, expected):
-    assert windows.spread(np.arange(10), count).tolist() == list(expected)
+    assert windows.evenly_spaced(np.arange(10), count).tolist() == list(expected)
 
 
 def test_shards_without_a_wanted_window_are_not_read(folder):
-    wanted = windows.places(folder, T, chosen=mask(0, 7))
+    wanted = windows.starts(folder, T, chosen=mask(0, 7))
     shard = folder / "00001-of-00003.tfrecord"  # sequences 2 to 4
     shard.write_bytes(bytes(shard.stat().st_size))
     assert found(windows.at(folder, T, wanted)) == [(0, 0), (7, 0), (7, 4)]
@@ -116,13 +116,13 @@ def test_shards_without_a_wanted_window_are_not_read(folder):
             lambda f: windows.training(Frames(f), 0, 1),
             "length of a window must be at least 1, got 0",
         ),
-        (lambda f: windows.places(f, 2, 0), "stride of a window must be at least 1, got 0"),
-        (lambda f: windows.places(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
+        (lambda f: windows.starts(f, 2, 0), "stride of a window must be at least 1, got 0"),
+        (lambda f: windows.starts(f, 21), "windows of 21 frames are wanted, the longest .* has 20"),
         (
             lambda f: windows.training(Frames(f, mask(0, 1)), 8, 1),
             "of 8 frames .* longest .* has 7",
         ),
-        (lambda f: windows.training(Frames(f, mask()), 4, 1), "of 8 sequences none is chosen"),
+        (lambda f: windows.training(Frames(f, mask()), 4, 1), "none of its 8 sequences is chosen"),
         (lambda f: windows.training(Frames(f), 4, 1, start=-1), "start must be at least 0, got -1"),
     ],
 )
@@ -158,10 +158,10 @@ def test_an_epoch_takes_every_window_once(stored):
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_with_most_an_epoch_takes_so_many_of_each_sequence(stored):
+def test_an_epoch_takes_at_most_max_per_video_windows_of_each_sequence(stored):
     per_epoch = [min(2, max(0, n - T + 1)) for n in LENGTHS]
     size = sum(per_epoch)
-    stream = training(stored, 60 * size, most=2)
+    stream = training(stored, 60 * size, max_per_video=2)
     for epoch in np.split(np.array(stream), 60):
         np.testing.assert_array_equal(np.bincount(epoch[:, 0]), per_epoch)
         assert len({tuple(place) for place in epoch.tolist()}) == size
@@ -189,12 +189,15 @@ def test_every_window_of_videos_of_any_length_is_as_likely(folder):
     assert not videos[fits == 0].any()
 
 
-@pytest.mark.parametrize("most", [None, 2])
-def test_a_resumed_stream_goes_on_where_it_was(stored, most):
-    epoch = len(ALL) if most is None else sum(min(2, max(0, n - T + 1)) for n in LENGTHS)
-    whole = training(stored, 4 * epoch, most=most)
+@pytest.mark.parametrize("max_per_video", [None, 2])
+def test_a_resumed_stream_goes_on_where_it_was(stored, max_per_video):
+    epoch = len(ALL) if max_per_video is None else sum(min(2, max(0, n - T + 1)) for n in LENGTHS)
+    whole = training(stored, 4 * epoch, max_per_video=max_per_video)
     for start in (1, epoch - 1, epoch, 3 * epoch + 5):
-        assert training(stored, 4 * epoch - start, start=start, most=most) == whole[start:]
+        assert (
+            training(stored, 4 * epoch - start, start=start, max_per_video=max_per_video)
+            == whole[start:]
+        )
     assert len(training(stored, 2, start=10**15)) == 2  # nothing is read of what came before
 
 
@@ -340,7 +343,7 @@ def test_bad_records(folder, tmp_path):
         FileNotFoundError, match=r"nowhere.*python -m data_prep\.percepts .*nowhere"
     ):
         sources.build(a_config(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="split 1 is asked for, the data set has no official"):
+    with pytest.raises(ValueError, match="split 1 was asked for, but the data set has no official"):
         sources.build(a_config(folder, split=1))
     with pytest.raises(ValueError, match="windows of 31 frames .* has 12: nothing for train"):
         sources.build(a_config(folder, frames_in=30))
@@ -357,10 +360,10 @@ def test_bad_records(folder, tmp_path):
 
 def test_data_whose_replacement_was_killed_are_found(folder, tmp_path, killed_while_replaced):
     killed_while_replaced(folder)
-    assert sources.part(a_config(folder), "test").chosen.any()
+    assert sources.split(a_config(folder), "test").chosen.any()
     write(tmp_path / "three" / "test")
     killed_while_replaced(tmp_path / "three" / "test")
-    assert sources.part(a_config(tmp_path / "three"), "test").folder == tmp_path / "three" / "test"
+    assert sources.split(a_config(tmp_path / "three"), "test").folder == tmp_path / "three" / "test"
 
 
 def test_generated_parts_are_of_their_own_digits(tmp_path):

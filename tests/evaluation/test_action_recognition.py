@@ -218,7 +218,7 @@ def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path, killed_
     assert testvideos.select(fresh).seen == {"train": 0, "validation": 0}
     train = testvideos.select(fresh, part="train")
     assert train.label == "train (seen)" and train.seen == {"train": 18, "validation": 0}
-    assert "CAUTION: 18 of the 18 videos are of the run's train part" in train.notes()[-1]
+    assert "CAUTION: 18 of the 18 videos are of the run's train split" in train.notes()[-1]
     other = testvideos.select(fresh, split=2)  # other videos are for testing
     assert sum(other.seen.values()) == 12 and other.seen["train"] > 0
     assert other.label == "test (seen)" and other.settings["seen"] == other.seen
@@ -230,7 +230,7 @@ def test_videos_that_training_has_seen_are_told(folder, fresh, tmp_path, killed_
     config.data.records = str(tmp_path / "gone")
     moved = testvideos.select(dataclasses.replace(fresh, config=config), str(copy))
     assert set(moved.seen.values()) == {"unknown"} and moved.label == "test"
-    assert "train and validation part had these videos is not known" in moved.notes()[-1]
+    assert "train and validation split had these videos is not known" in moved.notes()[-1]
 
     killed_while_replaced(copy)
     assert testvideos.select(fresh, str(copy)).split == fresh.config.data.split != 0
@@ -247,7 +247,7 @@ def test_data_of_other_classes_or_percepts_are_refused(fresh, tmp_path):
     more = labelled.write(tmp_path / "more", labelled.videos(), classes=(*CLASSES, "rowing"))
     with pytest.raises(ValueError, match="4 classes, the classifier 3: it does not know rowing"):
         testvideos.select(fresh, str(more))
-    with pytest.raises(ValueError, match="split 3 is asked for, the data set has 1 to 2"):
+    with pytest.raises(ValueError, match="split 3 was asked for, but the data set has 1 to 2"):
         testvideos.select(fresh, split=3)
     with pytest.raises(FileNotFoundError, match="there is no data set"):
         testvideos.select(fresh, str(tmp_path / "nothing"))
@@ -661,7 +661,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
     written = [line for line in said["one"].split("\n") if line.endswith(("json", "csv", "png"))]
     assert len(written) == 4 and all(Path(line.strip()).is_file() for line in written)
     assert "late fusion: fresh 0.333, two 0.667" in said["fused"]
-    assert "of the run's validation part, which chose its weights" in said["fused"]
+    assert "of the run's validation split, which chose its weights" in said["fused"]
     (stored,) = fresh.evaluations.glob("action_recognition_fusion-*")
     assert results.load(stored).command == (
         f"python -m eval.action_recognition {one} {two} --part=validation --weights=1,2"

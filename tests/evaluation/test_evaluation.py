@@ -313,7 +313,7 @@ def test_relative_paths_are_found_from_where_the_run_was_started(fresh, tmp_path
     assert data.records == str(tmp_path / "home" / "data" / "patches")
     assert data.digits_dir == "digits"  # not there either, as on another machine
     with pytest.raises(FileNotFoundError, match=f"data/patches .a path from {tmp_path}/elsewhere"):
-        sources.part(ConfigDict(config), "test")
+        sources.split(ConfigDict(config), "test")
 
 
 def test_what_is_no_finished_run(run, tmp_path):
@@ -398,19 +398,19 @@ def test_records_are_the_clips_that_were_written(model, tmp_path):
     clips = generated.clips(0, 6)
     frames = np.rint(clips * 255).astype(np.uint8).reshape(6, 7, 32, 32)
     records.write(tmp_path / "set", frames, 6, "moving_mnist", generated.description)
-    test_set = testset.from_records(sources.Part(tmp_path / "set"), 7, config=model.config)
+    test_set = testset.from_records(sources.Split(tmp_path / "set"), 7, config=model.config)
     np.testing.assert_array_equal(test_set.clips(2, 3), clips[2:5])
     np.testing.assert_array_equal(
         test_set.constant_velocity(1, 2, 4), generated.constant_velocity(1, 2, 4)
     )
     other = dict(generated.description, digits={"source": "others", "sha256": "0"})
     records.write(tmp_path / "other", frames, 6, "moving_mnist", other)
-    other = testset.from_records(sources.Part(tmp_path / "other"), 7, config=model.config)
+    other = testset.from_records(sources.Split(tmp_path / "other"), 7, config=model.config)
     assert other.constant_velocity is None
     with pytest.raises(ValueError, match="1 to 6 clips can be asked for, got 7"):
-        testset.from_records(sources.Part(tmp_path / "set"), 7, 7)
+        testset.from_records(sources.Split(tmp_path / "set"), 7, 7)
     with pytest.raises(ValueError, match="first import it"):
-        testset.from_records(sources.Part(tmp_path / "set" / "manifest.json"), 7)
+        testset.from_records(sources.Split(tmp_path / "set" / "manifest.json"), 7)
 
 
 # ---------------------------------------------------------------------- future_prediction
@@ -479,7 +479,7 @@ def named_clips(folder):
         "patches",
         {},
     )
-    return sources.Part(folder)
+    return sources.Split(folder)
 
 
 def test_clips_of_one_group_count_together(fresh, tmp_path):
@@ -498,7 +498,7 @@ def test_clips_of_one_group_count_together(fresh, tmp_path):
 
     stored = np.random.default_rng(1).integers(0, 255, (2, 14, 32, 32), np.uint8)
     records.write(tmp_path / "nameless", stored, 2, "x", {})
-    test_set = testset.from_records(sources.Part(tmp_path / "nameless"), 7)
+    test_set = testset.from_records(sources.Split(tmp_path / "nameless"), 7)
     np.testing.assert_array_equal(test_set.groups, [0, 0, 1, 1])  # windows of two sequences
 
 
@@ -571,12 +571,12 @@ def test_other_frames_and_short_clips_are_refused(fresh, tmp_path):
     frames = np.zeros((2, 7, 28, 28), np.uint8)
     records.write(tmp_path / "small", frames, 2, "x", {})
     with pytest.raises(ValueError, match=r"reads frames of \(32, 32\), the test set has .*28, 28"):
-        evaluate(fresh, testset.from_records(sources.Part(tmp_path / "small"), 7))
+        evaluate(fresh, testset.from_records(sources.Split(tmp_path / "small"), 7))
     records.write(tmp_path / "short", np.zeros((2, 6, 32, 32), np.uint8), 2, "x", {})
     with pytest.raises(ValueError, match="needs clips of 7 frames, the test set has 6"):
-        evaluate(fresh, testset.from_records(sources.Part(tmp_path / "short"), 6))
+        evaluate(fresh, testset.from_records(sources.Split(tmp_path / "short"), 6))
     with pytest.raises(ValueError, match="windows of 7 frames are wanted, the longest .* has 6"):
-        testset.from_records(sources.Part(tmp_path / "short"), 7)
+        testset.from_records(sources.Split(tmp_path / "short"), 7)
     with pytest.raises(ValueError, match="unknown metric convention"):
         evaluate(fresh, testset.generated(fresh.config, 2), convention="mine")
 

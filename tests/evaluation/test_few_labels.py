@@ -131,7 +131,7 @@ def test_the_search_reads_neither_test_part_nor_validation_labels(data, monkeypa
     entries = records.load_index(data)
     parts = {
         part: {e.name for e, c in zip(entries, splits.choose(entries, part), strict=True) if c}
-        for part in splits.PARTS
+        for part in splits.SPLITS
     }
     assert (searched, validation) == (parts["train"], parts["validation"])
     assert labelled == parts["train"] | parts["validation"] and test == parts["test"]

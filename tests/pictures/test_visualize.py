@@ -19,7 +19,7 @@ def clip():
 
 
 def contains(picture, frame):
-    """Whether the frame, four times enlarged, stands somewhere in the picture."""
+    """Returns True if the frame, enlarged four times, is somewhere in the picture."""
     wanted = np.kron(np.rint(frame * 255).astype(np.uint8), np.ones((4, 4), np.uint8))
     grey = np.asarray(picture.convert("RGB"))[..., 0]
     first = np.argwhere(grey == wanted[0, 0])

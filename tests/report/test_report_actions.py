@@ -254,8 +254,8 @@ def test_classes_are_shown_with_what_they_were_taken_for(tmp_path):
     "seen, caution",
     [
         ({}, "is not known"),
-        ({"train": 3, "validation": "unknown"}, "3 of the 4 videos are of the run's train part"),
-        ({"train": 3, "validation": "unknown"}, "validation part had these videos is not known"),
+        ({"train": 3, "validation": "unknown"}, "3 of the 4 videos are of the run's train split"),
+        ({"train": 3, "validation": "unknown"}, "validation split had these videos is not known"),
     ],
 )
 def test_a_doubtful_test_says_so(tmp_path, seen, caution):

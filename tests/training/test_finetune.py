@@ -8,7 +8,7 @@ import pytest
 
 from unsup_video.configs import percepts_small
 from unsup_video.data import records
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.serving import export
 from unsup_video.training import checkpoints, trained
 from unsup_video.training.tasks import finetuning
@@ -164,7 +164,7 @@ def test_data_that_do_not_fit_are_named(folder, pretrained, run, tmp_path):
         finetuning.take_architecture(config, run)
     every = np.ones(len(labelled.videos()), bool)
     with pytest.raises(ValueError, match="percepts of 7 numbers"):
-        finetuning.check_fits(run.model, Videos(other, every))
+        finetuning.check_fits(run.model, LabelledVideos(other, every))
 
     config.data.update({"records": str(folder), "frames": 10})
     with pytest.raises(ValueError, match="none has a label and 10 frames"):

@@ -283,7 +283,11 @@ def test_stacks_per_video_bounds_an_epoch(folder):
     chosen = splits.choose(records.load_index(folder), "train", 1)
     chosen[3] = False
     epoch = 2 * int(chosen.sum())
-    found = windows.training(Frames(folder, chosen), 3, 0, most=2).take(epoch).as_numpy_iterator()
+    found = (
+        windows.training(Frames(folder, chosen), 3, 0, max_per_video=2)
+        .take(epoch)
+        .as_numpy_iterator()
+    )
     sequences = np.array([window["sequence"] for window in found])
     np.testing.assert_array_equal(np.bincount(sequences, minlength=24), 2 * chosen)
     stacks = flow_stacks.build(a_config(folder, **{"data.stacks_per_video": 2}))
@@ -314,7 +318,7 @@ def test_no_group_is_divided(folder):
             for batch in stacks.evaluation(part, 9)
             for i in batch["sequence"].numpy()
         }
-        for part in splits.PARTS
+        for part in splits.SPLITS
     }
     assert all(groups.values())
     assert sum(map(len, groups.values())) == len(set.union(*groups.values()))

@@ -226,7 +226,7 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     tiny = [*TINY, *NO_GENERATOR, f"--config.data.records={tmp_path / 'data'}"]
     status, output = Run(tmp_path / "whole", tiny=tiny).finish()
     assert status == 0 and "records, noise" in output
-    assert output.count("CAUTION: 2 of the test's sequences are of the run's train part") == 2
+    assert output.count("CAUTION: 2 of the test's sequences are of the run's train split") == 2
     assert (tmp_path / "whole" / "trained_on.npz").exists()
     seen = json.loads((tmp_path / "whole" / "results.json").read_text())["seen"]
     assert seen == {"train": 2, "validation": 2}

@@ -74,7 +74,7 @@ def test_a_divided_data_set_is_tested_on_its_test_part(percepts):
     folder, model, _, results = percepts
     chosen = splits.choose(records.load_index(folder), "test")
     test_set = testset.of_model(model, None, None)
-    expected = sources.read(folder, 5, windows.places(folder, 5, chosen=chosen))
+    expected = sources.read(folder, 5, windows.starts(folder, 5, chosen=chosen))
     assert test_set.count == results["clips"] == len(expected) == chosen.sum()
     np.testing.assert_array_equal(test_set.clips(0, test_set.count), expected)
     np.testing.assert_array_equal(test_set.clips(1, 2), expected[1:3])

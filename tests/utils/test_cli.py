@@ -1,4 +1,4 @@
-"""What all commands share: how they read flags, end with an error, and print what comes next."""
+"""All commands read flags, end with an error, and suggest what to run next in the same way."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ def test_the_home_folder_in_every_flag_argument_and_config(home, monkeypatch):
         assert config.value.data.records == f"{home}/r"
         assert config.value.data.digits_dir == f"{home}/digits"
         assert config.value.recipe.name == "toronto" and config.value.name == "base"
-        named = cli.as_named(config)  # without what other flags change
+        named = cli.config_from_file(config)  # without what other flags change
         assert named.data.records == "" and named.data.digits_dir == f"{home}/digits"
         assert named.recipe == config.value.recipe
 
@@ -73,7 +73,7 @@ def test_a_shell_reads_a_command_as_it_was_given(path):
 
 def test_what_comes_after_a_data_set_is_quoted(capsys):
     manifest = records.Manifest("x", {}, (3, 4), 2, (records.Shard("a", 2, 10, ""),))
-    common.written("my data/set", manifest, commands=[cli.command("train.pretrain", "a b")])
+    common.print_summary("my data/set", manifest, commands=[cli.command("train.pretrain", "a b")])
     after = capsys.readouterr().out.partition("next:\n")[2]
     assert [shlex.split(line)[2:] for line in after.splitlines()] == [
         ["data_prep.verify", "my data/set"],

@@ -19,7 +19,7 @@ from unsup_video.utils import files
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -29,7 +29,7 @@ def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
 def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="halfway"), files.whole(path) as temporary:
+    with pytest.raises(RuntimeError, match="halfway"), files.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError("halfway")
     assert path.read_text() == "old"
@@ -39,18 +39,18 @@ def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path):
 def test_a_full_disk_names_the_file_and_other_errors_their_own(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match=r"a\.txt: cannot be written \(No space left"):
-        with files.whole(tmp_path / "a.txt"):
+        with files.atomic_write(tmp_path / "a.txt"):
             raise full
-    with pytest.raises(FileNotFoundError, match="other"), files.whole(tmp_path / "a.txt"):
+    with pytest.raises(FileNotFoundError, match="other"), files.atomic_write(tmp_path / "a.txt"):
         open(tmp_path / "other")
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), files.whole(tmp_path / "bad") as temporary:
+    with pytest.raises(RuntimeError), files.atomic_write(tmp_path / "bad") as temporary:
         temporary.mkdir()
         (temporary / "x").write_text("1")
         raise RuntimeError
-    with files.whole(tmp_path / "good") as temporary:
+    with files.atomic_write(tmp_path / "good") as temporary:
         (temporary / "deep").mkdir(parents=True)
         (temporary / "deep" / "x").write_text("1")
     assert [p.name for p in tmp_path.iterdir()] == ["good"]
@@ -58,7 +58,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-    writing = files.whole(tmp_path / "a.txt")
+    writing = files.atomic_write(tmp_path / "a.txt")
     temporary = writing.__enter__()
     temporary.write_text("half")  # and the process dies here
     (tmp_path / "b.txt").write_text("mine")
@@ -80,7 +80,7 @@ def test_temporary_names_differ_between_machines_and_calls_with_one_process_numb
     for host in ("one", "two.example-net.org"):
         monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
         for _ in range(2):
-            with files.whole(tmp_path / "a-b") as temporary:
+            with files.atomic_write(tmp_path / "a-b") as temporary:
                 temporary.write_text("x")
                 [leftover] = files.leftovers(tmp_path, "a-b")
                 assert temporary.is_relative_to(leftover)
@@ -91,9 +91,9 @@ def test_temporary_names_differ_between_machines_and_calls_with_one_process_numb
 
 
 def test_two_writers_at_once_leave_one_whole_file(tmp_path):
-    with files.whole(tmp_path / "a") as first:
+    with files.atomic_write(tmp_path / "a") as first:
         first.write_text("first")
-        with files.whole(tmp_path / "a") as second:
+        with files.atomic_write(tmp_path / "a") as second:
             second.write_text("second")
         assert (tmp_path / "a").read_text() == "second"
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "first")]
@@ -101,13 +101,16 @@ def test_two_writers_at_once_leave_one_whole_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["n" * 255, "ä" * 127 + "n", "n" * 251 + ".png"])
 def test_the_longest_legal_name_can_be_written_and_its_leftovers_are_found(tmp_path, name):
-    with files.whole(tmp_path / name) as temporary:
+    with files.atomic_write(tmp_path / name) as temporary:
         temporary.mkdir()
         assert temporary.suffix == Path(name).suffix
         [leftover] = files.leftovers(tmp_path, name)
         assert temporary.is_relative_to(leftover)
         assert not files.leftovers(tmp_path, "m" + name[1:])
-    with files.whole(tmp_path / name, replace=True) as temporary, files.locked(tmp_path / name):
+    with (
+        files.atomic_write(tmp_path / name, replace=True) as temporary,
+        files.locked(tmp_path / name),
+    ):
         temporary.mkdir()  # and replaced
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -129,7 +132,7 @@ def fill(folder, content):
 
 
 def replace(path):
-    with files.whole(path, replace=True) as temporary:
+    with files.atomic_write(path, replace=True) as temporary:
         fill(temporary, NEW)
 
 
@@ -137,7 +140,7 @@ STEPS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")  # of os, tha
 
 
 def in_a_child_killed_at(step, function, *arguments):
-    """Whether `function` ended before its `step`th change of the disk, at which SIGKILL comes."""
+    """Returns True if `function` ended before its `step`th change of the disk, which kills it."""
 
     def child():
         done = 0
@@ -279,7 +282,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, moment):
         fill(tmp_path / "set", OLD)
         return original(*arguments)
 
-    with pytest.raises(OSError, match="set"), files.whole(tmp_path / "set") as temporary:
+    with pytest.raises(OSError, match="set"), files.atomic_write(tmp_path / "set") as temporary:
         fill(temporary, NEW)
         monkeypatch.setattr(os, moment, late)
     assert tree(tmp_path) == {f"set/{name}": text for name, text in OLD.items()}
@@ -287,7 +290,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, moment):
 
 def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "set").mkdir()
-    with pytest.raises(FileExistsError), files.whole(tmp_path / "set") as temporary:
+    with pytest.raises(FileExistsError), files.atomic_write(tmp_path / "set") as temporary:
         fill(temporary, NEW)
     assert tree(tmp_path) == {}
 
@@ -329,7 +332,7 @@ def test_a_linked_folder_is_written_and_replaced_where_it_is(tmp_path):
     disk.mkdir()
     (tmp_path / "set").symlink_to(disk / "folder")  # to nothing yet
     for _ in range(2):
-        with files.whole(tmp_path / "set", replace=True) as temporary:
+        with files.atomic_write(tmp_path / "set", replace=True) as temporary:
             fill(temporary, NEW)
             assert temporary.is_relative_to(disk)  # which may be another one
             assert files.leftovers(tmp_path, "set")
@@ -360,7 +363,7 @@ def test_foreign_files_go_on_in_the_folder_that_takes_the_place(tmp_path):
         log.write(" more")
     assert tree(tmp_path / "new") == {"x": "new", "log": "line more", "notes/a": "b"}
     assert os.readlink(tmp_path / "new" / "link") == "nowhere"
-    with files.whole(tmp_path / "again") as temporary:
+    with files.atomic_write(tmp_path / "again") as temporary:
         os.replace(tmp_path / "new", temporary)
     assert (tmp_path / "again" / "notes" / "pipe").is_fifo()
 
@@ -495,7 +498,7 @@ def test_sha256(tmp_path):
 
 
 def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
-    assert files.derived("archery/my video (1).avi#3", ".gif").as_posix() == (
+    assert files.safe_path("archery/my video (1).avi#3", ".gif").as_posix() == (
         "archery/my video (1).avi#3.gif"
     )
     names = [
@@ -521,7 +524,7 @@ def test_names_of_what_is_made_are_legal_and_differ(tmp_path):
         "..",
         "b/..",
     ]
-    paths = [files.derived(name, ".png") for name in names]
+    paths = [files.safe_path(name, ".png") for name in names]
     assert len(set(paths)) == len(names)
     for path in paths:
         assert (tmp_path / path).resolve().is_relative_to(tmp_path) and path.suffix == ".png"

@@ -227,7 +227,7 @@ def test_parts_beyond_the_end(videos, fps, start, seconds):
 
 
 def block(data, i, start=0):
-    """Where in a Matroska file at 25 frames a second the data of frame i begin."""
+    """Returns where the data of frame i begin in a Matroska file at 25 frames per second."""
     header = re.compile(re.escape(b"\x81" + struct.pack(">h", 40 * i)) + b"[\\x00\\x80]")
     return header.search(data, start).end()
 
@@ -259,17 +259,19 @@ def still(path, gap):
 
 def test_a_still_of_more_than_10_seconds_is_doubtful_and_used(tmp_path):
     path = still(tmp_path / "still.mkv", 25)
-    with decoding.noted() as notes:
+    with decoding.collect_notes() as notes:
         assert numbers(path, fps=5) == [0, 5] + [6] * 125
     (note,) = notes
     assert note == f"{path}: a frame stays for 25.0 s: a still, or a damaged time stamp"
-    with decoding.noted() as notes:
+    with decoding.collect_notes() as notes:
         assert numbers(path) == list(range(8))
     assert len(notes) == 1
-    with decoding.noted() as notes:  # the frame on the screen at the start appeared long before
+    with (
+        decoding.collect_notes() as notes
+    ):  # the frame on the screen at the start appeared long before
         assert numbers(path, fps=1, start=20, seconds=2) == [6, 6]
     assert len(notes) == 1
-    with decoding.noted() as notes:  # a part without it
+    with decoding.collect_notes() as notes:  # a part without it
         assert numbers(path, seconds=0.2) == list(range(5))
         numbers(still(tmp_path / "short.mkv", 9.9), fps=5)
     assert notes == []
@@ -280,7 +282,7 @@ def test_a_still_of_more_than_an_hour_is_not_resampled(tmp_path, monkeypatch):
     path = still(tmp_path / "still.mkv", 25)
     text, frame = reason(path, fps=25)
     assert "no frame for 25 s" in text and frame == 7
-    with decoding.noted() as notes:
+    with decoding.collect_notes() as notes:
         assert numbers(path) == list(range(8))  # each frame once, however long it is shown
         assert numbers(path, fps=1, start=8, seconds=3) == [6] * 3
     assert len(notes) == 2
@@ -498,7 +500,7 @@ def test_fewer_frames_than_claimed_are_noted(videos, tmp_path):
     path = tmp_path / "claims.avi"
     path.write_bytes(data)
     assert decoding.info(path).frames == COUNT + 7
-    with decoding.noted() as notes:
+    with decoding.collect_notes() as notes:
         assert numbers(path) == list(range(COUNT))
         assert numbers(videos["mjpg.avi"]) == list(range(COUNT))
         assert numbers(path, seconds=0.4) == list(range(10))  # nothing is short about that
@@ -530,7 +532,7 @@ def fuzz(path, originals, seed, rounds):
 def outcome(path, **arguments):
     """(number of frames, notes, error): and never a wrong kind of either."""
     count, shapes = 0, set()
-    with decoding.noted() as notes:
+    with decoding.collect_notes() as notes:
         try:
             for frame in decoding.frames(path, **arguments):
                 assert frame.dtype == np.uint8
@@ -582,7 +584,7 @@ def test_real_clips(real_data):
         assert (count, len(notes), error) == (*expected, None), path
         if "ucf101" in path.parts:
             assert (claims.height, claims.width) == (240, 320)
-    with decoding.noted():
+    with decoding.collect_notes():
         # 444 frames at 15 a second, says the index: that is how long it is shown.
         tree = sum(1 for _ in decoding.frames(real_data / "clips/other/tree.avi", fps=15))
         assert abs(tree - 444) <= 1

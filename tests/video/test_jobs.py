@@ -445,7 +445,7 @@ def test_progress(tmp_path, monkeypatch):
     lines = [line for line in log if "of 10 videos (" in line]
     done = [int(line.split()[0]) for line in lines]
     assert done == sorted(done) and len(set(done)) > 3
-    assert all(" a second, " in line and line.endswith(" to go") for line in lines)
+    assert all(" per second, " in line and line.endswith(" to go") for line in lines)
 
 
 # ---------------------------------------------------------------------- Beam

@@ -37,8 +37,8 @@ def video(monkeypatch):
     return hold
 
 
-def crops(job, of=VIDEO):
-    return [record.frames for record in job.records(of)]
+def crops(job, video=VIDEO):
+    return [record.frames for record in job.records(video)]
 
 
 def place(crop):
@@ -111,7 +111,7 @@ def test_only_what_moves_is_taken(video):
     assert 10 < len(found) <= 20  # 36 tries each, of which 3 in 63 move enough
     assert all(motion(crop) >= 0.15 for crop in found)
     assert any(motion(crop) == 0 for crop in crops(dataclasses.replace(job, min_motion=0)))
-    with pytest.raises(VideoError, match="no place moves by 0.21 a frame"):
+    with pytest.raises(VideoError, match="no place moves by 0.21 per frame"):
         crops(dataclasses.replace(job, min_motion=0.21))
 
 

@@ -288,7 +288,7 @@ def test_settings_tell_jobs_apart(cnn, tmp_path):
         ({"std": ()}, "Give mean and std"),
         ({"mean": (1.0, 2.0)}, "one number, or three"),
         ({"std": (0.0,)}, "std not 0"),
-        ({"weights": "imagenet"}, "has its weights in it"),
+        ({"weights": "imagenet"}, "contains its weights"),
         ({"resize": (10, 40)}, r"\(10, 40\) has no centre of \(16, 20\)"),
         ({"size": (18, 20)}, "input|shape"),
         ({"dtype": "int4"}, "unknown storage 'int4'"),
@@ -366,9 +366,9 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     job = percepts.job(
         str(tmp_path / "nested.KERAS"), mean=(0.0,), std=(1.0,), resize=SIZE, **options
     )
-    of = keras.Model(image, conv if wanted == "conv" else norm)
+    model = keras.Model(image, conv if wanted == "conv" else norm)
     (batch,) = job.batches(videos[0])
-    expected = of(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
+    expected = model(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
     assert_close(values(job, videos[0])[1], expected, "float16")
 
 

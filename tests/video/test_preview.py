@@ -58,7 +58,7 @@ def test_summary(tmp_path):
     (folder / "quarantine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = preview.summary(folder)
     assert text[0].startswith("patches: 6 sequences of (T, 2, 2) uint8, 1 files")
-    assert text[1] == "frames: 46 in all, 3 to 20 a sequence, median 3"
+    assert text[1] == "frames: 46 in all, 3 to 20 per sequence, median 3"
     bars = {line.split(":")[0].strip(): line.split(":")[1].split() for line in text[2:8]}
     assert bars["3 to      5"] == ["4", "#" * 30] and bars["12 to     14"] == ["1", "#" * 8]
     assert bars["18 to     20"] == ["1", "#" * 8] and bars["6 to      8"] == ["0"]

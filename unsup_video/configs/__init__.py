@@ -1,4 +1,4 @@
-"""One file, one experiment; `base.py` holds the defaults that they share."""
+"""The configs: each file is one experiment; `base.py` has the defaults that they share."""
 
 import os
 from pathlib import Path
@@ -6,32 +6,32 @@ from pathlib import Path
 from unsup_video.configs import recipes
 
 _FOLDER = Path(__file__).parent
-_COMMANDS = ("finetune", "flow_cnn")  # whose configs start with their name; others are pretraining
+_COMMANDS = ("finetune", "flow_cnn")  # their configs start with these names; others are pretraining
 
 
 def path(name: str) -> str:
-    """The file of the packaged config `name`."""
+    """Returns the file of the packaged config `name`."""
     return str(_FOLDER / f"{name}.py")
 
 
 def names(command: str | None = "pretrain") -> list[str]:
-    """The packaged experiments of a command of train/; None for those of all."""
+    """Lists the packaged experiments of a command of train/; None for those of all commands."""
 
-    def of(name):
+    def command_of(name):
         return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
 
-    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
-    return sorted(name for name in found if command in (None, of(name)))
+    experiments = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
+    return sorted(name for name in experiments if command in (None, command_of(name)))
 
 
 def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:
-    """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
+    """Replaces `--config=NAME[:RECIPE]` in a command line by the path of that packaged config.
 
-    In a path (with a slash or .py) `~` is the home folder. Without --config, `default` is put in,
-    which is the NAME of a packaged config.
+    In a path (with a slash or .py), `~` is expanded to the home folder. Without --config, `default`
+    is added, the NAME of a packaged config.
 
     Raises:
-        SystemExit: there is no such config, or no such recipe.
+        SystemExit: the config or the recipe does not exist.
     """
 
     def resolve(value):

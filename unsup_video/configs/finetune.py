@@ -1,9 +1,9 @@
-"""An action classifier from a pretrained encoder (the paper's section 3.3), or from nothing.
+"""An action classifier that starts from a pretrained encoder (the paper's section 3.3), or not.
 
     python -m train.finetune --init=runs/percepts --records=data/percepts
     python -m train.finetune --init=none --records=data/percepts
 
-The best checkpoint is that of the most right videos of the validation part.
+The best checkpoint is the one that classifies the most validation videos correctly.
 """
 
 from ml_collections import ConfigDict
@@ -12,41 +12,42 @@ from unsup_video.configs import recipes
 
 
 def get_config(recipe: str = "") -> ConfigDict:
-    """The classifier, with the recipe of that name."""
+    """Returns the classifier's config, with the recipe of that name."""
     config = ConfigDict()
     config.name = "finetune"
     config.seed = 0
-    config.precision = "auto"  # of the matrix products, as in pretraining
+    config.precision = "auto"  # the dtype of matrix products, as in pretraining
 
     config.model = ConfigDict(
         dict(
             # The run or SavedModel whose encoder it starts from; "none": random weights.
             init="",
-            kind="lstm",  # lstm | single_frame | mean_frame: the last two are baselines without init
-            # Without init; with it they are the encoder's.
+            kind="lstm",  # lstm; or single_frame, mean_frame: baselines without init
+            # The next four are for a classifier without init; otherwise they are the encoder's.
             units=2048,
             layers=2,
             use_peepholes=True,
             frame_scaling=True,
             dropout=0.5,  # between the layers and before the softmax, never through time
             input_dropout=0.0,  # of the frames
-            freeze=False,  # train the softmax alone
+            freeze=False,  # train only the softmax
         )
     )
 
     config.data = ConfigDict(
         dict(
-            records="",  # written by data_prep: one data set, or a folder of train/, validation/, test/
-            split=0,  # the official split of one data set; 0: divided by groups of videos
-            frames=16,  # of a window
-            stride=8,  # from one block of a video to the next, where whole videos are classified
-            videos_per_class=0,  # train on so many, at random; 0: on all
-            subset_seed=0,  # which of them
+            # Written by data_prep: one data set, or a folder with train/, validation/ and test/.
+            records="",
+            split=0,  # the official split of one data set; 0: divide it by groups of videos
+            frames=16,  # per window
+            stride=8,  # frames from one block of a video to the next, to classify whole videos
+            videos_per_class=0,  # train on this many random videos of each class; 0: on all
+            subset_seed=0,  # seed of that choice
         )
     )
 
     config.recipe = recipes.get(recipe or "modern")
-    config.recipe.encoder_factor = 1.0  # times the learning rate, for the LSTMs
+    config.recipe.encoder_factor = 1.0  # factor on the learning rate of the LSTMs
     config.recipe.mean_frame_bias = False  # there is no decoder
     if config.recipe.name == "modern":
         config.recipe.learning_rate = 3e-4
@@ -54,12 +55,12 @@ def get_config(recipe: str = "") -> ConfigDict:
     config.train = ConfigDict(
         dict(
             steps=300,
-            log_every=20,  # steps, as all of these
+            log_every=20,  # in steps, as are the next two
             eval_every=50,
             checkpoint_every=50,
-            early_stop_evaluations=0,  # stop after so many without a better one; 0: never
+            early_stop_evaluations=0,  # stop after this many without improvement; 0: never
             deterministic=True,
         )
     )
     config.eval = ConfigDict(dict(batch_size=100))
-    return config.lock()  # a typo is an error
+    return config.lock()  # so that a typo is an error

@@ -3,7 +3,8 @@
     python -m data_prep.flow --videos=FOLDER --size=72x96 --bound=4 --out=data/flow_small
     python -m train.flow_cnn --config.data.records=data/flow_small
 
-Small frames have small motion, so that a smaller bound than 20 pixels keeps more of it in 8 bits.
+Small frames have small displacements, so a bound below 20 pixels stores them more precisely in 8
+bits.
 """
 
 from ml_collections import ConfigDict

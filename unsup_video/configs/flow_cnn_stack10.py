@@ -1,7 +1,7 @@
 """The temporal-stream CNN on stacks of 10 flows, 20 channels. See `flow_cnn`.
 
-The paper has 77.5% of UCF-101's test videos right, Simonyan & Zisserman (2014) 81.0% on split 1.
-Not reproduced here yet.
+On UCF-101's test videos, the paper reports an accuracy of 77.5%, and Simonyan & Zisserman (2014)
+81.0% on split 1. This is not reproduced here yet.
 """
 
 from unsup_video.configs import flow_cnn

@@ -1,7 +1,8 @@
 """Figure 5, first row, and the model of figures 7 to 10: 1-layer composite, unconditional.
 
-A public log of the authors' release reads 213 (reconstruction) and 346 (future) nats/frame at
-17,000 steps of batch 128, on the training stream."""
+A public log of the authors' release has 213 (reconstruction) and 346 (future) nats per frame after
+17,000 steps of batch 128, on the training stream.
+"""
 
 from unsup_video.configs import base
 

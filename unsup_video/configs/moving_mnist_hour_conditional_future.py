@@ -3,8 +3,8 @@
     python -m train.pretrain --config=moving_mnist_hour_conditional_future \
         --digits_dir=FOLDER_WITH_THE_IDX_FILES
 
-A step takes about 1.5 times as long as an unconditional one, because the future predictor is
-trained on its own frames, one after the other.
+A step takes about 1.5 times as long as an unconditional one, because the future predictor reads its
+own frames in training, one after the other.
 """
 
 from unsup_video.configs import moving_mnist_hour

@@ -1,14 +1,14 @@
 """Figure 6, and the row "composite" of table 2: 2 layers of 2048 units on 32x32 colour patches.
 
-Reads 16 frames, reconstructs them and predicts 13. The patches come from videos of one's own, or
-from UCF-101 as in the paper:
+The model reads 16 frames, reconstructs them and predicts 13. The patches come from your own videos,
+or from UCF-101 as in the paper:
 
     python -m data_prep.patches --videos=FOLDER --out=data/patches --min_motion=0.01
     python -m train.pretrain --config=patches --config.data.records=data/patches
 
-The paper's figure, 210.7, is in units that it does not give. Expect less than the loss of the last
-frame repeated, blurry predictions, and sharper ones with 4096 units; docs/results/patches.md has
-what a small model reached. It takes a machine with a GPU.
+The paper does not give the units of its figure, 210.7. Expect a lower loss than that of repeating
+the last frame, and blurry predictions, which are sharper with 4096 units; docs/results/patches.md
+has the results of a small model. Training takes a machine with a GPU.
 """
 
 from unsup_video.configs import base
@@ -22,8 +22,8 @@ def get_config(recipe=""):
     config.data.records = "data/patches"
     config.data.frames_in, config.data.frames_out = 16, 13
     if config.recipe.name == "modern":
-        # Pixels of natural pictures are hardly ever 0, as most of a digit's are, so that a step
-        # of the input weights moves the units further. With the 8e-3 for digits the loss rises to
-        # three times that of the mean frame before it falls (docs/results/patches.md).
+        # Unlike those of digits, pixels of natural pictures are hardly ever 0, so a step of the
+        # input weights moves the units further. With the 8e-3 for digits, the loss rises to three
+        # times that of the mean frame before it falls (docs/results/patches.md).
         config.recipe.learning_rate = 1e-3
     return config

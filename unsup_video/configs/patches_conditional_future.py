@@ -1,5 +1,4 @@
-"""Table 2, patches: 2-layer composite with a conditional future predictor, 208.1 in the paper. See
-`patches`."""
+"""Table 2, patches: 2-layer composite, conditional future, 208.1 in the paper. See `patches`."""
 
 from unsup_video.configs import patches
 

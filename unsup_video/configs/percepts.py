@@ -1,12 +1,14 @@
 """Action recognition: the composite that the paper pretrains on percepts; table 3, "composite".
 
-2 layers of 2048 units read 16 frames, reconstruct them and predict 13; decoders are unconditional.
+2 layers of 2048 units read 16 frames, reconstruct them and predict 13. The decoders are
+unconditional.
 
     python -m data_prep.percepts --videos=FOLDER --out=data/percepts
     python -m train.pretrain --config=percepts --config.data.records=data/percepts
     python -m train.finetune --init=runs/percepts --records=data/percepts
 
-Labels are not used here. The paper trains on 300 hours of Sports-1M; its losses are not published.
+Pretraining uses no labels. The paper trains on 300 hours of Sports-1M; it does not publish its
+losses.
 """
 
 from unsup_video.configs import base

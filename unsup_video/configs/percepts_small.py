@@ -4,7 +4,8 @@
     python -m train.pretrain --config=percepts_small --config.data.records=data/ucf101_fc6 \\
         --config.data.split=1
 
-16 + 9 frames, for videos of 25. docs/results/action_recognition.md has what it reached.
+It reads 16 frames and predicts 9, for videos of 25. docs/results/action_recognition.md has its
+results.
 """
 
 from unsup_video.configs import percepts

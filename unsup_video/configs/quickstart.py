@@ -1,8 +1,8 @@
 """Moving MNIST in minutes on a laptop: `python -m train.pretrain`.
 
-The 1-layer composite with 512 units and 5,000 digits that need no download. Expect 338
-(reconstruction) and 430 (future) nats/frame on the test digits after 10 minutes on 2 cores without
-bfloat16 instructions; docs/results/quickstart.md has the curve.
+This is the 1-layer composite with 512 units, on 5,000 digits that need no download. Expect 338
+(reconstruction) and 430 (future) nats per frame on the test digits after 10 minutes on 2 cores
+without bfloat16 instructions; docs/results/quickstart.md has the curve.
 """
 
 from unsup_video.configs import base

@@ -1,6 +1,6 @@
-"""Training recipes: how the weights start and how the optimiser moves them.
+"""Training recipes: the initial weights and the optimiser's settings.
 
-`toronto` and `github` follow the two releases of the authors' code, `modern` is ours.
+`toronto` and `github` follow the two releases of the authors' code; `modern` is ours.
 `unsup_video/training/optimizers.py` has the optimisers and schedules that they name.
 """
 
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def toronto() -> ConfigDict:
-    """The 2015 release: RMSProp, then momentum, then a clip of the step itself."""
+    """The 2015 release: RMSProp, then momentum, then clipping of the step itself."""
     return ConfigDict(
         dict(
             name="toronto",
@@ -19,7 +19,7 @@ def toronto() -> ConfigDict:
             decay_steps=10_000,
             momentum=0.9,
             rms_decay=0.95,  # the release's default; 0 switches RMSProp off
-            step_clip=1e-3,  # bound on every element of the momentum-accumulated step
+            step_clip=1e-3,  # bound on every element of the step, after momentum
             l2=1e-4,
             batch_reduction="mean",
             batch_size=128,
@@ -32,7 +32,7 @@ def toronto() -> ConfigDict:
 
 
 def github() -> ConfigDict:
-    """The 2016 release: as `toronto`, without RMSProp and summed over the batch."""
+    """The 2016 release: `toronto` without RMSProp, and with gradients summed over the batch."""
     recipe = toronto()
     recipe.update(
         name="github",
@@ -47,25 +47,26 @@ def github() -> ConfigDict:
 
 
 def modern() -> ConfigDict:
-    """Reaches the lowest future cross entropy soonest of what was tried (docs/recipes.md)."""
+    """The recipe that reached the lowest future cross entropy soonest (docs/recipes.md)."""
     return ConfigDict(
         dict(
             name="modern",
             optimizer="adam",
-            learning_rate=8e-3,  # of a kernel of `fan_in` inputs; see FanInAdam
+            learning_rate=8e-3,  # for a kernel with `fan_in` inputs; see FanInAdam
             fan_in=512,
             output_factor=2.0,
-            schedule="warmup_linear",  # warm-up, then down to zero at the last step
+            schedule="warmup_linear",  # warm-up, then linear decay to zero at the last step
             warmup_fraction=0.03,
             beta_1=0.9,
             beta_2=0.95,
             batch_reduction="mean",
             batch_size=64,
             mean_frame_bias=True,  # the output bias starts at the data's mean frame
-            # Kernels that read or write pixels start smoothed by a Gaussian of this standard deviation.
+            # Initial kernels that read or write pixels are blurred by a Gaussian with this standard
+            # deviation.
             pixel_blur=2.0,
-            # The previous frame that conditional decoders read in training: the truth (teacher forcing)
-            # or their own, as they do afterwards.
+            # The previous frame that conditional decoders read in training: the true one (teacher
+            # forcing), or their own, as after training.
             conditional_input="own",
             init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
         )
@@ -76,10 +77,10 @@ RECIPES = {"modern": modern, "toronto": toronto, "github": github}
 
 
 def get(name: str) -> ConfigDict:
-    """The recipe of that name, as a fresh, editable config.
+    """Returns a new, editable config of the recipe with that name.
 
     Raises:
-        ValueError: there is none; the message lists the names.
+        ValueError: there is no such recipe; the message lists the names.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}: one of {', '.join(RECIPES)}")

@@ -1,1 +1,1 @@
-"""Data sets: digits, Moving MNIST, records, and the source of a run."""
+"""Data sets: digits, Moving MNIST, records, windows, splits, and the data source of a run."""

@@ -1,8 +1,9 @@
-"""Python functions inside of a `tf.data` pipeline, which works ahead of whoever reads from it.
+"""Calls of Python functions inside a `tf.data` pipeline.
 
-A thread of TensorFlow that wants to call Python while the interpreter shuts down never returns, and
-the interpreter waits for it where an iterator still exists. A pipeline that nobody reads from is
-idle as soon as its buffers are full, so the end of the program waits for that.
+A pipeline works ahead of its reader. If one of TensorFlow's threads calls Python while the
+interpreter shuts down, the call never returns, and the interpreter waits for it as long as an
+iterator exists. A pipeline that nobody reads from becomes idle once its buffers are full, so the
+end of the program waits for that.
 """
 
 import atexit
@@ -12,18 +13,18 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-_IDLE = 0.2  # seconds without a call
+_IDLE = 0.2  # seconds without a call after which the pipeline counts as idle
 _lock = threading.Lock()
 _running = 0
-_last = 0.0  # when a call ended, as of time.monotonic
+_last = 0.0  # the end of the last call, by time.monotonic
 
 
 def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
-    """`tf.numpy_function` of a function without side effects: several threads may call it at once.
+    """Wraps a function without side effects in `tf.numpy_function`; several threads may call it.
 
     Args:
-        function: of numpy arrays and scalars, gives as many. inputs: what it gets.
-        dtypes: of what it gives, one or several.
+        function: takes and returns numpy arrays and scalars. inputs: its arguments.
+        dtypes: one or several, of the values that it returns.
     """
 
     def call(*arguments):

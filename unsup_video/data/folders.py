@@ -1,4 +1,4 @@
-"""Which files of a folder are used: one listing for every command that is given a folder."""
+"""Lists the files of a folder, in the same way for every command that takes a folder."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -10,22 +10,22 @@ _SHOWN = 5  # names in a message
 def files(
     folder: str | os.PathLike, suffixes: Collection[str]
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The files with one of `suffixes`, in any case, in a folder and all folders below it.
+    """Finds the files with one of `suffixes`, in any case, in a folder and all folders below it.
 
-    Links to files and folders are followed, but not a link to a folder that it is in itself. Files
-    and folders whose name begins with a dot are not used.
+    Links to files and folders are followed, except links to a folder that contains them. Files and
+    folders whose name begins with a dot are ignored.
 
     Args:
         suffixes: in lower case, such as ".avi".
 
     Returns:
-        {name: path} of the files, and the names of what is not used, some with the reason; both
-        sorted. Names are relative to the folder, with "/" on every system; that of a folder ends
-        with "/". In those of what is not used, bytes that are not UTF-8 are escaped.
+        The files as {name: path}, and the names of everything ignored, some with a reason; both
+        sorted. Names are relative to the folder, with "/" on every system; the name of a folder
+        ends with "/". In the names of ignored files, bytes that are not UTF-8 are escaped.
 
     Raises:
-        FileNotFoundError: there is no such folder. OSError: it, or one below it, cannot be read.
-        ValueError: the name of a file that would be used is not UTF-8.
+        FileNotFoundError: the folder does not exist. OSError: the folder, or one below it, cannot
+            be read. ValueError: the name of a file that would be used is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -78,11 +78,11 @@ def _names(path):
 
 
 def _identity(path):
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first few of many names, and how many more there are."""
+    """Formats the first few of many names, and the number of the others."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,9 +1,9 @@
-"""Random access to the frames of a data set (`records`): what training draws its windows from.
+"""Random access to the frames of a data set (`records`), from which training draws its windows.
 
-What fits in memory is held there. For more there is an index of where in its shard the values of
-every sequence are, and frames are read from the disk when they are wanted. A GZIP shard can only be
-read forwards, so states of its decompression are kept, evenly spaced, and reading starts from the
-last one before what is wanted.
+Data that fits in memory is held there. For larger data, an index says where in its shard the values
+of each sequence are, and frames are read from disk on demand. A GZIP shard can only be read
+forwards, so copies of the decompressor's state are kept at even distances, and reading starts from
+the last one before the frames.
 """
 
 import bisect
@@ -22,32 +22,32 @@ from unsup_video.data import records
 from unsup_video.utils import files
 
 _MEMORY = 1 << 30  # bytes
-# Bytes that a state of decompression takes: its window of 32 KiB, tables, and up to a chunk that it
+# The size of a decompressor's state: a window of 32 KiB, tables, and up to a chunk of input that it
 # has not decompressed yet.
 _STATE = 44 << 10
-_SPACING = 64 << 10  # bytes from one state to the next, at least
-_CHUNK = 4 << 10  # bytes of a compressed file that are decompressed at once
-_BUFFER = 64 << 10  # and that are read at once
+_SPACING = 64 << 10  # minimum number of bytes from one state to the next
+_CHUNK = 4 << 10  # bytes of a compressed file to decompress at once
+_BUFFER = 64 << 10  # bytes to read at once
 _GZIP = 31  # zlib's code for a stream with gzip's header
 _HEADER = 12  # bytes of a TFRecord before its data: length and checksum
-_CHECKSUM = 4  # bytes after it
-_HEAD = _HEADER + 128  # of a record, which say where its values are
+_CHECKSUM = 4  # bytes after its data
+_HEAD = _HEADER + 128  # bytes of a record that suffice to locate its values
 
 
 class Frames:
-    """The stored values of some sequences of a data set.
+    """The stored values of the chosen sequences of a data set.
 
     Args:
-        folder: the data set. chosen: (count,) bool, which sequences; None for all.
-        memory: bytes, at most, that values, or the states of GZIP shards, take; None for 1 GiB.
+        folder: the data set. chosen: (count,) bool, True for the sequences to use; None for all.
+        memory: maximum bytes for the values, or for the states of GZIP shards; None for 1 GiB.
 
     Attributes:
         folder, manifest: of the data set. chosen: (count,) bool.
-        lengths: (count,) int64, the numbers of frames of all sequences.
-        is_held: whether the values fit into `memory`.
+        lengths: (count,) int64, the frame counts of all sequences.
+        is_held: True if the values fit into `memory`.
 
     Raises:
-        FileNotFoundError, ValueError: no data set, or one that is damaged.
+        FileNotFoundError, ValueError: the data set is missing or damaged.
     """
 
     def __init__(
@@ -62,34 +62,34 @@ class Frames:
         self.is_held = bool(size <= self._memory)
 
     def subset(self, chosen: np.ndarray) -> "Frames":
-        """Some of these sequences, (count,) bool; these are prepared, and read for both."""
+        """Returns the frames of some of these sequences, (count,) bool; shares what is loaded."""
         self.prepare()
-        found = copy.copy(self)
-        found.chosen = chosen
-        return found
+        frames = copy.copy(self)
+        frames.chosen = chosen
+        return frames
 
     def prepare(self) -> None:
-        """Holds, or indexes, the values now; otherwise the first `read` does.
+        """Loads or indexes the values now, instead of on the first `read`.
 
-        An index takes one pass through the shards that have a chosen sequence, several at once: it
-        decompresses those of GZIP, and compares the sha256 of others with the manifest's.
+        Indexing takes one pass through the shards that contain a chosen sequence, several at once.
+        It decompresses GZIP shards, and compares the sha256 of other shards with the manifest's.
 
         Raises:
-            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. All that is
-                read is checked against its checksums.
+            ValueError, tensorflow.errors.DataLossError: a shard is missing or damaged. Everything
+                that is read is checked against its checksums.
         """
         _ = self._source
 
     def read(self, sequence: int, first: int, count: int) -> tuple[np.ndarray, np.float32]:
-        """Frames `first` to `first + count` of a chosen sequence, which has that many.
+        """Reads frames `first` to `first + count` of a chosen sequence, which has that many.
 
         Several threads may call this at the same time, after `prepare`.
 
         Returns:
-            (count, *frame_shape) of the data set's dtype; and what a stored 1 stands for.
+            (count, *frame_shape) of the data set's dtype; and the value that a stored 1 stands for.
 
         Raises:
-            OSError, ValueError: a file cannot be read any more.
+            OSError, ValueError: a file can no longer be read.
         """
         return self._source(sequence, first, count)
 
@@ -104,9 +104,9 @@ class Frames:
                 return record.frames[first : first + count], np.float32(record.scale)
 
             return read
-        return self._indexed()
+        return self._index()
 
-    def _indexed(self):
+    def _index(self):
         manifest, size = self.manifest, self.manifest.frame_bytes
         records.check_shards(self.folder, manifest)
         bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
@@ -120,12 +120,12 @@ class Frames:
             sizes = size * self.lengths[bounds[number] : bounds[number + 1]]
             try:
                 if manifest.compression:
-                    shard = _Inflated(path, spacing)  # checks GZIP's checksum
+                    shard = _GzipFile(path, spacing)  # checks GZIP's checksum
                 elif files.sha256(path) == expected.sha256:
-                    shard = _Plain(path)
+                    shard = _PlainFile(path)
                 else:
                     raise ValueError("its sha256 is not the manifest's")
-                return shard, *_places(shard, sizes, manifest.scale)
+                return shard, *_locate(shard, sizes, manifest.scale)
             except (ValueError, zlib.error, DecodeError) as error:
                 raise ValueError(
                     f"{path}: damaged ({error}); python -m data_prep.verify {self.folder} says "
@@ -151,52 +151,52 @@ class Frames:
 # ---------------------------------------------------------------------- shards
 
 
-class _Plain:
-    """A file as it is."""
+class _PlainFile:
+    """A file without compression."""
 
     def __init__(self, path):
         self._path = path
 
     def read(self, offset, size):
-        """`size` bytes from `offset` on; fewer at the end of the file."""
+        """Reads `size` bytes from `offset` on; fewer at the end of the file."""
         with open(self._path, "rb") as file:
             file.seek(offset)
             return file.read(size)
 
 
-class _Inflated:
-    """What a GZIP file holds; `spacing` bytes of it are between the states that are kept."""
+class _GzipFile:
+    """The contents of a GZIP file; keeps a decompressor's state every `spacing` bytes."""
 
     def __init__(self, path, spacing):
         self._path = path
-        self._offsets = []  # of the states, in what the file holds
-        self._states = []  # (place in the file, decompressor)
+        self._offsets = []  # where the states are in the contents
+        self._states = []  # (position in the file, decompressor)
         offset = 0
         with open(path, "rb", _BUFFER) as file:
-            stream = _Stream(file, zlib.decompressobj(_GZIP))
+            stream = _GzipStream(file, zlib.decompressobj(_GZIP))
             while not stream.inflate.eof:
                 self._offsets.append(offset)
                 self._states.append((stream.tell(), stream.inflate.copy()))
                 offset += len(stream.read(spacing))
 
     def read(self, offset, size):
-        """`size` bytes from `offset` on; fewer at the end of what the file holds."""
+        """Reads `size` bytes of the contents from `offset` on; fewer at their end."""
         nearest = bisect.bisect(self._offsets, offset) - 1
-        place, inflate = self._states[nearest]
+        position, inflate = self._states[nearest]
         with open(self._path, "rb", _BUFFER) as file:
-            file.seek(place)
-            stream = _Stream(file, inflate.copy())
+            file.seek(position)
+            stream = _GzipStream(file, inflate.copy())
             stream.read(offset - self._offsets[nearest])
             return stream.read(size)
 
 
-class _Stream:
-    """Reads a GZIP file forwards, from where `inflate`, its decompressor, is."""
+class _GzipStream:
+    """Reads a GZIP file forwards, from the position of `inflate`, its decompressor."""
 
     def __init__(self, file, inflate):
         self.inflate = inflate
         self._file = file
-        self._rest = b""  # read from the file, and not yet decompressed
+        self._rest = b""  # read from the file, but not decompressed yet
 
     def tell(self):
         return self._file.tell() - len(self._rest)
@@ -217,23 +217,23 @@ class _Stream:
 # ---------------------------------------------------------------------- records
 
 
-def _places(shard, sizes, scale):
-    """Where the values of a shard's records are, which take `sizes` bytes, and their scales."""
+def _locate(shard, sizes, scale):
+    """Returns where the values of a shard's records are, `sizes` bytes each, and their scales."""
     offsets, scales, record = [], [], 0
     head = shard.read(0, _HEAD)
     for number, size in enumerate(sizes.tolist()):
         length = int.from_bytes(head[:8], "little")
         try:
-            first, found, end = _values(head[_HEADER:])
+            first, stored, end = _locate_values(head[_HEADER:])
         except IndexError:
             raise ValueError(f"record {number} holds no frames") from None
-        after = length - first - size  # bytes of the other features that follow
+        after = length - first - size  # bytes of the other features, which follow
         if end != length or after < 0:
             raise ValueError(f"record {number} has a wrong length")
-        if found != size:
-            raise ValueError(f"record {number} has {found} bytes of frames, {size} expected")
+        if stored != size:
+            raise ValueError(f"record {number} has {stored} bytes of frames, {size} expected")
         offsets.append(record + _HEADER + first)
-        # One read for what follows the values, and the next record's head.
+        # One read for the rest of this record and the head of the next.
         rest = shard.read(offsets[-1] + size, after + _CHECKSUM + _HEAD)
         if len(rest) < after + _CHECKSUM:
             raise ValueError(f"it ends in record {number}")
@@ -244,30 +244,29 @@ def _places(shard, sizes, scale):
     return np.array(offsets, np.int64), np.array(scales, np.float32)
 
 
-_KEY = b"\n\x06frames\x12"  # of an entry in a map of features, and the tag of its value
+_KEY = b"\n\x06frames\x12"  # the key of an entry in a map of features, and the tag of its value
 
 
-def _values(example):
-    """Of a serialized tf.train.Example, from its first bytes: where its values begin, their size,
-    and where it ends.
+def _locate_values(example):
+    """Locates the values in the first bytes of a tf.train.Example: (start, size, end of example).
 
-    Raises IndexError where there are no values.
+    Raises IndexError if there are no values.
     """
-    size, at = _varint(example, 1)  # behind the tag of the features
+    size, at = _varint(example, 1)  # after the tag of the features
     end = at + size
     while True:
         size, at = _varint(example, at + 1)
         if example.startswith(_KEY, at):
             break
         at += size
-    _, at = _varint(example, at + len(_KEY))  # of the feature
-    _, at = _varint(example, at + 1)  # of its list of bytes
+    _, at = _varint(example, at + len(_KEY))  # size of the feature
+    _, at = _varint(example, at + 1)  # size of its list of bytes
     size, at = _varint(example, at + 1)
     return at, size, end
 
 
 def _varint(data, at):
-    """(a number in the wire format of protocol buffers, where it ends)."""
+    """Reads a number in the wire format of protocol buffers: (number, offset after it)."""
     number = shift = 0
     while data[at] & 128:
         number |= (data[at] & 127) << shift

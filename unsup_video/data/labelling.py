@@ -1,4 +1,4 @@
-"""Labels as text files and arrays give them: names of classes, or numbers."""
+"""Labels in text files and arrays: names of classes, or numbers."""
 
 import re
 from collections.abc import Container, Iterable
@@ -11,11 +11,11 @@ _SEPARATOR = re.compile(r"[\s,;]+")
 
 
 def check(label: str, known: Container[str] = ()) -> str:
-    """Returns a label as it is.
+    """Returns a label unchanged, after checking that it is a single field.
 
-    Raises ValueError where one of several fields is a number, unless the label is in `known`: it
-    may be a column of an annotation list, such as `PATH FRAMES LABEL` or `PATH START END LABEL`,
-    of which each line would become a class of its own. White space, "," and ";" separate fields.
+    White space, "," and ";" separate fields. Several fields of which one is a number may come from
+    an annotation list, such as `PATH FRAMES LABEL` or `PATH START END LABEL`, where each line would
+    become a class of its own. Such a label raises ValueError, unless it is in `known`.
     """
     fields = _SEPARATOR.split(label)
     if len(fields) > 1 and label not in known and any(map(_NUMERIC.fullmatch, fields)):
@@ -28,10 +28,10 @@ def check(label: str, known: Container[str] = ()) -> str:
 
 
 def numbers(labels: Iterable[str], known: Container[str] = ()) -> dict[str, int] | None:
-    """The number of each label where all of them are numbers, `-?[0-9]+`; else None.
+    """Returns the number of each label if all labels are numbers, `-?[0-9]+`; otherwise None.
 
-    Raises ValueError: as of `check`; a negative number, since `NONE` is no class; or two spellings
-        of one number, such as 01 and 1, of which nobody knows whether they are one class.
+    Raises ValueError: as `check`; for a negative number, since `NONE` is no class; or for two
+        spellings of one number, such as 01 and 1, which may or may not mean one class.
     """
     labels = sorted(check(label, known) for label in labels)
     if not all(map(_NUMBER.fullmatch, labels)):

@@ -1,15 +1,15 @@
-"""Whether a run was trained on what it is tested on: the one place that judges it.
+"""Decides whether a run was trained on the sequences it is tested on.
 
-Sequences are compared by their content, the bytes of their stored frames. Two data sets that were
-made in two ways, such as percepts of two CNNs, have other bytes for the same video: they are compared
-by the names of the videos too. A file name of digits alone is a number, and says nothing of the
-video. Generated Moving MNIST is compared by the digits that it was generated from.
+Sequences are compared by their content, the bytes of their stored frames. Data sets that were made
+in different ways, such as percepts of two CNNs, have different bytes for the same video, so they
+are also compared by the names of the videos. A file name made of digits is a mere number and is
+ignored. Generated Moving MNIST is compared by the digits that it was generated from.
 
-Two kinds of copies are not noticed: one that was cut, scaled or encoded in another way and has
-another name, and percepts that two machines computed in the same way, if they differ in a bit.
+Two kinds of copies go unnoticed: a video that was cut, scaled or encoded in another way and has
+another name; and percepts that two machines computed in the same way but with different rounding.
 
-What a run on records was trained on is kept in its folder and in its exports, in `FILE`, as
-digests: 32 bytes for each sequence. To compute them reads the data once, one sequence at a time.
+For a run on records, `FILE` in its folder and in its exports keeps digests of the training data: 32
+bytes per sequence. Computing them takes one pass through the data.
 """
 
 import dataclasses
@@ -29,22 +29,22 @@ from unsup_video.utils import files
 
 FILE = "trained_on.npz"
 UNKNOWN = "unknown"
-PRETRAINING = "pretraining"  # the part of what the encoder of a classifier was trained on
-_WHAT = {
+PRETRAINING = "pretraining"  # stands for the data that a classifier's encoder was trained on
+_ROLES = {
     "train": "which it was trained on",
     "validation": "which chose its weights",
     PRETRAINING: "which its encoder was pretrained on",
 }
 _DIGEST = 16  # bytes
-_LIMIT = 64 << 20  # bytes of digests, besides those that the size of their file allows
+_LIMIT = 64 << 20  # bytes of digests, in addition to what the size of the file allows
 
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """The digits that Moving MNIST was generated from; "" each where that is not known.
+    """The digits that Moving MNIST was generated from; each field is "" if it is not known.
 
     Attributes:
-        split, source, sha256: as of `digits.Digits`.
+        split, source, sha256: see `digits.Digits`.
     """
 
     split: str = ""
@@ -53,11 +53,11 @@ class Digits:
 
     @property
     def _family(self):
-        """All MNIST, wherever it was read from; or the source."""
+        """The source, or "MNIST" for all of MNIST, wherever it was read from."""
         return "MNIST" if digits.is_mnist(self.source) else self.source
 
     def shared_with(self, other: "Digits") -> bool | None:
-        """Whether it has digits of `other`; None where that is not known."""
+        """Returns True if it has digits of `other`, None if that is not known."""
         if self.sha256 and self.sha256 == other.sha256:
             return True
         if not self.split or not other.split:
@@ -65,21 +65,21 @@ class Digits:
         mine, others = (self._family, self.split), (other._family, other.split)
         if mine[0] == others[0] and mine[1] != others[1]:
             return False
-        # The embedded digits are training digits of MNIST, all of them.
+        # All embedded digits are training digits of MNIST.
         return False if mine != others and ("MNIST", "test") in (mine, others) else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contents:
-    """What N sequences are.
+    """Digests of N sequences, by which they are recognised.
 
     Attributes:
-        count: N. frames: (N, 16) uint8, digests of their stored frames; (0, 16) of clips that are
-            generated without end. names: (N, 16) uint8, digests of the names of their videos, 0 where
-            there is none, or a number; or (0, 16).
+        count: N. frames: (N, 16) uint8, digests of the stored frames; (0, 16) for clips that are
+            generated without end. names: (N, 16) uint8, digests of the names of the videos, 0 for a
+            video without a name or with a number as its name; or (0, 16).
         digits: of Moving MNIST; None for other data.
-        made: a digest of the way in which frames are made of a video and stored, the same where
-            equal videos have equal bytes; "" where that is not known.
+        made: a digest of how frames are made from a video and stored; if it is equal, equal videos
+            have equal bytes; "" if it is not known.
     """
 
     count: int
@@ -92,23 +92,23 @@ class Contents:
 _NONE = np.zeros((0, _DIGEST), np.uint8)
 
 
-def generated(count: int, of: Digits) -> Contents:
-    """The contents of `count` clips of Moving MNIST that are generated from those digits."""
-    return Contents(count, _NONE, _NONE, of)
+def generated_contents(count: int, origin: Digits) -> Contents:
+    """Returns the contents of `count` clips of Moving MNIST, generated from these digits."""
+    return Contents(count, _NONE, _NONE, origin)
 
 
-def of_part(part: sources.Part) -> Contents:
-    """The contents of a part of a data set, which is read for it.
+def split_contents(split: sources.Split) -> Contents:
+    """Reads a split and returns its contents.
 
     Raises:
-        FileNotFoundError, ValueError: as of `records.examples`.
+        FileNotFoundError, ValueError: as `records.examples`.
     """
-    return _of_parts({"": part})[""]
+    return _contents_by_name({"": split})[""]
 
 
-def _of_parts(parts: Mapping[str, sources.Part]) -> dict[str, Contents]:
-    """The contents of several parts; a data set that they share is read once."""
-    found = {}
+def _contents_by_name(parts: Mapping[str, sources.Split]) -> dict[str, Contents]:
+    """Reads several splits; a data set that they share is read once."""
+    contents = {}
     for folder in {part.folder for part in parts.values()}:
         manifest, entries = records.Manifest.load(folder), records.load_index(folder)
         chosen = {
@@ -117,57 +117,61 @@ def _of_parts(parts: Mapping[str, sources.Part]) -> dict[str, Contents]:
             if part.folder == folder
         }
         together = np.any(list(chosen.values()), axis=0)
-        frames = _frames(folder, manifest.fingerprint, together.tobytes())
-        names = _names(entries) if entries else np.zeros_like(frames)
-        for name, which in chosen.items():
-            found[name] = Contents(
-                int(which.sum()), frames[which], names[which], _digits_of(manifest), _made(manifest)
+        frames = _frame_digests(folder, manifest.fingerprint, together.tobytes())
+        names = _name_digests(entries) if entries else np.zeros_like(frames)
+        for name, mask in chosen.items():
+            contents[name] = Contents(
+                int(mask.sum()),
+                frames[mask],
+                names[mask],
+                _digits_of(manifest),
+                _production_digest(manifest),
             )
-    return found
+    return contents
 
 
-@functools.lru_cache(4)  # several evaluations in a row are of the same data
-def _frames(folder, fingerprint, chosen):
-    """(count, 16) uint8: the digests of the chosen sequences of a data set, 0 for the others."""
+@functools.lru_cache(4)  # consecutive evaluations often use the same data
+def _frame_digests(folder, fingerprint, chosen):
+    """Returns digests of the chosen sequences of a data set, 0 for others: (count, 16) uint8."""
     chosen = np.frombuffer(chosen, bool)
-    found = np.zeros((len(chosen), _DIGEST), np.uint8)
+    digests = np.zeros((len(chosen), _DIGEST), np.uint8)
     for index, example in records.examples(folder, pieces=chosen.astype(np.int64)):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
         data = feature["frames"].bytes_list.value[0]
-        if data.count(data[:1]) < len(data):  # black clips of two videos are no copies
-            found[int(index)] = _digest(data)
-    return found
+        if data.count(data[:1]) < len(data):  # black clips of two videos are not copies
+            digests[int(index)] = _digest(data)
+    return digests
 
 
 def _digest(data: bytes) -> np.ndarray:
     return np.frombuffer(hashlib.blake2b(data, digest_size=_DIGEST).digest(), np.uint8)
 
 
-def _names(entries: Sequence[records.Entry]) -> np.ndarray:
-    found = np.zeros((len(entries), _DIGEST), np.uint8)
+def _name_digests(entries: Sequence[records.Entry]) -> np.ndarray:
+    digests = np.zeros((len(entries), _DIGEST), np.uint8)
     for i, entry in enumerate(entries):
         name = _video_name(entry)
         if not re.fullmatch("[0-9]*", PurePosixPath(name).name):
-            found[i] = _digest(name.encode())
-    return found
+            digests[i] = _digest(name.encode())
+    return digests
 
 
 def _video_name(entry):
-    """The name of an entry's video, the same whichever command of data_prep wrote the entry."""
-    # Patches of one video are called NAME#0, NAME#1, .., and are of one group.
+    """Returns the name of an entry's video, the same for every command that writes entries."""
+    # Patches of one video are called NAME#0, NAME#1, .., and belong to one group.
     name = re.sub(r"#[0-9]+$", "", entry.name) if entry.group else entry.name
     name = re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)  # the extension of a file
-    official = re.search(r"v_\w+_g[0-9]+_c[0-9]+$", name)  # of UCF-101, in any folder
+    official = re.search(r"v_\w+_g[0-9]+_c[0-9]+$", name)  # a name of UCF-101, in any folder
     return official[0] if official else name
 
 
-def _made(manifest):
+def _production_digest(manifest):
     fields = [
         manifest.kind,
         manifest.dtype,
         manifest.scale,
         manifest.frame_shape,
-        manifest.source.get("settings"),  # all that a job's records depend on besides the videos
+        manifest.source.get("settings"),  # everything that records depend on besides the videos
     ]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -183,30 +187,32 @@ def _digits_of(manifest):
     return Digits()
 
 
-# ---------------------------------------------------------------------- of a run
+# ---------------------------------------------------------------------- runs
 
 
-def learn(config: ConfigDict, pretraining: Mapping[str, Contents | None] | None = None) -> dict:
-    """What a run of `config` on records will be trained and tested on, which is read for it.
+def read_contents(
+    config: ConfigDict, pretraining: Mapping[str, Contents | None] | None = None
+) -> dict:
+    """Reads all data that a run of `config` on records will be trained and tested on.
 
     Args:
-        pretraining: `of_run` of the encoder's run, for a classifier that starts from one.
+        pretraining: `run_contents` of the encoder's run, for a classifier that starts from one.
 
     Returns:
-        Part -> `Contents`: "train", "validation" and "test"; and `PRETRAINING`, None where it is
-        not known, of a classifier that starts from an encoder.
+        {"train", "validation", "test": `Contents`}; for a classifier that starts from an encoder
+        also `PRETRAINING`, None if it is not known.
 
     Raises:
-        FileNotFoundError, ValueError: data that are missing or damaged.
+        FileNotFoundError, ValueError: data is missing or damaged.
     """
-    found = _of_parts({name: sources.part(config, name) for name in splits.PARTS})
+    contents = _contents_by_name({name: sources.split(config, name) for name in splits.SPLITS})
     if pretraining is not None:
-        found[PRETRAINING] = _together(pretraining)
-    return found
+        contents[PRETRAINING] = _encoder_contents(pretraining)
+    return contents
 
 
-def _together(run):
-    """All that an encoder was trained on, and chosen by; None where that is not known."""
+def _encoder_contents(run):
+    """Joins the data that trained an encoder and chose its weights; None if it is not known."""
     used = [run[name] for name in ("train", "validation")]
     if None in used:
         return None
@@ -218,7 +224,7 @@ def _together(run):
 
 
 def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
-    """Writes `FILE` into the folder of a run: what `learn` returned."""
+    """Writes the result of `read_contents` to `FILE` in the folder of a run."""
     arrays = {}
     for name, contents in run.items():
         if contents is None:
@@ -228,36 +234,36 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
         arrays[f"{name}/made"] = np.array(contents.made)
         if contents.digits is not None:
             arrays[f"{name}/digits"] = np.array(dataclasses.astuple(contents.digits))
-    with files.whole(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]:
-    """What a run was trained on, part -> `Contents` as of `learn`; None where it is not known.
+def run_contents(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]:
+    """Returns the data that a run was trained on, as `read_contents` does; None if not known.
 
-    Of a run that has no `FILE` it is computed anew from the data set that the config names, if that
-    has not changed since.
+    Without `FILE`, the contents are computed from the data set that the config names, if it has not
+    changed since.
 
     Args:
-        origin: the folder that has its run.json, and `FILE`. config: of the run.
+        origin: the folder with the run's run.json and `FILE`. config: of the run.
 
     Raises:
         ValueError: `FILE` is damaged. OSError: it cannot be read.
     """
     origin = Path(origin)
-    wanted = [*splits.PARTS]
+    wanted = [*splits.SPLITS]
     if config.model.get("init", "none") != "none":
         wanted.append(PRETRAINING)
     if (origin / FILE).exists():
-        found = _read(origin / FILE)
+        contents = _read(origin / FILE)
     else:
         data = json.loads((origin / "run.json").read_text(encoding="utf-8"))["data"]
-        found = _recomputed(config, data)
-    return {name: found.get(name) for name in wanted}
+        contents = _recompute(config, data)
+    return {name: contents.get(name) for name in wanted}
 
 
 def _read(path):
-    # Digests do not shrink when they are compressed; those of equal sequences, and 0, do.
+    # Compression shrinks only the digests of equal sequences, and zeros.
     stored = files.read_arrays(path, limit=_LIMIT + 2 * path.stat().st_size)
     try:
         return {
@@ -268,7 +274,7 @@ def _read(path):
                 Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
                 str(stored[f"{name}/made"]) if f"{name}/made" in stored else "",
             )
-            for name in (*splits.PARTS, PRETRAINING)
+            for name in (*splits.SPLITS, PRETRAINING)
             if f"{name}/count" in stored
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -281,30 +287,30 @@ def _digests(array):
     return array
 
 
-def _recomputed(config, data):
+def _recompute(config, data):
     if not config.data.records:
         return {
-            name: generated(0, Digits(name, data["source"], data["sha256"][name]))
-            for name in splits.PARTS
+            name: generated_contents(0, Digits(name, data["source"], data["sha256"][name]))
+            for name in splits.SPLITS
         }
     parts = {}
-    for name in splits.PARTS:
+    for name in splits.SPLITS:
         try:
-            part = sources.part(config, name)
+            part = sources.split(config, name)
             if records.Manifest.load(part.folder).fingerprint == data["sha256"][name]:
                 parts[name] = part
-        except (OSError, ValueError, KeyError):  # gone, or written anew in another way
+        except (OSError, ValueError, KeyError):  # removed, or written again in another way
             pass
-    return _of_parts(parts)
+    return _contents_by_name(parts)
 
 
-def of_own_test(origin: str | Path, config: ConfigDict) -> dict[str, int | str]:
-    """`seen` of the test part that a run has itself. Arguments and errors as of `of_run`."""
-    run = of_run(origin, config)
+def seen_in_own_test(origin: str | Path, config: ConfigDict) -> dict[str, int | str]:
+    """Returns `seen` for the test split of the run itself; see `run_contents`."""
+    run = run_contents(origin, config)
     test = run["test"]
     return {
         name: UNKNOWN if test is None else n
-        for name, n in seen(run, test or generated(0, Digits())).items()
+        for name, n in seen(run, test or generated_contents(0, Digits())).items()
     }
 
 
@@ -312,49 +318,48 @@ def of_own_test(origin: str | Path, config: ConfigDict) -> dict[str, int | str]:
 
 
 def seen(run: Mapping[str, Contents | None], test: Contents) -> dict[str, int | str]:
-    """How many of the sequences of a test a run was trained on.
+    """Counts the sequences of a test that a run was trained on.
 
     Args:
-        run: of `of_run` or `learn`.
+        run: the result of `run_contents` or `read_contents`.
 
     Returns:
-        Part of the run but "test" -> the number of sequences of the test that were in it, or
-        `UNKNOWN`.
+        For each split of the run but "test": the number of test sequences in it, or `UNKNOWN`.
     """
-    shared = {name: which(run[name], test) for name in _WHAT if name in run}
-    return {name: UNKNOWN if of is None else int(of.sum()) for name, of in shared.items()}
+    shared = {name: shared_sequences(run[name], test) for name in _ROLES if name in run}
+    return {name: UNKNOWN if mask is None else int(mask.sum()) for name, mask in shared.items()}
 
 
-def which(contents: Contents | None, test: Contents) -> np.ndarray | None:
-    """(test.count,) bool: the sequences of a test that are among others; None if not known."""
+def shared_sequences(contents: Contents | None, test: Contents) -> np.ndarray | None:
+    """Returns which sequences of a test are in `contents`, (test.count,) bool; None: not known."""
     if contents is None:
         return None
-    found = np.zeros(test.count, bool)
+    shared = np.zeros(test.count, bool)
     compared = ["frames"]
     if not contents.made or contents.made != test.made:
         compared.append("names")
     for field in compared:
         mine, others = getattr(contents, field), getattr(test, field)
         known = {digest.tobytes() for digest in mine if digest.any()}
-        found |= (
+        shared |= (
             np.array([digest.tobytes() in known for digest in others], bool)
             if len(others)
             else False
         )
     if contents.digits is not None and test.digits is not None:
-        shared = contents.digits.shared_with(test.digits)
-        if shared:
+        shares_digits = contents.digits.shared_with(test.digits)
+        if shares_digits:
             return np.ones(test.count, bool)
-        if shared is None and not found.any():
+        if shares_digits is None and not shared.any():
             return None
-    return found
+    return shared
 
 
 def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str | None:
-    """The part of a run that has all sequences of a test, or "train" where the test has all of that
-    part, and these are enough to make it none (see `is_no_test`); or None.
+    """Returns the split of a run that a test consists of, or None.
 
-    Arguments as of `seen`.
+    That is a split with all sequences of the test; or "train", if the test has all of it and the
+    shared sequences are too many for a test (see `is_no_test`). Arguments as in `seen`.
     """
     for name, n in seen(run, test).items():
         contents = run[name]
@@ -366,36 +371,40 @@ def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str 
     return None
 
 
-def is_no_test(found: Mapping[str, int | str] | None, count: int) -> bool:
-    """Whether a run was trained on a hundredth, or more, of the `count` sequences of a test.
+def is_no_test(counts: Mapping[str, int | str] | None, count: int) -> bool:
+    """Returns True if a run was trained on at least 1% of the `count` sequences of a test.
 
-    Less is what data sets hold twice themselves: UCF-101 has clips under two names, of which one is
-    for training and the other for testing.
+    A smaller share occurs within data sets: UCF-101 has clips under two names, one for training and
+    one for testing.
+
+    Args:
+        counts: the result of `seen`.
     """
-    return any(isinstance(n, int) and n > 0 and 100 * n >= count for n in (found or {}).values())
+    return any(isinstance(n, int) and n > 0 and 100 * n >= count for n in (counts or {}).values())
 
 
 def notes(
-    found: Mapping[str, int | str] | None, count: int | None, what: str = "videos"
+    counts: Mapping[str, int | str] | None, count: int | None, what: str = "videos"
 ) -> list[str]:
-    """What a reader of a test's figures has to know, a sentence each; [] where all is well.
+    """Returns cautions for the reader of a test's figures, one sentence each; [] if all is well.
 
     Args:
-        found: of `seen`; None for figures of an earlier version, which did not look.
-        count: of the test's sequences, which are `what`; None where nobody counted them.
+        counts: the result of `seen`; None for figures of an earlier version, which did not look.
+        count: the number of sequences of the test; None if it is not known.
+        what: the name of these sequences, in the plural.
     """
-    if found is None:
-        found = dict.fromkeys(("train", "validation"), UNKNOWN)
-    of = "test's" if count is None else f"{count:,}"
-    said = [
-        f"CAUTION: {n:,} of the {of} {what} are of the run's {name} part, {_WHAT[name]}"
+    if counts is None:
+        counts = dict.fromkeys(("train", "validation"), UNKNOWN)
+    total = "test's" if count is None else f"{count:,}"
+    cautions = [
+        f"CAUTION: {n:,} of the {total} {what} are of the run's {name} split, {_ROLES[name]}"
         + (": this is no test" if count and is_no_test({name: n}, count) else "")
-        for name, n in found.items()
+        for name, n in counts.items()
         if n not in (0, UNKNOWN)
     ]
-    if unknown := [name for name, n in found.items() if n == UNKNOWN]:
-        said.append(
-            f"CAUTION: whether the run's {' and '.join(unknown)} part had these {what} is not "
+    if unknown := [name for name, n in counts.items() if n == UNKNOWN]:
+        cautions.append(
+            f"CAUTION: whether the run's {' and '.join(unknown)} split had these {what} is not "
             "known: its data are gone or have changed, or what they were made from was not recorded"
         )
-    return said
+    return cautions

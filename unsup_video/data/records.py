@@ -1,17 +1,17 @@
-"""The one format of data sets on disk: a folder of TFRecord shards with a manifest.
+"""The format of data sets on disk: a folder of TFRecord shards with a manifest.
 
-    FOLDER/00000-of-00004.tfrecord, ..   each record a `tf.train.Example` of one sequence:
-        frames   bytes: its values of the manifest's dtype in C order, little-endian
+    FOLDER/00000-of-00004.tfrecord, ..   each record is a `tf.train.Example` of one sequence:
+        frames   bytes: the values, of the manifest's dtype, in C order, little-endian
         shape    int64 list: (T, D), (T, H, W) or (T, H, W, C)
-        scale    float, where it is not the manifest's: a value stands for value * scale
-        name, label   bytes and int64, of a sequence that has a name: that of the video it is from
-                 and the index of its class, -1 without one
-    FOLDER/index.jsonl                   of named sequences, in order: an `Entry` a line
-    FOLDER/quarantine.jsonl              inputs that were not used (`used` is false), or that were,
+        scale    float, if it is not the manifest's: a stored value stands for value * scale
+        name, label   bytes and int64, of a sequence with a name: the name of its video and the
+                 index of its class, -1 without one
+    FOLDER/index.jsonl                   for sequences with names: one `Entry` per line, in order
+    FOLDER/quarantine.jsonl              inputs that were not used (`used` is false), or were used,
                                          but are doubtful (`used` is true), with the reason
-    FOLDER/manifest.json                 what is there, a `Manifest`
+    FOLDER/manifest.json                 the contents, a `Manifest`
 
-A folder is written whole or not at all; `verify` finds what happened to it since.
+A data set is written atomically. `verify` detects later damage.
 """
 
 import contextlib
@@ -35,24 +35,24 @@ from unsup_video.utils import files
 MANIFEST = "manifest.json"
 INDEX = "index.jsonl"
 QUARANTINE = "quarantine.jsonl"
-SCHEMA_VERSION = 2  # 1 had uint8 frames of one shape, and no names
+SCHEMA_VERSION = 2  # version 1 had uint8 frames of one shape, and no names
 COMPRESSIONS = ("", "GZIP")
 DTYPES = ("uint8", "int8", "float16")
 UNIT = 1 / 255  # the scale of pixels: uint8 stands for [0, 1]
-_SHARD_BYTES = 256 << 20  # of frames, about, where the number of shards is not given
+_SHARD_BYTES = 256 << 20  # approximate size of a shard if the number of shards is not given
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A sequence to write, with what is known of it.
+    """A sequence to write, with its name, label, group and splits.
 
     Attributes:
         frames: (T, ..) of the data set's dtype. scale: None for the data set's.
-        name: of the video, unique in the data set; "" for a sequence without a name.
+        name: the name of the video, unique in the data set; "" for a sequence without a name.
         label: index into the manifest's classes, -1 without one.
-        group: videos of one group (of one recording, say) are never split between training and
-            testing; "" for a group of its own.
-        splits: for every official split 1 (train), 2 (test) or 0 (unused); () without any.
+        group: videos of one group (for example of one recording) are never divided between splits;
+            "" for a video that is its own group.
+        splits: for each official split 1 (train), 2 (test) or 0 (unused); () without any.
     """
 
     frames: np.ndarray
@@ -76,7 +76,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file: its name, number of records, size in bytes and hexadecimal sha256."""
+    """A file of records: its name, number of records, size in bytes and hexadecimal sha256."""
 
     name: str
     count: int
@@ -86,15 +86,16 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a data set holds.
+    """The contents of a data set, as manifest.json has them.
 
     Attributes:
-        kind: what it is, such as "moving_mnist". source: what it was made from, JSON values.
-        shape: of every sequence, (T, D), (T, H, W) or (T, H, W, C); T None where it varies.
-        dtype: of `DTYPES`. scale: what a stored 1 stands for, where a record has no other.
+        kind: the kind of data, such as "moving_mnist". source: its origin, JSON values.
+        shape: of every sequence, (T, D), (T, H, W) or (T, H, W, C); T is None if it varies.
+        dtype: one of `DTYPES`. scale: the value that a stored 1 stands for, unless a record has its
+            own scale.
         count: number of sequences. shards: the files, in order.
         compression: of the shards, "" or "GZIP". classes: names of the labels.
-        index: sha256 of index.jsonl; "" where the sequences have no names.
+        index: sha256 of index.jsonl; "" if the sequences have no names.
     """
 
     kind: str
@@ -111,7 +112,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any byte of any shard or of the index: sha256 over their sha256s."""
+        """The sha256 of all shards' and the index's sha256: any changed byte changes it."""
         digests = "".join(shard.sha256 for shard in self.shards) + self.index
         return hashlib.sha256(digests.encode()).hexdigest()
 
@@ -122,7 +123,7 @@ class Manifest:
 
     @property
     def frame_bytes(self) -> int:
-        """The size of a stored frame."""
+        """The size of a stored frame in bytes."""
         return int(np.prod(self.frame_shape)) * np.dtype(self.dtype).itemsize
 
     @classmethod
@@ -130,12 +131,12 @@ class Manifest:
         """Reads FOLDER/manifest.json.
 
         Raises:
-            FileNotFoundError: there is none. ValueError: it is damaged, contradicts itself, or is
-                of a newer version.
+            FileNotFoundError: the file does not exist. ValueError: it is damaged, contradicts
+                itself, or comes from a newer version.
         """
         path = Path(folder) / MANIFEST
         if not exists(folder):
-            raise FileNotFoundError(f"{path} is missing: {folder} is no data set of data_prep's")
+            raise FileNotFoundError(f"{path} is missing: {folder} is no data set of data_prep")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             if fields["schema_version"] > SCHEMA_VERSION:
@@ -149,7 +150,7 @@ class Manifest:
             manifest = cls(**fields)
             manifest._check()
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: damaged, or no manifest ({error!r})") from None
+            raise ValueError(f"{path}: damaged, or not a manifest ({error!r})") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         return manifest
@@ -165,12 +166,12 @@ class Manifest:
             raise ValueError(f"shape {self.shape}, {_SHAPES} expected")
         if any(Path(shard.name).name != shard.name for shard in self.shards):
             raise ValueError("the name of a shard is a path")
-        held = sum(shard.count for shard in self.shards)
-        if self.count != held or held < 1:
-            raise ValueError(f"count {self.count}, but the shards' counts add up to {held}")
+        total = sum(shard.count for shard in self.shards)
+        if self.count != total or total < 1:
+            raise ValueError(f"count {self.count}, but the shards' counts add up to {total}")
 
-    def problem_of(self, shape: tuple[int, ...]) -> str | None:
-        """Why a sequence cannot have this shape here; None where it can."""
+    def shape_problem(self, shape: tuple[int, ...]) -> str | None:
+        """Returns why a sequence cannot have this shape here, or None if it can."""
         if (
             len(shape) == len(self.shape)
             and shape[0] > 0
@@ -181,7 +182,7 @@ class Manifest:
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:
-    """A manifest's shape as text: "(T, 4096)" where the number of frames varies."""
+    """Formats a manifest's shape: "(T, 4096)" if the number of frames varies."""
     return f"({', '.join('T' if n is None else str(n) for n in shape)})"
 
 
@@ -189,7 +190,7 @@ _SHAPES = "(T, D), (T, H, W) or (T, H, W, C)"
 
 
 def exists(folder: str | Path) -> bool:
-    """Whether a data set is there; one whose replacement was killed gets its name back."""
+    """Returns True if a data set exists, after recovering one whose replacement was killed."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         files.recover(folder)
@@ -197,10 +198,10 @@ def exists(folder: str | Path) -> bool:
 
 
 def load_index(folder: str | Path) -> tuple[Entry, ...]:
-    """The entries of a data set, one a record; () where its sequences have no names.
+    """Reads the entries of a data set, one per record; () if its sequences have no names.
 
     Raises:
-        FileNotFoundError, ValueError: as of `Manifest.load`; an index that is missing or damaged.
+        FileNotFoundError, ValueError: as `Manifest.load`; the index is missing or damaged.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -208,19 +209,19 @@ def load_index(folder: str | Path) -> tuple[Entry, ...]:
     if not manifest.index:
         return ()
     if problem := _index_problem(path, manifest):
-        raise ValueError(f"{problem}; write the data set anew")
+        raise ValueError(f"{problem}; write the data set again")
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(parse_entry(line) for line in lines)
 
 
 def parse_entry(line: str) -> Entry:
-    """An `Entry` from its JSON."""
+    """Parses an `Entry` from a line of JSON."""
     fields = json.loads(line)
     return Entry(**{**fields, "splits": tuple(fields["splits"])})
 
 
 def format_entry(entry: Entry) -> str:
-    """JSON of an `Entry`, one line."""
+    """Formats an `Entry` as one line of JSON."""
     return json.dumps(dataclasses.asdict(entry))
 
 
@@ -248,19 +249,20 @@ def write(
     scale: float = UNIT,
     classes: tuple[str, ...] = (),
 ) -> Manifest:
-    """Writes a data set, one sequence at a time; after an error `folder` is as it was.
+    """Writes a data set atomically, one sequence at a time.
 
     Args:
         sequences: exactly `count` arrays of `dtype`, (T, D), (T, H, W) or (T, H, W, C), of one
-            shape; or as many `Record`s, all named or none. T may vary between named ones.
+            shape; or `count` `Record`s, either all with names or all without. T may vary between
+            records with names.
         kind, source, compression, dtype, scale, classes: see `Manifest`.
-        shards: number of files; None for one per 256 MB of frames. Each holds consecutive
+        shards: number of files; None for one per 256 MB of frames. Each contains consecutive
             sequences.
-        overwrite: replace a data set that is there; other files in its folder stay.
+        overwrite: replace an existing data set; other files in its folder stay.
 
     Raises:
-        ValueError: a bad argument, or a bad sequence (its index is named). FileExistsError: there
-            is something already. OSError: it cannot be written.
+        ValueError: a bad argument, or a bad sequence (the message has its index). FileExistsError:
+            `folder` exists. OSError: it cannot be written.
     """
     folder = Path(folder)
     if count < 1:
@@ -286,7 +288,7 @@ def write(
         for i in range(shards):
             size = count * (i + 1) // shards - count * i // shards
             written.append(write_shard(temporary, i, shards, examples(size), compression))
-        next(records, None)  # raises if there are more
+        next(records, None)  # raises an error if there are more
         return finish(
             temporary,
             kind,
@@ -302,21 +304,21 @@ def write(
 
 
 def default_shards(size: int) -> int:
-    """The number of shards for `size` bytes of frames where nobody gives it."""
+    """Returns the number of shards for `size` bytes of frames, if the user does not choose it."""
     return -(-size // _SHARD_BYTES)
 
 
 @contextlib.contextmanager
 def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder to write a data set into, which takes the place of `folder` at the end.
+    """Yields a temporary folder to write a data set into, which replaces `folder` at the end.
 
-    What is there by then is replaced only as `check_writable` allows. Foreign files in it stay.
+    An existing folder is replaced only if `check_writable` allows it. Foreign files in it stay.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(folder, replace=overwrite) as temporary:
+    with files.atomic_write(folder, replace=overwrite) as temporary:
         temporary.mkdir()
         yield temporary
-        files.sync(temporary)  # takes long, so what appears meanwhile is still checked
+        files.sync(temporary)  # takes long, so the check below comes after it
         check_writable(folder, "", overwrite)
         if folder.exists():
             own = {path.name for path in folder.iterdir()} - {p.name for p in foreign(folder)}
@@ -326,14 +328,14 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
 def write_shard(
     folder: Path, number: int, shards: int, examples: Iterable[bytes], compression: str
 ) -> Shard:
-    """Writes shard `number`, from 0, of `shards` into `folder`; `examples` are from `serialize`."""
+    """Writes shard `number`, from 0, of `shards` to `folder`; `examples` are from `serialize`."""
     path = folder / f"{number:05d}-of-{shards:05d}.tfrecord"
     count = write_file(path, examples, compression)
     return Shard(path.name, count, path.stat().st_size, files.sha256(path))
 
 
 def write_file(path: Path, examples: Iterable[bytes], compression: str) -> int:
-    """Writes a TFRecord file, inside of a `files.whole`; returns the number of its records."""
+    """Writes a TFRecord file, inside an `atomic_write`; returns its number of records."""
     count = 0
     try:
         with tf.io.TFRecordWriter(str(path), compression) as writer:
@@ -341,7 +343,7 @@ def write_file(path: Path, examples: Iterable[bytes], compression: str) -> int:
                 writer.write(example)
                 count += 1
     except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message) from None  # `files.whole` adds the name
+        raise OSError(errno.EIO, error.message) from None  # `atomic_write` adds the name
     return count
 
 
@@ -357,7 +359,7 @@ def finish(
     """Writes the index and the manifest of a data set whose shards are in `folder`.
 
     Args:
-        entries: of every record, in order. fields: others of `Manifest`.
+        entries: one for each record, in order. fields: other fields of `Manifest`.
     """
     lengths = {entry.frames for entry in entries}
     length = lengths.pop() if len(lengths) == 1 else None
@@ -376,10 +378,10 @@ def finish(
 
 
 def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
-    """Raises ValueError or OSError where a data set cannot be written to `folder`.
+    """Raises ValueError or OSError if a data set cannot be written to `folder`.
 
-    A folder that is there is replaced only with `overwrite`, and only if it holds a data set, or
-    nothing but files of one.
+    An existing folder is replaced only with `overwrite`, and only if it contains a data set, or no
+    files but those of a data set.
     """
     if compression not in COMPRESSIONS:
         raise ValueError(f"unknown compression {compression!r}: '' or 'GZIP'")
@@ -403,11 +405,11 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
 
 
 _OWN_FILES = {MANIFEST, INDEX, QUARANTINE}
-_SHARD = re.compile(r"\d{5,}-of-\d{5,}\.tfrecord")  # as `write_shard` calls them
+_SHARD = re.compile(r"\d{5,}-of-\d{5,}\.tfrecord")  # names from `write_shard`
 
 
 def foreign(folder: str | Path) -> list[Path]:
-    """What is in the folder of a data set but, by its name, no file of one."""
+    """Lists the files in the folder of a data set whose names are not those of a data set."""
     return [
         path
         for path in sorted(Path(folder).iterdir())
@@ -439,7 +441,7 @@ def _checked(sequences, count, dtype, classes) -> Iterator[Record]:
 
 
 def record_problem(record: Record, dtype: str, classes: int) -> str | None:
-    """What is wrong with a record of a data set of that dtype and number of classes, or None."""
+    """Returns why a data set of this dtype and number of classes cannot take a record, or None."""
     frames = record.frames
     if frames.dtype != dtype:
         return f"{dtype} expected, got {frames.dtype}"
@@ -453,12 +455,12 @@ def record_problem(record: Record, dtype: str, classes: int) -> str | None:
 
 
 def entry_of(record: Record) -> Entry:
-    """The index line of a record."""
+    """Returns the index entry of a record."""
     return Entry(len(record.frames), record.name, record.label, record.group, tuple(record.splits))
 
 
 def serialize(record: Record) -> bytes:
-    """The bytes of a record: the same for the same record, everywhere."""
+    """Serializes a record; the bytes are the same on every machine."""
     features = {
         "frames": tf.train.Feature(
             bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(record.frames).tobytes()])
@@ -483,7 +485,7 @@ def _integers(values):
 
 
 def lengths(folder: str | Path) -> np.ndarray:
-    """(count,) int64: the number of frames of every sequence of a data set."""
+    """Returns the number of frames of every sequence of a data set, (count,) int64."""
     manifest = Manifest.load(folder)
     if manifest.shape[0] is not None:
         return np.full(manifest.count, manifest.shape[0], np.int64)
@@ -491,10 +493,10 @@ def lengths(folder: str | Path) -> np.ndarray:
 
 
 def check_shards(folder: str | Path, manifest: Manifest) -> None:
-    """Raises ValueError where a shard is missing, or has another size than it should."""
+    """Raises ValueError if a shard is missing or does not have the expected size."""
     for shard in manifest.shards:
         if problem := _file_problem(Path(folder), shard):
-            raise ValueError(f"{problem}; write the data set anew")
+            raise ValueError(f"{problem}; write the data set again")
 
 
 def examples(
@@ -502,17 +504,17 @@ def examples(
     cut: Callable[..., tf.data.Dataset] | None = None,
     pieces: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """The records of a data set in the order on disk, each (its index, serialized Example).
+    """Reads the records of a data set in the order on disk, as (index, serialized Example).
 
     Args:
-        cut: (index, example) -> data set of the record's pieces, which are then the elements.
-        pieces: (count,) int, how many `cut` makes of each record; None for one. A record of none
-            is passed over.
+        cut: (index, example) -> data set of pieces of the record, which become the elements.
+        pieces: (count,) int, the number of pieces that `cut` makes of each record; None for one.
+            Records with 0 pieces are skipped.
 
     Raises:
-        FileNotFoundError, ValueError: no data set, or one that `verify` finds incomplete. Damage
-            inside of a shard is TensorFlow's `DataLossError` on reading, which does not name the
-            file; `python -m data_prep.verify` does.
+        FileNotFoundError, ValueError: the data set is missing or incomplete. Damage inside a shard
+            raises TensorFlow's `DataLossError` on reading, which does not name the file;
+            `python -m data_prep.verify` does.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -521,56 +523,57 @@ def examples(
     paths = tf.constant([str(folder / shard.name) for shard in manifest.shards])
     bounds = np.cumsum([0, *(shard.count for shard in manifest.shards)])
     firsts = tf.constant(bounds[:-1])
-    held = np.diff(np.cumsum([0, *pieces])[bounds])
-    used = np.flatnonzero(held)  # the other shards are not opened
+    pieces_of_shards = np.diff(np.cumsum([0, *pieces])[bounds])
+    used = np.flatnonzero(pieces_of_shards)  # the other shards are not opened
 
     def read(shard):
         numbered = tf.data.TFRecordDataset(paths[shard], manifest.compression).enumerate()
         return numbered.map(lambda i, example: (i + tf.gather(firsts, shard), example))
 
-    found = tf.data.Dataset.from_tensor_slices(used).flat_map(read)
+    elements = tf.data.Dataset.from_tensor_slices(used).flat_map(read)
     if not pieces.all():
         kept = tf.constant(pieces > 0)
-        found = found.filter(lambda i, example: kept[i])
-    return found if cut is None else found.flat_map(cut)
+        elements = elements.filter(lambda i, example: kept[i])
+    return elements if cut is None else elements.flat_map(cut)
 
 
 def sequences(folder: str | Path) -> tf.data.Dataset:
-    """The stored values of the sequences, (T, ..) of the data set's dtype, one by one.
+    """Reads the stored values of the sequences one by one, (T, ..) of the data set's dtype.
 
-    Errors as of `examples`.
+    Raises the errors of `examples`.
     """
     manifest = Manifest.load(folder)
 
     def parse(index, example):
-        found = tf.io.parse_single_example(
+        features = tf.io.parse_single_example(
             example,
             {
                 "frames": tf.io.FixedLenFeature([], tf.string),
                 "shape": tf.io.FixedLenFeature([len(manifest.shape)], tf.int64),
             },
         )
-        values = tf.reshape(tf.io.decode_raw(found["frames"], manifest.dtype), found["shape"])
+        values = tf.io.decode_raw(features["frames"], manifest.dtype)
+        values = tf.reshape(values, features["shape"])
         return tf.ensure_shape(values, manifest.shape)
 
     return examples(folder).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
-    """Some records of a data set, by their index, in its order; each with its scale.
+    """Reads the records with these indices, in the order of the data set; each with its scale.
 
-    Errors as of `examples`.
+    Raises the errors of `examples`.
     """
     manifest, entries = Manifest.load(folder), load_index(folder)
     pieces = np.zeros(manifest.count, np.int64)
     pieces[list(indices)] = 1
-    found = []
+    picked = []
     for index, example in examples(folder, pieces=pieces):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
         frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
         scale = feature["scale"].float_list.value
         entry = entries[int(index)] if entries else Entry(len(frames), "", -1, "", ())
-        found.append(
+        picked.append(
             Record(
                 frames.reshape(feature["shape"].int64_list.value),
                 scale[0] if scale else manifest.scale,
@@ -580,11 +583,11 @@ def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
                 entry.splits,
             )
         )
-    return found
+    return picked
 
 
 def batches(folder: str | Path, batch_size: int) -> tf.data.Dataset:
-    """`sequences` of one length in batches (B, T, ..), of which the last may be smaller."""
+    """Batches `sequences` of one length as (B, T, ..); the last batch may be smaller."""
     return sequences(folder).batch(batch_size).prefetch(2)
 
 
@@ -592,11 +595,11 @@ def batches(folder: str | Path, batch_size: int) -> tf.data.Dataset:
 
 
 def verify(folder: str | Path) -> list[str]:
-    """What is wrong with a data set, a line each that names the file; [] if it is whole.
+    """Checks a data set completely; returns one line per problem, which names the file.
 
-    Reads everything: every shard must be there, with the size, sha256 and number of records that
-    the manifest says, and every record of the right shape, and as the index says; and there must
-    be no other .tfrecord file. Other `foreign` files are no harm.
+    Every shard must exist and have the size, sha256 and number of records in the manifest. Every
+    record must have the right shape and match the index. No other .tfrecord file may exist; other
+    `foreign` files do no harm.
     """
     folder = Path(folder)
     try:
@@ -663,7 +666,7 @@ def _example_problem(example, manifest, entry):
     except DecodeError:
         return "not a tf.train.Example"
     shape = tuple(feature["shape"].int64_list.value)
-    if problem := manifest.problem_of(shape):
+    if problem := manifest.shape_problem(shape):
         return problem
     frames = b"".join(feature["frames"].bytes_list.value)
     wanted = int(np.prod(shape)) * np.dtype(manifest.dtype).itemsize
@@ -671,10 +674,12 @@ def _example_problem(example, manifest, entry):
         return f"{len(frames)} bytes of frames, {wanted} expected"
     if entry is None:
         return None
-    found = (
+    stored = (
         shape[0],
         b"".join(feature["name"].bytes_list.value).decode(errors="replace"),
         *feature["label"].int64_list.value,
     )
     expected = (entry.frames, entry.name, entry.label)
-    return None if found == expected else f"{found} (frames, name, label), the index has {expected}"
+    if stored == expected:
+        return None
+    return f"{stored} (frames, name, label), the index has {expected}"

@@ -1,4 +1,4 @@
-"""What a run trains, validates and tests on: clips (B, T, D) float32, from the config."""
+"""The clips that a run trains, validates and tests on, (B, T, D) float32, from its config."""
 
 import functools
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Source:
         frame_shape: (H, W), (H, W, C), or (D,) of features. D is its product.
         train: (batch_size, start) -> endless `tf.data.Dataset` of (B, T, D) float32; `start` is
             the number of clips already consumed.
-        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer where
-            there are no more; split is "validation" or "test".
+        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer if the
+            split has fewer; split is "validation" or "test".
         description: what the data is and where it comes from, for people and for run.json.
     """
 
@@ -42,7 +42,7 @@ class Source:
         return self._statistics[0]
 
     @property
-    def spread(self) -> float:
+    def standard_deviation(self) -> float:
         """The standard deviation of all values of the first 500 training clips."""
         return self._statistics[1]
 
@@ -55,12 +55,12 @@ def to_frames(clips):
 
 
 def collect(batches: tf.data.Dataset) -> np.ndarray:
-    """All clips of uint8 batches, (N, T, D) float32."""
+    """Concatenates uint8 batches into (N, T, D) float32."""
     return np.concatenate(list(batches.map(to_frames).as_numpy_iterator()))
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
-    """What `config.data` generates."""
+    """Returns the generator of Moving MNIST that `config.data` describes."""
     data = config.data
     return moving_mnist.MovingMnist(
         num_digits=data.num_digits,
@@ -72,7 +72,7 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
 
 
 def moving_mnist_source(config: ConfigDict) -> Source:
-    """Generated without end from the training digits; evaluation from digits never trained on."""
+    """Generates training clips without end, and evaluation clips from digits never trained on."""
     data = config.data
     params = generator(config)
 
@@ -101,25 +101,29 @@ def moving_mnist_source(config: ConfigDict) -> Source:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the data on disk: the sequences `chosen`, (count,) bool or None for all, of the
-    data set in `folder`."""
+class Split:
+    """A training, validation or test split on disk.
+
+    Attributes:
+        folder: the data set. chosen: (count,) bool, True for its sequences in the split; None for
+            all.
+    """
 
     folder: Path
     chosen: np.ndarray | None = None
 
 
-def part(config: ConfigDict, name: str) -> Part:
-    """The part "train", "validation" or "test" of `config.data.records`.
+def split(config: ConfigDict, name: str) -> Split:
+    """Returns the split "train", "validation" or "test" of `config.data.records`.
 
-    That is a folder of three data sets with these names; or one data set, which `splits.choose`
-    divides: by its official split `config.data.split`, or by groups where that is 0.
+    The records are either a folder of three data sets with these names, or one data set, which
+    `splits.choose` divides: by the official split `config.data.split`, or by groups if that is 0.
 
     Raises:
-        FileNotFoundError, ValueError: no data is there; a data set that cannot be divided so.
+        FileNotFoundError, ValueError: the data set is missing, or cannot be divided in this way.
     """
     folder = Path(config.data.records)
-    split = config.data.split
+    official = config.data.split
     if not records.exists(folder):
         if not records.exists(folder / name):
             relative = "" if folder.is_absolute() else f" (a path from {Path.cwd()})"
@@ -129,34 +133,34 @@ def part(config: ConfigDict, name: str) -> Part:
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
                 "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
             )
-        if split:
+        if official:
             raise ValueError(
-                f"config.data.split={split} does not go with {folder}, which is divided already"
+                f"config.data.split={official} does not go with {folder}, which is divided already"
             )
-        return Part(folder / name)
+        return Split(folder / name)
     entries = records.load_index(folder)
     if not entries:
         raise ValueError(
-            f"config.data.records={folder}: its sequences have no names, so that it cannot be "
-            f"divided; give a folder that holds {', '.join(f'{p}/' for p in splits.PARTS)}"
+            f"config.data.records={folder}: its sequences have no names, so it cannot be divided; "
+            f"give a folder that contains {', '.join(f'{name}/' for name in splits.SPLITS)}"
         )
-    return Part(folder, splits.choose(entries, name, split))
+    return Split(folder, splits.choose(entries, name, official))
 
 
 def records_source(config: ConfigDict) -> Source:
-    """Windows of the parts of the data on disk; those to evaluate on are spread over all of one."""
+    """Cuts windows from the splits on disk; evaluation windows are spread evenly over a split."""
     data = config.data
     length = data.frames_in + data.frames_out
-    parts = {name: part(config, name) for name in splits.PARTS}
-    manifests = {name: records.Manifest.load(p.folder) for name, p in parts.items()}
+    parts = {name: split(config, name) for name in splits.SPLITS}
+    manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
     for name, manifest in manifests.items():
         made_for = manifest.source.get("split") if "generator" in manifest.source else None
         if parts[name].chosen is None and made_for not in (None, name):
             raise ValueError(
                 f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
-                f"{name}; write it anew: python -m data_prep.moving_mnist --split={name}"
+                f"{name}; write it again: python -m data_prep.moving_mnist --split={name}"
             )
-    places = {name: _places(name, p, length) for name, p in parts.items()}
+    starts = {name: _window_starts(name, part, length) for name, part in parts.items()}
     shape = manifests["train"].frame_shape
     for name, manifest in manifests.items():
         if manifest.frame_shape != shape:
@@ -168,12 +172,12 @@ def records_source(config: ConfigDict) -> Source:
     frames = Frames(parts["train"].folder, parts["train"].chosen)
 
     def train(batch_size, start):
-        found = windows.training(frames, length, config.seed, start)
-        clips = found.map(lambda window: window["frames"])
+        stream = windows.training(frames, length, config.seed, start)
+        clips = stream.map(lambda window: window["frames"])
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def evaluation(name, count):
-        return read(parts[name].folder, length, windows.spread(places[name], count))
+        return read(parts[name].folder, length, windows.evenly_spaced(starts[name], count))
 
     if config.model.output == "logistic":
         _check_unit_range(evaluation("train", 100), data.records)
@@ -182,35 +186,35 @@ def records_source(config: ConfigDict) -> Source:
         "source": str(data.records),
         "made_of": manifests["train"].source,
         "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
-        "parts": {name: _size(p, length, places[name]) for name, p in parts.items()},
+        "parts": {name: _size(part, length, starts[name]) for name, part in parts.items()},
     }
     return Source(shape, train, evaluation, description)
 
 
-def _places(name, of, length):
+def _window_starts(name, split, length):
     try:
-        return windows.places(of.folder, length, chosen=of.chosen)
+        return windows.starts(split.folder, length, chosen=split.chosen)
     except ValueError as error:
         raise ValueError(
             f"{error}: nothing for {name} (frames are data.frames_in + data.frames_out)"
         ) from None
 
 
-def _size(of, length, places):
-    """Numbers of sequences, of those too short for a window, and of windows side by side."""
-    short = windows.too_short(of.folder, length)
-    chosen = np.ones(len(short), bool) if of.chosen is None else of.chosen
+def _size(split, length, starts):
+    """Counts the sequences, those too short for a window, and the windows side by side."""
+    short = windows.too_short(split.folder, length)
+    chosen = np.ones(len(short), bool) if split.chosen is None else split.chosen
     return {
         "sequences": int(chosen.sum()),
         "too_short": int((short & chosen).sum()),
-        "windows": len(places),
+        "windows": len(starts),
     }
 
 
-def read(folder: str | Path, length: int, places: np.ndarray) -> np.ndarray:
-    """The windows of a data set at `places`, (N, length, D) float32."""
-    found = windows.at(folder, length, places).map(lambda window: window["frames"])
-    return np.concatenate(list(found.batch(100).as_numpy_iterator()))
+def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
+    """Reads the windows of a data set that begin at `starts`, as (N, length, D) float32."""
+    clips = windows.at(folder, length, starts).map(lambda window: window["frames"])
+    return np.concatenate(list(clips.batch(100).as_numpy_iterator()))
 
 
 def _check_unit_range(clips, name):
@@ -224,10 +228,10 @@ def _check_unit_range(clips, name):
 
 
 def build(config: ConfigDict) -> Source:
-    """The source that `config.data` describes.
+    """Builds the source that `config.data` describes.
 
     Raises:
-        ValueError, FileNotFoundError: data that is missing, damaged, or too short.
+        ValueError, FileNotFoundError: the data is missing, damaged, or too short.
     """
     if config.data.records:
         return records_source(config)

@@ -1,4 +1,4 @@
-"""How real values are stored: as float16, or as uint8 with a scale for each video."""
+"""Packs real values for storage: as float16, or as uint8 with a scale per video."""
 
 import numpy as np
 
@@ -6,24 +6,25 @@ STORAGES = ("float16", "uint8")
 
 
 def pack(values: np.ndarray, storage: str) -> tuple[np.ndarray, float | None]:
-    """Values of one video as a data set stores them.
+    """Packs the values of one video for storage.
 
-    float16 is right to 11 bits, a relative error of at most 0.05% from 6e-5 to 65504. uint8 is for
-    values that are never negative, such as those after a ReLU: the video's largest is 255, and no
-    error is above 1/510 of it.
+    float16 has 11 significant bits: a relative error of at most 0.05% between 6e-5 and 65504.
+    uint8 is for values that are never negative, such as those after a ReLU: 255 stands for the
+    largest value of the video, and no error exceeds 1/510 of it.
 
     Args:
-        values: any shape, real. storage: of `STORAGES`.
+        values: real, of any shape. storage: one of `STORAGES`.
 
     Returns:
-        The values as `storage`, and what a stored 1 stands for; None with float16, where that is 1.
+        The values as `storage`, and the value that a stored 1 stands for; None with float16,
+        where that is 1.
 
     Raises:
-        ValueError: a value is not finite, out of float16's range, or negative with uint8.
+        ValueError: a value is not finite, is out of float16's range, or is negative with uint8.
     """
     values = np.asarray(values, np.float32)
     low, high = values.min(), values.max()
-    if not np.isfinite([low, high]).all():  # the extremes of what holds a NaN are NaN
+    if not np.isfinite([low, high]).all():  # the extremes are NaN if any value is NaN
         raise ValueError("a value is not finite")
     if storage == "float16":
         limit = np.finfo(np.float16).max

@@ -1,4 +1,4 @@
-"""Text files that people write: lists of videos, labels, names and numbers of frames."""
+"""Reads text files that people write: lists of videos, labels, names and frame counts."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ _LIMIT = 256 << 20  # bytes
 
 
 def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
-    r"""The lines of a text file that are not empty: (number from 1, text).
+    r"""Reads the lines of a text file that are not empty, as (number from 1, text).
 
-    The file is UTF-8, with or without a byte order mark. A line ends with \n or \r\n and with
-    nothing else, so that names may hold any other character. White space around a line is removed.
+    The file is UTF-8, with or without a byte order mark. Lines end with \n or \r\n only, so names
+    may contain any other character. White space around a line is removed.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it is not UTF-8; the message says in
-            which line; or it has more than 256 MiB. OSError: it cannot be read.
+        FileNotFoundError: the file does not exist. ValueError: it is not UTF-8 (the message names
+            the line), or has more than 256 MiB. OSError: it cannot be read.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    with open(path, "rb") as file:  # which may be a pipe, or a device that never ends
+    with open(path, "rb") as file:  # may be a pipe, or a device that never ends
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise ValueError(f"{path}: more than {_LIMIT >> 20} MiB: a text file of lines is expected")

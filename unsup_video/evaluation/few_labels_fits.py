@@ -11,7 +11,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import splits
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.evaluation import few_labels
 from unsup_video.models.classification import classify
 from unsup_video.training import loop, trained
@@ -128,4 +128,4 @@ def _together(train, validation):
             f"{train.folder} and {validation.folder}: few labels are drawn from one data set that "
             "is divided by config.data.split or by groups"
         )
-    return Videos(train.folder, train.chosen | validation.chosen)
+    return LabelledVideos(train.folder, train.chosen | validation.chosen)

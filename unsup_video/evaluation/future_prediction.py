@@ -142,7 +142,7 @@ class _Parts:
 
     def save(self, start, block):
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.whole(self.folder / f"{start:08d}.npz") as temporary:
+        with files.atomic_write(self.folder / f"{start:08d}.npz") as temporary:
             with open(temporary, "wb") as file:
                 np.savez(file, **block)
 

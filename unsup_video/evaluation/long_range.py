@@ -348,7 +348,7 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
         ],
         shown,
     )
-    with files.whole(folder / "long_range.png") as temporary:
+    with files.atomic_write(folder / "long_range.png") as temporary:
         picture.save(temporary, "PNG")
     ended = np.zeros((steps - len(truth), *shape), truth.dtype)
     visualize.sample_gif(

@@ -230,7 +230,7 @@ def run(
     picture that cannot be drawn is a line of the log, and changes nothing else.
 
     Args:
-        names: of the files, relative to `out`, without ".png"; `files.derived` makes long ones
+        names: of the files, relative to `out`, without ".png"; `files.safe_path` makes long ones
             shorter. job: as of `read`.
 
     Returns:
@@ -243,7 +243,7 @@ def run(
     lines, problems = [], []
     for path, name in zip(paths, names, strict=True):
         try:
-            with decoding.noted() as notes:
+            with decoding.collect_notes() as notes:
                 frames = read(path, trained, job)
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path}: ")
@@ -276,7 +276,7 @@ def run(
         except Exception as error:  # whatever drawing raises, the table does not depend on it
             log(f"{name}: no picture is drawn: {error}")
     out.mkdir(parents=True, exist_ok=True)
-    with files.whole(out / TABLE) as temporary:
+    with files.atomic_write(out / TABLE) as temporary:
         # Names of files may be bytes that are no UTF-8.
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -301,7 +301,7 @@ def _length(trained, frames, found):
 
 
 def _draw(name, frames, found, ranking, pictures, out):
-    path = out / files.derived(name, ".png")
+    path = out / files.safe_path(name, ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     *points, x_label = over_time(found)
     action_pictures.over_time(

@@ -260,7 +260,7 @@ def _stored(folder, log):
 
 def _computed(trained, kind, settings, command, compute, folder, recompute):
     began = time.perf_counter()
-    with files.whole(folder, replace=recompute) as temporary:
+    with files.atomic_write(folder, replace=recompute) as temporary:
         temporary.mkdir()
         found = compute(temporary)
         evaluation = Evaluation(

@@ -103,7 +103,7 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
     data = config.data
     if not data.records:
         return sources.generator(config)
-    manifest = records.Manifest.load(sources.part(config, "train").folder)
+    manifest = records.Manifest.load(sources.split(config, "train").folder)
     if "generator" not in manifest.source:
         raise ValueError(f"{data.records} holds {manifest.kind}, not generated Moving MNIST")
     if _digits(config, "train").sha256 != manifest.source["digits"]["sha256"]:
@@ -140,7 +140,7 @@ def _moving_mnist(images, params, seed, source, count, description):
         params.num_frames,
         shape,
         description,
-        overlap.generated(count, source),
+        overlap.generated_contents(count, source),
         clips,
         constant_velocity=constant_velocity,
     )
@@ -153,7 +153,7 @@ def _straight_on(images, params, stream, indices, frames_in):
 
 
 def from_records(
-    part: sources.Part,
+    part: sources.Split,
     length: int,
     count: int | None = None,
     config: ConfigDict | None = None,
@@ -182,33 +182,33 @@ def from_records(
         mask = hashlib.sha256(np.packbits(chosen).tobytes()).hexdigest()
         description |= {"sequences": int(chosen.sum()), "chosen": mask}
     if longest is not None:
-        sequences = np.unique(windows.places(folder, length, chosen=chosen)[:, 0])
+        sequences = np.unique(windows.starts(folder, length, chosen=chosen)[:, 0])
         length = min(longest, int(records.lengths(folder)[sequences].min()))
-    places = windows.places(folder, length, chosen=chosen)
-    count = len(places) if count is None else count
-    if not 1 <= count <= len(places):
-        raise ValueError(f"{folder}: 1 to {len(places)} clips can be asked for, got {count}")
-    places = windows.spread(places, count)
+    starts = windows.starts(folder, length, chosen=chosen)
+    count = len(starts) if count is None else count
+    if not 1 <= count <= len(starts):
+        raise ValueError(f"{folder}: 1 to {len(starts)} clips can be asked for, got {count}")
+    starts = windows.evenly_spaced(starts, count)
 
     def clips(start, count):
-        return sources.read(folder, length, places[start : start + count])
+        return sources.read(folder, length, starts[start : start + count])
 
     return TestSet(
         count,
         length,
         manifest.frame_shape,
         {**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
-        overlap.of_part(part),
+        overlap.split_contents(part),
         clips,
-        splits.numbered_groups(records.load_index(folder), places[:, 0]),
-        _oracle(manifest, places, config),
+        splits.numbered_groups(records.load_index(folder), starts[:, 0]),
+        _oracle(manifest, starts, config),
     )
 
 
-def _oracle(manifest, places, config):
+def _oracle(manifest, starts, config):
     """The constant-velocity oracle of a set that data_prep generated from digits we have."""
     source = manifest.source
-    if config is None or "generator" not in source or places[:, 1].any():
+    if config is None or "generator" not in source or starts[:, 1].any():
         return None
     try:
         chosen = _digits(config, source["split"])
@@ -220,7 +220,7 @@ def _oracle(manifest, places, config):
     stream = moving_mnist.stream_seed(source["seed"], source["split"])
 
     def constant_velocity(start, count, frames_in):
-        indices = places[start : start + count, 0]
+        indices = starts[start : start + count, 0]
         return _straight_on(chosen.images, params, stream, indices, frames_in)
 
     return constant_velocity
@@ -241,11 +241,13 @@ def of_model(
     config = trained.config
     if not folder and not config.data.records:
         return generated(config, 10_000 if count is None else count, trained=trained)
-    part = sources.Part(Path(folder)) if folder else sources.part(config, "test")
+    part = sources.Split(Path(folder)) if folder else sources.split(config, "test")
     length = config.data.frames_in + config.data.frames_out
     test_set = _judged(from_records(part, length, count, config, longest), trained)
     if folder and (
-        name := overlap.is_training_data(overlap.of_run(trained.origin, config), test_set.contents)
+        name := overlap.is_training_data(
+            overlap.run_contents(trained.origin, config), test_set.contents
+        )
     ):
         raise ValueError(
             f"{folder} holds what this run was trained on: sequences of its {name} part, or clips "
@@ -256,7 +258,7 @@ def of_model(
 
 def _judged(test_set, trained):
     """A test set of which it is known what the run has seen of it."""
-    run = overlap.of_run(trained.origin, trained.config)
+    run = overlap.run_contents(trained.origin, trained.config)
     return dataclasses.replace(test_set, seen=overlap.seen(run, test_set.contents))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from unsup_video.data import overlap, sources
 from unsup_video.data import records as records_module
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classification
 from unsup_video.models.classification import Classified
 from unsup_video.training import precision
@@ -30,7 +30,7 @@ class TestVideos:
     __test__ = False  # not a test, whatever pytest makes of the name
 
     trained: Trained
-    videos: Videos
+    videos: LabelledVideos
     part: str
     split: int
     seen: dict[str, int | str]
@@ -109,7 +109,7 @@ def select(
     return TestVideos(trained, videos, part, config.data.split, seen(trained, videos))
 
 
-def seen(trained: Trained, videos: Videos) -> dict[str, int | str]:
+def seen(trained: Trained, videos: LabelledVideos) -> dict[str, int | str]:
     """How many of these videos each part of a run had, `overlap.seen`; the videos are read."""
-    contents = overlap.of_part(sources.Part(videos.folder, videos.chosen))
-    return overlap.seen(overlap.of_run(trained.origin, trained.config), contents)
+    contents = overlap.split_contents(sources.Split(videos.folder, videos.chosen))
+    return overlap.seen(overlap.run_contents(trained.origin, trained.config), contents)

@@ -1,1 +1,1 @@
-"""Pictures as files: strips and GIFs of frames, charts, and the fonts of both."""
+"""Writes pictures: strips and GIFs of frames, charts, and the fonts of both."""

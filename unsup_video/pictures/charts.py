@@ -1,4 +1,4 @@
-"""Line charts as SVG inside a page; they take the page's text colour, light or dark."""
+"""Draws line charts as SVG inside a page; they take the page's text colour, light or dark."""
 
 import dataclasses
 import html
@@ -13,11 +13,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from unsup_video.pictures import fonts
 
-# Each has a contrast of at least 3:1 to the page in light and in dark (report.css).
+# Each has a contrast of at least 3:1 with the page, light and dark (report.css).
 COLOURS = ("#2f81c8", "#cf6a22", "#28946a", "#c24d93", "#8467cf", "#a37a10", "#168f9f", "#d4504c")
-TEXT = "#010203"  # stands for the page's text colour, which the SVG takes as currentColor
+TEXT = "#010203"  # a placeholder for the page's text colour, currentColor in the SVG
 SOLID, DASHED, DOTTED, DASH_DOTTED = (), (7, 3), (1.5, 2.5), (7, 2.5, 1.5, 2.5)
-_WIDTH, _HEIGHT = 4.8, 3.1  # inches; small, so that the text can be read on a phone
+_WIDTH, _HEIGHT = 4.8, 3.1  # inches; small, so that the text is legible on a phone
 _STYLE = {
     "svg.fonttype": "none",
     "font.size": 9.5,
@@ -45,9 +45,9 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        x, y: its points. low, high: of a band around it, one value a point, or None.
-        bars: draw error bars instead of the band, which can be told apart where lines cross.
-        colour, dash, width: how it is drawn, in points.
+        x, y: its points. low, high: of a band around it, one value per point, or None.
+        bars: draw error bars instead of the band; they are easier to tell apart where lines cross.
+        colour, dash, width: how to draw the line; dash and width in points.
     """
 
     label: str
@@ -61,22 +61,22 @@ class Line:
     bars: bool = False
 
 
-def of_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
-    """[the line of figures over their frames]; [] where there is none.
+def lines_from_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
+    """Returns [the line of figures over frames], or [] if there are no figures.
 
     Args:
-        rows: `results.Row`s. band: with the interval of each. look: as of `Line`.
+        rows: `results.Row`s. band: draw their intervals. look: fields of `Line`.
     """
-    found = [row for row in rows if row.frame is not None and math.isfinite(row.value)]
-    if not found:
+    rows = [row for row in rows if row.frame is not None and math.isfinite(row.value)]
+    if not rows:
         return []
-    if band and all(row.low is not None for row in found):
-        look |= {"low": [row.low for row in found], "high": [row.high for row in found]}
-    return [Line(label, [row.frame for row in found], [row.value for row in found], **look)]
+    if band and all(row.low is not None for row in rows):
+        look |= {"low": [row.low for row in rows], "high": [row.high for row in rows]}
+    return [Line(label, [row.frame for row in rows], [row.value for row in rows], **look)]
 
 
 def style(index: int) -> dict:
-    """Colour and dash of the line of run number `index`, 0, 1, .."""
+    """Returns the colour and dash for the line of run number `index`, from 0."""
     dashes = (SOLID, DASHED, DOTTED, DASH_DOTTED)
     return {
         "colour": COLOURS[index % len(COLOURS)],
@@ -94,13 +94,13 @@ def svg(
     settled: bool = False,
     ticks: Sequence[str] = (),
 ) -> str:
-    """An <svg> of the lines, without their labels: `legend` has those.
+    """Returns an <svg> of the lines without their labels; `legend` returns those.
 
     Args:
-        name: letters, digits and hyphens that no other chart of the page has.
-        log: a logarithmic y axis, where all values are positive.
-        settled: leave what is above the y axis out of sight if only the first 5% of x reach there.
-        ticks: what x = 0, 1, .. are called.
+        name: letters, digits and hyphens, different for every chart of the page.
+        log: use a logarithmic y axis if all values are positive.
+        settled: fit the y axis to the values after the first 5% of x.
+        ticks: names for x = 0, 1, ..
     """
     figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
     file = io.StringIO()
@@ -123,7 +123,7 @@ def svg(
 
 
 def log_scale(axes) -> None:
-    """Makes the y axis logarithmic, with numbers such as 0.002, where matplotlib has formulas."""
+    """Makes the y axis logarithmic, with numbers such as 0.002 instead of powers of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -158,19 +158,19 @@ def _settle(axes, lines):
 
 
 def _inline(text, name, title):
-    """The <svg> of an SVG file, made to live in a page beside others."""
+    """Returns the <svg> of an SVG file, ready to be inlined in a page beside others."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     view = re.search(r'viewBox="[^"]*"', text)[0]
     label = html.escape(title)
     body = text[text.index(">") + 1 :].replace(TEXT, "currentColor")
-    # Names are of the whole page, where charts would take one another's clipping paths.
+    # Ids are global to a page, where charts would otherwise share their clipping paths.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     return f'<svg class="chart" role="img" aria-label="{label}" {view}>{body}'
 
 
 def legend(lines: list[Line]) -> str:
-    """The labels of lines, each beside a piece of its line, as HTML."""
+    """Returns the labels of lines, each beside a piece of its line, as HTML."""
     entries = []
     for line in {line.label: line for line in lines}.values():
         colour = "currentColor" if line.colour == TEXT else line.colour

@@ -1,4 +1,4 @@
-"""Text in pictures: names in any script, drawn as they are."""
+"""Fonts for text in pictures: draws names in any script, without interpreting them."""
 
 import contextlib
 import functools
@@ -10,16 +10,16 @@ import matplotlib
 from matplotlib import font_manager
 from PIL import ImageFont
 
-_LAST_RESORT = "Last Resort"  # fonts of this name draw every character, as a box with its block
+_LAST_RESORT = "Last Resort"  # fonts of this name draw every character as a box
 
 
 @contextlib.contextmanager
 def literal(texts: Iterable[str] = ()) -> Iterator[None]:
-    """Within it, matplotlib draws text as it is: no formulas between dollars.
+    """Makes matplotlib draw text literally in this context: "$" starts no formula.
 
     Args:
-        texts: what is to be drawn. Characters that the usual font lacks come from the installed
-            font that has the most of them.
+        texts: the texts to draw. Characters that the usual font lacks are drawn in the installed
+            font that has most of them.
     """
     families = [*matplotlib.rcParams["font.family"], *_families(_missing("".join(texts), _usual()))]
     with matplotlib.rc_context({"text.parse_math": False, "font.family": families}):
@@ -27,7 +27,7 @@ def literal(texts: Iterable[str] = ()) -> Iterator[None]:
 
 
 def legible(text: str) -> str:
-    """`text` with every character that no installed font has as its code point: "[U+65E5]"."""
+    """Replaces characters that no installed font has by their code points: "[U+65E5]"."""
     missing = _missing(text, _usual())
     for family in _families(missing):
         missing -= _characters(_installed()[family])
@@ -35,10 +35,10 @@ def legible(text: str) -> str:
 
 
 def pillow(texts: Iterable[str], size: float) -> tuple[ImageFont.FreeTypeFont, list[str]]:
-    """A font for Pillow, which takes one at a time, and the texts as it can draw them.
+    """Returns one font for Pillow, and the texts in a form that this font can draw.
 
     Args:
-        texts: what is to be drawn. size: of the font in pixels.
+        texts: the texts to draw. size: of the font in pixels.
     """
     texts = list(texts)
     together = "".join(texts)
@@ -51,7 +51,7 @@ def pillow(texts: Iterable[str], size: float) -> tuple[ImageFont.FreeTypeFont, l
 
 
 def shortened(text: str, limit: int = 44) -> str:
-    """`text` with its middle left out where it has more than `limit` characters."""
+    """Shortens `text` to `limit` characters by leaving out its middle."""
     if len(text) <= limit:
         return text
     end = (limit - 2) // 2
@@ -59,20 +59,20 @@ def shortened(text: str, limit: int = 44) -> str:
 
 
 def width(text: str) -> int:
-    """The columns that `text` takes, of which wide characters such as those of CJK take two."""
+    """Returns the columns that `text` takes; wide characters, such as those of CJK, take two."""
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _spelled_out(text, missing):
-    def code_points(found):
-        return f"[{' '.join(f'U+{ord(character):04X}' for character in found[0])}]"
+    def code_points(match):
+        return f"[{' '.join(f'U+{ord(character):04X}' for character in match[0])}]"
 
     pattern = "".join(map(re.escape, sorted(missing)))
     return re.sub(f"[{pattern}]+", code_points, text) if pattern else text
 
 
 def _missing(text, path):
-    """The characters that the font file cannot draw, or that no font could."""
+    """Returns the characters that the font file cannot draw, or that no font could."""
     return frozenset(text) - frozenset(filter(str.isprintable, _characters(path)))
 
 
@@ -81,29 +81,29 @@ def _usual():
 
 
 def _installed():
-    """Family -> a file of it, families with an upright font of normal weight first."""
+    """Returns {family: font file}; families with an upright font of normal weight come first."""
     entries = sorted(
         font_manager.fontManager.ttflist,
         key=lambda entry: (entry.weight != 400, entry.style != "normal", entry.name),
     )
-    found = {}
+    paths = {}
     for entry in entries:
         if not entry.name.startswith(_LAST_RESORT):
-            found.setdefault(entry.name, entry.fname)
-    return found
+            paths.setdefault(entry.name, entry.fname)
+    return paths
 
 
-@functools.lru_cache(maxsize=4)  # a large font has tens of thousands
+@functools.lru_cache(maxsize=4)  # small, because a large font has tens of thousands of characters
 def _characters(path):
     try:
         return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
-    except (RuntimeError, OSError):  # a format without outlines, as of coloured signs; or gone
+    except (RuntimeError, OSError):  # a format without outlines, such as emoji; or a removed file
         return frozenset()
 
 
 @functools.cache
 def _families(missing):
-    """The fewest installed fonts, about, that have as many of these characters as can be."""
+    """Returns few installed fonts that together have as many of these characters as possible."""
     missing = frozenset(filter(str.isprintable, missing))
     if not missing:
         return ()
@@ -111,5 +111,5 @@ def _families(missing):
     chosen = []
     while having[best := max(having, key=lambda name: len(having[name]))]:
         chosen.append(best)
-        having = {name: found - having[best] for name, found in having.items()}
+        having = {name: left - having[best] for name, left in having.items()}
     return tuple(chosen)

@@ -1,4 +1,4 @@
-"""Strips and animations of what a model reads, reconstructs and predicts; how figures are drawn."""
+"""Draws what a model reads, reconstructs and predicts, as strips and animations."""
 
 import contextlib
 import io
@@ -15,10 +15,10 @@ from unsup_video.utils import files
 _BACKGROUND = (24, 26, 30)
 _TEXT = (225, 228, 232)
 _FAINT = (130, 136, 144)
-_PAST = (84, 132, 184)  # frame colour of what was given
-_FUTURE = (205, 133, 63)  # and of what lies ahead
+_PAST = (84, 132, 184)  # border colour of input frames
+_FUTURE = (205, 133, 63)  # border colour of future frames
 _GAP = 4  # pixels
-_SHADES = 14  # above black, of a mosaic in grey: even, so that there is one in the middle
+_SHADES = 14  # grey levels above black in a mosaic; even, so that there is a middle one
 
 
 @contextlib.contextmanager
@@ -27,22 +27,22 @@ def figure(
 ) -> Iterator[Figure]:
     """Yields a matplotlib figure to draw on, and writes it as a PNG at the end.
 
-    Its text is drawn as it is: "$" begins no formula.
+    Text is drawn literally: "$" starts no formula.
 
     Args:
-        size: width and height in inches. texts: those that were not written here, such as names of
-            classes, as `fonts.legible` gives them: they may need another font.
-        dpi: pixels an inch.
+        size: width and height in inches. texts: texts from users, such as names of classes, after
+            `fonts.legible`; they may need another font.
+        dpi: pixels per inch.
     """
     with fonts.literal(texts):
         drawn = Figure(size, layout="constrained")
         yield drawn
-        with files.whole(path) as temporary:
+        with files.atomic_write(path) as temporary:
             drawn.savefig(temporary, format="png", dpi=dpi)
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray:
-    """Frames in [0, 1] (clipped), or uint8 already, as uint8."""
+    """Converts frames in [0, 1], which are clipped, to uint8; returns uint8 frames unchanged."""
     frames = np.asarray(frames)
     if frames.dtype == np.uint8:
         return frames
@@ -50,7 +50,7 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
 
 
 def drawable(shape: tuple[int, ...]) -> bool:
-    """Whether frames of that shape are pictures: (H, W), (H, W, 1) or (H, W, 3)."""
+    """Returns True if frames of that shape are pictures: (H, W), (H, W, 1) or (H, W, 3)."""
     return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
 
 
@@ -62,17 +62,17 @@ def _tile(frame, scale):
 
 
 def _scale(frame):
-    """The whole factor that makes a frame at least 64 pixels high."""
+    """Returns the integer factor that makes a frame at least 64 pixels high."""
     return max(1, -(-64 // frame.shape[0]))
 
 
 def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image.Image:
-    """Labelled rows of frames on a common time axis.
+    """Draws labelled rows of frames on a common time axis.
 
     Args:
-        rows: (label, frames); every row has one entry a step: a frame (H, W) or (H, W, 3), in
+        rows: (label, frames); every row has one entry per step: a frame (H, W) or (H, W, 3), in
             [0, 1] or uint8, or None for a gap.
-        steps: the number of each column; default: 1, 2, ..
+        steps: the number above each column; default: 1, 2, ..
     """
     example = next(f for _, frames in rows for f in frames if f is not None)
     scale = _scale(example)
@@ -101,14 +101,14 @@ def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image
 
 
 def sample_figure(past, future, reconstruction, prediction, path: str | os.PathLike) -> None:
-    """Writes the rows of the paper's figure 5 as a PNG: the truth over what the model makes of it.
+    """Writes the rows of the paper's figure 5 as a PNG: the truth above, the model below.
 
-    A blue bar marks the frames that the model read, an orange one those that it did not.
+    A blue bar marks the frames that the model read, an orange bar those that it did not.
 
     Args:
         past: (T, H, W[, C]). future: (S, H, W[, C]).
-        reconstruction: (T, ..) as the model gives it, last frame first, or None; it is shown in
-            the order of time, under the frames it reconstructs. prediction: (S, ..) or None.
+        reconstruction: (T, ..) in the model's order, last frame first, or None; it is shown in
+            the order of time, below the frames it reconstructs. prediction: (S, ..) or None.
     """
     truth, model = _in_order(past, future, reconstruction, prediction)
     picture = strip([("truth", truth), ("model", model)])
@@ -119,7 +119,7 @@ def sample_figure(past, future, reconstruction, prediction, path: str | os.PathL
     middle = left + len(past) * width
     draw.rectangle((left, 1, middle - _GAP, 3), _PAST)
     draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         picture.save(temporary, "PNG")
 
 
@@ -128,7 +128,7 @@ def sample_gif(
 ) -> bytes:
     """Writes an animation: the truth beside the model, which first reads and then predicts.
 
-    Arguments as of `sample_figure`; `fps` in frames a second. Returns the file's bytes.
+    Arguments as in `sample_figure`; `fps` is frames per second. Returns the bytes of the file.
     """
     truth, model = _in_order(past, future, reconstruction, prediction)
     blank = np.zeros_like(past[0])
@@ -136,13 +136,13 @@ def sample_gif(
     captions += [f"future {t + 1}" for t in range(len(future))]
     panels = {"truth": truth, "model": [blank if f is None else f for f in model]}
     data = gif(panels, captions, len(past), fps)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return data
 
 
 def _in_order(past, future, reconstruction, prediction):
-    """(truth, model): lists of T + S frames in the order of time, None where the model has none."""
+    """Returns (truth, model): T + S frames each, in the order of time; None for missing frames."""
     back = [None] * len(past) if reconstruction is None else list(reconstruction[::-1])
     ahead = [None] * len(future) if prediction is None else list(prediction)
     return [*past, *future], back + ahead
@@ -153,13 +153,13 @@ def mosaic(
 ) -> None:
     """Writes sets of weights as a PNG, as in the paper's figures 9 and 10.
 
-    A weight w is drawn as (1 + w / m) / 2, m the largest |w| of its feature: zero is mid grey.
-    Without colours the picture has 15 shades of grey, in 4 bits a pixel.
+    A weight w is drawn as (1 + w / m) / 2, where m is the largest |w| of its feature: zero is mid
+    grey. Without colours, the picture has 15 shades of grey in 4 bits per pixel.
 
     Args:
-        panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels of
-            one shape.
-        columns: features in a row of a panel. across: panels beside one another.
+        panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels
+            have one shape.
+        columns: features per row of a panel. across: panels per row.
     """
     example = next(iter(panels.values()))
     columns = min(columns, len(example))
@@ -179,24 +179,25 @@ def mosaic(
         draw.text((left + panel_width / 2, upper + 6), title, _TEXT, font, anchor="ma")
         for n, feature in enumerate(features):
             largest = np.abs(feature).max() or 1.0
-            place = (left + margin + n % columns * width, upper + top + n // columns * height)
-            picture.paste(_tile((1 + feature / largest) / 2, scale), place)
+            position = (left + margin + n % columns * width, upper + top + n // columns * height)
+            picture.paste(_tile((1 + feature / largest) / 2, scale), position)
     if example.shape[3:] != (3,):
         picture = picture.convert("L").point(lambda value: round(value * _SHADES / 255))
         picture.putpalette([round(k * 255 / _SHADES) for k in range(_SHADES + 1) for _ in "RGB"])
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
 
 
 def gif(
     panels: dict[str, list], captions: list[str], past: int, fps: float = 5, colourful: bool = False
 ) -> bytes:
-    """Panels side by side, animated.
+    """Returns a GIF that shows panels side by side.
 
     Args:
-        panels: label -> frames (H, W[, 3]), all of one length. captions: a text for each step.
-        past: how many steps are input; they have a blue frame, later ones an orange one.
-        colourful: keep rare colours too, those of flow or of a video, not only the common 64.
+        panels: label -> frames (H, W[, 3]), all of one length. captions: one text per step.
+        past: number of input steps; they have a blue border, later ones an orange border.
+        colourful: keep rare colours, such as those of flow or of a video, instead of reducing the
+            picture to its 64 most common colours.
     """
     example = next(iter(panels.values()))[0]
     scale = 2 * _scale(example)
@@ -216,8 +217,8 @@ def gif(
             draw.rectangle((x - 2, 28, x + width + 1, 31 + height), outline=colour, width=2)
             picture.paste(_tile(frames[t], scale), (x, 30))
         draw.text((size[0] / 2, height + 36), caption, _FAINT, font, anchor="ma")
-        # A mark that moves: Pillow merges successive frames that are equal, which would shorten
-        # the animation of a picture that stands still.
+        # Draw a mark that moves, because Pillow merges equal successive frames, which would shorten
+        # the animation of a still picture.
         done = round((t + 1) / len(captions) * size[0])
         draw.rectangle((0, size[1] - 2, done, size[1] - 1), colour)
         pictures.append(picture.quantize(*palette, dither=Image.Dither.NONE))

@@ -249,12 +249,12 @@ def _frame_curves(runs, group, number):
             rows = run.prediction.find(
                 subject="model", mode="free_running", part="future", metric=metric
             )
-            lines += charts.of_rows(run.name, rows, band=True, **look)
+            lines += charts.lines_from_rows(run.name, rows, band=True, **look)
         if not lines:
             continue
         for subject, label in future_prediction.floors(group[0].prediction).items():
             rows = group[0].prediction.find(subject=subject, part="future", metric=metric)
-            lines += charts.of_rows(label, rows, dash=_DASHES[subject], width=1.0)
+            lines += charts.lines_from_rows(label, rows, dash=_DASHES[subject], width=1.0)
         row = group[0].prediction.find(metric=metric)[0]
         drawn.append(
             charts.svg(

@@ -166,7 +166,7 @@ def _over_steps(runs, groups):
         lines = [
             line
             for run in group
-            for line in charts.of_rows(
+            for line in charts.lines_from_rows(
                 run.name,
                 _evaluation(run).find(part="steps_so_far", metric="accuracy"),
                 band=True,

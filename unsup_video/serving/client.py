@@ -240,7 +240,7 @@ def write(
     if suffix(path) == ".npz":
         # A .npz keeps strings without pickle only in numpy's own kind of them.
         arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
-        with files.whole(path) as temporary, open(temporary, "wb") as file:
+        with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         return
     if "next_frame" in outputs:

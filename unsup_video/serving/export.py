@@ -71,7 +71,7 @@ def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> P
         files.remove_leftovers(out)
         taken = [int(p.name) for p in out.iterdir() if p.name.isdecimal()]
         version = out / str(max(taken, default=0) + 1)
-        with files.whole(version) as temporary:
+        with files.atomic_write(version) as temporary:
             try:
                 _write(trained, temporary, version, kernel_dtype)
             except tf.errors.OpError as error:
@@ -160,9 +160,9 @@ def _clips(trained, model):
     dim = int(np.prod(trained.frame_shape))
     try:
         if trained.classes or data.records:
-            part = sources.part(trained.config, "validation")
-            places = windows.places(part.folder, length, chosen=part.chosen)
-            clips = sources.read(part.folder, length, windows.spread(places, _CLIPS))
+            part = sources.split(trained.config, "validation")
+            starts = windows.starts(part.folder, length, chosen=part.chosen)
+            clips = sources.read(part.folder, length, windows.evenly_spaced(starts, _CLIPS))
         else:
             source = sources.moving_mnist_source(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]

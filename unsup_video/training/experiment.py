@@ -146,7 +146,7 @@ def test(
             name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
             for name in model.outputs
         },
-        "seen": overlap.of_own_test(workdir.path, config),
+        "seen": overlap.seen_in_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results

@@ -189,7 +189,10 @@ class Workdir:
 
     def write_mean_frame(self, frame) -> None:
         """Writes mean_frame.npy, (D,) float32: what evaluations compare with, without the data."""
-        with files.whole(self.path / "mean_frame.npy") as temporary, open(temporary, "wb") as file:
+        with (
+            files.atomic_write(self.path / "mean_frame.npy") as temporary,
+            open(temporary, "wb") as file,
+        ):
             np.save(file, frame)
 
     def append_metrics(self, values: dict) -> None:

@@ -1,1 +1,1 @@
-"""Files, command lines and progress: nothing here knows of videos."""
+"""Files, command lines and progress. Nothing here depends on the rest of the package."""

@@ -1,4 +1,4 @@
-"""Starts a command: absl flags, errors as one line instead of a traceback; and what comes next."""
+"""Runs a command: parses absl flags, prints errors as one line, and suggests what to run next."""
 
 import os
 import shlex
@@ -9,16 +9,17 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, which counts before flags are read
+DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, because errors occur before flags are read
 
 
 def run(main) -> None:
-    """Runs `main(argv)`; an error of flags, values, files or data is `error: ...` and status 1.
+    """Runs `main(argv)`, and turns errors in flags, values, files or data into `error: ...`.
 
-    `~` at the beginning of a flag, an argument or a field of a config is the home folder, which no
-    shell puts in behind `--flag=`.
+    After such an error the exit status is 1. With the environment variable `DEBUG` set, the
+    traceback comes first, including the errors that led to this one.
 
-    With `DEBUG` set the traceback comes first, with the errors that led to this one.
+    A leading `~` in a flag, an argument or a field of a config is expanded to the home folder,
+    because shells do not expand it behind `--flag=`.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files need not be text
@@ -27,20 +28,21 @@ def run(main) -> None:
     app.run(_one_line_errors(main), flags_parser=_one_line_errors(_parse))
 
 
-def as_named(flag: flags.FlagHolder) -> ConfigDict:
-    """The config that a flag of `config_flags.DEFINE_config_file` names, as its file has it.
+def config_from_file(flag: flags.FlagHolder) -> ConfigDict:
+    """Returns the config that a `config_flags.DEFINE_config_file` flag names, as its file has it.
 
-    The flag's value has what the command line changes.
+    The flag's own value includes the changes made on the command line.
     """
     parsed = flags.FLAGS[flag.name]
     return _expanded(parsed.parser.parse(parsed.config_filename))
 
 
 def command(program: str, *arguments: object, note: str = "") -> str:
-    """A line for a shell: "tensorboard", or a module of Python's, with its arguments, quoted.
+    """Returns a command for a shell, with its arguments quoted.
 
     Args:
-        note: is added as a comment.
+        program: "tensorboard", or the name of a Python module.
+        note: a comment to append.
     """
     start = [program] if program == "tensorboard" else ["python", "-m", program]
     line = shlex.join([*start, *map(str, arguments)])
@@ -48,14 +50,14 @@ def command(program: str, *arguments: object, note: str = "") -> str:
 
 
 def print_next(*commands: str) -> None:
-    """Prints what may be run next, lines of `command`."""
+    """Prints suggestions for what to run next; each is a line from `command`."""
     print("next:", *commands, sep="\n  ")
 
 
 def _parse(argv):
     try:
         arguments = flags.FLAGS(argv)
-    except AttributeError as error:  # how a locked config refuses a field that it does not have
+    except AttributeError as error:  # a locked config refuses an unknown field with this error
         cause = error.args[0]  # a KeyError, with a hint
         text = cause.args[0] if isinstance(cause, KeyError) else cause
         raise ValueError(f"no such config field: {text}") from None
@@ -67,7 +69,7 @@ def _parse(argv):
 
 
 def _expanded(value):
-    """A value of a flag with the home folder for `~`; a config is changed in place."""
+    """Expands `~` to the home folder in the value of a flag; changes a config in place."""
     if isinstance(value, str):
         return os.path.expanduser(value)
     if isinstance(value, list):
@@ -88,12 +90,12 @@ def _one_line_errors(function):
             own = isinstance(error, OSError) and error.strerror and not error.filename
             _exit(error, error.strerror if own else error)
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-            # Of training in several processes; how the others hear that one has ended.
+            # In distributed training, this is how the other processes learn that one has ended.
             _exit(
                 error,
                 "another process of this run is gone, and its output says why "
-                f"({error.message.splitlines()[0]}). Start all of them again with the same "
-                "commands: they go on from the last checkpoint",
+                f"({error.message.splitlines()[0]}). Start all processes again with the same "
+                "commands: they resume from the last checkpoint",
             )
         except tf.errors.DataLossError as error:
             _exit(
@@ -106,11 +108,11 @@ def _one_line_errors(function):
 
 
 def _exit(error, text):
-    """Ends the process with a line, after the traceback where that is asked for."""
+    """Ends the process with an error line, after the traceback if `DEBUG` asks for one."""
     if os.environ.get(DEBUG):
         cause = error
         while cause is not None:
-            cause.__suppress_context__ = False  # "from None" hides what a message stands for
+            cause.__suppress_context__ = False  # "from None" would hide the original error
             cause = cause.__cause__ or cause.__context__
         traceback.print_exception(error)
     sys.exit(f"error: {text}")

@@ -1,9 +1,10 @@
-"""Whole files or none: everything is written under a temporary name and then renamed.
+"""Atomic writes: files and folders are written under a temporary name and then renamed.
 
-What is written lies in a folder `.partial-WRITER-NAME` beside `NAME`, as `new/NAME`. A folder that
-it replaces is moved there first, to `old/NAME`. While both are there, the old one can have its name
-back, which is what `recover` does; once the new one has the name, the rest is garbage. So wherever
-the process is killed, one of the two is there whole, and the next call finds it.
+A writer works in a folder `.partial-WRITER-NAME` beside `NAME` and writes to `new/NAME` in it. If
+it replaces a folder, it first moves the old one to `old/NAME`. If the process is killed between
+the two renames, `recover` gives the old folder its name back. Once the new folder has the name,
+the rest is garbage. So wherever the process is killed, either the old or the new folder is
+complete, and the next call finds it.
 """
 
 import contextlib
@@ -27,12 +28,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-_MARK = ".partial-"  # then who writes it, "-" and the name
+_MARK = ".partial-"  # followed by the writer, "-" and the name
 _NEW, _OLD = "new", "old"
-_LONGEST = 255  # bytes of a file's name
+_LONGEST = 255  # maximum length of a file name in bytes
 LOCK = ".lock"
-REPLACED = ".replaced"  # what `set_aside` moved
-MOVING = ".replacing"  # what `set_aside` is moving
+REPLACED = ".replaced"  # the folder that `set_aside` moves files into
+MOVING = ".replacing"  # the same folder while `set_aside` is still moving
 
 
 def _sync(path: Path) -> None:
@@ -44,15 +45,15 @@ def _sync(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder with all that it holds, is on disk."""
+    """Waits until a file, or a folder and everything in it, is on disk."""
     for file in sorted(path.rglob("*")) if path.is_dir() else []:
-        if not file.is_symlink() and (file.is_file() or file.is_dir()):  # not a user's pipe
+        if not file.is_symlink() and (file.is_file() or file.is_dir()):  # skips pipes
             _sync(file)
     _sync(path)
 
 
 def _short(name: str, room: int) -> str:
-    """A name of at most `room` bytes that ends in the same way, and differs for another name."""
+    """Shortens a name to `room` bytes: keeps its end, and maps different names differently."""
     data = os.fsencode(name)
     if len(data) <= room:
         return name
@@ -67,32 +68,34 @@ def _beside(path: Path, mark: str, writer: str = "") -> Path:
 
 
 def _temporary(path: Path) -> Path:
-    """A name that no other process takes: not one of this machine, nor of others on its disks."""
+    """Returns a name that no other process uses, neither here nor on hosts that share the disk."""
     host = re.sub("[^A-Za-z0-9]", "_", socket.gethostname())[:32]
     return _beside(path, _MARK, f"{host}_{os.getpid()}_{secrets.token_hex(8)}")
 
 
 def _target(path: str | os.PathLike) -> Path:
-    """The path to write: that of its target for a link, unless that is a file."""
+    """Returns the path to write: for a link to anything but a file, the target of the link."""
     path = Path(path)
     return Path(os.path.realpath(path)) if path.is_symlink() and not path.is_file() else path
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
-    """Yields a temporary path to write the file or folder `path` at; it gets its name at the end.
+def atomic_write(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
+    """Yields a temporary path to write a file or folder at, and renames it to `path` at the end.
 
-    A file takes the place of one that is there. A link to a folder stays, and the folder is written
-    where it points to. After an error `path` is as it was; so it is after a crash, or else it is
-    the new one, once `recover` was called.
+    A file replaces an existing file. A link to a folder stays, and its target is written. After
+    an error, `path` is unchanged. After a crash, `path` is either unchanged or the new version,
+    once `recover` has been called.
 
     Args:
-        replace: a folder takes the place of one that is there by then, too.
+        replace: also replace a folder that exists by then.
 
     Raises:
-        FileExistsError: a folder is there, and `replace` is false. What the writing raises, with
-        the temporary removed; an `OSError` such as a full disk's, which knows no file, names
-        `path`.
+        FileExistsError: the folder exists, and `replace` is false.
+        OSError: the file cannot be written, for example because the disk is full. An error that
+            names no file is raised again with the name of `path`.
+
+    Any error raised by the writer is passed on, after the temporary files have been removed.
     """
     target = _target(path)
     leftover = _temporary(target)
@@ -111,16 +114,16 @@ def whole(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
             _delete_replaced(target)
     except OSError as error:
         if error.errno is None:
-            raise  # with a text of its own
+            raise  # it has a message of its own
         if error.filename is not None and not str(error.filename).startswith(str(leftover)):
-            raise  # about another file
+            raise  # it concerns another file
         raise OSError(error.errno, f"{path}: cannot be written ({error.strerror})") from error
     finally:
         _end(leftover)
 
 
 def _publish(new: Path, path: Path, replace: bool) -> None:
-    """Gives the folder `new` of a `whole` the name `path`."""
+    """Renames the folder `new` of an `atomic_write` to `path`."""
     old = new.parent.with_name(_OLD) / path.name
     old.parent.mkdir()
     while True:
@@ -130,12 +133,12 @@ def _publish(new: Path, path: Path, replace: bool) -> None:
         elif os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         try:
-            os.replace(new, path)  # fails where a folder is there that is not empty
+            os.replace(new, path)  # fails if a folder exists there that is not empty
             return
         except OSError as error:
             if not replace or error.errno not in _THERE:
                 raise
-            # A reader has given the old one its name back, or another process has written it.
+            # A reader has moved the old folder back, or another process has written a new one.
             if old.exists():
                 discard(old)
 
@@ -144,16 +147,16 @@ _THERE = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def _delete_replaced(path: Path) -> None:
-    """Deletes what this process replaced, and others that were killed while deleting it."""
+    """Deletes the folders that this process, or one killed while deleting, has replaced."""
     for leftover in leftovers(path.parent, path.name):
         if (leftover / _OLD).is_dir() and not (leftover / _NEW / path.name).exists():
             _remove(leftover)
 
 
 def recover(path: str | os.PathLike) -> None:
-    """Gives the folder `path` its name back where a process was killed while replacing it.
+    """Moves the old folder `path` back if a process was killed while replacing it.
 
-    Does nothing where `path` is there, or nothing was moved. Readers may call it, too.
+    Does nothing if `path` exists or nothing was moved. Readers may call it, too.
     """
     path = _target(path)
     if not path.exists():
@@ -162,8 +165,8 @@ def recover(path: str | os.PathLike) -> None:
 
 
 def _give_back(leftover: Path) -> None:
-    """Moves the old folder of a `whole` back to its name if the new one never had it."""
-    with contextlib.suppress(FileNotFoundError):  # another process did
+    """Moves the old folder of an `atomic_write` back, unless the new one ever had its name."""
+    with contextlib.suppress(FileNotFoundError):  # another process has moved it
         for name in os.listdir(leftover / _OLD) if (leftover / _OLD).is_dir() else []:
             if not (leftover / _NEW / name).exists():
                 continue
@@ -175,17 +178,17 @@ def _give_back(leftover: Path) -> None:
 
 
 def _end(leftover: Path) -> None:
-    """Removes what a `whole` left, but gives its name back to what belongs there."""
+    """Removes the temporary files of an `atomic_write`, after moving an old folder back."""
     _give_back(leftover)
-    # The new one first: an old one without it is never given back.
+    # Remove the new folder first: without it, the old one is never moved back.
     shutil.rmtree(leftover / _NEW, ignore_errors=True)
     _remove(leftover)
 
 
 def keep_foreign(old: Path, new: Path, own: Container[str]) -> None:
-    """Links into `new` what is in the folder `old` that it is to replace, but not in `own`.
+    """Links files that are not in `own` from the folder `old` into `new`, which replaces it.
 
-    So nothing of the user's goes with the old one. What NFS keeps of deleted files is left out.
+    This preserves the user's own files. Files that NFS keeps after deletion are left out.
     """
     for path in sorted(old.iterdir()):
         if path.name in own or path.name.startswith(".nfs") or (new / path.name).exists():
@@ -199,18 +202,18 @@ def keep_foreign(old: Path, new: Path, own: Container[str]) -> None:
 def _link(source, target):
     try:
         os.link(source, target, follow_symlinks=False)
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no links
         shutil.copy2(source, target, follow_symlinks=False)
 
 
 def set_aside(folder: Path, names: Iterable[str], keep_earlier: bool = False) -> None:
-    """Moves what a folder holds of `names` into its `.replaced`.
+    """Moves those of `names` that exist in a folder into its sub-folder `.replaced`.
 
-    Wherever this is killed, `put_back` moves all of it back, or else all of it was moved. Keep
-    other processes out.
+    If this is killed, either everything has been moved, or `put_back` moves everything back. The
+    caller must keep other processes out.
 
     Args:
-        keep_earlier: where `.replaced` is there already, delete what is moved, and else that.
+        keep_earlier: if `.replaced` exists, delete the files being moved instead of its contents.
     """
     moving, aside = folder / MOVING, folder / REPLACED
     moving.mkdir()
@@ -225,7 +228,7 @@ def set_aside(folder: Path, names: Iterable[str], keep_earlier: bool = False) ->
 
 
 def put_back(folder: Path) -> None:
-    """Moves back what a killed `set_aside` had moved."""
+    """Moves files back after `set_aside` was killed."""
     moving = folder / MOVING
     if moving.is_dir():
         for path in moving.iterdir():
@@ -241,37 +244,37 @@ def _remove(path: Path) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a whole text file, or leaves `path` as it was."""
-    with whole(path) as temporary:
+    """Writes a text file atomically, in UTF-8."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def leftovers(folder: str | os.PathLike, name: str | None = None) -> list[Path]:
-    """What processes that were killed while writing `folder`/`name` left there; None: any name."""
+    """Lists the folders that killed writers of `folder`/`name` left; of any name if it is None."""
     if name is not None:
         folder, name = os.path.split(_target(Path(folder) / name))
-    found = []
+    paths = []
     for path in Path(folder).glob(f"{_MARK}*"):
-        writer, _, of = path.name.removeprefix(_MARK).partition("-")
+        writer, _, short_name = path.name.removeprefix(_MARK).partition("-")
         room = _LONGEST - len(f"{_MARK}{writer}-")
-        if name is None or of == _short(name, room):
-            found.append(path)
-    return found
+        if name is None or short_name == _short(name, room):
+            paths.append(path)
+    return paths
 
 
 def remove_leftovers(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Removes `leftovers`, after it gave folders that were being replaced their names back.
+    """Removes `leftovers`, after moving folders that were being replaced back to their names.
 
-    It removes what is being written, too, so keep other processes out of these names.
+    This also removes what another process is writing, so keep other processes out.
     """
     for path in leftovers(folder, name):
         _end(path)
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder: under its name it is whole, or not there, also where this is killed.
+    """Removes a folder atomically: if this is killed, it is either complete or gone.
 
-    What cannot be deleted, such as files on NFS that a process has open, is left to
+    Files that cannot be deleted, such as files on NFS that a process has open, are left for
     `remove_leftovers`.
     """
     leftover = _temporary(folder)
@@ -282,19 +285,20 @@ def discard(folder: Path) -> None:
 # ---------------------------------------------------------------------- names
 
 
-def derived(name: str, suffix: str) -> Path:
-    """The path, relative and below a folder, of what is made of `name`: `name` + `suffix`.
+def safe_path(name: str, suffix: str) -> Path:
+    """Returns `name` + `suffix` as a relative path that stays below the folder it is used in.
 
-    Parts between slashes stay as they are where they are names of files. Others, such as "..", are
-    made so, and cut; a part of their sha256 is added, so that no two names give the same path.
+    Parts between slashes that are legal file names are kept. Other parts, such as "..", are made
+    legal and shortened, and get a part of the sha256 of the name, so that different names give
+    different paths.
     """
     parts = name.split("/")
-    made = [_legal("/".join(parts[: k + 1]), parts[k]) for k in range(len(parts) - 1)]
-    return Path(*made, _legal(name, parts[-1], suffix))
+    folders = [_legal("/".join(parts[: k + 1]), parts[k]) for k in range(len(parts) - 1)]
+    return Path(*folders, _legal(name, parts[-1], suffix))
 
 
 def _legal(name, part, suffix=""):
-    """`part`, the last one of `name`, as the name of a file or folder."""
+    """Returns `part`, the last part of `name`, as a legal name of a file or folder."""
     legal = "".join(c if c.isprintable() else "_" for c in part)
     room = _LONGEST - len(suffix)
     if legal == part and part and not part.startswith(".") and len(part.encode()) <= room:
@@ -308,12 +312,12 @@ def _legal(name, part, suffix=""):
 
 
 def lock(folder: str | os.PathLike) -> io.TextIOBase:
-    """Keeps other processes out of a folder until the file that is returned is closed.
+    """Keeps other processes out of a folder until the returned file is closed.
 
-    The system closes it when the process ends, also when it is killed.
+    The system closes it when the process ends, even if the process is killed.
 
     Raises:
-        ValueError: another process is in it. OSError: its file system has no locks.
+        ValueError: another process holds the lock. OSError: the file system has no locks.
     """
     held = open(Path(folder) / LOCK, "w", encoding="utf-8")
     if not _take(held, Path(folder), wait=False):
@@ -323,7 +327,7 @@ def lock(folder: str | os.PathLike) -> io.TextIOBase:
 
 
 def _take(held, path, wait):
-    """Locks an open file; False where another process has it and `wait` is False."""
+    """Locks an open file; returns False if another process holds the lock and `wait` is False."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -340,13 +344,13 @@ def _take(held, path, wait):
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lets one process after the other work on `path`, which need not be there.
+    """Lets one process at a time work on `path`, which need not exist.
 
     Args:
-        waiting: is called where another process is at work on it, before this one waits for it;
-            it may raise an error instead.
+        waiting: a function called before waiting for another process; it may raise an error
+            instead of waiting.
 
-    Raises OSError: its file system has no locks.
+    Raises OSError if the file system has no locks.
     """
     path = Path(path)
     file = _beside(path, LOCK)
@@ -359,7 +363,7 @@ def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) 
         except BaseException:
             held.close()
             raise
-        # The one before has deleted the file: a third one may have made, and locked, a new one.
+        # The previous holder has deleted the file, so a third process may have locked a new one.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(file), os.fstat(held.fileno())):
                 break
@@ -375,83 +379,85 @@ def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) 
 
 
 def check_regular(path: str | os.PathLike) -> None:
-    """Raises ValueError for what has no end, such as a device or a pipe; OSError if not there."""
+    """Raises ValueError unless a path is a regular file; a device or a pipe may never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError(f"{path}: not a regular file")
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal sha256 of a file. Errors as of `check_regular`."""
+    """Returns the hexadecimal sha256 of a file. Raises the errors of `check_regular`."""
     check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: str | os.PathLike, limit: int) -> bytes:
-    """The first bytes of a file, at most `limit`; what ends in .gz is decompressed, no further.
+    """Returns at most the first `limit` bytes of a file; decompresses a .gz file up to there.
 
     Raises:
-        EOFError, zlib.error, gzip.BadGzipFile: it is damaged. Errors as of `check_regular`.
+        EOFError, zlib.error, gzip.BadGzipFile: the file is damaged.
+        OSError, ValueError: as `check_regular`.
     """
     check_regular(path)
-    opened = gzip.open if Path(path).suffix == ".gz" else open
-    with opened(path, "rb") as file:
+    open_file = gzip.open if Path(path).suffix == ".gz" else open
+    with open_file(path, "rb") as file:
         return file.read(limit)
 
 
 @contextlib.contextmanager
-def damage_named(path: str | os.PathLike) -> Iterator[None]:
-    """Raises ValueError, which names `path`, for all that reading a damaged .npz or .npy raises."""
+def damage_as_value_error(path: str | os.PathLike) -> Iterator[None]:
+    """Turns every error of reading a damaged .npz or .npy file into a ValueError naming `path`."""
     check_regular(path)
     try:
         yield
     except (ValueError, EOFError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place outside of it
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a bad offset
             raise
         raise ValueError(
-            f"{path}: truncated, damaged, or not of NumPy's ({str(error) or type(error).__name__})"
+            f"{path}: truncated, damaged, or not a NumPy file "
+            f"({str(error) or type(error).__name__})"
         ) from None
 
 
 def read_arrays(
     path: str | os.PathLike, names: Container[str] | None = None, limit: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Arrays of a .npz file by name, without pickles.
+    """Returns arrays of a .npz file by name, without unpickling.
 
     Args:
-        names: which, where they are there; None for all.
-        limit: bytes that they may have together; None for the size of the file, which those that
-            `np.savez` wrote never exceed, since it does not compress.
+        names: the arrays to read, if they exist; None for all.
+        limit: maximum total size of the arrays in bytes; None for the size of the file, which is
+            enough for files from `np.savez`, since it does not compress.
 
     Raises:
-        ValueError: they are larger, or the file is damaged. OSError: it cannot be read.
+        ValueError: the arrays are larger, or the file is damaged. OSError: it cannot be read.
     """
-    with damage_named(path), zipfile.ZipFile(path) as archive:
+    with damage_as_value_error(path), zipfile.ZipFile(path) as archive:
         limit = os.path.getsize(path) if limit is None else limit
-        found = {}
+        arrays = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if names is not None and name not in names:
                 continue
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{name} is compressed in a way that NumPy has not")
+                raise ValueError(f"{name} is compressed with a method that NumPy does not use")
             limit -= info.file_size
             if limit < 0:
                 raise ValueError(f"{name} makes it larger than it may be when it is decompressed")
-            with archive.open(info) as member:  # gives no more than `file_size`
+            with archive.open(info) as member:  # returns at most `file_size` bytes
                 file = io.BytesIO(member.read())
             shape, _, dtype = read_header(file)
             if math.prod(shape) * dtype.itemsize > info.file_size:
                 raise ValueError(f"{name} is cut short")
             file.seek(0)
-            found[name] = np.lib.format.read_array(file, allow_pickle=False)
-    return found
+            arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether it is in Fortran's order, dtype) of what a .npy file holds, read up to there.
+    """Reads the header of a .npy file: (shape, is it in Fortran order, dtype).
 
-    Raises ValueError where it is none.
+    Raises ValueError if the file does not start with such a header.
     """
     version = np.lib.format.read_magic(file)
     read = (

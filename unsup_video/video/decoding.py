@@ -1,18 +1,19 @@
-"""Frames of video files, by OpenCV's FFmpeg: what is in them, not what their headers claim.
+"""Decodes video files with OpenCV's FFmpeg, without trusting the claims in their headers.
 
-Time is that of the frames' own time stamps, counted from the first frame. The average rate and the
-number of frames in a header are not relied on: both are wrong for files with edit lists, variable
-rates or repeated frames. FFmpeg conceals damage as well as it can; what shows is treated so:
+Time is counted from the first frame, by the time stamps of the frames. The average rate and the
+number of frames in a header are not used, because both are wrong for files with edit lists,
+variable rates or repeated frames. FFmpeg conceals damage as well as it can. Damage that can be
+detected is treated as follows:
 
-- A file that is shorter than its container says, or where frames follow one that cannot be decoded,
-  is damaged: a `VideoError`.
-- Fewer frames than the header claims may be damage, or a wrong claim: a note, see `noted`.
-- A frame that stays for more than 10 s may be a still, as of a screen recording or a camera that
-  motion triggers, or a damaged time stamp: a note. Where frames are resampled, one that stays for
-  more than an hour, which would come many thousand times, is a `VideoError`.
+- A file is damaged if it is shorter than its container says, or if frames follow one that cannot be
+  decoded: a `VideoError`.
+- Fewer frames than the header claims may be damage or a wrong claim: a note, see `collect_notes`.
+- A frame that stays for more than 10 s may be a still, as in a screen recording or from a camera
+  that motion triggers, or have a damaged time stamp: a note. If frames are resampled, a frame that
+  stays for more than an hour, and would be repeated many thousand times, is a `VideoError`.
 
-FFmpeg opens containers and streams that hold the frames themselves. Playlists and other texts, with
-which a file could make it open other files, are no videos, whatever their extension is.
+FFmpeg opens only containers and streams that contain the frames themselves. Playlists and other
+texts, with which a file could make it open other files, are no videos, whatever their extension.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ EXTENSIONS = (
     ".webm",
     ".wmv",
 )
-# FFmpeg's names of the formats of `EXTENSIONS`; none of them refers to other files.
+# FFmpeg's names for the formats of `EXTENSIONS`; none of them refers to other files.
 _FORMATS = (
     "asf",
     "avi",
@@ -66,14 +67,14 @@ _FORMATS = (
     "ogg",
 )
 _LONGEST_FRAME = 10.0  # seconds that a frame may stay without a note
-_LONGEST_STILL = 3600.0  # seconds that a frame may stay where frames are resampled
-_TOLERANCE = 1e-3  # seconds, at most: some containers round time stamps to it
-_HIGHEST_RATE = 80_000  # frames a second; 90,000, MPEG's clock, is what a header without a rate has
-_MOST_PIXELS = 1 << 26  # of a frame; more is a damaged header
-_MOST_FAILURES = 1000  # reads that fail in a row; each is a lost packet, or the end
+_LONGEST_STILL = 3600.0  # seconds that a frame may stay if frames are resampled
+_TOLERANCE = 1e-3  # maximum in seconds; some containers round time stamps to it
+_HIGHEST_RATE = 80_000  # frames per second; headers without a rate claim MPEG's clock, 90,000
+_MOST_PIXELS = 1 << 26  # per frame; more is a damaged header
+_MOST_FAILURES = 1000  # consecutive failed reads; each is a lost packet, or the end
 
-# OpenCV hands these options to FFmpeg, for all captures of the process: what it was told before, and
-# the formats that are allowed. Setting them for each capture would not be safe with threads.
+# OpenCV passes these options to FFmpeg for all captures of the process: the user's options, and the
+# formats that are allowed. Setting them for each capture would not be safe with threads.
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 os.environ[_OPTIONS] = "|".join(
     [
@@ -83,7 +84,7 @@ os.environ[_OPTIONS] = "|".join(
     ]
     + [f"format_whitelist;{','.join(_FORMATS)}"]
 )
-# FFmpeg and OpenCV write about damaged files to the terminal, and not which; we raise instead.
+# FFmpeg and OpenCV print messages about damaged files without naming them; we raise errors instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -93,12 +94,12 @@ class VideoError(ValueError):
     """A video that cannot be used.
 
     Attributes:
-        path: the file. reason: what is wrong. frame: how many frames had been decoded, None where
-        it did not come to that.
+        path: the file. reason: what is wrong. frame: the number of frames decoded before, None if
+        decoding did not start.
     """
 
     def __init__(self, path: str | os.PathLike, reason: str, frame: int | None = None):
-        super().__init__(path, reason, frame)  # all of them, so that it can be pickled
+        super().__init__(path, reason, frame)  # all arguments, so that it can be pickled
         self.path, self.reason, self.frame = os.fspath(path), reason, frame
 
     def __str__(self):
@@ -108,11 +109,11 @@ class VideoError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a file claims.
+    """The claims in the header of a file.
 
     Attributes:
-        height, width: upright, in pixels. fps: average rate, 0 where it is not known. frames:
-        their number, 0 where it is not known.
+        height, width: upright, in pixels. fps: average rate, 0 if it is not known. frames: their
+        number, 0 if it is not known.
     """
 
     height: int
@@ -122,8 +123,8 @@ class Info:
 
 
 def info(path: str | os.PathLike) -> Info:
-    """What a file claims, without decoding it. Raises VideoError where it cannot be opened."""
-    with _opened(path) as (_, claims):
+    """Reads the claims of a file without decoding it. Raises VideoError if it cannot be opened."""
+    with _open(path) as (_, claims):
         return claims
 
 
@@ -131,25 +132,25 @@ _notes = contextvars.ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[str]]:
-    """Yields a list that gets a line for every doubtful video decoded meanwhile, in this thread.
+def collect_notes() -> Iterator[list[str]]:
+    """Yields a list that gets a line for every doubtful video decoded in this context and thread.
 
-    Outside of it, such a line is a Python warning.
+    Outside such a context, the line becomes a Python warning.
     """
-    found = []
-    token = _notes.set(found)
+    notes = []
+    token = _notes.set(notes)
     try:
-        yield found
+        yield notes
     finally:
         _notes.reset(token)
 
 
 def _note(line):
-    found = _notes.get()
-    if found is None:
+    notes = _notes.get()
+    if notes is None:
         warnings.warn(line, stacklevel=2)
     else:
-        found.append(line)
+        notes.append(line)
 
 
 def frames(
@@ -159,26 +160,26 @@ def frames(
     start: float = 0.0,
     seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a video, decoded one by one.
+    """Decodes the frames of a video one by one.
 
     Args:
-        fps: frames a second wanted: frame k is the one on the screen at `start` + k / fps, so some
-            are left out, or come more than once, and the duration stays. None for every frame
-            once, however long it is shown.
-        colour: (H, W, 3) RGB, or else (H, W), luma.
-        start, seconds: which part, in seconds; None to the end. Without `fps` it has the frames
-            that appear from `start` on and before `start` + `seconds`. To be exact, everything from
-            the beginning is decoded; with `fps` it is converted, too, since any frame may still be
-            on the screen at `start`.
+        fps: frames per second to resample to. Frame k is the one on the screen at
+            `start` + k / fps, so frames are left out or repeated, and the duration stays. None for
+            every frame once, however long it is shown.
+        colour: True for RGB, (H, W, 3); False for luma, (H, W).
+        start, seconds: the part to decode, in seconds; None to the end. Without `fps`, it has the
+            frames that appear from `start` until before `start` + `seconds`. To find them exactly,
+            everything from the beginning is decoded. With `fps` it is also converted, since any
+            frame may still be on the screen at `start`.
 
     Yields:
-        uint8 arrays, upright (the file's rotation is applied), all of the size of the first: OpenCV
-        scales what changes its size. Pixels are taken as square.
+        uint8 arrays, upright (the file's rotation is applied), all of the size of the first frame:
+        OpenCV scales frames of another size. Pixels are assumed to be square.
 
     Raises:
-        VideoError: on the first frame, a file that is missing, of an unknown extension or not to be
-            opened, has no video or no frame, or is shorter than it should be. Later, where it turns
-            out to be damaged, or to end before `start` + `seconds`: the frames before are good.
+        VideoError: on the first frame, if the file is missing, has an unknown extension, cannot be
+            opened, has no video or no frame, or is shorter than its container says. Later, if it is
+            damaged or ends before `start` + `seconds`; the frames before are good.
         ValueError: a bad argument.
     """
     if not start >= 0 or any(x is not None and not 0 < x < math.inf for x in (fps, seconds)):
@@ -187,27 +188,27 @@ def frames(
         )
     end = math.inf if seconds is None else start + seconds
     convert = cv2.COLOR_BGR2RGB if colour else cv2.COLOR_BGR2GRAY
-    with _opened(path) as (capture, claims):
+    with _open(path) as (capture, claims):
         period = 1 / claims.fps if claims.fps else 0
         if not period and (fps or start or seconds):
             raise VideoError(path, "does not say its frame rate")
         tolerance = min(_TOLERANCE, period / 4) if period else _TOLERANCE
         # The frame on the screen at `start` may have appeared at any time before.
         since = 0.0 if fps else start - tolerance
-        count, given, until, longest = 0, 0, 0.0, 0.0
-        for begin, until, image in _shown(capture, path, claims, period, since, convert):
+        count, outputs, until, longest = 0, 0, 0.0, 0.0
+        for begin, until, image in _show(capture, path, claims, period, since, convert):
             count += 1
             if until > start:
                 longest = max(longest, until - begin)
             if fps:
                 if (still := min(until, end) - max(begin, start)) > _LONGEST_STILL:
                     raise VideoError(path, f"damaged, or cut it: no frame for {still:g} s", count)
-                while start + given / fps < min(until, end) - tolerance:
+                while start + outputs / fps < min(until, end) - tolerance:
                     yield image
-                    given += 1
+                    outputs += 1
             elif image is not None:
                 yield image
-                given += 1
+                outputs += 1
             if until >= end - tolerance:
                 break
         part = f"from {start:g} to {end:g} s"
@@ -215,7 +216,7 @@ def frames(
             raise VideoError(path, "no frame can be decoded", 0)
         if start >= until - tolerance or until < end - period / 2 < math.inf:
             raise VideoError(path, f"the part {part} is beyond its {until:g} s", count)
-        if not given:
+        if not outputs:
             raise VideoError(path, f"no frame appears {part}", count)
         if longest > _LONGEST_FRAME:
             _note(f"{path}: a frame stays for {longest:.1f} s: a still, or a damaged time stamp")
@@ -227,19 +228,19 @@ def frames(
 
 
 @contextlib.contextmanager
-def _opened(path):
-    """Yields (cv2.VideoCapture, Info). OpenCV's own errors become VideoErrors."""
-    file = Path(path).absolute()  # a path with a colon would be a protocol
+def _open(path):
+    """Yields (cv2.VideoCapture, Info), and turns OpenCV's own errors into VideoErrors."""
+    file = Path(path).absolute()  # a relative path with a colon would be a protocol
     try:
         str(file).encode()
-    except UnicodeError:  # OpenCV crashes
+    except UnicodeError:  # OpenCV would crash
         raise VideoError(path, "its name is not UTF-8") from None
     if not file.exists():
         raise VideoError(path, "missing")
     if not file.is_file():
         raise VideoError(path, "is no file")
     if file.suffix.lower() not in EXTENSIONS:
-        # FFmpeg takes even text for videos: it draws it.
+        # FFmpeg accepts even text as video: it draws it.
         raise VideoError(path, f"{file.suffix or 'no'} extension: not that of a video")
     try:
         size, expected = file.stat().st_size, _expected_size(file)
@@ -249,7 +250,7 @@ def _opened(path):
         raise VideoError(path, f"truncated: {size:,} bytes of {expected:,}")
     capture = cv2.VideoCapture()
     try:
-        # One thread: what a damaged file gives depends on the number; jobs use processes.
+        # One thread, because the result for a damaged file depends on it; jobs use processes.
         if not capture.open(str(file), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]):
             raise VideoError(
                 path, "no video that can be opened: damaged, or something else, such as a playlist"
@@ -280,17 +281,18 @@ def _claims(capture, path):
     return Info(int(height), int(width), fps if fps <= _HIGHEST_RATE else 0.0, int(claimed))
 
 
-def _shown(capture, path, claims, period, since, convert):
-    """Decodes; yields (begin, end, image) of each frame: the seconds that it is on the screen.
+def _show(capture, path, claims, period, since, convert):
+    """Decodes; yields (begin, end, image) of each frame, with the seconds it is on the screen.
 
-    The first begins at 0, the last stays for `period`. Before `since` the image is None.
+    The first frame begins at 0, and the last one stays for `period`. Before `since`, the image is
+    None.
     """
     begin, image = None, None
-    for count, stamp in enumerate(_grabbed(capture, path, claims)):
+    for count, stamp in enumerate(_grab(capture, path, claims)):
         if not count:
             first, time = stamp, 0.0
         else:
-            # The last frames of an AVI file may have no time stamp, and raw streams have none.
+            # The last frames of an AVI file may have no time stamp; raw streams never have one.
             time = stamp - first if stamp - first > begin else begin + period
             yield begin, time, image
         begin, image = time, None
@@ -303,13 +305,13 @@ def _shown(capture, path, claims, period, since, convert):
         yield begin, begin + period, image
 
 
-def _grabbed(capture, path, claims):
-    """Decodes frame by frame; yields the time stamp of each, in seconds."""
+def _grab(capture, path, claims):
+    """Decodes frame by frame; yields the time stamp of each in seconds."""
     count = 0
     while True:
         failures = 0
         while not capture.grab():
-            # The end, or a packet that cannot be decoded, with more behind it.
+            # Either the end, or a packet that cannot be decoded with more behind it.
             failures += 1
             if failures > min(max(claims.frames - count, 10), _MOST_FAILURES):
                 return
@@ -323,12 +325,12 @@ def _grabbed(capture, path, claims):
 
 
 def _expected_size(path):
-    """How many bytes a file should have at least, by its container; 0 where that is not known."""
+    """Returns the minimum size of a file in bytes, by its container; 0 if it is not known."""
     with open(path, "rb") as file:
         head = file.read(64)
         if head[:4] == b"RIFF":
             size = int.from_bytes(head[4:8], "little")
-            # Some writers count the header, and a stream's is never filled in.
+            # Some writers count the header, and streams never fill the size in.
             return size if size < 0xFFFFFFFF else 0
         if head[:4] == b"\x1aE\xdf\xa3":
             return _expected_matroska(head)
@@ -351,7 +353,7 @@ _BOXES = (
 
 
 def _expected_boxes(file):
-    """The end of the last of the boxes that an MP4 or MOV file is a row of."""
+    """Returns the end of the last of the boxes that make up an MP4 or MOV file."""
     end = 0
     while True:
         file.seek(end)
@@ -361,13 +363,13 @@ def _expected_boxes(file):
         (size,) = struct.unpack(">I", head[:4])
         if size == 1 and len(head) == 16:
             (size,) = struct.unpack(">Q", head[8:])
-        if size < 8:  # 0 is to the end of the file
+        if size < 8:  # 0 means to the end of the file
             return end
         end += size
 
 
 def _expected_matroska(head):
-    """The end of the segment that follows the header of a Matroska or WebM file."""
+    """Returns the end of the segment that follows the header of a Matroska or WebM file."""
     size, start = _variable_integer(head, 4)
     start += size
     if head[start : start + 4] != b"\x18S\x80g":
@@ -377,7 +379,7 @@ def _expected_matroska(head):
 
 
 def _variable_integer(data, at):
-    """(EBML number at an offset, the offset behind it); 0 for one that is not known."""
+    """Reads an EBML number: (number, offset after it); the number is 0 if it is not known."""
     first = data[at] if at < len(data) else 0
     length = 9 - first.bit_length()
     mask = (1 << 7 * length) - 1
@@ -389,7 +391,7 @@ def _variable_integer(data, at):
 
 
 def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A frame (H, W) or (H, W, 3) uint8, stretched to (height, width)."""
+    """Stretches a frame, (H, W) or (H, W, 3) uint8, to (height, width)."""
     if frame.shape[:2] == (height, width):
         return frame
     shrinks = frame.shape[0] >= height and frame.shape[1] >= width
@@ -399,7 +401,10 @@ def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def centre_crop(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The central (height, width) of a frame (H, W, ..); a view. ValueError: it is smaller."""
+    """Returns a view of the central (height, width) of a frame, (H, W, ..).
+
+    Raises ValueError if the frame is smaller.
+    """
     top, left = frame.shape[0] - height, frame.shape[1] - width
     if top < 0 or left < 0:
         raise ValueError(f"no {height} x {width} in a frame of {frame.shape[0]} x {frame.shape[1]}")

@@ -1,14 +1,14 @@
-"""Optical flow of videos: how far every pixel moves from one frame to the next.
+"""Optical flow of videos: the displacement of every pixel from one frame to the next.
 
-A flow is (H, W, 2): u, to the right, and v, downwards, in pixels a frame. It is stored as in
-two-stream networks (Simonyan & Zisserman 2014), clipped to +-bound and in 8 bits, but signed, so
-that no motion is 0 exactly and a stored value stands for value * scale, as in every data set:
+A flow is (H, W, 2): u, to the right, and v, downwards, in pixels per frame. It is stored as in
+two-stream networks (Simonyan & Zisserman 2014), clipped to +-bound and in 8 bits, but signed.
+Therefore no motion is exactly 0, and a stored value stands for value * scale, as in every data set:
 
     stored = rint(clip(flow, -bound, bound) * 127 / bound)          int8, -127 to 127
-    flow   = stored * scale,  scale = bound / 127                   pixels a frame
+    flow   = stored * scale,  scale = bound / 127                   pixels per frame
 
-Within the bound the error is at most half a step, bound / 254: 0.08 pixels for 20. Tools that want
-the usual unsigned codes add 128.
+Within the bound, the error is at most half a step, bound / 254: 0.08 pixels for a bound of 20.
+Tools that expect the usual unsigned codes add 128.
 """
 
 import dataclasses
@@ -29,23 +29,25 @@ from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
 
 METHODS = ("dis", "farneback", "tvl1")
-MIN_SIZE = 16  # pixels of height and width: DIS fails where one is less than two of its patches
-MAX_SIZE = 4096  # a flow of it takes 128 MiB as float32
+MIN_SIZE = 16  # minimum height and width in pixels: DIS needs at least two of its patches
+MAX_SIZE = 4096  # maximum height and width: such a flow takes 128 MiB as float32
 _LEVELS = 127  # of either sign
-_MAX_BYTES = 1 << 30  # of a video's flow: it is held in memory, and a record holds at most 2 GiB
+_MAX_BYTES = 1 << 30  # per video: its flow is held in memory, and a record may have 2 GiB
 _PREVIEW_FLOWS = 50
 _PREVIEW_HEIGHT = 120
 
 
 def estimator(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A function of two frames, (H, W) uint8 grey, that gives the flow, (H, W, 2) float32.
+    """Returns a function of two frames, (H, W) uint8 grey, that computes the flow between them.
+
+    The flow is (H, W, 2) float32.
 
     Args:
         method: "dis", dense inverse search followed by variational refinement, which minimises an
             energy as Brox's method does; "farneback"; or "tvl1".
 
     Raises:
-        ValueError: an unknown method, or one that the installed OpenCV does not have.
+        ValueError: the method is unknown, or missing from the installed OpenCV.
     """
     if method == "dis":
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -66,20 +68,20 @@ def estimator(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
-    """Flow in pixels a frame -> int8, the same shape. What is beyond +-bound becomes +-127."""
+    """Converts flow in pixels per frame to int8; values beyond +-bound become +-127."""
     return np.rint(np.clip(flow, -bound, bound) * (_LEVELS / bound)).astype(np.int8)
 
 
 def dequantise(codes: np.ndarray, bound: float) -> np.ndarray:
-    """What `quantise` gave -> float32, pixels a frame."""
+    """Converts the result of `quantise` to pixels per frame, float32."""
     return codes.astype(np.float32) * np.float32(bound / _LEVELS)
 
 
 def share_at_bound(folder: str | Path) -> float:
-    """Of the stored values of a data set, how many are +-127, from about 200 of its sequences.
+    """Returns the share of +-127 among the stored values of about 200 sequences of a data set.
 
-    They are what was clipped, and what was within half a step of the bound. The sequences are the
-    first ones of up to 50 shards, evenly spread; a small set is read as a whole.
+    These values were clipped, or within half a step of the bound. The sequences are the first ones
+    of up to 50 evenly spaced shards; a small data set is read completely.
     """
     manifest = records.Manifest.load(folder)
     shards = manifest.shards[:: -(-len(manifest.shards) // 50)]
@@ -96,29 +98,32 @@ def share_at_bound(folder: str | Path) -> float:
 
 
 def stacks(flows: np.ndarray, length: int, stride: int) -> np.ndarray:
-    """`length` consecutive flows as channels, from every `stride`-th flow on.
+    """Stacks `length` consecutive flows as channels, from every `stride`-th flow on.
 
     (T, H, W, 2) -> (N, H, W, 2 * length), channels u1, v1, u2, v2, ..; N = (T - length) // stride
-    + 1, 0 where T < length.
+    + 1, or 0 if T < length.
     """
-    found = [
+    stacked = [
         np.concatenate(list(flows[first : first + length]), axis=-1)
         for first in range(0, len(flows) - length + 1, stride)
     ]
-    return np.stack(found) if found else np.empty((0, *flows.shape[1:3], 2 * length), flows.dtype)
+    return (
+        np.stack(stacked) if stacked else np.empty((0, *flows.shape[1:3], 2 * length), flows.dtype)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """The job: (T - 1, H, W, 2) int8 of every video of T frames, or stacks (N, H, W, 2 * stack).
+    """A job that computes (T - 1, H, W, 2) int8 for a video of T frames, or stacks of flows.
+
+    Stacks are (N, H, W, 2 * stack).
 
     Attributes:
-        method: see `estimator`. size: (H, W) that grey frames are resized to before.
-        bound: pixels a frame that are the largest that can be told apart.
-        fps: frames a second that the video is resampled to; None for its own.
-        subtract_mean: take the mean vector off every flow, which a moving camera causes for the
-            most part.
-        stack: number of flows of a stack, 1 for none. stack_stride: flows from one stack to the
+        method: see `estimator`. size: (H, W) that grey frames are resized to first.
+        bound: the largest displacement in pixels per frame that is not clipped.
+        fps: frames per second to resample to; None for the video's own rate.
+        subtract_mean: subtract the mean vector of every flow, which camera motion mostly causes.
+        stack: number of flows per stack, 1 for none. stack_stride: flows from one stack to the
             next.
 
     Raises:
@@ -153,17 +158,20 @@ class Flow:
 
     @property
     def scale(self) -> float:
-        """Pixels a frame that a stored 1 stands for."""
+        """Pixels per frame that a stored 1 stands for."""
         return self.bound / _LEVELS
 
     @property
     def settings(self) -> dict:
-        """All that the records depend on besides the video."""
+        """Everything that the records depend on besides the video."""
         return dataclasses.asdict(self)
 
     def records(self, video: Video) -> Iterator[records.Record]:
-        """One record of a video. Raises VideoError: too few frames, or too many for memory."""
-        # Jobs use processes: a second thread costs half as much work again for 15% more speed.
+        """Yields one record for a video.
+
+        Raises VideoError: the video has too few frames, or too many for the memory.
+        """
+        # Jobs use processes: a second thread costs 50% more work for 15% more speed.
         cv2.setNumThreads(1)
         stored, size = [], 0
         for flow in self.flows(video):
@@ -180,13 +188,13 @@ class Flow:
             raise VideoError(
                 video.path, f"{self.stack + 1} frames at least are needed for flow", len(stored) + 1
             )
-        found = np.stack(stored)
+        values = np.stack(stored)
         if self.stack > 1:
-            found = stacks(found, self.stack, self.stack_stride)
-        yield jobs.record(video, found)
+            values = stacks(values, self.stack, self.stack_stride)
+        yield jobs.record(video, values)
 
     def flows(self, video: Video) -> Iterator[np.ndarray]:
-        """The flows of a video in pixels a frame, each (H, W, 2) float32, not clipped yet."""
+        """Yields the flows of a video in pixels per frame, (H, W, 2) float32, before clipping."""
         estimate = estimator(self.method)
         last = None
         for frame in self.frames(video, colour=False):
@@ -200,11 +208,11 @@ class Flow:
             last = frame
 
     def frames(self, video: Video, colour: bool) -> Iterator[np.ndarray]:
-        """The frames of a video that the flow is of: (H, W, 3) uint8 RGB, or (H, W) grey."""
-        found = decoding.frames(
+        """Yields the frames between which flow is computed: (H, W, 3) uint8 RGB, or (H, W) grey."""
+        frames = decoding.frames(
             video.path, self.fps, colour, start=video.start, seconds=video.seconds
         )
-        for frame in found:
+        for frame in frames:
             yield decoding.resize(frame, *self.size)
 
 
@@ -212,10 +220,11 @@ class Flow:
 
 
 def to_colour(u: np.ndarray, v: np.ndarray, bound: float) -> np.ndarray:
-    """Flow as colours, (.., H, W) each -> (.., H, W, 3) uint8 RGB.
+    """Converts flow to colours, (.., H, W) each -> (.., H, W, 3) uint8 RGB.
 
-    The direction is the hue: red to the right, yellow-green down, cyan to the left, violet up. The
-    speed is the saturation, from white, no motion, to the full colour at `bound` and beyond.
+    The hue shows the direction: red to the right, yellow-green down, cyan to the left, violet up.
+    The saturation shows the speed, from white for no motion to the full colour at `bound` and
+    beyond.
     """
     u, v = np.asarray(u, np.float32), np.asarray(v, np.float32)
     hue = np.degrees(np.arctan2(v, u)) % 360
@@ -226,21 +235,21 @@ def to_colour(u: np.ndarray, v: np.ndarray, bound: float) -> np.ndarray:
 
 
 def wheel(size: int) -> np.ndarray:
-    """The colours of `to_colour` as a disc: (size, size, 3) uint8, black outside."""
+    """Returns the colours of `to_colour` as a disc: (size, size, 3) uint8, black outside."""
     axis = np.linspace(-1, 1, size)
     u, v = np.meshgrid(axis, axis)
     return to_colour(u, v, 1.0) * (np.hypot(u, v) <= 1)[..., None].astype(np.uint8)
 
 
 def visible_bound(flows: np.ndarray) -> float:
-    """A bound for `to_colour` that shows slow videos too: 99% of (.., 2) are within; 1 or more."""
+    """Returns a bound for `to_colour` that also shows slow flows: the 99% quantile, at least 1."""
     return max(1.0, float(np.percentile(np.hypot(flows[..., 0], flows[..., 1]), 99)))
 
 
 def preview(frames: list[np.ndarray], flows: np.ndarray) -> bytes:
-    """A GIF of flows (T, H, W, 2), pixels a frame, beside the frames (H, W, 3) that they start at.
+    """Returns a GIF of flows (T, H, W, 2), pixels per frame, beside their first frames (H, W, 3).
 
-    The wheel in the corner says what the colours mean, its rim is the speed in the heading.
+    The wheel in the corner explains the colours; its rim is the speed in the heading.
     """
     bound = visible_bound(flows)
     height, width = flows.shape[1:3]
@@ -256,7 +265,7 @@ def preview(frames: list[np.ndarray], flows: np.ndarray) -> bytes:
         corner[legend.any(axis=-1)] = legend[legend.any(axis=-1)]
     panels = {
         "video": [small(frame) for frame in frames],
-        f"flow, up to {bound:.1f} pixels a frame": colours,
+        f"flow, up to {bound:.1f} pixels per frame": colours,
     }
     captions = [f"{t + 1} of {len(flows)}" for t in range(len(flows))]
     return visualize.gif(panels, captions, past=len(flows), fps=10, colourful=True)
@@ -270,23 +279,23 @@ def write_previews(
     data_set: str | Path,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Writes the `preview` of the first `count` records of a data set that `jobs.run` has made.
+    """Writes the `preview` of the first `count` records of a data set made by `jobs.run`.
 
-    Returns the paths FOLDER/NAME.gif that were written; `log` gets a line on every other one.
+    Returns the paths FOLDER/NAME.gif that were written; `log` gets a line about each failure.
     """
     videos = {video.name: video for video in listing.videos}
     paths = []
     stored = records.sequences(data_set).take(count).as_numpy_iterator()
     for entry, codes in zip(records.load_index(data_set), stored, strict=False):
-        path = Path(folder) / files.derived(entry.name, ".gif")
+        path = Path(folder) / files.safe_path(entry.name, ".gif")
         try:
             flows = dequantise(codes[:_PREVIEW_FLOWS, ..., :2], job.bound)
             frames = job.frames(videos[entry.name], colour=True)
             steps = itertools.islice(frames, 0, len(flows) * job.stack_stride, job.stack_stride)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with files.whole(path) as temporary:
+            with files.atomic_write(path) as temporary:
                 temporary.write_bytes(preview(list(steps), flows))
-        except Exception as error:  # the data set is whole without it
+        except Exception as error:  # the data set is complete without it
             log(f"no preview of {entry.name}: {error}")
         else:
             paths.append(path)

@@ -1,8 +1,8 @@
-"""Flow percepts: what the temporal-stream CNN makes of every stack of flow, the values of its fc6.
+"""Flow percepts: the outputs of the temporal-stream CNN's fc6 for every stack of flow.
 
 A record is (T, D) for a video of T flows and a CNN of single flows, (T - L + 1, D) for stacks of L.
-Percept t is of the L flows that begin at frame t of the video, so that it goes with the percept of
-frame t that `percepts` makes of the pictures, which has L frames more at its end.
+Percept t is of the L flows that begin at frame t of the video. It belongs to the percept of frame t
+that `percepts` makes from the pictures, which have L more frames at the end.
 """
 
 import dataclasses
@@ -22,18 +22,18 @@ from unsup_video.video import jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
 
-_MAX_BYTES = 1 << 30  # of a video's percepts: a record holds at most 2 GiB
+_MAX_BYTES = 1 << 30  # per video: a record may have 2 GiB
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowPercepts:
-    """The job: (N, D) of every video of a data set of flow. `job` makes it.
+    """A job that computes (N, D) for every video of a data set of flow. Use `job` to make it.
 
     Attributes:
         cnn: folder of the run of `train.flow_cnn`. sha256: of its weights.
-        flow: folder of the data set. fingerprint: its manifest's.
-        dtype: how percepts are stored, of `storage.STORAGES`.
-        batch_size: stacks that the CNN sees at once.
+        flow: folder of the data set. fingerprint: of its manifest.
+        dtype: one of `storage.STORAGES`.
+        batch_size: stacks per call of the CNN.
     """
 
     cnn: str
@@ -44,11 +44,11 @@ class FlowPercepts:
     batch_size: int = 32
 
     kind = "percepts"
-    scale = 1.0  # with uint8 every record has its own
+    scale = 1.0  # with uint8, every record has its own
 
     @property
     def settings(self) -> dict:
-        """All that the records depend on besides the video."""
+        """Everything that the records depend on besides the video."""
         names = {"cnn": Path(self.cnn).name, "flow": Path(self.flow).name}
         return (
             dataclasses.asdict(self)
@@ -57,9 +57,9 @@ class FlowPercepts:
         )
 
     def records(self, video: Video) -> Iterator[records.Record]:
-        """The record of a video of `listing`.
+        """Yields the record of a video of `listing`.
 
-        Raises VideoError: its flow cannot be read, is too short for a stack, or too long; or
+        Raises VideoError: its flow cannot be read, is too short for a stack, or is too long; or
         `storage.pack` refuses its percepts.
         """
         values = self.percepts(*_stored(self, video), name=video.name, path=video.path)
@@ -72,47 +72,48 @@ class FlowPercepts:
     def percepts(
         self, codes: np.ndarray, scale: float, name: str = "flow", path: str = ""
     ) -> np.ndarray:
-        """(N, D) float32 of the flow of a video: codes (T, H, W, C) int8 that stand for x * scale.
+        """Computes (N, D) float32 from the flow of a video, codes (T, H, W, C) int8 times scale.
 
-        Raises VideoError, with `name` and `path`: fewer flows than a stack has; too many.
+        Raises VideoError, with `name` and `path`: there are fewer flows than in a stack, or too
+        many.
         """
         function, window = _loaded(self)
         count = len(codes) - window + 1
         if count < 1:
             raise VideoError(path, f"{name}: {len(codes)} flows, the CNN reads stacks of {window}")
-        found, size = [], 0
+        values, size = [], 0
         for first in range(0, count, self.batch_size):
             batch = np.zeros((self.batch_size + window - 1, *codes.shape[1:]), np.int8)
             part = codes[first : first + len(batch)]
             batch[: len(part)] = part
-            found.append(function(batch, scale).numpy()[: count - first])
-            size += found[-1].nbytes
+            values.append(function(batch, scale).numpy()[: count - first])
+            size += values[-1].nbytes
             if size > _MAX_BYTES:
                 raise VideoError(
                     path,
                     f"{name}: its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
                     "into shorter files",
                 )
-        return np.concatenate(found)
+        return np.concatenate(values)
 
 
 def job(
     cnn: str | Path, flow: str | Path, dtype: str = "float16", batch_size: int = 32
 ) -> FlowPercepts:
-    """A job whose CNN was loaded once: what is wrong with it is found before the first video.
+    """Makes a job and loads its CNN once, so that errors surface before the first video.
 
     Raises:
-        FileNotFoundError, ValueError: no run of `train.flow_cnn`, no data set of flow, or one that
-            this CNN does not read; a bad argument.
+        FileNotFoundError, ValueError: the run of `train.flow_cnn` or the data set of flow is
+            missing, or they do not fit together; a bad argument.
     """
     if dtype not in storage.STORAGES:
         raise ValueError(f"unknown storage {dtype!r}: {' or '.join(storage.STORAGES)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     cnn, flow = Path(cnn).absolute(), Path(flow).absolute()  # workers may be in another folder
-    records.examples(flow)  # a shard that is missing or cut short is an error now
+    records.examples(flow)  # raises an error now if a shard is missing or truncated
     trained = _trained(str(cnn))
-    found = FlowPercepts(
+    percepts = FlowPercepts(
         str(cnn),
         trained.sha256,
         str(flow),
@@ -120,22 +121,22 @@ def job(
         dtype,
         batch_size,
     )
-    _loaded(found)
-    return found
+    _loaded(percepts)
+    return percepts
 
 
 def listing(flow: str | Path) -> Listing:
-    """The videos of a data set of flow, with their labels, which may be missing, groups and splits.
+    """Lists the videos of a data set of flow, with their labels, if any, groups and splits.
 
-    The path of a `Video` is the file that its record is in.
+    The path of a `Video` is the shard that contains its record.
 
     Raises:
-        FileNotFoundError, ValueError: no data set, or one whose sequences have no names.
+        FileNotFoundError, ValueError: the data set is missing, or its sequences have no names.
     """
     flow = Path(flow)
     manifest, entries = records.Manifest.load(flow), records.load_index(flow)
     if not entries:
-        raise ValueError(f"{flow}: its sequences have no names; write it anew with data_prep.flow")
+        raise ValueError(f"{flow}: its sequences have no names; write it again with data_prep.flow")
     paths = [str(flow / shard.name) for shard in manifest.shards for _ in range(shard.count)]
     videos = tuple(
         Video(path, entry.name, entry.label, entry.group, entry.splits)
@@ -151,10 +152,10 @@ def _trained(cnn):
 
 @functools.lru_cache(1)
 def _loaded(job: FlowPercepts) -> tuple[Callable, int]:
-    """A function of (batch_size + window - 1, H, W, C) int8 and a scale, and the window.
+    """Returns the CNN as a function, and the number of flows per stack (the window).
 
-    It gives the percepts (batch_size, D) float32 of the windows from each of the first batch_size
-    flows on.
+    The function takes (batch_size + window - 1, H, W, C) int8 and a scale, and returns percepts,
+    (batch_size, D) float32, of the windows that begin at each of the first batch_size flows.
     """
     trained = _trained(job.cnn)
     if trained.sha256 != job.sha256:
@@ -174,12 +175,12 @@ def _loaded(job: FlowPercepts) -> tuple[Callable, int]:
 
 # ---------------------------------------------------------------------- reading
 
-_open = threading.local()  # the shard that a worker reads, and how far it is
+_open = threading.local()  # the shard that a worker reads, and its position in it
 
 
 def _stored(job, video):
-    """(T, H, W, C) int8 and the scale of the record of a video."""
-    shard, offset = _places(job.flow)[video.name]
+    """Reads the record of a video: (T, H, W, C) int8 and its scale."""
+    shard, offset = _positions(job.flow)[video.name]
     manifest = _manifest(job.flow)
     try:
         example = _example(str(Path(job.flow) / shard), manifest.compression, offset)
@@ -197,7 +198,7 @@ def _stored(job, video):
 
 
 def _example(path, compression, offset):
-    """A record of a shard; those after each other are read once."""
+    """Reads a record of a shard; consecutive records take one pass."""
     held = getattr(_open, "held", None)
     if held is None or held[0] != path or held[1] > offset:
         data = tf.data.TFRecordDataset(path, compression).prefetch(1)
@@ -216,8 +217,10 @@ def _manifest(flow):
 
 
 @functools.lru_cache(1)
-def _places(flow):
-    """{name of a video: (name of its shard, number of its record there)}"""
+def _positions(flow):
+    """Returns {name of a video: (name of its shard, number of its record there)}."""
     shards = _manifest(flow).shards
-    places = [(shard.name, i) for shard in shards for i in range(shard.count)]
-    return {e.name: place for e, place in zip(records.load_index(flow), places, strict=True)}
+    positions = [(shard.name, i) for shard in shards for i in range(shard.count)]
+    return {
+        e.name: position for e, position in zip(records.load_index(flow), positions, strict=True)
+    }

@@ -263,7 +263,7 @@ def _opened(out, working, job, listing, overwrite):
 
 
 def _make(working, identity, lines, replace):
-    with files.whole(working, replace) as temporary:
+    with files.atomic_write(working, replace) as temporary:
         for number, text in enumerate(lines):
             folder = temporary / f"{number:05d}"
             folder.mkdir(parents=True)
@@ -367,8 +367,8 @@ def _process(job, working, classes, number):
             yield records.serialize(found)
 
     try:
-        with files.whole(_part(working, number, ".tfrecord")) as temporary:
-            with decoding.noted() as notes:
+        with files.atomic_write(_part(working, number, ".tfrecord")) as temporary:
+            with decoding.collect_notes() as notes:
                 records.write_file(temporary, examples(), "")
             if not lines:
                 raise VideoError(video.path, "gave no record")

@@ -1,6 +1,6 @@
-"""Which videos a data set is made of: a folder, a text file, or an official layout.
+"""Lists the videos to make a data set from: a folder, a text file, or an official layout.
 
-What is missing, and what is not used, is in the `Listing`; nothing is left out without a trace.
+A `Listing` also names what is missing and what is not used; nothing is left out silently.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ class Video:
 
     Attributes:
         path: of the file.
-        name: unique in the listing, without the folder's own path; with "/" on every system.
+        name: unique in the listing, relative to the folder, with "/" on every system.
         label: index into the listing's classes, -1 without one.
-        group: videos of one group (of one recording, say) are never split between training and
-            testing; "" for a group of its own.
-        splits: for every official split `TRAIN`, `TEST` or 0 (unused); () without any.
-        start, seconds: the part, in seconds; None to the end.
+        group: videos of one group (for example of one recording) are never divided between splits;
+            "" for a video that is its own group.
+        splits: for each official split `TRAIN`, `TEST` or 0 (unused); () without any.
+        start, seconds: the part to use, in seconds; None to the end.
     """
 
     path: str
@@ -55,15 +55,15 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Videos, and what is known of them together.
+    """A list of videos, with their classes and what is missing.
 
     Attributes:
         kind: "folder", "list", "ucf101", "hmdb51" or "sports1m".
-        videos: in an order that depends on nothing but their names (and a seed).
+        videos: in an order that depends only on their names (and a seed).
         classes: names of the labels.
-        missing: what should be there and is not: names of videos, or a line on a list too short.
-        source: what it was made from, JSON values.
-        ignored: what is not used of the folder, names relative to it, as of `folders.files`.
+        missing: what should exist but does not: names of videos, or a line about a short list.
+        source: the origin of the listing, JSON values.
+        ignored: files in the folder that are not used, by relative name, as in `folders.files`.
     """
 
     kind: str
@@ -88,46 +88,46 @@ class Listing:
 
 
 def folder(path: str | os.PathLike) -> Listing:
-    """All videos below a folder, by name; the class is the sub-folder of `path` that it is in.
+    """Lists all videos below a folder, by name; their classes are the sub-folders of `path`.
 
-    Videos directly in `path` have no label. The name of a sub-folder is the name of the class,
-    also where it is a number. A video is what `folders.files` finds with `decoding.EXTENSIONS`.
+    Videos directly in `path` have no label. The name of a sub-folder is the name of the class, even
+    if it is a number. Videos are the files that `folders.files` finds with `decoding.EXTENSIONS`.
 
     Raises:
-        FileNotFoundError, OSError: no such folder, or one that cannot be read. ValueError: it holds
-            no video.
+        FileNotFoundError, OSError: the folder does not exist or cannot be read. ValueError: it
+            contains no video.
     """
-    found, ignored = folders.files(path, decoding.EXTENSIONS)
-    classes = tuple(sorted({name.split("/")[0] for name in found if "/" in name}))
+    paths, ignored = folders.files(path, decoding.EXTENSIONS)
+    classes = tuple(sorted({name.split("/")[0] for name in paths if "/" in name}))
     labels = {name: i for i, name in enumerate(classes)}
     videos = tuple(
         Video(str(file), name, labels[name.split("/")[0]] if "/" in name else -1)
-        for name, file in found.items()
+        for name, file in paths.items()
     )
     return Listing("folder", videos, classes, (), {"videos": str(path)}, ignored)
 
 
 def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
-    """Videos from a text file, a line each in that order: `PATH` or `PATH LABEL`.
+    """Lists the videos in a text file, one per line, in that order: `PATH` or `PATH LABEL`.
 
-    PATH is relative to the file's folder. It ends with the last of `decoding.EXTENSIONS` that the
-    line's end or white space follows, so that both PATH and LABEL may have spaces. A LABEL of -1
-    is none. Classes are sorted, as numbers where all are. Empty lines are skipped; there are no
-    comments.
+    PATH is relative to the file's folder. It ends with the last of `decoding.EXTENSIONS` that is
+    followed by white space or the end of the line, so both PATH and LABEL may contain spaces. The
+    LABEL -1 means none. Classes are sorted, as numbers if all of them are numbers. Empty lines are
+    skipped; there are no comments.
 
     Raises:
-        FileNotFoundError, OSError: no such list, or one that cannot be read. ValueError: a bad
-            line, with its number; a video twice; missing videos, unless allowed; no video; labels
-            that `labelling.numbers` refuses.
+        FileNotFoundError, OSError: the list does not exist or cannot be read. ValueError: a bad
+            line, with its number; a repeated video; missing videos, unless allowed; no video;
+            labels that `labelling.numbers` refuses.
     """
     path = Path(path)
-    found, given, missing, seen = [], set(), [], {}
+    entries, given, missing, seen = [], set(), [], {}
     for number, line in text.lines(path):
         match = _LINE.fullmatch(line)
         if not match:
             raise ValueError(
-                f"{path}, line {number}: PATH or PATH LABEL expected, and of a path "
-                f"{' '.join(decoding.EXTENSIONS)} at its end; got {line!r}"
+                f"{path}, line {number}: PATH or PATH LABEL expected, where PATH ends with one of "
+                f"{' '.join(decoding.EXTENSIONS)}; got {line!r}"
             )
         name, label = match.groups(labelling.NONE)
         try:
@@ -142,7 +142,7 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
         if not file.is_file():
             missing.append(name)
             continue
-        found.append((str(file), PurePath(name).as_posix(), label))
+        entries.append((str(file), PurePath(name).as_posix(), label))
         given.add(label)
     _refuse_missing(missing, len(seen), path, allow_missing)
     given.discard(labelling.NONE)
@@ -152,30 +152,29 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
         raise ValueError(f"{path}: {error}") from None
     classes = tuple(sorted(given, key=numbers.get if numbers else None))
     index = {labelling.NONE: -1} | {label: i for i, label in enumerate(classes)}
-    videos = tuple(Video(file, name, index[label]) for file, name, label in found)
+    videos = tuple(Video(file, name, index[label]) for file, name, label in entries)
     return Listing("list", videos, classes, tuple(missing), {"videos": str(path)})
 
 
 def ucf101(
     videos: str | os.PathLike, splits: str | os.PathLike, allow_missing: bool = False
 ) -> Listing:
-    """UCF-101 with its three official splits.
+    """Lists UCF-101 with its three official splits.
 
     Args:
-        videos: folder of the videos, `v_CLASS_gNN_cNN.avi`, in folders of classes or not. They are
-            found by name, whatever the case (the lists have HandStandPushups, the files
-            HandstandPushups) and the extension.
+        videos: folder of the videos, `v_CLASS_gNN_cNN.avi`, with or without sub-folders of classes.
+            They are found by name, ignoring the extension and the case (the lists have
+            HandStandPushups, the files HandstandPushups).
         splits: folder of classInd.txt and trainlist01.txt to testlist03.txt.
-        allow_missing: missing videos, and lists of other lengths than the official ones, are no
-            error.
+        allow_missing: accept missing videos, and lists of other lengths than the official ones.
 
     Returns:
-        13,320 videos `CLASS/v_CLASS_gNN_cNN.avi` by name, of the group `CLASS_gNN`, with the
-        spelling of classInd.txt.
+        13,320 videos `CLASS/v_CLASS_gNN_cNN.avi` by name, in groups `CLASS_gNN`, with the spelling
+        of classInd.txt.
 
     Raises:
-        FileNotFoundError, OSError: a folder or list that is not there or cannot be read.
-        ValueError: a bad line, with its number; something missing, unless allowed.
+        FileNotFoundError, OSError: a folder or list does not exist or cannot be read.
+        ValueError: a bad line, with its number; something is missing, unless allowed.
     """
     splits = Path(splits)
     classes = _ucf101_classes(splits / "classInd.txt")
@@ -214,20 +213,19 @@ def ucf101(
 def hmdb51(
     videos: str | os.PathLike, splits: str | os.PathLike, allow_missing: bool = False
 ) -> Listing:
-    """HMDB-51 with its three official splits.
+    """Lists HMDB-51 with its three official splits.
 
     Args:
-        videos: folder of the videos, in folders of classes or not; found by name.
-        splits: folder of the files `CLASS_test_splitN.txt`, of lines `NAME.avi CODE` with 1 for
-            training, 2 for testing, 0 for neither.
-        allow_missing: as of `ucf101`.
+        videos: folder of the videos, with or without sub-folders of classes; found by name.
+        splits: folder of the files `CLASS_test_splitN.txt`, with lines `NAME.avi CODE`, where CODE
+            is 1 for training, 2 for testing, 0 for neither.
+        allow_missing: as in `ucf101`.
 
     Returns:
-        6,766 videos `CLASS/NAME.avi` by name; the group is the video that a clip was cut from: NAME
-        without what follows the class.
+        6,766 videos `CLASS/NAME.avi` by name. The group is the video that a clip was cut from: the
+        part of NAME before the class.
 
-    Raises:
-        As of `ucf101`.
+    Raises the errors of `ucf101`.
     """
     splits = Path(splits)
     paths = {}
@@ -271,28 +269,28 @@ def hmdb51(
 
 
 def tfds_ucf101(data_dir: str | os.PathLike, allow_missing: bool = False) -> Listing:
-    """`ucf101` from what TensorFlow Datasets downloaded for its data set of that name.
+    """Lists UCF-101 as `ucf101` does, from what TensorFlow Datasets has downloaded.
 
-    Of its prepared records nothing can be used: they hold no names, one split each, and frames that
-    were compressed once more. But it keeps the archives that it extracted, with the official files.
+    The records that TFDS prepares are not used: they have no names, one split each, and frames that
+    were compressed again. But TFDS keeps the archives it extracted, with the official files.
 
     Args:
         data_dir: TFDS' folder, such as ~/tensorflow_datasets. Nothing is downloaded.
 
     Raises:
-        FileNotFoundError: the extracted videos or split files are not there; it says how to get
-            them. Others as of `ucf101`.
+        FileNotFoundError: the extracted videos or split files do not exist; the message says how to
+            get them. Other errors as in `ucf101`.
     """
     extracted = Path(data_dir) / "downloads" / "extracted"
-    found = [sorted(extracted.glob(f"*/{name}")) for name in ("UCF101", "ucfTrainTestlist")]
-    if not all(found):
+    matches = [sorted(extracted.glob(f"*/{name}")) for name in ("UCF101", "ucfTrainTestlist")]
+    if not all(matches):
         raise FileNotFoundError(
             f"{extracted}: no */UCF101 and */ucfTrainTestlist, which TFDS leaves there: "
             f"`tfds build ucf101/ucf101_1 --data_dir={data_dir}` makes them (it needs the internet "
             "and ffmpeg; what it prepares beyond them is not used); or fetch videos and split "
             "files yourself"
         )
-    return ucf101(found[0][-1], found[1][-1], allow_missing)
+    return ucf101(matches[0][-1], matches[1][-1], allow_missing)
 
 
 def sports1m(
@@ -302,32 +300,33 @@ def sports1m(
     seed: int = 0,
     seconds: float = 10.0,
 ) -> Listing:
-    """Random clips of the Sports-1M videos that have been downloaded.
+    """Lists random clips of the Sports-1M videos that have been downloaded.
 
-    A clip of every video at most, until `hours` are full. Which videos, in which order, and where
-    each clip begins are functions of the seed and of the video's id (and of its length) alone:
-    another video in the folder, or more hours, leave the other clips as they are. A shorter video
-    is taken whole; of one whose length is not known, the beginning. A file that cannot be opened is
-    listed too, for no time, so that a job will report it.
+    There is at most one clip per video, until `hours` are full. The choice and order of the videos
+    and the start of each clip depend only on the seed, the video's id and its length, so another
+    video in the folder, or more hours, do not change the other clips. A shorter video is used as a
+    whole. If the length of a video is not known, its clip is the beginning. A file that cannot be
+    opened is listed, too, with a duration of 0, so that a job will report it.
 
     Args:
-        partition: such as train_partition.txt, of lines `https://www.youtube.com/watch?v=ID 12,34`:
-            the address and one or more classes. Lines on one video are put together.
+        partition: a file such as train_partition.txt, with lines
+            `https://www.youtube.com/watch?v=ID 12,34`: the address and one or more classes. The
+            classes of repeated lines for a video are merged.
         videos: folder of the videos `ID.mp4`, with any of `decoding.EXTENSIONS`.
 
     Returns:
-        Videos named by id, in the order of choice. The label is that of a video with exactly one,
-        -1 for the others; classes are numbers. Videos of the partition that are not in the folder
-        are in `missing`: YouTube has removed many, so it is no error.
+        Videos named by id, in the order of choice. The label is the class of a video with exactly
+        one class, -1 for others; classes are numbers. Videos of the partition that are not in the
+        folder are in `missing`. This is no error, because YouTube has removed many.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: as of `text_list`; hours that hold no clip.
+        FileNotFoundError, OSError, ValueError: as in `text_list`; no clip fits into `hours`.
     """
     if not 0 < seconds <= hours * 3600 < math.inf:
         raise ValueError(f"clips of {seconds} s do not fit into {hours} hours")
     partition = Path(partition)
-    found, ignored = folders.files(videos, decoding.EXTENSIONS)
-    by_id = _by_stem(found)
+    paths, ignored = folders.files(videos, decoding.EXTENSIONS)
+    by_id = _by_stem(paths)
     labels = {}
     for number, line in text.lines(partition):
         match = re.fullmatch(r"(\S+)\s+([0-9]+(?:,[0-9]+)*)", line)
@@ -343,7 +342,7 @@ def sports1m(
     chosen, left = [], hours * 3600
     there = [name for name in labels if name in by_id]
     for name in sorted(there, key=lambda name: _random(seed, name, "order")):
-        path = str(found[by_id[name]])
+        path = str(paths[by_id[name]])
         start, length, taken = _clip(path, seconds, _random(seed, name, "start"))
         if taken > left:
             break
@@ -366,12 +365,12 @@ def sports1m(
         tuple(map(str, range(SPORTS1M_CLASSES))),
         missing,
         source,
-        ignored + tuple(name for name in found if name not in used),
+        ignored + tuple(name for name in paths if name not in used),
     )
 
 
 def _clip(path, seconds, fraction):
-    """(start, seconds of a `Video`, seconds that it takes) of a clip, by what the file claims."""
+    """Returns (start, seconds of a `Video`, duration) of a clip, from what the file claims."""
     try:
         claims = decoding.info(path)
     except decoding.VideoError:
@@ -386,7 +385,7 @@ def _clip(path, seconds, fraction):
 
 
 def _random(seed, name, purpose):
-    """A number in [0, 1), a function of the arguments alone."""
+    """Returns a number in [0, 1) that depends on the arguments alone."""
     digest = hashlib.sha256(f"{seed} {purpose} {name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
@@ -407,7 +406,7 @@ def _ucf101_classes(path):
 
 
 def _enter(wanted, name, known, k, code, splits, where):
-    """Notes in `wanted` that the split of index k has a video, as `code`."""
+    """Records in `wanted` that the split with index k contains a video, with its code."""
     codes = wanted.setdefault(name, (*known, [None] * splits))[-1]
     if codes[k] is not None:
         raise ValueError(f"{where}: {name} is in split {k + 1} already")
@@ -415,9 +414,9 @@ def _enter(wanted, name, known, k, code, splits, where):
 
 
 def _official(kind, videos, splits, wanted, classes, short, allow_missing):
-    """The listing of the videos `wanted`, {name: (label, group, codes)}, as far as they exist."""
-    found, ignored = folders.files(videos, decoding.EXTENSIONS)
-    by_stem = _by_stem(found, str.lower)
+    """Lists the videos `wanted`, {name: (label, group, codes)}, that exist."""
+    paths, ignored = folders.files(videos, decoding.EXTENSIONS)
+    by_stem = _by_stem(paths, str.lower)
     listed, missing, used = [], [], set()
     for name, (label, group, codes) in sorted(wanted.items()):
         file = by_stem.get(PurePath(name).stem.lower())
@@ -426,14 +425,14 @@ def _official(kind, videos, splits, wanted, classes, short, allow_missing):
             continue
         used.add(file)
         codes = tuple(code or 0 for code in codes)
-        listed.append(Video(str(found[file]), name, label, group, codes))
+        listed.append(Video(str(paths[file]), name, label, group, codes))
     if short and not allow_missing:
         raise ValueError(
             f"{splits}: not the official lists: {folders.shown(short)}. Fetch them "
-            "again, or go on with them by --allow_missing"
+            "again, or continue with them by --allow_missing"
         )
     _refuse_missing(missing, len(wanted), videos, allow_missing)
-    ignored += tuple(name for name in found if name not in used)
+    ignored += tuple(name for name in paths if name not in used)
     return Listing(
         kind,
         tuple(listed),
@@ -448,7 +447,7 @@ def _refuse_missing(missing, total, where, allow_missing):
     if missing and not allow_missing:
         raise ValueError(
             f"{where}: {len(missing):,} of {total:,} videos are missing: "
-            f"{folders.shown(missing)}. Get them, or go on without them by "
+            f"{folders.shown(missing)}. Get them, or continue without them by "
             "--allow_missing"
         )
 
@@ -460,10 +459,10 @@ def _shown(names: Sequence[str], what: str) -> str:
 # ---------------------------------------------------------------------- files
 
 
-def _by_stem(found, key=str):
-    """{name of a file without folders and extension: its name} of what `folders.files` found."""
+def _by_stem(names, key=str):
+    """Returns {name of a file without folders and extension: name} for files from a folder."""
     result = {}
-    for name in found:
+    for name in names:
         stem = key(PurePath(name).stem)
         if stem in result:
             raise ValueError(f"two files for one video: {result[stem]} and {name}; remove one")

@@ -1,4 +1,4 @@
-"""Image patches: small crops of videos, as the paper's figure 6 and table 2 have them."""
+"""Image patches: small crops of videos, as in the paper's figure 6 and table 2."""
 
 import collections
 import dataclasses
@@ -21,21 +21,21 @@ class Patches:
     """Random crops of consecutive frames: a job of `jobs.run`.
 
     A record is a crop, (frames, size, size, 3) uint8 RGB or (frames, size, size) luma. The crops
-    of a video belong to one group, so that no split divides them.
+    of a video belong to one group, so no split divides them.
 
-    Every possible first frame and place of a video is as likely as any other; with `min_motion`,
-    every one that moves enough. Crop k is a function of (seed, name of the video, k): asking for
-    more of them changes none.
+    Every possible first frame and position is equally likely; with `min_motion`, every one that
+    moves enough. Crop k is a function of (seed, name of the video, k), so asking for more crops
+    does not change the first ones.
 
     Attributes:
-        size: height and width, pixels. frames: of a crop. per_video: how many crops.
-        colour: RGB, or else luma.
-        short_side: frames are scaled before, so that their shorter side has so many pixels.
-        fps: frames a second to resample to; None for the video's own.
-        min_motion: the least mean absolute difference between a crop's consecutive frames, of
-            values in [0, 1]. At each frame of a video a place is tried for each crop; a video of
-            which none moves enough gives fewer crops.
-        seed: of all that is random.
+        size: height and width in pixels. frames: per crop. per_video: number of crops per video.
+        colour: True for RGB, False for luma.
+        short_side: frames are scaled first, so that their shorter side has this many pixels.
+        fps: frames per second to resample to; None for the video's own rate.
+        min_motion: minimum mean absolute difference between consecutive frames of a crop, for
+            values in [0, 1]. At each frame of a video, one position is tried for each crop, so a
+            video with little motion gives fewer crops.
+        seed: seed of the positions and times.
     """
 
     kind: ClassVar[str] = "patches"
@@ -72,7 +72,7 @@ class Patches:
 
     def records(self, video: Video) -> Iterator[records.Record]:
         crops = [_Crop(self, video.name, k) for k in range(self.per_video)]
-        recent = collections.deque(maxlen=self.frames)  # one pass, and no more frames in memory
+        recent = collections.deque(maxlen=self.frames)  # keeps no more frames in memory
         changes = _Changes(self.frames, self.size) if self.min_motion else None
         count = 0
         for frame in decoding.frames(video.path, self.fps, self.colour, video.start, video.seconds):
@@ -88,14 +88,14 @@ class Patches:
                 video.path, f"too short: {count} frames, {self.frames} are wanted", count
             )
         video = dataclasses.replace(video, group=video.group or video.name)
-        found = [
+        kept = [
             jobs.record(video, crop.kept, number=crop.number)
             for crop in crops
             if crop.kept is not None
         ]
-        if not found:
-            raise VideoError(video.path, f"no place moves by {self.min_motion:g} a frame", count)
-        yield from found
+        if not kept:
+            raise VideoError(video.path, f"no place moves by {self.min_motion:g} per frame", count)
+        yield from kept
 
     def _scaled(self, frame, video, count):
         height, width = frame.shape[:2]
@@ -111,7 +111,7 @@ class Patches:
 
 
 class _Crop:
-    """One of the candidates that `consider` sees, each as likely as any other (a reservoir)."""
+    """Keeps one of the candidates that `consider` sees, by reservoir sampling."""
 
     def __init__(self, job, name, number):
         self.job, self.number = job, number
@@ -120,7 +120,7 @@ class _Crop:
         self.candidates, self.kept = 0, None
 
     def consider(self, recent, changes):
-        """A place in the last frames is drawn, whether or not the crop will be kept."""
+        """Draws a position in the last frames; the crop there replaces the kept one by chance."""
         size = self.job.size
         height, width = recent[0].shape[:2]
         y, x, chance = self.random.random(3)
@@ -133,14 +133,14 @@ class _Crop:
 
 
 class _Changes:
-    """How much the last frames of a video change, in any square, for little more than one sum."""
+    """Measures how much the last frames of a video change in any square, from a running sum."""
 
     def __init__(self, frames, size):
         self.size = size
         self.last = None
         self.recent = collections.deque(maxlen=frames - 1)  # (H, W) uint16, summed over colours
-        self.total = None  # (H, W) int32, of `recent`
-        self.sums = None  # (H + 1, W + 1), of all above and to the left
+        self.total = None  # (H, W) int32, the sum of `recent`
+        self.sums = None  # (H + 1, W + 1), sums of everything above and to the left
 
     def add(self, frame):
         if self.last is None:
@@ -155,7 +155,7 @@ class _Changes:
         self.last = frame
 
     def mean(self, top, left):
-        """Of the square with that corner, of values in [0, 1]."""
+        """Returns the mean change in the square with that corner, for values in [0, 1]."""
         s, bottom, right = self.sums, top + self.size, left + self.size
         total = s[bottom, right] - s[top, right] - s[bottom, left] + s[top, left]
         colours = self.last.shape[2] if self.last.ndim == 3 else 1

@@ -1,7 +1,7 @@
-"""Percepts: what a CNN that was trained on images makes of every frame of a video.
+"""Percepts: the outputs of a CNN, trained on images, for every frame of a video.
 
-A frame is stretched, its centre is cut out, and the values of one layer of the CNN are stored. In
-the paper that is VGG-16's fc6 after its ReLU, `fc1` in Keras, of the central 224x224 of 240x320.
+A frame is stretched, its centre is cut out, and the outputs of one layer of the CNN are stored. In
+the paper, this is VGG-16's fc6 after its ReLU, `fc1` in Keras, for the central 224x224 of 240x320.
 """
 
 import contextlib
@@ -28,31 +28,31 @@ from unsup_video.video.listing import Video
 
 IMAGENET = "imagenet"
 _KERAS = ".keras"
-_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
-_PAPER_LAYERS = {"VGG16": "fc1", "VGG19": "fc1"}  # of networks that do not end with pooling
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of an HDF5 file
+_PAPER_LAYERS = {"VGG16": "fc1", "VGG19": "fc1"}  # for networks that do not end with pooling
 _GLOBAL_POOLING = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-_OPEN_SIZE = (224, 224)  # of a CNN that leaves the size open
-_TIMEOUT = 20.0  # seconds without an answer, of a download
-_MAX_BYTES = 1 << 30  # of a video's percepts: a record holds at most 2 GiB
+_OPEN_SIZE = (224, 224)  # for a CNN that accepts any size
+_TIMEOUT = 20.0  # seconds that a download may take to answer
+_MAX_BYTES = 1 << 30  # per video: a record may have 2 GiB
 
 
 @dataclasses.dataclass(frozen=True)
 class Percepts:
-    """The job: (T, D) of every video. `job` makes it, and fills in what is left open.
+    """A job that computes (T, D) for every video. Use `job` to make it and fill in defaults.
 
     Attributes:
-        cnn: the name of a function of keras.applications, or the path of a .keras file.
+        cnn: the name of a function in keras.applications, or the path of a .keras file.
         weights: "imagenet", or the path of a file, for a CNN by name; "" for a .keras file.
         sha256: of the .keras file, or of the weights; "" for "imagenet".
-        layer: whose output is taken, "" for the last layer of global pooling; (H, W, D) is
-            averaged over H and W. Layers of models inside of the CNN count, and such a model
-            itself is a layer.
-        size: (H, W) of the CNN's input. resize: (H, W) of which it is the centre.
-        mean, std: a pixel of 0 to 255 enters as (pixel - mean) / std, for each channel or for all
-            of them; () for the CNN's own `preprocess_input`. bgr: in the order blue, green, red.
-        dtype: how it is stored, of `storage.STORAGES`.
-        fps: frames a second that the video is resampled to; None for its own.
-        batch_size: frames that the CNN sees at once.
+        layer: the layer whose output is stored, "" for the last global pooling; (H, W, D) is
+            averaged over H and W. Layers inside nested models count, and so does a nested model.
+        size: (H, W) of the CNN's input. resize: (H, W) of the frame, whose centre is the input.
+        mean, std: a pixel from 0 to 255 becomes (pixel - mean) / std, with one value per channel
+            or one for all; () for the CNN's own `preprocess_input`. bgr: the order of channels is
+            blue, green, red.
+        dtype: one of `storage.STORAGES`.
+        fps: frames per second to resample to; None for the video's own rate.
+        batch_size: frames per call of the CNN.
     """
 
     cnn: str
@@ -69,24 +69,25 @@ class Percepts:
     batch_size: int = 32
 
     kind = "percepts"
-    scale = 1.0  # with uint8 every record has its own
+    scale = 1.0  # with uint8, every record has its own
 
     @property
     def settings(self) -> dict:
-        """All that the records depend on besides the video."""
+        """Everything that the records depend on besides the video."""
         fields = dataclasses.asdict(self)
         names = {key: Path(fields[key]).name for key in ("cnn", "weights") if fields["sha256"]}
         return fields | names | {"keras": keras.__version__}
 
     @property
     def dim(self) -> int:
-        """D."""
+        """The number of values per frame, D."""
         return _loaded(self).get_concrete_function().structured_outputs.shape[1]
 
     def records(self, video: Video) -> Iterator[records.Record]:
-        """The record of a video.
+        """Yields the record of a video.
 
-        Raises VideoError: decoding fails, it is too long, or `storage.pack` refuses its values.
+        Raises VideoError: the video cannot be decoded or is too long, or `storage.pack` refuses
+        its values.
         """
         values = self.percepts(video)
         try:
@@ -96,34 +97,34 @@ class Percepts:
         yield jobs.record(video, stored, scale)
 
     def percepts(self, video: Video) -> np.ndarray:
-        """(T, D) float32. The next batch is decoded while the CNN works on one."""
+        """Computes (T, D) float32; decodes the next batch while the CNN works on this one."""
         try:
             function = _loaded(self)
-        except OSError as error:  # the job would take it for the video's
+        except OSError as error:  # an OSError would count as an error of this video
             raise RuntimeError(f"the CNN cannot be loaded: {error}") from error
         batches = self.batches(video)
-        found, size = [], 0
+        values, size = [], 0
         with ThreadPoolExecutor(1) as pool:
-            # In this thread's context, so that decoding's notes get to who listens here.
+            # Decodes in this thread's context, so that notes reach the caller's `collect_notes`.
             decode = functools.partial(pool.submit, contextvars.copy_context().run, next, batches)
             coming = decode(None)
             while (batch := coming.result()) is not None:
                 coming = decode(None)
                 padded = np.zeros((self.batch_size, *batch.shape[1:]), np.uint8)
                 padded[: len(batch)] = batch
-                found.append(function(padded).numpy()[: len(batch)])
-                size += found[-1].nbytes
+                values.append(function(padded).numpy()[: len(batch)])
+                size += values[-1].nbytes
                 if size > _MAX_BYTES:
                     raise VideoError(
                         video.path,
                         f"its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
                         "into shorter files",
-                        sum(map(len, found)),
+                        sum(map(len, values)),
                     )
-        return np.concatenate(found)
+        return np.concatenate(values)
 
     def batches(self, video: Video) -> Iterator[np.ndarray]:
-        """What the CNN sees, before its values are scaled: (up to batch_size, H, W, 3) uint8."""
+        """Yields the CNN's inputs before preprocessing: (up to batch_size, H, W, 3) uint8."""
         batch = []
         for frame in decoding.frames(
             video.path, self.fps, start=video.start, seconds=video.seconds
@@ -147,19 +148,19 @@ def job(
     std: tuple[float, ...] = (),
     **others,
 ) -> Percepts:
-    """A job whose CNN was loaded once: what is wrong with it is found before the first video.
+    """Makes a job and loads its CNN once, so that errors surface before the first video.
 
     Args:
-        weights: "" for "imagenet", which Keras downloads unless it has them, for a CNN by name.
-        layer: "" for VGG's fc6, the last layer of global pooling of other CNNs.
-        size: None for the CNN's own; 224x224 where it has none.
-        resize: None for what the paper does with 224x224, 240x320, in proportion.
-        mean, std: both or neither. A .keras file needs them: 0 and 1 if it scales its input itself.
-        Others of `Percepts`.
+        weights: "" for "imagenet", which Keras downloads if necessary, for a CNN by name.
+        layer: "" for VGG's fc6, or for the last global pooling of other CNNs.
+        size: None for the CNN's own size, or 224x224 if it has none.
+        resize: None for the paper's ratio, 240x320 for 224x224.
+        mean, std: give both or neither. A .keras file needs them: 0 and 1 if it scales its input.
+        others: other fields of `Percepts`.
 
     Raises:
-        ValueError: a CNN or layer that does not exist, or cannot be used so; a bad argument.
-        OSError: a file that cannot be read, or ImageNet weights that cannot be had.
+        ValueError: the CNN or layer does not exist or is not suitable; a bad argument.
+        OSError: a file cannot be read, or the ImageNet weights cannot be downloaded.
     """
     is_file = is_keras_file(cnn)
     if is_file:
@@ -169,7 +170,7 @@ def job(
     elif weights not in ("", IMAGENET):
         weights = str(Path(weights).absolute())
     if is_file and weights:
-        raise ValueError(f"{cnn} has its weights in it: others are for a CNN by name")
+        raise ValueError(f"{cnn} contains its weights: other weights are for a CNN by name")
     if bool(mean) != bool(std) or (is_file and not mean):
         raise ValueError(
             f"{cnn}: which values it takes is not known. Give mean and std, it gets (pixel - mean) "
@@ -195,27 +196,27 @@ def job(
     )
     if any(n > whole for n, whole in zip(size, resize, strict=True)):
         raise ValueError(f"a frame resized to {resize} has no centre of {size}")
-    found = Percepts(cnn, weights, sha256, layer, size, resize, mean, std, **others)
-    if found.dtype not in storage.STORAGES:
-        raise ValueError(f"unknown storage {found.dtype!r}: {' or '.join(storage.STORAGES)}")
-    if found.batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {found.batch_size}")
-    noise = np.random.default_rng(0).integers(0, 256, (found.batch_size, *size, 3), np.uint8)
+    percepts = Percepts(cnn, weights, sha256, layer, size, resize, mean, std, **others)
+    if percepts.dtype not in storage.STORAGES:
+        raise ValueError(f"unknown storage {percepts.dtype!r}: {' or '.join(storage.STORAGES)}")
+    if percepts.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {percepts.batch_size}")
+    noise = np.random.default_rng(0).integers(0, 256, (percepts.batch_size, *size, 3), np.uint8)
     try:
-        storage.pack(_loaded(found)(noise).numpy(), found.dtype)
+        storage.pack(_loaded(percepts)(noise).numpy(), percepts.dtype)
     except ValueError as error:
         raise ValueError(f"{cnn}, layer {layer or 'of the last pooling'}: {error}") from None
-    return found
+    return percepts
 
 
 def is_keras_file(cnn: str) -> bool:
-    """Whether a CNN is the path of a .keras file, and not a name in keras.applications."""
+    """Returns True if a CNN is given by the path of a .keras file, not by a name."""
     return cnn.lower().endswith(_KERAS)
 
 
 @functools.lru_cache(1)
 def _loaded(percepts: Percepts) -> Callable:
-    """A function of (batch_size, H, W, 3) uint8 that gives (batch_size, D) float32 tensors."""
+    """Returns a function (batch_size, H, W, 3) uint8 -> (batch_size, D) float32 tensor."""
     model = _model(percepts.cnn, percepts.weights, percepts.sha256)
     output = _output(percepts.cnn, model, percepts.layer)
     model = keras.Model(model.inputs, output)
@@ -238,7 +239,7 @@ def _loaded(percepts: Percepts) -> Callable:
 
 @functools.lru_cache(1)
 def _model(cnn, weights, sha256):
-    """The whole CNN. `sha256` is there for the cache."""
+    """Loads the whole CNN. `sha256` is part of the cache key."""
     if not sha256:
         return _downloaded(cnn)
     try:
@@ -257,7 +258,7 @@ def _model(cnn, weights, sha256):
 
 
 def _read(path):
-    """The model of a .keras file."""
+    """Loads the model of a .keras file."""
     with open(path, "rb") as file:
         head = file.read(len(_HDF5))
     if not head:
@@ -275,7 +276,7 @@ def _read(path):
 
 @contextlib.contextmanager
 def _for_keras(path):
-    """The file under a name in lower case, by the end of which Keras goes."""
+    """Yields the file under a name with a lower-case extension, which Keras looks at."""
     name = Path(path).name
     if Path(path).suffix.islower():
         yield path
@@ -291,7 +292,7 @@ def _downloaded(cnn):
     try:
         with _timeout(_TIMEOUT):
             return application(weights=IMAGENET)
-    except Exception as error:  # that is what Keras raises
+    except Exception as error:  # Keras raises a plain Exception
         raise OSError(
             f"the ImageNet weights of {cnn} are not here and cannot be downloaded ({error}). Fetch "
             "that file elsewhere, and give it as the weights, or put it into ~/.keras/models"
@@ -300,7 +301,7 @@ def _downloaded(cnn):
 
 @contextlib.contextmanager
 def _timeout(seconds):
-    """Sockets that are opened meanwhile give up after a while: Keras sets no limit."""
+    """Sets a timeout for new sockets, because Keras sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -310,7 +311,7 @@ def _timeout(seconds):
 
 
 def _application(name):
-    """The module of keras.applications that has a CNN of that name."""
+    """Returns the module of keras.applications that has a CNN of that name."""
     modules = [
         module
         for module in vars(keras.applications).values()
@@ -324,18 +325,18 @@ def _application(name):
 
 
 def _output(cnn, model, name):
-    """The symbolic output of a layer, (None, D)."""
-    # By its place, as the names that Keras gives depend on what was built before.
+    """Returns the symbolic output of a layer, (None, D)."""
+    # The default layer is found by position, because Keras numbers names by what was built before.
     chains = list(_chains(model))
     if name:
-        found = min((c for c in chains if c[-1].name == name), key=len, default=None)
+        chain = min((c for c in chains if c[-1].name == name), key=len, default=None)
     else:
-        found = next((c for c in reversed(chains) if isinstance(c[-1], _GLOBAL_POOLING)), None)
-    if found is None:
+        chain = next((c for c in reversed(chains) if isinstance(c[-1], _GLOBAL_POOLING)), None)
+    if chain is None:
         what = f"layer {name!r}" if name else "global pooling: say which layer"
         raise ValueError(f"{cnn} has no {what}. It has {', '.join(c[-1].name for c in chains)}")
     try:
-        output = _output_of(model, found)
+        output = _output_of(model, chain)
     except (AttributeError, ValueError) as error:
         raise ValueError(f"{cnn}: layer {name} has no output of its own ({error})") from None
     rank = len(getattr(output, "shape", ()))
@@ -347,7 +348,7 @@ def _output(cnn, model, name):
 
 
 def _chains(model):
-    """The way to each layer: [a layer of the model], or [a model in it, a layer of that], .."""
+    """Yields the path to each layer: [layer of the model], or [nested model, its layer], .."""
     for layer in model.layers:
         yield [layer]
         if isinstance(layer, keras.Model):
@@ -355,7 +356,7 @@ def _chains(model):
 
 
 def _output_of(model, chain):
-    """The symbolic output, from `model.inputs`, of the layer at the end of a chain."""
+    """Returns the symbolic output, from `model.inputs`, of the layer at the end of a chain."""
     layer, *inside = chain
     if not isinstance(layer, keras.Model):
         return layer.output
@@ -364,21 +365,21 @@ def _output_of(model, chain):
 
 
 def _input_of(model, wanted):
-    """The symbolic input, from `model.inputs`, that a model inside of another is called with.
+    """Returns the symbolic input, from `model.inputs`, with which a nested model is called.
 
-    A model's own `input` is where its inside begins, so the calls are made once more.
+    The `input` of the nested model itself is where its inside begins, so the calls are repeated.
     """
-    entering = []
+    inputs = []
 
     def call(layer, *args, **kwargs):
         if layer is wanted:
-            entering.append(args[0] if args else kwargs["inputs"])
+            inputs.append(args[0] if args else kwargs["inputs"])
         return layer(*args, **kwargs)
 
-    if isinstance(model, keras.Sequential):  # which `clone_model` makes no calls for
+    if isinstance(model, keras.Sequential):  # `clone_model` makes no calls for it
         functools.reduce(lambda x, layer: call(layer, x), model.layers, model.inputs[0])
     else:
         keras.models.clone_model(
             model, input_tensors=model.input, clone_function=lambda layer: layer, call_function=call
         )
-    return entering[0]
+    return inputs[0]

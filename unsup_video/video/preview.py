@@ -1,4 +1,4 @@
-"""What is in a data set, in words and pictures: what a model will see."""
+"""Shows the contents of a data set, as a model will see them, in words and pictures."""
 
 import dataclasses
 import json
@@ -14,15 +14,15 @@ from unsup_video.pictures import fonts, visualize
 from unsup_video.utils import files
 from unsup_video.video import flow
 
-_TILE = 112  # pixels, at most, of a frame's longer side
-_GIF_FRAMES = 60  # at most
-_FEATURES = 128  # of a vector, that are drawn
-_LABEL = 44  # characters
-_BARS = 6  # of the histogram of lengths
+_TILE = 112  # maximum length of a frame's longer side in pixels
+_GIF_FRAMES = 60  # maximum number of frames
+_FEATURES = 128  # maximum number of features drawn of a vector
+_LABEL = 44  # maximum characters of a label
+_BARS = 6  # in the histogram of lengths
 
 
 def summary(folder: str | Path) -> list[str]:
-    """Lines on a data set: how many sequences, how long, of which classes, and what is not there.
+    """Returns lines on a data set: its sequences, lengths, classes, splits and unused inputs.
 
     Raises FileNotFoundError or ValueError as `records.load_index` does.
     """
@@ -52,7 +52,7 @@ def _lengths(entries):
         for i, count in enumerate(counts)
     )
     return [
-        f"{text}, {shortest:,} to {longest:,} a sequence, median {np.median(lengths):,.0f}",
+        f"{text}, {shortest:,} to {longest:,} per sequence, median {np.median(lengths):,.0f}",
         *bars,
     ]
 
@@ -61,12 +61,12 @@ def _classes(entries, classes):
     counts = Counter(entry.label for entry in entries)
     lines = []
     if classes:
-        held = [counts[label] for label in range(len(classes))]
-        most = sorted(range(len(classes)), key=lambda label: -held[label])[:8]
-        shown = ", ".join(f"{classes[label]} {held[label]:,}" for label in most)
+        sizes = [counts[label] for label in range(len(classes))]
+        largest = sorted(range(len(classes)), key=lambda label: -sizes[label])[:8]
+        shown = ", ".join(f"{classes[label]} {sizes[label]:,}" for label in largest)
         lines.append(
-            f"{len(classes)} classes of {min(held):,} to {max(held):,} sequences: {shown}"
-            + (", .." if len(classes) > len(most) else "")
+            f"{len(classes)} classes of {min(sizes):,} to {max(sizes):,} sequences: {shown}"
+            + (", .." if len(classes) > len(largest) else "")
         )
     if counts[-1]:
         lines.append(f"without a label: {counts[-1]:,}")
@@ -87,14 +87,14 @@ def _splits(entries):
 def _quarantine(path):
     if not path.is_file():
         return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = []
+    inputs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = []
     for used, what in ((False, "not used"), (True, "used, but doubtful")):
-        reasons = Counter(line["reason"] for line in lines if line.get("used", False) == used)
+        reasons = Counter(entry["reason"] for entry in inputs if entry.get("used", False) == used)
         if reasons:
-            found.append(f"{what}: {reasons.total():,}, see {path}")
-            found += [f"  {reason}: {count:,}" for reason, count in reasons.most_common(5)]
-    return found
+            lines.append(f"{what}: {reasons.total():,}, see {path}")
+            lines += [f"  {reason}: {count:,}" for reason, count in reasons.most_common(5)]
+    return lines
 
 
 # ---------------------------------------------------------------------- pictures
@@ -102,7 +102,7 @@ def _quarantine(path):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Some sequences of a data set: its manifest, their indices in it, and their records."""
+    """A sample of a data set: its manifest, and the indices and records of some sequences."""
 
     manifest: records.Manifest
     indices: list[int]
@@ -110,33 +110,33 @@ class Sample:
 
     @property
     def labels(self) -> list[str]:
-        """Class and name of each; for one without a name, its number, from 1."""
+        """The class and name of each sequence; without a name, its number, from 1."""
         labels = []
-        for index, found in zip(self.indices, self.records, strict=True):
-            name = found.name or f"sequence {index + 1:,}"
+        for index, record in zip(self.indices, self.records, strict=True):
+            name = record.name or f"sequence {index + 1:,}"
             name = fonts.shortened(name, _LABEL)
-            known = found.label >= 0 and self.manifest.classes[found.label] not in name
-            label = fonts.shortened(self.manifest.classes[found.label], _LABEL) if known else ""
+            known = record.label >= 0 and self.manifest.classes[record.label] not in name
+            label = fonts.shortened(self.manifest.classes[record.label], _LABEL) if known else ""
             labels.append(f"{label}: {name}" if known else name)
         return labels
 
 
 def sample(folder: str | Path, count: int) -> Sample:
-    """At most `count` sequences, evenly spaced over a data set. Errors as of `records.pick`."""
+    """Picks at most `count` sequences, evenly spaced. Raises the errors of `records.pick`."""
     manifest = records.Manifest.load(folder)
-    indices = _spread(manifest.count, count)
+    indices = _evenly_spaced(manifest.count, count)
     return Sample(manifest, indices, records.pick(folder, indices))
 
 
-def _spread(count, wanted):
-    """At most `wanted` indices, evenly over 0 to count - 1."""
+def _evenly_spaced(count, wanted):
+    """Returns at most `wanted` indices, evenly spaced from 0 to count - 1."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 
 def statistics(sample: Sample) -> str:
-    """A line on the values, in the units that a model gets."""
-    # One by one, without conversion: the flow of a video may take 1 GiB.
-    parts = [(found.frames, found.scale) for found in sample.records]
+    """Returns a line on the values, in the units that a model reads."""
+    # Sums them one by one, without conversion: the flow of a video may take 1 GiB.
+    parts = [(record.frames, record.scale) for record in sample.records]
     low = min(float(frames.min()) * scale for frames, scale in parts)
     high = max(float(frames.max()) * scale for frames, scale in parts)
     size = sum(frames.size for frames, _ in parts)
@@ -146,15 +146,15 @@ def statistics(sample: Sample) -> str:
 
 
 def sheet(sample: Sample, path: str | os.PathLike, columns: int = 10) -> None:
-    """Writes a contact sheet as a PNG: a row a sequence, time from left to right.
+    """Writes a contact sheet as a PNG: one row per sequence, time from left to right.
 
-    Vectors (T, D) become plots: time from left to right, a line for each of the features that are
-    the most active in the sample, the most active on top.
+    Vectors (T, D) become plots: time from left to right, with one line for each of the features
+    that are most active in the sample, the most active on top.
     """
     if len(sample.manifest.frame_shape) == 1:
         _plot(sample, path)
         return
-    lengths = [len(found.frames) for found in sample.records]
+    lengths = [len(record.frames) for record in sample.records]
     columns = min(columns, max(lengths))
     times = [np.linspace(0, length - 1, columns).round().astype(int) for length in lengths]
     if len(set(lengths)) == 1:
@@ -162,28 +162,28 @@ def sheet(sample: Sample, path: str | os.PathLike, columns: int = 10) -> None:
     else:
         steps = [f"{k / max(1, columns - 1):.0%}" for k in range(columns)]
     rows = list(zip(sample.labels, _pictures(sample, times), strict=True))
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         visualize.strip(rows, steps).save(temporary, "PNG")
 
 
 def animation(sample: Sample, path: str | os.PathLike, fps: float = 10) -> None:
-    """Writes sequences of pictures side by side as a GIF, as long as the shortest."""
-    length = min(_GIF_FRAMES, *(len(found.frames) for found in sample.records))
+    """Writes sequences of pictures side by side as a GIF, as long as the shortest sequence."""
+    length = min(_GIF_FRAMES, *(len(record.frames) for record in sample.records))
     pictures = _pictures(sample, [range(length)] * len(sample.records))
     panels = {f"{i + 1}": frames for i, frames in enumerate(pictures)}
     captions = [f"frame {t + 1}" for t in range(length)]
     shape = sample.manifest.frame_shape
     colourful = sample.manifest.kind == "flow" or shape[2:] == (3,)
     data = visualize.gif(panels, captions, length, fps, colourful)
-    with files.whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def _pictures(sample, times):
-    """For every sequence its frames at `times` as uint8 pictures, not too large."""
-    frames = [found.frames[list(at)] for found, at in zip(sample.records, times, strict=True)]
+    """Returns the frames of every sequence at `times`, as small uint8 pictures."""
+    frames = [record.frames[list(at)] for record, at in zip(sample.records, times, strict=True)]
     if sample.manifest.kind == "flow":
-        # Of a stack, the first flow.
+        # The first flow of a stack stands for all.
         flows = [part[..., :2] * np.float32(sample.manifest.scale) for part in frames]
         bound = flow.visible_bound(np.concatenate(flows))
         frames = [flow.to_colour(part[..., 0], part[..., 1], bound) for part in flows]
@@ -191,8 +191,8 @@ def _pictures(sample, times):
         raise ValueError(f"frames of {sample.manifest.frame_shape} are no pictures")
     elif sample.manifest.dtype != "uint8":
         frames = [
-            visualize.to_uint8(part.astype(np.float32) * found.scale)
-            for part, found in zip(frames, sample.records, strict=True)
+            visualize.to_uint8(part.astype(np.float32) * record.scale)
+            for part, record in zip(frames, sample.records, strict=True)
         ]
     return [[_small(frame) for frame in part] for part in frames]
 
@@ -206,7 +206,7 @@ def _small(frame):
 
 
 def _plot(sample, path):
-    values = [found.frames.astype(np.float32) * found.scale for found in sample.records]
+    values = [record.frames.astype(np.float32) * record.scale for record in sample.records]
     activity = np.concatenate(values).mean(axis=0)
     order = np.argsort(-activity, kind="stable")[:_FEATURES]
     highest = max(np.quantile(np.concatenate(values)[:, order], 0.99), 1e-6)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import overlap, records, sources, splits
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers, losses
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
@@ -58,15 +58,15 @@ class Data:
         train, validation, test: the videos. description: for people and for run.json.
     """
 
-    train: Videos
-    validation: Videos
-    test: Videos
+    train: LabelledVideos
+    validation: LabelledVideos
+    test: LabelledVideos
     description: dict
 
 
 def videos(
     config: ConfigDict, part: str, shortest: int = 1, log: Callable[[str], None] = print
-) -> Videos:
+) -> LabelledVideos:
     """The labelled videos of a part of `config.data.records`; says how many are left out, and why.
 
     Args:
@@ -75,7 +75,7 @@ def videos(
     Raises:
         ValueError, FileNotFoundError: no data, or none that can be used.
     """
-    found = sources.part(config, part)
+    found = sources.split(config, part)
     entries = records.load_index(found.folder)
     labels = np.array([entry.label for entry in entries])
     chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
@@ -92,7 +92,7 @@ def videos(
             f"{found.folder}: of {chosen.sum():,} videos for {part} none has a label and "
             f"{shortest} frames"
         )
-    return Videos(found.folder, chosen & (labels >= 0) & ~short)
+    return LabelledVideos(found.folder, chosen & (labels >= 0) & ~short)
 
 
 def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
@@ -190,7 +190,7 @@ def with_init(description: dict, init: Trained | None) -> dict:
     return {**description, "sha256": {**description["sha256"], "init": init.sha256}}
 
 
-def spread(videos: Videos, frames: int) -> float:
+def spread(videos: LabelledVideos, frames: int) -> float:
     """The standard deviation of all values of up to 500 windows at random places."""
     found = next(iter(videos.training(frames, min(500, len(videos)), seed=0)))
     return float(tf.math.reduce_std(found["frames"]))
@@ -243,7 +243,7 @@ class Finetuning:
         """Nothing is drawn: eval.action_recognition has pictures."""
 
 
-def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdir) -> dict:
+def test(config: ConfigDict, classifier: Classifier, of: LabelledVideos, workdir: Workdir) -> dict:
     """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
 
     Returns:
@@ -259,7 +259,7 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
         "step": step,
         "videos": len(of),
         "scores": scores,
-        "seen": overlap.of_own_test(workdir.path, config),
+        "seen": overlap.seen_in_own_test(workdir.path, config),
     }
     files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results
@@ -278,7 +278,7 @@ def table(results: dict) -> str:
     )
 
 
-def check_fits(classifier: Classifier, videos: Videos) -> None:
+def check_fits(classifier: Classifier, videos: LabelledVideos) -> None:
     """Raises ValueError where a classifier cannot read these videos, or has other classes."""
     dim = classifier.network.input_shape[-1]
     if int(np.prod(videos.frame_shape)) != dim:

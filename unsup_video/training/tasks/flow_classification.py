@@ -149,7 +149,7 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
         "stacks": stacks.description["parts"]["test"]["evaluation_stacks"],
         "scores": figures(classifier(network, config.eval.batch_size), stacks, "test"),
         "most_frequent_class": 100 * float(np.mean(labels == guess)),
-        "seen": overlap.of_own_test(workdir.path, config),
+        "seen": overlap.seen_in_own_test(workdir.path, config),
     }
     write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
     return results

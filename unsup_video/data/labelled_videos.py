@@ -1,4 +1,4 @@
-"""Labelled videos, read as windows: what classifiers are trained and judged on."""
+"""Labelled videos, read as windows, for training and evaluating classifiers."""
 
 import functools
 from collections.abc import Iterator
@@ -11,23 +11,24 @@ from unsup_video.data import records, splits, windows
 from unsup_video.data.frames import Frames
 
 
-class Videos:
-    """Some sequences of a data set of data_prep's, all with a label.
+class LabelledVideos:
+    """Sequences chosen from a data set, all of which have a label.
 
-    Up to 1 GiB is held in memory, as it is stored; more is read when it is wanted (`Frames`).
+    Up to 1 GiB is held in memory, as stored. Of larger data, windows are read from disk on demand
+    (see `Frames`).
 
     Args:
-        folder: the data set. chosen: (count,) bool, which sequences.
+        folder: the data set. chosen: (count,) bool, True for the sequences to use.
 
     Attributes:
-        chosen: as given. indices: (N,) int64, of these sequences in the data set, ascending.
-        names, labels, lengths: N names, classes (N,) int64 and numbers of frames (N,) int64.
-        groups: (N,) int64, of the videos: equal numbers, one group (see `splits.numbered_groups`).
-        classes: names of the data set's classes. frame_shape: (D,) or that of a picture.
+        chosen: as given. indices: (N,) int64, the indices of the chosen sequences, ascending.
+        names: N names. labels: (N,) int64, the classes. lengths: (N,) int64, the frame counts.
+        groups: (N,) int64, equal for videos of one group (see `splits.numbered_groups`).
+        classes: names of the data set's classes. frame_shape: (D,), or the shape of a picture.
 
     Raises:
-        FileNotFoundError, ValueError: no data set, a damaged one, one without names or classes; a
-            chosen sequence without a label; nothing chosen.
+        FileNotFoundError, ValueError: the data set is missing, damaged, or has no names or classes;
+            a chosen sequence has no label; nothing is chosen.
     """
 
     def __init__(self, folder: str | Path, chosen: np.ndarray):
@@ -42,12 +43,12 @@ class Videos:
         self.indices = np.flatnonzero(chosen)
         if not len(self.indices):
             raise ValueError(f"{folder}: none of its {len(entries)} videos is chosen")
-        found = [entries[i] for i in self.indices]
-        if unlabelled := [entry.name for entry in found if entry.label < 0]:
+        used = [entries[i] for i in self.indices]
+        if unlabelled := [entry.name for entry in used if entry.label < 0]:
             raise ValueError(f"{folder}: {unlabelled[0]} has no label")
-        self.names = tuple(entry.name for entry in found)
-        self.labels = np.array([entry.label for entry in found])
-        self.lengths = np.array([entry.frames for entry in found])
+        self.names = tuple(entry.name for entry in used)
+        self.labels = np.array([entry.label for entry in used])
+        self.lengths = np.array([entry.frames for entry in used])
         self.groups = splits.numbered_groups(entries, self.indices)
         self.classes = manifest.classes
         self.frame_shape = manifest.frame_shape
@@ -56,29 +57,29 @@ class Videos:
     def __len__(self):
         return len(self.indices)
 
-    def subset(self, which: np.ndarray) -> "Videos":
-        """Some of these videos, (N,) bool; what is held in memory is shared.
+    def subset(self, which: np.ndarray) -> "LabelledVideos":
+        """Returns the videos where `which`, (N,) bool, is True; frames in memory are shared.
 
         Raises:
-            ValueError: none of them.
+            ValueError: no video is chosen.
         """
         chosen = np.zeros_like(self.chosen)
         chosen[self.indices[which]] = True
-        found = Videos(self.folder, chosen)
-        found._frames = self._frames.subset(chosen)
-        return found
+        videos = LabelledVideos(self.folder, chosen)
+        videos._frames = self._frames.subset(chosen)
+        return videos
 
     @functools.cached_property
     def _frames(self):
         return Frames(self.folder, self.chosen)
 
     def training(self, length: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
-        """`windows.training` of these videos, with their labels: every window is as likely.
+        """Returns an endless stream of labelled windows, each equally likely.
 
-        What comes is a function of `seed` and the number of the example.
+        Every example is a function of `seed` and the number of the example (`windows.training`).
 
         Args:
-            length: frames of a window. start: number of examples already consumed.
+            length: frames per window. start: number of examples already consumed.
 
         Returns:
             Batches {"frames": (B, T, D) float32, "label": (B,) int64}.
@@ -92,9 +93,9 @@ class Videos:
         label_of = np.zeros(len(self.chosen), np.int64)
         label_of[self.indices] = self.labels
         label_of = tf.constant(label_of)
-        found = windows.training(self._frames, length, seed, start)
+        stream = windows.training(self._frames, length, seed, start)
         return (
-            found.map(lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]})
+            stream.map(lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]})
             .batch(batch_size, drop_remainder=True)
             .prefetch(2)
         )
@@ -102,26 +103,26 @@ class Videos:
     def blocks(
         self, length: int, stride: int, batch_size: int = 100
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Every block of `length` frames at `stride`; a shorter video is one block by itself.
+        """Yields every block of `length` frames at `stride`; a shorter video is one block.
 
         Yields:
-            (frames (B, T, D) float32, the blocks' videos (B,) as numbers 0..N-1, the blocks' first
-            frames (B,)); all blocks of a batch have the same T.
+            (frames (B, T, D) float32, the video of each block (B,) as a number from 0 to N - 1, the
+            first frame of each block (B,)). All blocks of a batch have the same T.
         """
         for size in sorted({min(int(n), length) for n in self.lengths}):
             which = self.lengths >= length if size == length else self.lengths == size
             chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
-            places = windows.places(self.folder, size, stride, chosen)
-            if not self._frames.is_held:  # the order on disk is faster than any other
-                found = windows.at(self.folder, size, places).batch(batch_size)
-                for batch in found.as_numpy_iterator():
+            starts = windows.starts(self.folder, size, stride, chosen)
+            if not self._frames.is_held:  # reading in the order on disk is fastest
+                batches = windows.at(self.folder, size, starts).batch(batch_size)
+                for batch in batches.as_numpy_iterator():
                     videos = np.searchsorted(self.indices, batch["sequence"])
                     yield batch["frames"], videos, batch["first"]
                 continue
-            for start in range(0, len(places), batch_size):
-                sequences, firsts = places[start : start + batch_size].T
+            for start in range(0, len(starts), batch_size):
+                sequences, firsts = starts[start : start + batch_size].T
                 frames = [
-                    self._block(*place, size) for place in zip(sequences, firsts, strict=True)
+                    self._block(*position, size) for position in zip(sequences, firsts, strict=True)
                 ]
                 yield np.stack(frames), np.searchsorted(self.indices, sequences), firsts
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unsup_video.data import frames, records, splits
-from unsup_video.data.videos import Videos
+from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.training.tasks import finetuning
 
 LENGTHS = (3, 5, 8, 9, 4, 12, 7)
@@ -14,7 +14,7 @@ SCALE = 0.5
 
 
 def number(video, frame):
-    """What every value of that frame stands for."""
+    """The value that every feature of that frame stands for."""
     return 8 * video + frame / 2
 
 
@@ -60,7 +60,7 @@ def place(window):
 
 
 def test_training_windows_are_of_the_chosen_videos_and_have_their_labels(folder, store):
-    videos = Videos(folder, CHOSEN)
+    videos = LabelledVideos(folder, CHOSEN)
     assert videos._frames.is_held == (store == "held")
     assert videos.names == ("v1", "v2", "v3", "v5", "v6")
     per_epoch = {1: 2, 2: 5, 3: 6, 5: 9, 6: 4}  # every window
@@ -83,7 +83,7 @@ def test_training_windows_are_of_the_chosen_videos_and_have_their_labels(folder,
 
 @pytest.mark.slow
 def test_training_goes_on_at_any_example(folder, store):
-    videos = Videos(folder, CHOSEN)
+    videos = LabelledVideos(folder, CHOSEN)
 
     def take(count, **options):
         found = list(videos.training(4, 4, **options).take(count).as_numpy_iterator())
@@ -101,9 +101,9 @@ def test_blocks_are_at_every_stride_and_a_short_video_is_one(folder, store):
     chosen = np.ones(len(LENGTHS), bool)
     chosen[3] = False
     found = {}
-    for values, of, firsts in Videos(folder, chosen).blocks(6, 2, batch_size=2):
+    for values, videos, firsts in LabelledVideos(folder, chosen).blocks(6, 2, batch_size=2):
         assert len(values) <= 2 and values.dtype == np.float32
-        for window, video, first in zip(values, of, firsts, strict=True):
+        for window, video, first in zip(values, videos, firsts, strict=True):
             there = np.flatnonzero(chosen)[video]
             assert place(window) == (there, first)
             found.setdefault(int(there), []).append((int(first), len(window)))
@@ -119,16 +119,16 @@ def test_blocks_are_at_every_stride_and_a_short_video_is_one(folder, store):
 
 def test_what_cannot_be_used_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match="v0 has fewer than 4 frames"):
-        Videos(folder, np.ones(7, bool)).training(4, 2, seed=0)
+        LabelledVideos(folder, np.ones(7, bool)).training(4, 2, seed=0)
     with pytest.raises(ValueError, match="none of its 7 videos is chosen"):
-        Videos(folder, np.zeros(7, bool))
+        LabelledVideos(folder, np.zeros(7, bool))
     few = [records.Record(np.zeros((4, 2), np.float16), None, f"v{k}", k - 1) for k in range(2)]
     labelled.write(tmp_path / "unlabelled", few)
     with pytest.raises(ValueError, match="v0 has no label"):
-        Videos(tmp_path / "unlabelled", np.ones(2, bool))
+        LabelledVideos(tmp_path / "unlabelled", np.ones(2, bool))
     labelled.write(tmp_path / "classless", few[:1], classes=())
     with pytest.raises(ValueError, match="its sequences have no labels"):
-        Videos(tmp_path / "classless", np.ones(1, bool))
+        LabelledVideos(tmp_path / "classless", np.ones(1, bool))
 
 
 @pytest.mark.parametrize("split", [0, 1])
@@ -138,7 +138,7 @@ def test_parts_share_no_group(tmp_path, split):
     config.data.split = split
     entries = records.load_index(folder)
     groups, count = {}, 0
-    for part in splits.PARTS:
+    for part in splits.SPLITS:
         videos = finetuning.videos(config, part)
         assert set(videos.labels.tolist()) == {0, 1, 2}
         groups[part] = {entries[i].group for i in videos.indices}
