@@ -5,8 +5,12 @@ from ml_collections import ConfigDict
 from unsup_video.configs import recipes
 
 
-def get_config(recipe: str = "") -> ConfigDict:
-    """The 1-layer composite of the paper on Moving MNIST, with the recipe of that name."""
+def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
+    """The 1-layer composite of the paper on Moving MNIST, with the recipe of that name.
+
+    Args:
+        use: what the recipe is used for, one of `recipes.USES`.
+    """
     config = ConfigDict()
     config.name = "base"
     config.seed = 0
@@ -48,7 +52,7 @@ def get_config(recipe: str = "") -> ConfigDict:
         )
     )
 
-    config.recipe = recipes.get(recipe or "modern")
+    config.recipe = recipes.get(recipe or "modern", use)
 
     config.train = ConfigDict(
         dict(

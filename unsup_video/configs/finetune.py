@@ -45,11 +45,9 @@ def get_config(recipe: str = "") -> ConfigDict:
         )
     )
 
-    config.recipe = recipes.get(recipe or "modern")
+    config.recipe = recipes.get(recipe or "modern", use="labels")
     config.recipe.encoder_factor = 1.0  # times the learning rate, for the LSTMs
     config.recipe.mean_frame_bias = False  # there is no decoder
-    if config.recipe.name == "modern":
-        config.recipe.learning_rate = 3e-4
 
     config.train = ConfigDict(
         dict(
