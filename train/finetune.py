@@ -99,7 +99,7 @@ def main(argv):
 
 
 def run():
-    sys.argv = configs.expand(sys.argv, default="finetune", command="finetune")
+    sys.argv = configs.expand(sys.argv, default="finetune", task="finetuning")
     cli.run(main)
 
 

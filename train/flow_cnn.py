@@ -78,7 +78,7 @@ def main(argv):
 
 
 def run():
-    sys.argv = configs.expand(sys.argv, default="flow_cnn_small", command="flow_cnn")
+    sys.argv = configs.expand(sys.argv, default="flow_cnn_small", task="flow_classification")
     cli.run(main)
 
 

@@ -7,9 +7,9 @@ from unsup_video import configs
 from unsup_video.configs import base, finetune, finetune_few_labels, flow_cnn, recipes
 from unsup_video.evaluation import paper
 from unsup_video.models import video_models
-from unsup_video.training import experiment, unread
+from unsup_video.training import experiment, fields, unread
 from unsup_video.training.fields import flat
-from unsup_video.training.tasks import finetuning
+from unsup_video.training.tasks import finetuning, flow_classification
 
 
 def load(name, recipe=""):
@@ -58,8 +58,47 @@ def test_every_experiment_of_the_paper_is_there():
         *PATCHES,
         *PERCEPTS,
     }
-    assert configs.names("finetune") == ["finetune", "finetune_few_labels"]
-    assert configs.names("flow_cnn") == ["flow_cnn", "flow_cnn_small", "flow_cnn_stack10"]
+    assert configs.names("finetuning") == ["finetune", "finetune_few_labels"]
+    assert configs.names("flow_classification") == [
+        "flow_cnn",
+        "flow_cnn_small",
+        "flow_cnn_stack10",
+    ]
+
+
+@pytest.mark.parametrize("task", fields.COMMANDS)
+def test_a_config_names_its_task_and_an_earlier_one_is_known_by_its_fields(task):
+    for name in configs.names(task):
+        config = load(name)
+        assert config.task == task
+        earlier = {key: value for key, value in config.to_dict().items() if key != "task"}
+        assert fields.completed(earlier)["task"] == task
+        assert fields.completed({**earlier, "task": "own"})["task"] == "own"
+    assert configs.names(task) and set(configs.names(task)) <= set(configs.names(None))
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "command"),
+    [
+        ("finetune", experiment.check, "finetuning, and train.pretrain does pretraining"),
+        ("flow_cnn", finetuning.check, "flow_classification, and train.finetune does finetuning"),
+        ("quickstart", flow_classification.check, "pretraining, and train.flow_cnn does flow_cl"),
+    ],
+)
+def test_a_config_of_another_task_is_refused(name, check, command):
+    config = load(name)
+    trains = {"finetune": "finetune", "flow_cnn": "flow_cnn", "quickstart": "pretrain"}[name]
+    wanted = f"config '{name}' is one of {command}.*: python -m train.{trains} trains it"
+    with pytest.raises(ValueError, match=wanted):
+        check(config)
+    with config.unlocked():
+        del config.task  # of an earlier version
+    with pytest.raises(ValueError, match=wanted):
+        check(config)
+    with config.unlocked():
+        config.task = "segmentation"
+    with pytest.raises(ValueError, match="is one of segmentation, and train[a-z._]* does [a-z_]*$"):
+        check(config)
 
 
 @pytest.mark.parametrize("name", PERCEPTS)
@@ -302,7 +341,7 @@ def test_no_experiment_sets_what_it_ignores(recipe):
     for name in configs.names():
         config = load(name, recipe)
         unread.check(config, base.get_config(recipe), unread.of_pretraining(config))
-    for name in configs.names("finetune"):
+    for name in configs.names("finetuning"):
         config = load(name, recipe)
         for random in (False, True):
             ignored = unread.of_finetuning(config, random)
@@ -354,7 +393,7 @@ def test_the_fields_that_can_be_ignored_exist():
             {"model.use_peepholes": False},
         ],
     }.items():
-        for fields in settings:
-            config, _, ignored = config_and_unread(command, **fields)
+        for changed in settings:
+            config, _, ignored = config_and_unread(command, **changed)
             names = dict(flat(config.to_dict())).keys()
             assert ignored and ignored.keys() <= names

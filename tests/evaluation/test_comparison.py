@@ -210,7 +210,7 @@ def test_what_is_expected_of_a_flow_cnn_is_of_ucf101(name, accuracy):
     assert "expected" not in flow_classification.table(config, results)
 
 
-@pytest.mark.parametrize("name", configs.names() + configs.names("flow_cnn"))
+@pytest.mark.parametrize("name", configs.names() + configs.names("flow_classification"))
 def test_no_packaged_config_differs_from_itself(name):
     config = load(name)
     if "digits_dir" in config.data and not config.expect.source.startswith("docs/"):

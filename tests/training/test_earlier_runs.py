@@ -15,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from unsup_video.data import sources
-from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training import checkpoints, experiment, fields, loop
 from unsup_video.training.tasks import finetuning, pretraining
 from unsup_video.training.workdir import Workdir
 
@@ -24,7 +24,7 @@ RUNS = sorted(path for path in (Path(__file__).parent / "earlier").iterdir())
 
 def task_of(config):
     """The task that a run's config describes, with starting weights."""
-    if "init" in config.model:
+    if fields.completed(config)["task"] == "finetuning":
         data = finetuning.data(config, log=lambda line: None)
         classifier, _ = finetuning.start(config, data, None)
         return finetuning.Finetuning(config, classifier, data), data.description

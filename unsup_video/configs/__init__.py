@@ -1,12 +1,13 @@
 """One file, one experiment; `base.py` holds the defaults that they share."""
 
+import functools
+import importlib
 import os
 from pathlib import Path
 
 from unsup_video.configs import recipes
 
 _FOLDER = Path(__file__).parent
-_COMMANDS = ("finetune", "flow_cnn")  # whose configs start with their name; others are pretraining
 
 
 def path(name: str) -> str:
@@ -14,17 +15,20 @@ def path(name: str) -> str:
     return str(_FOLDER / f"{name}.py")
 
 
-def names(command: str | None = "pretrain") -> list[str]:
-    """The packaged experiments of a command of train/; None for those of all."""
+def names(task: str | None = "pretraining") -> list[str]:
+    """The packaged experiments of a task, see `fields.COMMANDS`; None for those of all."""
+    return [name for name, of in sorted(_tasks().items()) if task in (None, of)]
 
-    def of(name):
-        return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
 
+@functools.cache
+def _tasks():
+    """{name: task} of the packaged experiments."""
     found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
-    return sorted(name for name in found if command in (None, of(name)))
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in found}
+    return {name: module.get_config().task for name, module in modules.items()}
 
 
-def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:
+def expand(argv: list[str], default: str, task: str = "pretraining") -> list[str]:
     """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
 
     In a path (with a slash or .py) `~` is the home folder. Without --config, `default` is put in,
@@ -38,10 +42,10 @@ def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str
         name, colon, recipe = value.partition(":")
         if "/" in name or name.endswith(".py"):
             return os.path.expanduser(value)
-        if name not in names(command):
+        if name not in names(task):
             raise SystemExit(
                 f"error: --config: no experiment {name!r}; there are "
-                f"{', '.join(names(command))}; or give the path of a .py file"
+                f"{', '.join(names(task))}; or give the path of a .py file"
             )
         if recipe and recipe not in recipes.RECIPES:
             raise SystemExit(

@@ -13,6 +13,7 @@ def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
     """
     config = ConfigDict()
     config.name = "base"
+    config.task = "pretraining"  # see `unsup_video/training/fields.py`
     config.seed = 0
     # Of the matrix products: float32, bfloat16, or auto: bfloat16 with a GPU or AMX instructions.
     # Weights, states and losses are float32 always.

@@ -15,6 +15,7 @@ def get_config(recipe: str = "") -> ConfigDict:
     """The classifier, with the recipe of that name."""
     config = ConfigDict()
     config.name = "finetune"
+    config.task = "finetuning"
     config.seed = 0
     config.precision = "auto"  # of the matrix products, as in pretraining
 

@@ -10,6 +10,7 @@ from unsup_video import configs
 from unsup_video.configs import moving_mnist_2layer, patches, recipes
 from unsup_video.data import digits
 from unsup_video.evaluation import paper
+from unsup_video.training import fields
 
 # Fields of a config that change no figure, or not what it is about.
 _NO_MATTER = (
@@ -53,8 +54,8 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
         return config.expect
     packaged = importlib.import_module(f"unsup_video.configs.{config.name}")
     recipe = config.recipe.name if config.recipe.name in recipes.RECIPES else ""  # the only one
-    reference = _flat(packaged.get_config(recipe).to_dict())
-    own = _flat(config.to_dict())
+    reference = _flat(fields.completed(packaged.get_config(recipe).to_dict()))
+    own = _flat(fields.completed(config.to_dict()))
     ignored = _NO_MATTER
     generates = "data.digits_source" in own
     if generates and not config.expect.source.startswith("docs/"):
@@ -72,9 +73,9 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
     return config.expect
 
 
-def _flat(fields, prefix=""):
+def _flat(config, prefix=""):
     found = {}
-    for key, value in fields.items():
+    for key, value in config.items():
         if isinstance(value, dict):
             found |= _flat(value, f"{prefix}{key}.")
         else:

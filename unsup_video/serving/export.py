@@ -156,10 +156,10 @@ def _errors(trained, model, stored):
 def _clips(trained, model):
     """((N, T, D) float32 as the model reads them, what they are)."""
     data = trained.config.data
-    length = data.frames if trained.classes else data.frames_in
+    length = data.frames if trained.task == "finetuning" else data.frames_in
     dim = int(np.prod(trained.frame_shape))
     try:
-        if trained.classes or data.records:
+        if trained.task == "finetuning" or data.records:
             part = sources.part(trained.config, "validation")
             places = windows.places(part.folder, length, chosen=part.chosen)
             clips = sources.read(part.folder, length, windows.spread(places, _CLIPS))
@@ -178,7 +178,7 @@ def _clips(trained, model):
 def _outputs(trained, model, clips):
     """Name -> array: what the model is for, of clips (N, T, D)."""
     with portable():
-        if trained.classes:
+        if trained.task == "finetuning":
             logits = model.network(clips, training=False)
             return {"step_probabilities": tf.nn.softmax(logits).numpy()}
         clock = np.zeros((len(clips), trained.config.data.frames_out), np.float32)

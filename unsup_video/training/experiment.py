@@ -32,10 +32,11 @@ _AT_LEAST_ONE = (
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a number that is out of its range.
+    """Raises ValueError for a config of another task, or a number that is out of its range.
 
     Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
     """
+    fields.check_task(config, "pretraining")
     check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")

@@ -1,6 +1,13 @@
 """The fields of a config, and those that configs of earlier versions lack."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+# Of `config.task`: what is trained -> the command that trains it.
+COMMANDS = {
+    "pretraining": "train.pretrain",
+    "finetuning": "train.finetune",
+    "flow_classification": "train.flow_cnn",
+}
 
 # What runs did that were made before the field existed.
 _EARLIER = {
@@ -15,10 +22,28 @@ def completed(config: dict) -> dict:
 
     Their values stand for what that version did.
     """
-    return {
+    found = {
         section: {**_EARLIER.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
+    return {"task": _task(config), **found}
+
+
+def _task(config):
+    """The task of a config that does not name it: the only place that guesses."""
+    if "stack" in config.get("data", {}):
+        return "flow_classification"
+    return "finetuning" if "init" in config.get("model", {}) else "pretraining"
+
+
+def check_task(config: Mapping, task: str) -> None:
+    """Raises ValueError where a config, also of an earlier version, is one of another task."""
+    found = completed(config)["task"]
+    if found != task:
+        known = f": python -m {COMMANDS[found]} trains it" if found in COMMANDS else ""
+        raise ValueError(
+            f"config {config['name']!r} is one of {found}, and {COMMANDS[task]} does {task}{known}"
+        )
 
 
 def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.models import classifiers, quantization
+from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
 from unsup_video.training import checkpoints, experiment, fields, loop
@@ -62,6 +62,11 @@ class Trained:
     @property
     def name(self) -> str:
         return name_of(self.path)
+
+    @property
+    def task(self) -> str:
+        """pretraining: `model` is a video model; finetuning: it is a classifier."""
+        return self.config.task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -147,7 +152,7 @@ def load(path: str | Path, precision: str | None = None, digits_dir: str | None 
     trained = _load(path, precision)
     if digits_dir is None:
         return trained
-    if trained.classes or trained.config.data.records:
+    if trained.task == "finetuning" or trained.config.data.records:
         raise ValueError(f"{path} was trained on records: there are no digits for --digits_dir")
     trained.config.data.digits_dir = digits_dir
     return dataclasses.replace(trained, digits_dir=digits_dir)
@@ -239,9 +244,9 @@ def _read_origin(folder):
         config = ConfigDict(fields.completed(stored))
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         mean_frame, classes = None, ()
-        if config.model.get("kind") in classifiers.KINDS:
+        if config.task == "finetuning":
             classes = experiment.read_classes(folder)
-        elif "kind" in config.model:
+        elif config.task == "pretraining":
             # Mapped: what its header claims is held to the size of the file, and not allocated.
             mean_frame = np.array(np.lib.format.open_memmap(folder / "mean_frame.npy", mode="r"))
     except FileNotFoundError as error:
@@ -251,7 +256,7 @@ def _read_origin(folder):
         ) from None
     except ValueError as error:
         raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
-    if "kind" not in config.model:
+    if config.task == "flow_classification":
         raise ValueError(
             f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
         )

@@ -13,7 +13,7 @@ from unsup_video.data.videos import Videos
 from unsup_video.models import classifiers, losses
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
-from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training import checkpoints, experiment, fields, loop
 from unsup_video.training.trained import Trained
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils import files
@@ -34,6 +34,7 @@ _AT_LEAST_ONE = (
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config that cannot be trained, whatever the data."""
+    fields.check_task(config, "finetuning")
     experiment.check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")

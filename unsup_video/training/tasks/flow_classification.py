@@ -14,7 +14,7 @@ from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
 from unsup_video.models.classification import Classified, video_means
-from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training import checkpoints, experiment, fields, loop
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils.files import write_text
 
@@ -34,8 +34,7 @@ _AT_LEAST_ONE = (
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config of something else, or a number out of its range."""
-    if "stack" not in config.data:
-        raise ValueError(f"config {config.name!r} describes no flow CNN, as flow_cnn does")
+    fields.check_task(config, "flow_classification")
     experiment.check_at_least_one(config, _AT_LEAST_ONE)
     if config.train.early_stop_evaluations < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
@@ -200,8 +199,9 @@ def load(path: str | Path) -> TrainedFlowCNN:
     """
     path = Path(path)
     try:
-        config = ConfigDict(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        if "stack" not in config.get("data", {}):
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = ConfigDict(fields.completed(stored))
+        if config.task != "flow_classification":
             raise ValueError("it is not of train.flow_cnn")
         classes = experiment.read_classes(path)
     except FileNotFoundError as error:
