@@ -118,7 +118,7 @@ def untrained(config, path, sharpness=3.0):
     opened = workdir.Workdir.open(path, config.to_dict())
     opened.write_run_info({"data": data.description, "frame_shape": data.train.frame_shape})
     finetuning.Finetuning(config, classifier, data).write(opened)
-    arrays = {name: v.numpy() for name, v in loop.weights(classifier.network).items()}
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(classifier.network).items()}
     checkpoints.save_best(opened.checkpoints, 0, arrays, {})
     opened.lock.close()
     return trained.load(path)

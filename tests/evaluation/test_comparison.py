@@ -9,7 +9,7 @@ import pytest
 from unsup_video import configs
 from unsup_video.data import records, sources
 from unsup_video.evaluation import comparison
-from unsup_video.training import checkpoints, experiment, loop, trained, workdir
+from unsup_video.training import checkpoints, experiment, trained, workdir
 from unsup_video.training.tasks import flow_classification
 
 GENERATOR = {
@@ -142,7 +142,7 @@ def test_models_tell_what_they_were_trained_on(tmp_path):
     opened.write_run_info({"data": source.description, "frame_shape": source.frame_shape})
     opened.write_mean_frame(source.mean_frame)
     model = experiment.build_model(config, source.frame_shape, source.mean_frame, 1.0)
-    arrays = {name: v.numpy() for name, v in loop.weights(model.network).items()}
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(model.network).items()}
     checkpoints.save_best(opened.checkpoints, 0, arrays, {})
     opened.lock.close()
     described = trained.load(tmp_path / "run").describe()

@@ -11,7 +11,7 @@ from unsup_video.data import overlap
 from unsup_video.data.sources import Source
 from unsup_video.models import classifiers, losses, video_models
 from unsup_video.models.classifiers import Classifier
-from unsup_video.training import checkpoints, fields, loop, precision
+from unsup_video.training import checkpoints, fields, precision
 from unsup_video.training.tasks import pretraining
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils import files
@@ -135,7 +135,7 @@ def test(
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(model.network, arrays, best)
+    checkpoints.load_weights(model.network, arrays, best)
     clips = source.evaluation("test", config.eval.test_clips)
     past, future = pretraining.split(clips, config.data.frames_in, config.data.frames_out)
     targets = {"reconstruction": past, "future": future}

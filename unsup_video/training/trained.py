@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
-from unsup_video.training import checkpoints, experiment, fields, loop
+from unsup_video.training import checkpoints, experiment, fields
 from unsup_video.utils import files
 
 # What `unsup_video.export` writes into a version's folder beside TensorFlow's own files.
@@ -281,7 +281,7 @@ def _trained(path, origin, precision, weights, weights_path, step, sha256):
     config, frame_shape, mean_frame, classes, data = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
-    loop.load_weights(model.network, weights, weights_path)
+    checkpoints.load_weights(model.network, weights, weights_path)
     return Trained(
         path, config, model, step, sha256, frame_shape, mean_frame, precision=precision, data=data
     )

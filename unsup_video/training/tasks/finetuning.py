@@ -13,7 +13,8 @@ from unsup_video.data.videos import Videos
 from unsup_video.models import classifiers, losses
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
-from unsup_video.training import checkpoints, experiment, fields, loop
+from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import Trained
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils import files
@@ -197,8 +198,8 @@ def spread(videos: Videos, frames: int) -> float:
     return float(tf.math.reduce_std(found["frames"]))
 
 
-class Finetuning:
-    """The `loop.Task` of a classifier: cross entropy of the video's label at every step."""
+class Finetuning(Task):
+    """A classifier: cross entropy of the video's label at every step."""
 
     unit = "(nats/step, %)"
 
@@ -208,9 +209,6 @@ class Finetuning:
         self.data = data
         self.network = classifier.network
         self.reduction = config.recipe.batch_reduction
-
-    def prepare(self, log):
-        """The videos are known already."""
 
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.classifier.classes)
@@ -240,9 +238,6 @@ class Finetuning:
         """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
-    def sample(self, workdir, board, step):
-        """Nothing is drawn: eval.action_recognition has pictures."""
-
 
 def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdir) -> dict:
     """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
@@ -253,7 +248,7 @@ def test(config: ConfigDict, classifier: Classifier, of: Videos, workdir: Workdi
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(classifier.network, arrays, best)
+    checkpoints.load_weights(classifier.network, arrays, best)
     blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
     scores = classify(classifier, blocks, len(of)).figures(of.labels)
     results = {

@@ -14,7 +14,8 @@ from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
 from unsup_video.models.classification import Classified, video_means
-from unsup_video.training import checkpoints, experiment, fields, loop
+from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training.tasks.base import Task
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils.files import write_text
 
@@ -54,20 +55,16 @@ def build_network(config: ConfigDict, classes: int, gemm_dtype: str = "float32")
     )
 
 
-class FlowClassification:
-    """The `loop.Task` of a flow CNN. Every stack has the label of its video."""
+class FlowClassification(Task):
+    """A flow CNN. Every stack has the label of its video."""
 
     unit = "(nats/stack, %)"
-    reduction = "mean"
 
     def __init__(self, config: ConfigDict, network: keras.Model, stacks: Stacks):
         self.config = config
         self.network = network
         self.stacks = stacks
         self._classify = classifier(network, config.eval.batch_size)
-
-    def prepare(self, log):
-        """The videos are known already."""
 
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.stacks.classes)
@@ -93,9 +90,6 @@ class FlowClassification:
     def score(self, figures):
         """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
-
-    def sample(self, workdir, board, step):
-        """Nothing is drawn: what comes out are classes."""
 
 
 def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Classified]:
@@ -138,7 +132,7 @@ def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Work
     """
     best = checkpoints.best(workdir.checkpoints)
     step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(network, arrays, best)
+    checkpoints.load_weights(network, arrays, best)
     labels = stacks.labels["test"]
     guess = np.bincount(stacks.labels["train"]).argmax()
     results = {
@@ -214,7 +208,7 @@ def load(path: str | Path) -> TrainedFlowCNN:
     best = checkpoints.best(path / "checkpoints")
     step, arrays, _ = checkpoints.restore(best)
     network = build_network(config, len(classes))
-    loop.load_weights(network, arrays, best)
+    checkpoints.load_weights(network, arrays, best)
     return TrainedFlowCNN(
         path,
         config,

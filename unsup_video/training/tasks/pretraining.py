@@ -10,6 +10,7 @@ from unsup_video.data.sources import Source
 from unsup_video.models import losses
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
+from unsup_video.training.tasks.base import Task
 
 # Fused by XLA: a third less time than op by op.
 _frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
@@ -68,8 +69,8 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
     return evaluate
 
 
-class Pretraining:
-    """The `loop.Task` of a video model on clips (B, T, D).
+class Pretraining(Task):
+    """A video model on clips (B, T, D).
 
     Raises:
         ValueError: an unknown `config.recipe.batch_reduction`.
