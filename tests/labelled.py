@@ -6,7 +6,7 @@ import numpy as np
 from unsup_video.configs import finetune
 from unsup_video.data import records, sources
 from unsup_video.training import checkpoints, experiment, loop, trained, workdir
-from unsup_video.training.tasks import finetuning, pretraining
+from unsup_video.training.tasks import base, finetuning, pretraining
 
 CLASSES = ("archery", "biking", "diving")
 DIM = 7
@@ -100,7 +100,7 @@ def finetuned(config, path, stop_after=None):
     }
     try:
         loop.run(trainer, opened, info, log=lambda line: None)
-        finetuning.test(config, classifier, data.test, opened)
+        base.test_best(task, opened)
     finally:
         opened.lock.close()
     return trained.load(path)

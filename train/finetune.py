@@ -82,7 +82,6 @@ def main(argv):
         trainer,
         workdir,
         info,
-        lambda: finetuning.test(config, classifier, data.test, workdir),
         lambda: exports.exported(workdir),
         overlap.of_run(init.origin, init.config) if init else None,
     )

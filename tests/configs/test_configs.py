@@ -7,9 +7,9 @@ from unsup_video import configs
 from unsup_video.configs import base, finetune, finetune_few_labels, flow_cnn, recipes
 from unsup_video.evaluation import paper
 from unsup_video.models import video_models
-from unsup_video.training import experiment, fields, unread
+from unsup_video.training import fields, unread
 from unsup_video.training.fields import flat
-from unsup_video.training.tasks import finetuning, flow_classification
+from unsup_video.training.tasks import finetuning, flow_classification, pretraining
 
 
 def load(name, recipe=""):
@@ -80,7 +80,7 @@ def test_a_config_names_its_task_and_an_earlier_one_is_known_by_its_fields(task)
 @pytest.mark.parametrize(
     ("name", "check", "command"),
     [
-        ("finetune", experiment.check, "finetuning, and train.pretrain does pretraining"),
+        ("finetune", pretraining.check, "finetuning, and train.pretrain does pretraining"),
         ("flow_cnn", finetuning.check, "flow_classification, and train.finetune does finetuning"),
         ("quickstart", flow_classification.check, "pretraining, and train.flow_cnn does flow_cl"),
     ],
@@ -143,7 +143,7 @@ def test_experiments_on_patches_are_the_papers(name):
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_config_takes_every_recipe_and_builds(name, recipe):
     config = load(name, recipe)
-    experiment.check(config)
+    pretraining.check(config)
     assert config.recipe.name == recipe
     config.model.units = 2
     model = video_models.build(
@@ -169,7 +169,7 @@ def test_a_size_of_zero_is_an_error(field):
     with config.unlocked():
         config.update_from_flattened_dict({field: 0})
     with pytest.raises(ValueError, match=f"config.{field} must be at least 1, got 0"):
-        experiment.check(config)
+        pretraining.check(config)
 
 
 @pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
@@ -177,10 +177,10 @@ def test_a_blur_that_cannot_be_is_an_error(blur):
     config = load("quickstart")
     config.recipe.pixel_blur = blur
     with pytest.raises(ValueError, match=f"config.recipe.pixel_blur must be .* got {blur}"):
-        experiment.check(config)
+        pretraining.check(config)
     with config.unlocked():
         del config.recipe.pixel_blur  # a recipe of one's own, from before there was a blur
-    experiment.check(config)
+    pretraining.check(config)
     assert "pixel_blur" not in config.recipe
 
 

@@ -10,7 +10,7 @@ from unsup_video import configs
 from unsup_video.data import records, sources
 from unsup_video.evaluation import comparison
 from unsup_video.training import checkpoints, experiment, trained, workdir
-from unsup_video.training.tasks import flow_classification
+from unsup_video.training.tasks import flow_classification, pretraining
 
 GENERATOR = {
     "num_digits": 2,
@@ -237,8 +237,8 @@ def test_the_final_table_of_training_has_what_is_expected():
     }
     config = load("moving_mnist_2layer", data__digits_dir="mnist")
     expect = comparison.expected(config)
-    assert "expected: table 2" in experiment.table(config, results, expect)
-    assert "expected" not in experiment.table(config, results)
+    assert "expected: table 2" in pretraining.table(config, results, expect)
+    assert "expected" not in pretraining.table(config, results)
     for changed in ({"data__frames_out": 3, "data__digits_dir": "mnist"}, {}):
         assert comparison.expected(load("moving_mnist_2layer", **changed)) is None
 

@@ -184,6 +184,22 @@ def load_weights(network: keras.Model, arrays: dict[str, np.ndarray], path) -> N
     assign(weights(network), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
 
 
+def load_best(network: keras.Model, folder: str | os.PathLike) -> tuple[int, str]:
+    """Copies the weights of the best checkpoint into `network`.
+
+    Returns:
+        The step at which they were taken, and the checkpoint's `fingerprint`.
+
+    Raises:
+        FileNotFoundError: there is none. CheckpointError: it is damaged. ValueError: as
+            `load_weights`.
+    """
+    path = best(folder)
+    step, arrays, _ = restore(path)
+    load_weights(network, arrays, path)
+    return step, fingerprint(path)
+
+
 def assign(variables: dict[str, keras.Variable], stored: dict[str, np.ndarray], path) -> None:
     """Copies arrays into the variables of the same names; as `load_weights`."""
     problems = [f"{k}: missing in the checkpoint" for k in variables.keys() - stored.keys()]

@@ -46,6 +46,31 @@ def check_task(config: Mapping, task: str) -> None:
         )
 
 
+_AT_LEAST_ONE = (  # in every task
+    "recipe.batch_size",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval.batch_size",
+)
+
+
+def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
+    """Raises ValueError for the first number that is out of its range.
+
+    Args:
+        at_least_one: fields of the task, such as "data.frames_in", that must be at least 1, besides
+            those of every task. The patience of the early stop must be at least 0.
+    """
+    for field in (*at_least_one, *_AT_LEAST_ONE):
+        section, name = field.split(".")
+        if config[section][name] < 1:
+            raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+    if config["train"]["early_stop_evaluations"] < 0:
+        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+
+
 def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
     """(name, value) of every field of nested dicts; names such as "model.units"."""
     for key, value in config.items():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
-from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training import checkpoints, experiment
 from unsup_video.utils import files
 
 # What `unsup_video.export` writes into a version's folder beside TensorFlow's own files.
@@ -168,10 +168,9 @@ def _load(path, precision):
             "saved_model.pb is missing, and so are folders with the number of a version. "
             "python -m train.pretrain makes a run, python -m unsup_video.export a SavedModel"
         )
-    origin = _read_origin(path)
-    best = checkpoints.best(path / "checkpoints")
-    step, arrays, _ = checkpoints.restore(best)
-    return _trained(path, origin, precision, arrays, best, step, checkpoints.fingerprint(best))
+    trained = _starting(path, _read_origin(path), precision)
+    step, sha256 = checkpoints.load_best(trained.model.network, path / "checkpoints")
+    return dataclasses.replace(trained, step=step, sha256=sha256)
 
 
 def version(path: str | Path) -> Path | None:
@@ -210,9 +209,11 @@ def _load_saved_model(path, precision):
         weights = _read_weights(path)
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
-    origin = _read_origin(path / EXTRA)
-    found = _trained(path, origin, precision, weights, path, step, sha256)
-    return dataclasses.replace(found, saved_model=True, kernel_dtype=kernel_dtype)
+    found = _starting(path, _read_origin(path / EXTRA), precision)
+    checkpoints.load_weights(found.model.network, weights, path)
+    return dataclasses.replace(
+        found, step=step, sha256=sha256, saved_model=True, kernel_dtype=kernel_dtype
+    )
 
 
 def _is_foreign(name):
@@ -239,9 +240,8 @@ def _read_weights(path):
 
 def _read_origin(folder):
     """(config, frame_shape, mean_frame or None, classes or (), data) of a run."""
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = ConfigDict(fields.completed(stored))
+    with experiment.reading(folder, "train.pretrain"):
+        config = experiment.read_config(folder)
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         mean_frame, classes = None, ()
         if config.task == "finetuning":
@@ -249,13 +249,6 @@ def _read_origin(folder):
         elif config.task == "pretraining":
             # Mapped: what its header claims is held to the size of the file, and not allocated.
             mean_frame = np.array(np.lib.format.open_memmap(folder / "mean_frame.npy", mode="r"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "
-            "python -m train.pretrain makes one"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
     if config.task == "flow_classification":
         raise ValueError(
             f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
@@ -277,13 +270,13 @@ def _as_started(config, run):
                 config.data[name] = str(path)
 
 
-def _trained(path, origin, precision, weights, weights_path, step, sha256):
+def _starting(path, origin, precision):
+    """The model of a run with starting weights."""
     config, frame_shape, mean_frame, classes, data = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
-    checkpoints.load_weights(model.network, weights, weights_path)
     return Trained(
-        path, config, model, step, sha256, frame_shape, mean_frame, precision=precision, data=data
+        path, config, model, 0, "", frame_shape, mean_frame, precision=precision, data=data
     )
 
 
