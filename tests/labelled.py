@@ -100,7 +100,7 @@ def finetuned(config, path, stop_after=None):
     }
     try:
         loop.run(trainer, opened, info, log=lambda line: None)
-        base.test_best(task, opened)
+        base.score_best(task, opened)
     finally:
         opened.lock.close()
     return trained.load(path)

@@ -113,7 +113,7 @@ def run(
         pretraining: `overlap.of_run` of the run whose encoder this one starts from.
 
     Returns:
-        what `base.test_best` and `export` return.
+        what `base.score_best` and `export` return.
 
     Raises:
         SystemExit: with `EXIT_INTERRUPTED`, the run was interrupted, and the same command goes on;
@@ -158,7 +158,7 @@ def run(
         found = json.loads(results.read_text())
     else:
         print("testing the best checkpoint ...")
-        found = base.test_best(trainer.task, workdir)
+        found = base.score_best(trainer.task, workdir)
     exported = export()
     workdir.delete_replaced()
     trainer.gathered(True)

@@ -341,7 +341,7 @@ def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     data = finetuning.data(config, log=lambda line: None)
     opened = labelled.workdir.Workdir.join(model.path)
     task = finetuning.Finetuning(config, model.model, data)
-    results = base.test_best(task, opened)
+    results = base.score_best(task, opened)
     assert results["seen"] == {"train": 0, "validation": 0}
     assert "CAUTION" not in finetuning.table(results)
     results["seen"] = {"train": 3, "validation": overlap.UNKNOWN}

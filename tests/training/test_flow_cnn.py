@@ -446,7 +446,7 @@ def run(motion):
     task = flow_classification.FlowClassification(config, network, stacks)
     opened = workdir.Workdir.open(motion.parent / "run", config.to_dict())
     loop.run(loop.Trainer(config, task), opened, {"data": stacks.description}, log=lines.append)
-    results = base.test_best(task, opened)
+    results = base.score_best(task, opened)
     opened.lock.close()
     return opened.path, results, "\n".join(lines)
 

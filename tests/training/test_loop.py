@@ -12,7 +12,7 @@ from runs import assert_bit_identical
 
 from unsup_video.configs import finetune
 from unsup_video.training import checkpoints, distribution, loop, optimizers
-from unsup_video.training.tasks.base import Task
+from unsup_video.training.tasks.base import Task, score_best
 from unsup_video.training.workdir import Workdir
 
 STEPS = 9
@@ -42,6 +42,9 @@ class Line(Task):
 
     def score(self, figures):
         return figures["score"]
+
+    def test(self):
+        return {"kernel": float(self.network.get_layer("dense").kernel.numpy()[0, 0])}
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +205,23 @@ def test_one_of_several_processes_is_asked_and_all_stop_after_the_same_step(fres
         if step % 2 == 0:
             trainer.read()  # does not lose what was asked
     assert found == [False, False, False, True, True, True]
+
+
+def test_the_best_checkpoint_is_tested_and_not_the_last(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr("unsup_video.data.overlap.of_own_test", lambda path, config: {"train": 0})
+    trainer = fresh()
+    trainer.task.config = trainer.config
+    run(trainer, tmp_path)
+    results = score_best(trainer.task, Workdir.join(tmp_path))
+    _, best, _ = checkpoints.restore(checkpoints.best(tmp_path / "checkpoints"))
+    assert list(results.items()) == [
+        ("step", 8),
+        ("kernel", float(best["model/dense/kernel"][0, 0])),
+        ("seen", {"train": 0}),
+    ]
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        checkpoints.load_best(trainer.task.network, tmp_path)
 
 
 def test_a_task_says_no_more_than_what_it_is(fresh, tmp_path):

@@ -205,7 +205,7 @@ def test_another_optimiser_is_one_entry_of_the_registry(monkeypatch):
     optimizer.build(variables)
     for _ in range(2):
         optimizer.apply([keras.ops.ones((2, 4))] * 4, variables)
-    for variable, factor in zip(variables, names.values()):
+    for variable, factor in zip(variables, names.values(), strict=True):
         # Steps of 0.25 and, with the momentum, 0.25 * 1.5.
         np.testing.assert_allclose(variable, 1 - factor * 0.25 * 2.5, rtol=1e-6)
 

@@ -46,7 +46,7 @@ def trained_on(folder, path):
     info = {"data": source.description, "frame_shape": source.frame_shape}
     task = pretraining.Pretraining(config, model, source)
     loop.run(loop.Trainer(config, task), opened, info, log=lines.append)
-    results = base.test_best(task, opened)
+    results = base.score_best(task, opened)
     opened.lock.close()
     return trained.load(path), "\n".join(lines), results
 

@@ -10,7 +10,7 @@ COMMANDS = {
 }
 
 # What runs did that were made before the field existed.
-_EARLIER = {
+_EARLIER: dict[str, dict] = {
     "model": {"frame_scaling": False},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
@@ -38,7 +38,7 @@ def _task(config):
 
 def check_task(config: Mapping, task: str) -> None:
     """Raises ValueError where a config, also of an earlier version, is one of another task."""
-    found = completed(config)["task"]
+    found = completed(dict(config))["task"]
     if found != task:
         known = f": python -m {COMMANDS[found]} trains it" if found in COMMANDS else ""
         raise ValueError(

@@ -83,7 +83,7 @@ def run(
                     f"{by}: saved step {trainer.step} of {every.steps}; the same command goes on "
                     "from there"
                 )
-    if trainer.stopped_early:
+    if trainer.stopped_early and trainer.best is not None:
         log(
             f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a better "
             f"one than that of step {trainer.best['step']}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 @contextlib.contextmanager
 def stops(log: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
     """A list that gets SIGTERM or SIGINT when it comes; a second one raises KeyboardInterrupt."""
-    received = []
+    received: list[signal.Signals] = []
 
     def receive(number, frame):
         if received:

@@ -120,7 +120,8 @@ class Trainer:
         if not self._unread:
             return
         first = self.step + 1 - len(self._unread)
-        steps = [dict(zip(self._names, row)) for row in tf.stack(self._unread).numpy().tolist()]
+        rows = tf.stack(self._unread).numpy().tolist()
+        steps = [dict(zip(self._names, row, strict=True)) for row in rows]
         for step, figures in enumerate(steps, first):
             del figures[_STOP]
             _check_finite(figures, step)
@@ -266,10 +267,10 @@ class Trainer:
                 f"(-1: none): {', '.join(f'{step:.0f}' for step in steps)}. --workdir must be one "
                 "folder that all of them can read"
             )
-        return newest and newest.name
+        return None if newest is None else newest.name
 
     def _check_best(self, workdir, log):
-        """Forgets the best score where its checkpoint is damaged or gone, so that there will be one.
+        """Forgets the best score where its checkpoint is damaged or gone: another one will be best.
 
         It is gone where an older version, which removed it too early, was killed.
         """

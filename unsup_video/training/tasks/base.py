@@ -64,7 +64,7 @@ class Task:
         """Draws what the network does now, if that can be drawn."""
 
 
-def test_best(task: Task, workdir: Workdir) -> dict:
+def score_best(task: Task, workdir: Workdir) -> dict:
     """Scores the best checkpoint of a run on the test data and writes results.json.
 
     Returns:
