@@ -71,6 +71,7 @@ def test_a_config_names_its_task_and_an_earlier_one_is_known_by_its_fields(task)
     for name in configs.names(task):
         config = load(name)
         assert config.task == task
+        assert fields.completed(config.to_dict()) == config.to_dict()  # it lacks nothing
         earlier = {key: value for key, value in config.to_dict().items() if key != "task"}
         assert fields.completed(earlier)["task"] == task
         assert fields.completed({**earlier, "task": "own"})["task"] == "own"

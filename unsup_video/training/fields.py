@@ -22,11 +22,14 @@ def completed(config: dict) -> dict:
 
     Their values stand for what that version did.
     """
+    task = config.get("task") or _task(config)
+    of_task = {"data"} if task == "flow_classification" else _EARLIER.keys()
+    earlier = {section: fields for section, fields in _EARLIER.items() if section in of_task}
     found = {
-        section: {**_EARLIER.get(section, {}), **value} if isinstance(value, dict) else value
+        section: {**earlier.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
-    return {"task": _task(config), **found}
+    return {"task": task, **found}
 
 
 def _task(config):
