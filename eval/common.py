@@ -36,7 +36,7 @@ def models() -> list[trained.Trained]:
     """
     found = _load("train.pretrain")
     for model in found:
-        if model.classes:
+        if model.task != "pretraining":
             raise ValueError(
                 f"{model.path} is a classifier of train.finetune, and predicts no frames: "
                 "python -m eval.action_recognition evaluates it"
@@ -52,7 +52,7 @@ def classifiers() -> list[trained.Trained]:
     """
     found = _load("train.finetune")
     for model in found:
-        if not model.classes:
+        if model.task != "finetuning":
             raise ValueError(
                 f"{model.path} is a {model.config.model.kind} of train.pretrain, and names no "
                 f"actions: python -m train.finetune --init={model.path} makes a classifier of it"

@@ -185,7 +185,7 @@ def _floats(flag):
 
 
 def run():
-    sys.argv = configs.expand(sys.argv, default="finetune_few_labels", command="finetune")
+    sys.argv = configs.expand(sys.argv, default="finetune_few_labels", task="finetuning")
     cli.run(main)
 
 

@@ -82,7 +82,7 @@ def _models():
         )
     models = [trained.load(path, common.wanted_precision()) for path in paths]
     for flag in (_RECORDS, _CLIPS, _CONVENTION):
-        wanted = models if flag is _RECORDS else [m for m in models if not m.classes]
+        wanted = models if flag is _RECORDS else [m for m in models if m.task == "pretraining"]
         if flag.present and not wanted:
             kind = "" if flag is _RECORDS else " of train.pretrain"
             raise ValueError(f"--{flag.name} is for runs{kind}, and none is given")

@@ -6,7 +6,7 @@ import numpy as np
 from unsup_video.configs import finetune
 from unsup_video.data import records, sources
 from unsup_video.training import checkpoints, experiment, loop, trained, workdir
-from unsup_video.training.tasks import finetuning, pretraining
+from unsup_video.training.tasks import base, finetuning, pretraining
 
 CLASSES = ("archery", "biking", "diving")
 DIM = 7
@@ -102,7 +102,7 @@ def finetuned(config, path, stop_after=None):
     }
     try:
         loop.run(trainer, opened, info, log=lambda line: None)
-        finetuning.test(config, classifier, data.test, opened)
+        base.score_best(task, opened)
     finally:
         opened.lock.close()
     return trained.load(path)
@@ -120,7 +120,7 @@ def untrained(config, path, sharpness=3.0):
     opened = workdir.Workdir.open(path, config.to_dict())
     opened.write_run_info({"data": data.description, "frame_shape": data.train.frame_shape})
     finetuning.Finetuning(config, classifier, data).write(opened)
-    arrays = {name: v.numpy() for name, v in loop.weights(classifier.network).items()}
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(classifier.network).items()}
     checkpoints.save_best(opened.checkpoints, 0, arrays, {})
     opened.lock.close()
     return trained.load(path)

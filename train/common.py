@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
 from unsup_video.training import distribution, loop, precision, profiling, unread
+from unsup_video.training.tasks import base
 from unsup_video.training.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
@@ -99,7 +100,6 @@ def run(
     trainer: loop.Trainer,
     workdir: Workdir,
     info: dict,
-    test: Callable[[], dict],
     export: Callable[[], Path | None] = lambda: None,
     pretraining: dict | None = None,
 ) -> tuple[dict, Path | None]:
@@ -108,12 +108,12 @@ def run(
     Of several processes only the first one comes back from here.
 
     Args:
-        info: more for run.json. test: scores the best checkpoint and writes results.json.
+        info: more for run.json.
         export: exports it, where that was not done yet.
         pretraining: `overlap.run_contents` of the run whose encoder this one starts from.
 
     Returns:
-        what `test` and `export` return.
+        what `base.score_best` and `export` return.
 
     Raises:
         SystemExit: with `EXIT_INTERRUPTED`, the run was interrupted, and the same command goes on;
@@ -158,7 +158,7 @@ def run(
         found = json.loads(results.read_text())
     else:
         print("testing the best checkpoint ...")
-        found = test()
+        found = base.score_best(trainer.task, workdir)
     exported = export()
     workdir.delete_replaced()
     trainer.gathered(True)

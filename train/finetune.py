@@ -82,7 +82,6 @@ def main(argv):
         trainer,
         workdir,
         info,
-        lambda: finetuning.test(config, classifier, data.test, workdir),
         lambda: exports.exported(workdir),
         overlap.run_contents(init.origin, init.config) if init else None,
     )
@@ -99,7 +98,7 @@ def main(argv):
 
 
 def run():
-    sys.argv = configs.expand(sys.argv, default="finetune", command="finetune")
+    sys.argv = configs.expand(sys.argv, default="finetune", task="finetuning")
     cli.run(main)
 
 

@@ -55,12 +55,7 @@ def main(argv):
         print(f"  {name}: {size['videos']:,} videos, {size['too_short']:,} of them too short")
 
     # ------------------------------------------------------------------ training
-    results, _ = common.run(
-        trainer,
-        workdir,
-        {"data": stacks.description},
-        lambda: flow_classification.test(config, network, stacks, workdir),
-    )
+    results, _ = common.run(trainer, workdir, {"data": stacks.description})
 
     # ------------------------------------------------------------------ what came out
     expect = comparison.expected(config, results.get("classes"))
@@ -78,7 +73,7 @@ def main(argv):
 
 
 def run():
-    sys.argv = configs.expand(sys.argv, default="flow_cnn_small", command="flow_cnn")
+    sys.argv = configs.expand(sys.argv, default="flow_cnn_small", task="flow_classification")
     cli.run(main)
 
 

@@ -40,7 +40,7 @@ def main(argv):
     config = _CONFIG.value
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
-    experiment.check(config)
+    pretraining.check(config)
     named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
@@ -77,12 +77,11 @@ def main(argv):
         trainer,
         workdir,
         {"data": source.description, "frame_shape": source.frame_shape},
-        lambda: experiment.test(config, model, source, workdir),
         lambda: exports.exported(workdir),
     )
 
     # ------------------------------------------------------------------ what came out
-    print(f"\n{experiment.table(config, results, comparison.expected(config))}\n")
+    print(f"\n{pretraining.table(config, results, comparison.expected(config))}\n")
     if pictures := sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
         print("look at:", *pictures, sep="\n  ")
     if exported:

@@ -47,7 +47,7 @@ def main(argv):
     print(f"written: {version}")
     for path in sorted(p for p in version.rglob("*") if p.is_file()):
         print(f"  {path}")
-    evaluation = "action_recognition" if model.classes else "future_prediction"
+    evaluation = "action_recognition" if model.task == "finetuning" else "future_prediction"
     cli.print_next(cli.command(f"eval.{evaluation}", f"--model={version}"))
     return 0
 

@@ -7,9 +7,9 @@ from unsup_video import configs
 from unsup_video.configs import base, finetune, finetune_few_labels, flow_cnn, recipes
 from unsup_video.evaluation import paper
 from unsup_video.models import video_models
-from unsup_video.training import experiment, unread
+from unsup_video.training import fields, unread
 from unsup_video.training.fields import flat
-from unsup_video.training.tasks import finetuning
+from unsup_video.training.tasks import finetuning, flow_classification, pretraining
 
 
 def load(name, recipe=""):
@@ -58,8 +58,48 @@ def test_every_experiment_of_the_paper_is_there():
         *PATCHES,
         *PERCEPTS,
     }
-    assert configs.names("finetune") == ["finetune", "finetune_few_labels"]
-    assert configs.names("flow_cnn") == ["flow_cnn", "flow_cnn_small", "flow_cnn_stack10"]
+    assert configs.names("finetuning") == ["finetune", "finetune_few_labels"]
+    assert configs.names("flow_classification") == [
+        "flow_cnn",
+        "flow_cnn_small",
+        "flow_cnn_stack10",
+    ]
+
+
+@pytest.mark.parametrize("task", fields.COMMANDS)
+def test_a_config_names_its_task_and_an_earlier_one_is_known_by_its_fields(task):
+    for name in configs.names(task):
+        config = load(name)
+        assert config.task == task
+        assert fields.completed(config.to_dict()) == config.to_dict()  # it lacks nothing
+        earlier = {key: value for key, value in config.to_dict().items() if key != "task"}
+        assert fields.completed(earlier)["task"] == task
+        assert fields.completed({**earlier, "task": "own"})["task"] == "own"
+    assert configs.names(task) and set(configs.names(task)) <= set(configs.names(None))
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "command"),
+    [
+        ("finetune", pretraining.check, "finetuning, and train.pretrain does pretraining"),
+        ("flow_cnn", finetuning.check, "flow_classification, and train.finetune does finetuning"),
+        ("quickstart", flow_classification.check, "pretraining, and train.flow_cnn does flow_cl"),
+    ],
+)
+def test_a_config_of_another_task_is_refused(name, check, command):
+    config = load(name)
+    trains = {"finetune": "finetune", "flow_cnn": "flow_cnn", "quickstart": "pretrain"}[name]
+    wanted = f"config '{name}' is one of {command}.*: python -m train.{trains} trains it"
+    with pytest.raises(ValueError, match=wanted):
+        check(config)
+    with config.unlocked():
+        del config.task  # of an earlier version
+    with pytest.raises(ValueError, match=wanted):
+        check(config)
+    with config.unlocked():
+        config.task = "segmentation"
+    with pytest.raises(ValueError, match="is one of segmentation, and train[a-z._]* does [a-z_]*$"):
+        check(config)
 
 
 @pytest.mark.parametrize("name", PERCEPTS)
@@ -104,7 +144,7 @@ def test_experiments_on_patches_are_the_papers(name):
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_every_config_takes_every_recipe_and_builds(name, recipe):
     config = load(name, recipe)
-    experiment.check(config)
+    pretraining.check(config)
     assert config.recipe.name == recipe
     config.model.units = 2
     model = video_models.build(
@@ -130,7 +170,7 @@ def test_a_size_of_zero_is_an_error(field):
     with config.unlocked():
         config.update_from_flattened_dict({field: 0})
     with pytest.raises(ValueError, match=f"config.{field} must be at least 1, got 0"):
-        experiment.check(config)
+        pretraining.check(config)
 
 
 @pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
@@ -138,10 +178,10 @@ def test_a_blur_that_cannot_be_is_an_error(blur):
     config = load("quickstart")
     config.recipe.pixel_blur = blur
     with pytest.raises(ValueError, match=f"config.recipe.pixel_blur must be .* got {blur}"):
-        experiment.check(config)
+        pretraining.check(config)
     with config.unlocked():
         del config.recipe.pixel_blur  # a recipe of one's own, from before there was a blur
-    experiment.check(config)
+    pretraining.check(config)
     assert "pixel_blur" not in config.recipe
 
 
@@ -302,7 +342,7 @@ def test_no_experiment_sets_what_it_ignores(recipe):
     for name in configs.names():
         config = load(name, recipe)
         unread.check(config, base.get_config(recipe), unread.of_pretraining(config))
-    for name in configs.names("finetune"):
+    for name in configs.names("finetuning"):
         config = load(name, recipe)
         for random in (False, True):
             ignored = unread.of_finetuning(config, random)
@@ -354,7 +394,7 @@ def test_the_fields_that_can_be_ignored_exist():
             {"model.use_peepholes": False},
         ],
     }.items():
-        for fields in settings:
-            config, _, ignored = config_and_unread(command, **fields)
+        for changed in settings:
+            config, _, ignored = config_and_unread(command, **changed)
             names = dict(flat(config.to_dict())).keys()
             assert ignored and ignored.keys() <= names

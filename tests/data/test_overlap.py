@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import convert, digits, moving_mnist, overlap, records, sources
 from unsup_video.evaluation import testset
-from unsup_video.training.tasks import finetuning
+from unsup_video.training.tasks import base, finetuning
 
 RNG = np.random.default_rng(0)
 FRAMES = [RNG.integers(0, 256, (5, 28, 28), np.uint8) for _ in range(8)]
@@ -349,7 +349,8 @@ def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):
     overlap.write(model.path, overlap.read_contents(config))
     data = finetuning.data(config, log=lambda line: None)
     opened = labelled.workdir.Workdir.join(model.path)
-    results = finetuning.test(config, model.model, data.test, opened)
+    task = finetuning.Finetuning(config, model.model, data)
+    results = base.score_best(task, opened)
     assert results["seen"] == {"train": 0, "validation": 0}
     assert "CAUTION" not in finetuning.table(results)
     results["seen"] = {"train": 3, "validation": overlap.UNKNOWN}

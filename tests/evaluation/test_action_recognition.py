@@ -29,7 +29,7 @@ from unsup_video.evaluation import (
 )
 from unsup_video.models import classification
 from unsup_video.serving import classifier_signatures, export
-from unsup_video.training import checkpoints, experiment, loop, trained, workdir
+from unsup_video.training import checkpoints, experiment, trained, workdir
 from unsup_video.training.tasks import finetuning
 from unsup_video.video import jobs, listing, percepts
 
@@ -627,7 +627,7 @@ def video_model(tmp_path):
     opened = workdir.Workdir.open(tmp_path / "video_model", config.to_dict())
     opened.write_run_info({"data": {"sha256": {}}, "frame_shape": (DIM,)})
     opened.write_mean_frame(np.zeros(DIM, np.float32))
-    arrays = {name: v.numpy() for name, v in loop.weights(model.network).items()}
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(model.network).items()}
     checkpoints.save_best(opened.checkpoints, 0, arrays, {})
     opened.lock.close()
     return opened.path

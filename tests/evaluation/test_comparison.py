@@ -9,8 +9,8 @@ import pytest
 from unsup_video import configs
 from unsup_video.data import records, sources
 from unsup_video.evaluation import comparison
-from unsup_video.training import checkpoints, experiment, loop, trained, workdir
-from unsup_video.training.tasks import flow_classification
+from unsup_video.training import checkpoints, experiment, trained, workdir
+from unsup_video.training.tasks import flow_classification, pretraining
 
 GENERATOR = {
     "num_digits": 2,
@@ -142,7 +142,7 @@ def test_models_tell_what_they_were_trained_on(tmp_path):
     opened.write_run_info({"data": source.description, "frame_shape": source.frame_shape})
     opened.write_mean_frame(source.mean_frame)
     model = experiment.build_model(config, source.frame_shape, source.mean_frame, 1.0)
-    arrays = {name: v.numpy() for name, v in loop.weights(model.network).items()}
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(model.network).items()}
     checkpoints.save_best(opened.checkpoints, 0, arrays, {})
     opened.lock.close()
     described = trained.load(tmp_path / "run").describe()
@@ -210,7 +210,7 @@ def test_what_is_expected_of_a_flow_cnn_is_of_ucf101(name, accuracy):
     assert "expected" not in flow_classification.table(config, results)
 
 
-@pytest.mark.parametrize("name", configs.names() + configs.names("flow_cnn"))
+@pytest.mark.parametrize("name", configs.names() + configs.names("flow_classification"))
 def test_no_packaged_config_differs_from_itself(name):
     config = load(name)
     if "digits_dir" in config.data and not config.expect.source.startswith("docs/"):
@@ -237,8 +237,8 @@ def test_the_final_table_of_training_has_what_is_expected():
     }
     config = load("moving_mnist_2layer", data__digits_dir="mnist")
     expect = comparison.expected(config)
-    assert "expected: table 2" in experiment.table(config, results, expect)
-    assert "expected" not in experiment.table(config, results)
+    assert "expected: table 2" in pretraining.table(config, results, expect)
+    assert "expected" not in pretraining.table(config, results)
     for changed in ({"data__frames_out": 3, "data__digits_dir": "mnist"}, {}):
         assert comparison.expected(load("moving_mnist_2layer", **changed)) is None
 

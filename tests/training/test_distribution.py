@@ -121,16 +121,28 @@ def test_dropout_keeps_and_scales_as_keras_does():
 # ---------------------------------------------------------------------- commands
 
 
+def with_sgd():
+    """Adds a stock optimizer of Keras to the registry."""
+    from unsup_video.training import optimizers
+
+    optimizers.OPTIMIZERS["sgd"] = lambda recipe, rate: keras.optimizers.SGD(rate, recipe.momentum)
+
+
+def two_cpus_with_sgd():
+    two_cpus()
+    with_sgd()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "rtol"),
+    ("recipe", "optimizer", "rtol"),
     # Adam divides by the gradient's size, and so turns the rounding of tiny gradients into steps.
-    [("github", 2e-5), ("toronto", 2e-5), ("modern", 1e-2)],
+    [("toronto", "clipped_momentum", 2e-5), ("github", "sgd", 2e-5), ("modern", "adam", 1e-2)],
 )
-def test_two_devices_pretrain_as_one(recipe, rtol, tmp_path):
-    tiny = [f"--config={QUICKSTART}:{recipe}", *TINY]
-    one = Run(tmp_path / "one", tiny=tiny)
-    two = Run(tmp_path / "two", "--strategy=mirrored", before=two_cpus, tiny=tiny)
+def test_two_devices_pretrain_as_one(recipe, optimizer, rtol, tmp_path):
+    tiny = [f"--config={QUICKSTART}:{recipe}", *TINY, f"--config.recipe.optimizer={optimizer}"]
+    one = Run(tmp_path / "one", before=with_sgd, tiny=tiny)
+    two = Run(tmp_path / "two", "--strategy=mirrored", before=two_cpus_with_sgd, tiny=tiny)
     assert one.finish()[0] == 0, one.output
     assert two.finish()[0] == 0, two.output
     assert "mirrored: 2 devices" in two.output

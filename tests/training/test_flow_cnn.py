@@ -18,7 +18,7 @@ from unsup_video.data import flow_stacks, records, splits, windows
 from unsup_video.data.frames import Frames
 from unsup_video.models import flow_cnn
 from unsup_video.training import loop, optimizers, trained, workdir
-from unsup_video.training.tasks import flow_classification
+from unsup_video.training.tasks import base, flow_classification
 from unsup_video.video import flow, flow_percepts, jobs
 from unsup_video.video.decoding import VideoError
 
@@ -450,7 +450,7 @@ def run(motion):
     task = flow_classification.FlowClassification(config, network, stacks)
     opened = workdir.Workdir.open(motion.parent / "run", config.to_dict())
     loop.run(loop.Trainer(config, task), opened, {"data": stacks.description}, log=lines.append)
-    results = flow_classification.test(config, network, stacks, opened)
+    results = base.score_best(task, opened)
     opened.lock.close()
     return opened.path, results, "\n".join(lines)
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 from runs import assert_bit_identical
 
 from unsup_video.configs import finetune
-from unsup_video.training import checkpoints, loop
+from unsup_video.training import checkpoints, distribution, loop, optimizers
+from unsup_video.training.tasks.base import Task, score_best
 from unsup_video.training.workdir import Workdir
 
 STEPS = 9
@@ -19,22 +20,14 @@ SCORES = {2: 5.0, 4: 3.0, 6: 4.0, 8: 2.0, 9: 2.5}  # of the validation after the
 INFO = {"data": {"sha256": {"train": "abc"}}}
 
 
-class Line:
-    """The `loop.Task` of a straight line; what its validation says is given."""
-
-    unit, reduction = "", "mean"
+class Line(Task):
+    """The task of a straight line; what its validation says is given."""
 
     def __init__(self):
         inputs = keras.Input((1,))
         self.network = keras.Model(inputs, keras.layers.Dense(1, name="dense")(inputs))
         self.scores = SCORES
         self.trainer = None
-
-    def prepare(self, log):
-        pass
-
-    def write(self, workdir):
-        pass
 
     def train(self, start):
         x = np.random.default_rng(0).normal(size=(4 * STEPS, 1)).astype("float32")
@@ -50,8 +43,8 @@ class Line:
     def score(self, figures):
         return figures["score"]
 
-    def sample(self, workdir, board, step):
-        pass
+    def test(self):
+        return {"kernel": float(self.network.get_layer("dense").kernel.numpy()[0, 0])}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +56,9 @@ def fresh():
     keras.utils.set_random_seed(0)
     task = Line()
     task.trainer = trainer = loop.Trainer(config, task)
-    start = {name: v.numpy() for name, v in loop.state(task.network).items()} | trainer.slots()
+    start = {
+        name: v.numpy() for name, v in checkpoints.state(task.network).items()
+    } | trainer.slots()
 
     def at_step_0(scores=SCORES):
         trainer.rewind(config, start)
@@ -136,6 +131,137 @@ def test_the_best_of_an_uninterrupted_run(uninterrupted):
     assert uninterrupted["best step"] == 8
     steps = [line["step"] for line in uninterrupted["metrics"] if line["split"] == "validation"]
     assert steps == list(SCORES)
+
+
+def test_no_step_waits_for_its_figures(fresh, monkeypatch):
+    """They are read where something needs them, all at once."""
+    trainer = fresh()
+    batches = trainer.batches()
+    reads = []
+    stack = tf.stack
+    monkeypatch.setattr(tf, "stack", lambda values: reads.append(len(values)) or stack(values))
+    for _ in range(5):
+        assert trainer.train_step(next(batches)) is False
+    assert not reads and not trainer.sums and trainer.step == 5
+    means = trainer.interval_means()
+    assert reads == [5] and set(means) == {"loss", "gradient_norm"}
+    trainer = fresh()
+    batches, losses = trainer.batches(), []
+    for _ in range(5):
+        trainer.train_step(next(batches))
+        losses.append(trainer.interval_means()["loss"])
+    assert means["loss"] == sum(losses) / 5
+
+
+def with_infinite_data(trainer, monkeypatch, number):
+    """Makes an infinity of the data of step `number`, counted from 1."""
+    train = trainer.task.train
+
+    def spoiled(start):
+        count = number - 1 - start // 4
+        batches = train(start)
+        bad = batches.skip(count).take(1).map(lambda batch: batch * np.inf)
+        return batches.take(count).concatenate(bad).concatenate(batches.skip(count + 1))
+
+    monkeypatch.setattr(trainer.task, "train", spoiled)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(fresh, tmp_path, monkeypatch):
+    """Step 7 is bad; it is found out at step 8, where something is due."""
+    trainer = fresh()
+    with_infinite_data(trainer, monkeypatch, 7)
+    with pytest.raises(loop.NonFiniteLoss, match="at step 7: loss (nan|inf)(?s:.*)step-00000006"):
+        run(trainer, tmp_path)
+    left = what_is_left(tmp_path)
+    assert left["best step"] == 4 and max(line["step"] for line in left["metrics"]) == 6
+    assert not list((tmp_path / "checkpoints").glob("*-0000000[789]"))
+    assert all(
+        np.isfinite(array).all() for array in (*left["last"].values(), *left["best"].values())
+    )
+
+
+def test_an_unfinished_interval_is_not_saved_with_a_bad_step(fresh, tmp_path, monkeypatch):
+    trainer = fresh()
+    with_infinite_data(trainer, monkeypatch, 5)
+    batches = trainer.batches()
+    workdir = Workdir.open(tmp_path, {"name": "line", "model": {}})
+    for _ in range(5):
+        trainer.train_step(next(batches))
+    for saves in (lambda: trainer.save(workdir), trainer.weights, trainer.validate):
+        with pytest.raises(loop.NonFiniteLoss, match="^step 5: loss"):
+            saves()
+    assert not list((tmp_path / "checkpoints").iterdir())
+    workdir.lock.close()
+
+
+def test_one_of_several_processes_is_asked_and_all_stop_after_the_same_step(fresh, monkeypatch):
+    """Each learns from the step before, which has been computed already."""
+    monkeypatch.setattr(distribution, "processes", lambda strategy: 2)
+    trainer = fresh()
+    batches = trainer.batches()
+    found = []
+    for step in range(1, 7):
+        found.append(trainer.train_step(next(batches), stop=step >= 3))
+        if step % 2 == 0:
+            trainer.read()  # does not lose what was asked
+    assert found == [False, False, False, True, True, True]
+
+
+def test_the_best_checkpoint_is_tested_and_not_the_last(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr("unsup_video.data.overlap.seen_in_own_test", lambda path, config: {"train": 0})
+    trainer = fresh()
+    trainer.task.config = trainer.config
+    run(trainer, tmp_path)
+    results = score_best(trainer.task, Workdir.join(tmp_path))
+    _, best, _ = checkpoints.restore(checkpoints.best(tmp_path / "checkpoints"))
+    assert list(results.items()) == [
+        ("step", 8),
+        ("kernel", float(best["model/dense/kernel"][0, 0])),
+        ("seen", {"train": 0}),
+    ]
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        checkpoints.load_best(trainer.task.network, tmp_path)
+
+
+def test_a_task_says_no_more_than_what_it_is(fresh, tmp_path):
+    """The rest has defaults, and what a task must say is named."""
+    Task().prepare(print)
+    Task().write(None)
+    assert (Task.unit, Task.reduction) == ("", "mean")
+    with pytest.raises(NotImplementedError):
+        Task().validate()
+
+
+def test_another_optimiser_is_trained_stopped_and_resumed(monkeypatch, tmp_path):
+    monkeypatch.setitem(
+        optimizers.OPTIMIZERS, "sgd", lambda recipe, rate: keras.optimizers.SGD(rate, 0.9)
+    )
+    config = finetune.get_config()
+    config.train.update({"steps": STEPS, "log_every": 2, "eval_every": 2, "checkpoint_every": 3})
+    config.recipe.update({"batch_size": 4, "optimizer": "sgd"})
+
+    def trainer():
+        keras.utils.set_random_seed(0)
+        task = Line()
+        task.trainer = loop.Trainer(config, task)
+        return task.trainer
+
+    run(trainer(), tmp_path / "whole")
+    stopped = trainer()
+    train = stopped.task.train
+    stopped.task.train = lambda start: train(start).take(5)
+    with pytest.raises(StopIteration):
+        run(stopped, tmp_path / "stopped")
+    run(trainer(), tmp_path / "stopped")
+    whole, again = what_is_left(tmp_path / "whole"), what_is_left(tmp_path / "stopped")
+    assert_bit_identical(again, whole)
+    assert [name.rpartition("/")[2] for name in whole["last"] if name.startswith("optimizer/")] == [
+        "iteration",
+        "learning_rate",
+        "dense_kernel_momentum",
+        "dense_bias_momentum",
+    ]
 
 
 def test_killed_at_any_change_on_disk_a_run_ends_with_its_best(

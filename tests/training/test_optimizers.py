@@ -1,10 +1,19 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from unsup_video.configs import flow_cnn, recipes, table2_conditional_future_predictor
+from unsup_video.configs import (
+    finetune,
+    flow_cnn,
+    patches_small,
+    percepts_small,
+    quickstart,
+    recipes,
+    table2_conditional_future_predictor,
+)
 from unsup_video.models import video_models
-from unsup_video.training import experiment, optimizers
+from unsup_video.training import experiment, loop, optimizers
 from unsup_video.training.tasks import pretraining
 
 
@@ -171,6 +180,83 @@ def test_modern_is_adam():
         np.testing.assert_allclose(weights[t - 1], w, rtol=1e-4, atol=1e-9)
 
 
+def test_another_optimiser_is_one_entry_of_the_registry(monkeypatch):
+    """A stock one of Keras, with the factors of the learning rate that every recipe may have."""
+    monkeypatch.setitem(
+        optimizers.OPTIMIZERS,
+        "sgd",
+        lambda recipe, rate: keras.optimizers.SGD(rate, momentum=recipe.momentum),
+    )
+    recipe = recipes.get("toronto")
+    with recipe.unlocked():
+        recipe.update({"optimizer": "sgd", "momentum": 0.5, "encoder_factor": 0.1})
+        recipe.update({"fan_in": 8, "output_factor": 3.0})
+    names = {
+        "encoder_lstm_1/kernel": 0.1 * 8 / 2,
+        "encoder_lstm_1/bias": 0.1,
+        "future_decoder/kernel": 3 * 8 / 2,
+        "softmax/kernel": 8 / 2,
+    }
+    variables = []
+    for name in names:
+        with keras.name_scope(name.split("/")[0]):
+            variables.append(keras.Variable(np.ones((2, 4)), name=name.split("/")[1]))
+    optimizer = optimizers.optimizer(recipe, 0.25)
+    optimizer.build(variables)
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones((2, 4))] * 4, variables)
+    for variable, factor in zip(variables, names.values(), strict=True):
+        # Steps of 0.25 and, with the momentum, 0.25 * 1.5.
+        np.testing.assert_allclose(variable, 1 - factor * 0.25 * 2.5, rtol=1e-6)
+
+
+def test_another_optimiser_trains(monkeypatch):
+    monkeypatch.setitem(
+        optimizers.OPTIMIZERS,
+        "lion",
+        lambda recipe, rate: keras.optimizers.Lion(
+            rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, weight_decay=0.01
+        ),
+    )
+    config = table2_conditional_future_predictor.get_config()
+    config.model.update({"units": 4, "layers": 1})
+    config.recipe.update({"optimizer": "lion", "batch_size": 8, "learning_rate": 0.02})
+    config.recipe.fan_in = 8
+    config.data.update({"frames_in": 2, "frames_out": 2})
+    config.train.steps = 40
+    keras.utils.set_random_seed(0)
+    model = experiment.build_model(config, (6,), np.full(6, 0.5, "float32"))
+    clips = tf.constant(np.random.default_rng(0).integers(0, 2, (8, 1, 6)) * np.ones((1, 4, 1)))
+    trainer = loop.Trainer(config, pretraining.Pretraining(config, model, None))
+    losses = []
+    for _ in range(config.train.steps):
+        trainer.train_step(tf.cast(clips, tf.float32))
+        losses.append(trainer.interval_means()["free_running/future"])
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_recipe_says_itself_what_rate_its_use_needs(monkeypatch):
+    """So that a recipe of one's own is not trained with the rate that another one was tuned to."""
+    for name in recipes.RECIPES:
+        assert recipes.get(name).learning_rate == recipes.get(name, "digits").learning_rate
+
+    def mine(use="digits"):
+        recipe = recipes.modern(use)
+        recipe.update(name="mine", learning_rate={"natural": 0.5}.get(use, 0.25))
+        return recipe
+
+    monkeypatch.setitem(recipes.RECIPES, "mine", mine)
+    assert patches_small.get_config("mine").recipe.learning_rate == 0.5
+    assert percepts_small.get_config("mine").recipe.learning_rate == 0.5
+    assert finetune.get_config("mine").recipe.learning_rate == 0.25
+    # Figures are expected of the values that they were measured with.
+    assert patches_small.get_config("modern").expect.source
+    assert not patches_small.get_config("mine").expect.source
+    assert not quickstart.get_config("mine").expect.source
+    with pytest.raises(ValueError, match="unknown use of a recipe 'x': one of digits, natural"):
+        recipes.get("modern", "x")
+
+
 def test_initialisations():
     for name, kernel, forget in [("toronto", 0.01, 5.0), ("github", 0.01, 0.0)]:
         recipe = recipes.get(name)
@@ -230,7 +316,7 @@ def test_unknown_names_are_errors():
         recipes.get("sgd")
     recipe = recipes.get("modern")
     recipe.optimizer = "sgdx"
-    with pytest.raises(ValueError, match="sgdx"):
+    with pytest.raises(ValueError, match="'sgdx': one of adam, clipped_momentum"):
         optimizers.optimizer(recipe, 0.1)
     recipe = recipes.get("modern")
     recipe.schedule = "linear"

@@ -10,7 +10,7 @@ from unsup_video.configs import patches as patches_config
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.evaluation import future_prediction, paper, testset
 from unsup_video.training import experiment, loop, trained, workdir
-from unsup_video.training.tasks import pretraining
+from unsup_video.training.tasks import base, pretraining
 
 VIDEOS = 30
 
@@ -46,7 +46,7 @@ def trained_on(folder, path):
     info = {"data": source.description, "frame_shape": source.frame_shape}
     task = pretraining.Pretraining(config, model, source)
     loop.run(loop.Trainer(config, task), opened, info, log=lines.append)
-    results = experiment.test(config, model, source, opened)
+    results = base.score_best(task, opened)
     opened.lock.close()
     return trained.load(path), "\n".join(lines), results
 

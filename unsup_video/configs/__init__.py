@@ -1,12 +1,13 @@
 """The configs: each file is one experiment; `base.py` has the defaults that they share."""
 
+import functools
+import importlib
 import os
 from pathlib import Path
 
 from unsup_video.configs import recipes
 
 _FOLDER = Path(__file__).parent
-_COMMANDS = ("finetune", "flow_cnn")  # their configs start with these names; others are pretraining
 
 
 def path(name: str) -> str:
@@ -14,18 +15,21 @@ def path(name: str) -> str:
     return str(_FOLDER / f"{name}.py")
 
 
-def names(command: str | None = "pretrain") -> list[str]:
-    """Lists the packaged experiments of a command of train/; None for those of all commands."""
-
-    def command_of(name):
-        return next((c for c in _COMMANDS if name.startswith(c)), "pretrain")
-
-    experiments = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
-    return sorted(name for name in experiments if command in (None, command_of(name)))
+def names(task: str | None = "pretraining") -> list[str]:
+    """The packaged experiments of a task, see `fields.COMMANDS`; None for those of all."""
+    return [name for name, of in sorted(_tasks().items()) if task in (None, of)]
 
 
-def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str]:
-    """Replaces `--config=NAME[:RECIPE]` in a command line by the path of that packaged config.
+@functools.cache
+def _tasks():
+    """{name: task} of the packaged experiments."""
+    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in found}
+    return {name: module.get_config().task for name, module in modules.items()}
+
+
+def expand(argv: list[str], default: str, task: str = "pretraining") -> list[str]:
+    """Turns `--config=NAME[:RECIPE]` in a command line into the path of that packaged config.
 
     In a path (with a slash or .py), `~` is expanded to the home folder. Without --config, `default`
     is added, the NAME of a packaged config.
@@ -38,10 +42,10 @@ def expand(argv: list[str], default: str, command: str = "pretrain") -> list[str
         name, colon, recipe = value.partition(":")
         if "/" in name or name.endswith(".py"):
             return os.path.expanduser(value)
-        if name not in names(command):
+        if name not in names(task):
             raise SystemExit(
                 f"error: --config: no experiment {name!r}; there are "
-                f"{', '.join(names(command))}; or give the path of a .py file"
+                f"{', '.join(names(task))}; or give the path of a .py file"
             )
         if recipe and recipe not in recipes.RECIPES:
             raise SystemExit(

@@ -5,10 +5,15 @@ from ml_collections import ConfigDict
 from unsup_video.configs import recipes
 
 
-def get_config(recipe: str = "") -> ConfigDict:
-    """Returns the paper's 1-layer composite on Moving MNIST, with the recipe of that name."""
+def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
+    """The 1-layer composite of the paper on Moving MNIST, with the recipe of that name.
+
+    Args:
+        use: what the recipe is used for, one of `recipes.USES`.
+    """
     config = ConfigDict()
     config.name = "base"
+    config.task = "pretraining"  # see `unsup_video/training/fields.py`
     config.seed = 0
     # The dtype of matrix products: float32, bfloat16, or auto, which is bfloat16 on a GPU or with
     # AMX instructions. Weights, states and losses are always float32.
@@ -49,7 +54,7 @@ def get_config(recipe: str = "") -> ConfigDict:
         )
     )
 
-    config.recipe = recipes.get(recipe or "modern")
+    config.recipe = recipes.get(recipe or "modern", use)
 
     config.train = ConfigDict(
         dict(

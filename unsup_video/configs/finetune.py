@@ -15,6 +15,7 @@ def get_config(recipe: str = "") -> ConfigDict:
     """Returns the classifier's config, with the recipe of that name."""
     config = ConfigDict()
     config.name = "finetune"
+    config.task = "finetuning"
     config.seed = 0
     config.precision = "auto"  # the dtype of matrix products, as in pretraining
 
@@ -46,11 +47,9 @@ def get_config(recipe: str = "") -> ConfigDict:
         )
     )
 
-    config.recipe = recipes.get(recipe or "modern")
-    config.recipe.encoder_factor = 1.0  # factor on the learning rate of the LSTMs
+    config.recipe = recipes.get(recipe or "modern", use="labels")
+    config.recipe.encoder_factor = 1.0  # times the learning rate, for the LSTMs
     config.recipe.mean_frame_bias = False  # there is no decoder
-    if config.recipe.name == "modern":
-        config.recipe.learning_rate = 3e-4
 
     config.train = ConfigDict(
         dict(

@@ -19,6 +19,7 @@ def get_config(recipe=""):
         raise ValueError(f"a flow CNN has one recipe: leave out :{recipe}")
     config = ConfigDict()
     config.name = "flow_cnn"
+    config.task = "flow_classification"
     config.seed = 0
     config.precision = "auto"  # the dtype of convolutions and matrix products, as in pretraining
 

@@ -15,15 +15,10 @@ from unsup_video.configs import base
 
 
 def get_config(recipe=""):
-    config = base.get_config(recipe)
+    config = base.get_config(recipe, use="natural")
     config.name = "patches"
     config.model.layers = 2
     config.model.output = "linear"  # squared loss
     config.data.records = "data/patches"
     config.data.frames_in, config.data.frames_out = 16, 13
-    if config.recipe.name == "modern":
-        # Unlike those of digits, pixels of natural pictures are hardly ever 0, so a step of the
-        # input weights moves the units further. With the 8e-3 for digits, the loss rises to three
-        # times that of the mean frame before it falls (docs/results/patches.md).
-        config.recipe.learning_rate = 1e-3
     return config

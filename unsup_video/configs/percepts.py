@@ -15,13 +15,11 @@ from unsup_video.configs import base
 
 
 def get_config(recipe=""):
-    config = base.get_config(recipe)
+    config = base.get_config(recipe, use="natural")
     config.name = "percepts"
     config.model.layers = 2
     config.model.output = "linear"  # squared loss; "relu" for predictions that are never negative
     config.model.frame_scaling = True  # percepts of different CNNs differ in size
     config.data.records = "data/percepts"
     config.data.frames_in, config.data.frames_out = 16, 13
-    if config.recipe.name == "modern":
-        config.recipe.learning_rate = 1e-3  # as for patches
     return config

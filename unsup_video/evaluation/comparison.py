@@ -2,6 +2,7 @@
 decides."""
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -10,6 +11,7 @@ from unsup_video import configs
 from unsup_video.configs import moving_mnist_2layer, patches, recipes
 from unsup_video.data import digits
 from unsup_video.evaluation import paper
+from unsup_video.training import fields
 
 # Fields of a config that change no figure, or not what it is about.
 _NO_MATTER = (
@@ -53,8 +55,8 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
         return config.expect
     packaged = importlib.import_module(f"unsup_video.configs.{config.name}")
     recipe = config.recipe.name if config.recipe.name in recipes.RECIPES else ""  # the only one
-    reference = _flat(packaged.get_config(recipe).to_dict())
-    own = _flat(config.to_dict())
+    reference = _flat(packaged.get_config(recipe))
+    own = _flat(config)
     ignored = _NO_MATTER
     generates = "data.digits_source" in own
     if generates and not config.expect.source.startswith("docs/"):
@@ -72,14 +74,10 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
     return config.expect
 
 
-def _flat(fields, prefix=""):
-    found = {}
-    for key, value in fields.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return found
+def _flat(config):
+    """{name: value} of every field, as a run's config.json would have it."""
+    stored = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
+    return dict(fields.flat(fields.completed(stored)))
 
 
 def table_2(model: Mapping, tested: Mapping) -> float | None:

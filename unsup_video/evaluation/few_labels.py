@@ -52,7 +52,7 @@ class Settings:
         learning_rates, dropouts: what is searched over, for each contender and number of videos,
             with `search_subsets` subsets of the training part, judged on the validation part.
             Regression has no dropout, and `LINEAR_FACTOR` times these rates: its one kernel reads
-            percepts, for which `FanInAdam` lowers the rate most.
+            percepts, for which `optimizers.rate_factor` lowers the rate most.
         seed: of the subsets and of the starting weights.
     """
 

@@ -14,7 +14,7 @@ from unsup_video.data import splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.evaluation import few_labels
 from unsup_video.models.classification import classify
-from unsup_video.training import loop, trained
+from unsup_video.training import checkpoints, loop, trained
 from unsup_video.training.tasks import finetuning
 
 
@@ -97,7 +97,7 @@ class Fits:
         keras.utils.set_random_seed(config.seed)
         data = finetuning.Data(videos, judge, judge, {})
         fresh, _ = finetuning.start(config, data, self.init, self.scale)
-        arrays = {name: v.numpy() for name, v in loop.state(fresh.network).items()}
+        arrays = {name: v.numpy() for name, v in checkpoints.state(fresh.network).items()}
         if dropout not in self.trainers:
             task = finetuning.Finetuning(config, fresh, data)
             trainer = loop.Trainer(config, task)

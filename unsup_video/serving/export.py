@@ -24,7 +24,7 @@ from unsup_video.models.classifiers import Classifier
 from unsup_video.models.layers import portable
 from unsup_video.models.quantization import StoredWeights
 from unsup_video.serving import classifier_signatures, model_card, signatures, warmup
-from unsup_video.training import experiment, loop, precision
+from unsup_video.training import checkpoints, experiment, precision
 from unsup_video.training import trained as trained_module
 from unsup_video.training.trained import CARD, EXTRA, SUMS, Trained
 from unsup_video.utils import files
@@ -92,7 +92,7 @@ def write_once(trained: Trained, out: str | Path) -> Path:
 
 def _write(trained, folder, version, kernel_dtype):
     model, gemm_dtype = _portable(trained)
-    stored = StoredWeights(loop.weights(model.network), kernel_dtype)
+    stored = StoredWeights(checkpoints.weights(model.network), kernel_dtype)
     if isinstance(model, Classifier):
         functions = classifier_signatures.build(model, trained.frame_shape, stored.scope)
     else:
@@ -127,8 +127,8 @@ def _portable(trained):
         return trained.model, wanted
     config = ConfigDict({**trained.config.to_dict(), "precision": wanted})
     model = trained.rebuilt(config)
-    arrays = {name: v.numpy() for name, v in loop.weights(trained.model.network).items()}
-    loop.load_weights(model.network, arrays, trained.path)
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(trained.model.network).items()}
+    checkpoints.load_weights(model.network, arrays, trained.path)
     return model, wanted
 
 
@@ -156,13 +156,13 @@ def _errors(trained, model, stored):
 def _clips(trained, model):
     """((N, T, D) float32 as the model reads them, what they are)."""
     data = trained.config.data
-    length = data.frames if trained.classes else data.frames_in
+    length = data.frames if trained.task == "finetuning" else data.frames_in
     dim = int(np.prod(trained.frame_shape))
     try:
-        if trained.classes or data.records:
+        if trained.task == "finetuning" or data.records:
             part = sources.split(trained.config, "validation")
-            starts = windows.starts(part.folder, length, chosen=part.chosen)
-            clips = sources.read(part.folder, length, windows.evenly_spaced(starts, _CLIPS))
+            places = windows.starts(part.folder, length, chosen=part.chosen)
+            clips = sources.read(part.folder, length, windows.evenly_spaced(places, _CLIPS))
         else:
             source = sources.moving_mnist_source(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]
@@ -178,7 +178,7 @@ def _clips(trained, model):
 def _outputs(trained, model, clips):
     """Name -> array: what the model is for, of clips (N, T, D)."""
     with portable():
-        if trained.classes:
+        if trained.task == "finetuning":
             logits = model.network(clips, training=False)
             return {"step_probabilities": tf.nn.softmax(logits).numpy()}
         clock = np.zeros((len(clips), trained.config.data.frames_out), np.float32)

@@ -57,7 +57,7 @@ def of(
 def _purpose(trained):
     """What it was trained to do."""
     data = trained.config.data
-    if trained.classes:
+    if trained.task == "finetuning":
         return {"classes": list(trained.classes), "frames": data.frames, "stride": data.stride}
     return {
         "frames_in": data.frames_in,

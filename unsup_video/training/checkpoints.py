@@ -13,6 +13,7 @@ import re
 import warnings
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from unsup_video.utils import files
@@ -157,3 +158,60 @@ def best(folder: str | os.PathLike) -> Path:
     if not found:
         raise FileNotFoundError(f"{folder}: no best checkpoint; was the run ever validated?")
     return next(iter(found.values()))
+
+
+# ---------------------------------------------------------------------- names of arrays
+
+
+def weights(network: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of a network under the names that a checkpoint has for them."""
+    return {f"model/{v.path}": v for v in network.weights}
+
+
+def state(network: keras.Model) -> dict[str, keras.Variable]:
+    """`weights`, and the seeds of dropout."""
+    found = weights(network)
+    seeds = [v for v in network.variables if not any(v is w for w in network.weights)]
+    return found | {f"seed/{i}": v for i, v in enumerate(seeds)}
+
+
+def load_weights(network: keras.Model, arrays: dict[str, np.ndarray], path) -> None:
+    """Copies a checkpoint's weights into `network`; `path` is named in errors.
+
+    Raises:
+        ValueError: a weight is missing, left over, or has another shape; all are named.
+    """
+    assign(weights(network), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
+
+
+def load_best(network: keras.Model, folder: str | os.PathLike) -> tuple[int, str]:
+    """Copies the weights of the best checkpoint into `network`.
+
+    Returns:
+        The step at which they were taken, and the checkpoint's `fingerprint`.
+
+    Raises:
+        FileNotFoundError: there is none. CheckpointError: it is damaged. ValueError: as
+            `load_weights`.
+    """
+    path = best(folder)
+    step, arrays, _ = restore(path)
+    load_weights(network, arrays, path)
+    return step, fingerprint(path)
+
+
+def assign(variables: dict[str, keras.Variable], stored: dict[str, np.ndarray], path) -> None:
+    """Copies arrays into the variables of the same names; as `load_weights`."""
+    problems = [f"{k}: missing in the checkpoint" for k in variables.keys() - stored.keys()]
+    problems += [f"{k}: not in this model" for k in stored.keys() - variables.keys()]
+    problems += [
+        f"{k}: {stored[k].shape} in the checkpoint, {tuple(variables[k].shape)} in this model"
+        for k in variables.keys() & stored.keys()
+        if stored[k].shape != tuple(variables[k].shape)
+    ]
+    if problems:
+        raise ValueError(
+            f"{path} is a checkpoint of another architecture:\n  " + "\n  ".join(sorted(problems))
+        )
+    for k, v in variables.items():
+        v.assign(stored[k])

@@ -1,9 +1,16 @@
 """The fields of a config, and those that configs of earlier versions lack."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+# Of `config.task`: what is trained -> the command that trains it.
+COMMANDS = {
+    "pretraining": "train.pretrain",
+    "finetuning": "train.finetune",
+    "flow_classification": "train.flow_cnn",
+}
 
 # What runs did that were made before the field existed.
-_EARLIER = {
+_EARLIER: dict[str, dict] = {
     "model": {"frame_scaling": False},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
@@ -15,10 +22,56 @@ def completed(config: dict) -> dict:
 
     Their values stand for what that version did.
     """
-    return {
-        section: {**_EARLIER.get(section, {}), **value} if isinstance(value, dict) else value
+    task = config.get("task") or _task(config)
+    of_task = {"data"} if task == "flow_classification" else _EARLIER.keys()
+    earlier = {section: fields for section, fields in _EARLIER.items() if section in of_task}
+    found = {
+        section: {**earlier.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
+    return {"task": task, **found}
+
+
+def _task(config):
+    """The task of a config that does not name it: the only place that guesses."""
+    if "stack" in config.get("data", {}):
+        return "flow_classification"
+    return "finetuning" if "init" in config.get("model", {}) else "pretraining"
+
+
+def check_task(config: Mapping, task: str) -> None:
+    """Raises ValueError where a config, also of an earlier version, is one of another task."""
+    found = completed(dict(config))["task"]
+    if found != task:
+        known = f": python -m {COMMANDS[found]} trains it" if found in COMMANDS else ""
+        raise ValueError(
+            f"config {config['name']!r} is one of {found}, and {COMMANDS[task]} does {task}{known}"
+        )
+
+
+_AT_LEAST_ONE = (  # in every task
+    "recipe.batch_size",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "eval.batch_size",
+)
+
+
+def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
+    """Raises ValueError for the first number that is out of its range.
+
+    Args:
+        at_least_one: fields of the task, such as "data.frames_in", that must be at least 1, besides
+            those of every task. The patience of the early stop must be at least 0.
+    """
+    for field in (*at_least_one, *_AT_LEAST_ONE):
+        section, name = field.split(".")
+        if config[section][name] < 1:
+            raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+    if config["train"]["early_stop_evaluations"] < 0:
+        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 
 
 def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -28,23 +28,68 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
 
 
 def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
-    """The recipe's Keras optimizer; `rate` is a learning rate or a schedule."""
-    encoder_factor = recipe.get("encoder_factor", 1.0)  # only finetuning has one
-    if recipe.optimizer == "adam":
-        return FanInAdam(
-            rate,
-            recipe.fan_in,
-            recipe.output_factor,
-            encoder_factor,
-            beta_1=recipe.beta_1,
-            beta_2=recipe.beta_2,
-            epsilon=1e-8,
+    """The recipe's optimizer from `OPTIMIZERS`, as the training loop uses it.
+
+    The learning rate of each variable is multiplied by its `rate_factor`. The gradients that it is
+    given have to be reduced over all devices already.
+
+    Args:
+        rate: a learning rate or a schedule.
+
+    Raises:
+        ValueError: an unknown `recipe.optimizer`.
+    """
+    if recipe.optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"unknown recipe.optimizer {recipe.optimizer!r}: one of {', '.join(OPTIMIZERS)}"
         )
-    if recipe.optimizer == "clipped_momentum":
-        return ClippedMomentum(
-            rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2, encoder_factor
-        )
-    raise ValueError(f"unknown recipe.optimizer {recipe.optimizer!r}: adam or clipped_momentum")
+    return _adapted(OPTIMIZERS[recipe.optimizer](recipe, rate), lambda v: rate_factor(recipe, v))
+
+
+def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
+    """The number that the learning rate is multiplied by for one variable.
+
+    With `recipe.encoder_factor` the LSTMs of the encoder have so many times the learning rate. With
+    `recipe.fan_in` the learning rate is meant for kernels of so many inputs, and a kernel of n
+    inputs has fan_in / n of it; the kernels that write frames, those of a `Decoder`, have
+    `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
+
+    Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
+    a kernel's inputs moves n times as far. With the division one rate suits kernels that read 4096
+    pixels and those that read a few hundred units, and models of every width (the rule for Adam of
+    Yang et al. 2022, arXiv 2203.03466).
+    """
+    factor = 1.0
+    if variable.path.startswith("encoder_lstm_"):
+        factor = recipe.get("encoder_factor", factor)  # only finetuning has one
+    if "fan_in" not in recipe or not variable.path.endswith("kernel"):
+        return factor
+    if variable.path.endswith("_decoder/kernel"):
+        factor *= recipe.output_factor
+    return factor * recipe.fan_in / math.prod(variable.shape[:-1])
+
+
+def _adapted(optimizer, factor):
+    """Makes any Keras optimizer multiply the learning rate of each variable by `factor(variable)`,
+    and take gradients that are reduced over all devices already.
+
+    Keras has no public switch for either: it would add the gradients up over the devices itself,
+    before anything could be known of the whole batch's gradient.
+    """
+    build, update_step, factors = optimizer.build, optimizer.update_step, []
+
+    def build_with_factors(variables):
+        build(variables)
+        factors[:] = [factor(v) for v in variables]
+
+    def update_step_with_factor(gradient, variable, learning_rate):
+        index = optimizer._get_variable_index(variable)
+        update_step(gradient, variable, factors[index] * learning_rate)
+
+    optimizer.build = build_with_factors
+    optimizer.update_step = update_step_with_factor
+    optimizer._all_reduce_sum_gradients = list
+    return optimizer
 
 
 @keras.saving.register_keras_serializable("unsup_video")
@@ -80,73 +125,8 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class _OfReducedGradients:
-    """An optimizer that is given gradients which are reduced over all devices already.
-
-    Keras would add them up itself, before anything could be known of the whole batch's gradient.
-    """
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return list(grads_and_vars)
-
-
 @keras.saving.register_keras_serializable("unsup_video")
-class FanInAdam(_OfReducedGradients, keras.optimizers.Adam):
-    """Adam with a learning rate of `learning_rate * fan_in / n` for a kernel of n inputs.
-
-    Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
-    a kernel's inputs moves n times as far. With the division one rate suits kernels that read 4096
-    pixels and those that read a few hundred units, and models of every width (the rule for Adam of
-    Yang et al. 2022, arXiv 2203.03466). Biases and peepholes take `learning_rate`.
-
-    Args:
-        learning_rate: a number or a schedule. fan_in: the number of inputs that it is meant for.
-        output_factor: further factor for the kernels that write frames, those of a `Decoder`.
-        encoder_factor: further factor for all weights of the encoder's LSTMs.
-        Others as of `keras.optimizers.Adam`.
-    """
-
-    def __init__(
-        self, learning_rate=8e-3, fan_in=512, output_factor=2.0, encoder_factor=1.0, **kwargs
-    ):
-        super().__init__(learning_rate, **kwargs)
-        self.fan_in = fan_in
-        self.output_factor = output_factor
-        self.encoder_factor = encoder_factor
-
-    def build(self, variables):
-        if self.built:
-            return
-        super().build(variables)
-        self.factors = [self._factor(v) for v in variables]
-
-    def _factor(self, variable):
-        factor = _encoder_factor(variable, self.encoder_factor)
-        if not variable.path.endswith("kernel"):
-            return factor
-        if variable.path.endswith("_decoder/kernel"):
-            factor *= self.output_factor
-        return factor * self.fan_in / math.prod(variable.shape[:-1])
-
-    def update_step(self, gradient, variable, learning_rate):
-        factor = self.factors[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, factor * learning_rate)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "fan_in": self.fan_in,
-            "output_factor": self.output_factor,
-            "encoder_factor": self.encoder_factor,
-        }
-
-
-def _encoder_factor(variable, factor):
-    return factor if variable.path.startswith("encoder_lstm_") else 1.0
-
-
-@keras.saving.register_keras_serializable("unsup_video")
-class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
+class ClippedMomentum(keras.optimizers.Optimizer):
     """The update rule of the authors' releases, elementwise, for a weight w with gradient g:
 
         g <- g + l2 w                                    (not for biases)
@@ -155,23 +135,14 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
         w <- w + s
 
     The clip bounds the momentum-accumulated step, so that no weight ever moves further than
-    `step_clip` in one step. `rms_decay=0` leaves the second line out. The encoder's LSTMs have
-    `encoder_factor` times the learning rate. The releases have no 1e-8:
+    `step_clip` in one step. `rms_decay=0` leaves the second line out. The releases have no 1e-8:
     a weight without gradient then ends in 0 / 0.
     """
 
     def __init__(
-        self,
-        learning_rate=1e-3,
-        momentum=0.9,
-        rms_decay=0.95,
-        step_clip=1e-3,
-        l2=1e-4,
-        encoder_factor=1.0,
-        **kwargs,
+        self, learning_rate=1e-3, momentum=0.9, rms_decay=0.95, step_clip=1e-3, l2=1e-4, **kwargs
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self.encoder_factor = encoder_factor
         self.momentum = momentum
         self.rms_decay = rms_decay
         self.step_clip = step_clip
@@ -182,14 +153,13 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.decayed = [not v.path.endswith("bias") for v in variables]
-        self.factors = [_encoder_factor(v, self.encoder_factor) for v in variables]
         self.steps = self.add_optimizer_variables(variables, "step")
         if self.rms_decay:
             self.rms = self.add_optimizer_variables(variables, "rms", initializer="ones")
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        learning_rate = self.factors[index] * ops.cast(learning_rate, variable.dtype)
+        learning_rate = ops.cast(learning_rate, variable.dtype)
         if self.decayed[index]:
             gradient = gradient + self.l2 * variable
         if self.rms_decay:
@@ -211,5 +181,17 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
             "rms_decay": self.rms_decay,
             "step_clip": self.step_clip,
             "l2": self.l2,
-            "encoder_factor": self.encoder_factor,
         }
+
+
+def _adam(recipe, rate):
+    return keras.optimizers.Adam(rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, epsilon=1e-8)
+
+
+def _clipped_momentum(recipe, rate):
+    return ClippedMomentum(rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2)
+
+
+# `recipe.optimizer` -> a function of the recipe and a learning rate (a number or a schedule) that
+# makes the Keras optimizer from the recipe's fields.
+OPTIMIZERS = {"adam": _adam, "clipped_momentum": _clipped_momentum}

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.models import classifiers, quantization
+from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
-from unsup_video.training import checkpoints, experiment, fields, loop
+from unsup_video.training import checkpoints, experiment
 from unsup_video.utils import files
 
 # What `unsup_video.export` writes into a version's folder beside TensorFlow's own files.
@@ -62,6 +62,11 @@ class Trained:
     @property
     def name(self) -> str:
         return name_of(self.path)
+
+    @property
+    def task(self) -> str:
+        """pretraining: `model` is a video model; finetuning: it is a classifier."""
+        return self.config.task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -147,7 +152,7 @@ def load(path: str | Path, precision: str | None = None, digits_dir: str | None 
     trained = _load(path, precision)
     if digits_dir is None:
         return trained
-    if trained.classes or trained.config.data.records:
+    if trained.task == "finetuning" or trained.config.data.records:
         raise ValueError(f"{path} was trained on records: there are no digits for --digits_dir")
     trained.config.data.digits_dir = digits_dir
     return dataclasses.replace(trained, digits_dir=digits_dir)
@@ -163,10 +168,9 @@ def _load(path, precision):
             "saved_model.pb is missing, and so are folders with the number of a version. "
             "python -m train.pretrain makes a run, python -m unsup_video.export a SavedModel"
         )
-    origin = _read_origin(path)
-    best = checkpoints.best(path / "checkpoints")
-    step, arrays, _ = checkpoints.restore(best)
-    return _trained(path, origin, precision, arrays, best, step, checkpoints.fingerprint(best))
+    trained = _starting(path, _read_origin(path), precision)
+    step, sha256 = checkpoints.load_best(trained.model.network, path / "checkpoints")
+    return dataclasses.replace(trained, step=step, sha256=sha256)
 
 
 def version(path: str | Path) -> Path | None:
@@ -205,9 +209,11 @@ def _load_saved_model(path, precision):
         weights = _read_weights(path)
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
-    origin = _read_origin(path / EXTRA)
-    found = _trained(path, origin, precision, weights, path, step, sha256)
-    return dataclasses.replace(found, saved_model=True, kernel_dtype=kernel_dtype)
+    found = _starting(path, _read_origin(path / EXTRA), precision)
+    checkpoints.load_weights(found.model.network, weights, path)
+    return dataclasses.replace(
+        found, step=step, sha256=sha256, saved_model=True, kernel_dtype=kernel_dtype
+    )
 
 
 def _is_foreign(name):
@@ -234,24 +240,16 @@ def _read_weights(path):
 
 def _read_origin(folder):
     """(config, frame_shape, mean_frame or None, classes or (), data) of a run."""
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = ConfigDict(fields.completed(stored))
+    with experiment.reading(folder, "train.pretrain"):
+        config = experiment.read_config(folder)
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         mean_frame, classes = None, ()
-        if config.model.get("kind") in classifiers.KINDS:
+        if config.task == "finetuning":
             classes = experiment.read_classes(folder)
-        elif "kind" in config.model:
+        elif config.task == "pretraining":
             # Mapped: what its header claims is held to the size of the file, and not allocated.
             mean_frame = np.array(np.lib.format.open_memmap(folder / "mean_frame.npy", mode="r"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{folder} is not the folder of a run: {Path(error.filename).name} is missing; "
-            "python -m train.pretrain makes one"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{folder}: a file of the run is damaged ({error})") from None
-    if "kind" not in config.model:
+    if config.task == "flow_classification":
         raise ValueError(
             f"{folder} is a CNN of train.flow_cnn; python -m data_prep.flow_percepts uses it"
         )
@@ -272,13 +270,13 @@ def _as_started(config, run):
                 config.data[name] = str(path)
 
 
-def _trained(path, origin, precision, weights, weights_path, step, sha256):
+def _starting(path, origin, precision):
+    """The model of a run with starting weights."""
     config, frame_shape, mean_frame, classes, data = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
-    loop.load_weights(model.network, weights, weights_path)
     return Trained(
-        path, config, model, step, sha256, frame_shape, mean_frame, precision=precision, data=data
+        path, config, model, 0, "", frame_shape, mean_frame, precision=precision, data=data
     )
 
 

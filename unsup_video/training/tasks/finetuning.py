@@ -1,7 +1,6 @@
 """Finetuning as a task of the one loop: a classifier on labelled videos."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -13,30 +12,19 @@ from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers, losses
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
-from unsup_video.training import checkpoints, experiment, loop
+from unsup_video.training import experiment, fields
+from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import Trained
-from unsup_video.training.workdir import Workdir
-from unsup_video.utils import files
 
 NO_INIT = "none"  # config.model.init of random weights
 
-_AT_LEAST_ONE = (
-    "data.frames",
-    "data.stride",
-    "recipe.batch_size",
-    "train.steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "eval.batch_size",
-)
+_AT_LEAST_ONE = ("data.frames", "data.stride")
 
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config that cannot be trained, whatever the data."""
-    experiment.check_at_least_one(config, _AT_LEAST_ONE)
-    if config.train.early_stop_evaluations < 0:
-        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+    fields.check_task(config, "finetuning")
+    fields.check_numbers(config, _AT_LEAST_ONE)
     if config.data.videos_per_class < 0:
         raise ValueError("config.data.videos_per_class must be at least 0; 0: all of them")
     if not config.data.records:
@@ -196,8 +184,8 @@ def spread(videos: LabelledVideos, frames: int) -> float:
     return float(tf.math.reduce_std(found["frames"]))
 
 
-class Finetuning:
-    """The `loop.Task` of a classifier: cross entropy of the video's label at every step."""
+class Finetuning(Task):
+    """A classifier: cross entropy of the video's label at every step."""
 
     unit = "(nats/step, %)"
 
@@ -207,9 +195,6 @@ class Finetuning:
         self.data = data
         self.network = classifier.network
         self.reduction = config.recipe.batch_reduction
-
-    def prepare(self, log):
-        """The videos are known already."""
 
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.classifier.classes)
@@ -231,38 +216,20 @@ class Finetuning:
         return loss, figures
 
     def validate(self):
-        videos, of = self.data.validation, self.config.data
+        return self._scores(self.data.validation)
+
+    def test(self):
+        """{"videos": N, "scores": `Classified.figures`} of the test videos."""
+        return {"videos": len(self.data.test), "scores": self._scores(self.data.test)}
+
+    def _scores(self, videos):
+        of = self.config.data
         blocks = videos.blocks(of.frames, of.stride, self.config.eval.batch_size)
         return classify(self.classifier, blocks, len(videos)).figures(videos.labels)
 
     def score(self, figures):
         """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
-
-    def sample(self, workdir, board, step):
-        """Nothing is drawn: eval.action_recognition has pictures."""
-
-
-def test(config: ConfigDict, classifier: Classifier, of: LabelledVideos, workdir: Workdir) -> dict:
-    """Scores the best checkpoint of a run on the videos `of` and writes `results.json`.
-
-    Returns:
-        {"step": of the checkpoint, "videos": N, "scores": `Classified.figures`, "seen":
-        `overlap.seen` of the test part}.
-    """
-    best = checkpoints.best(workdir.checkpoints)
-    step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(classifier.network, arrays, best)
-    blocks = of.blocks(config.data.frames, config.data.stride, config.eval.batch_size)
-    scores = classify(classifier, blocks, len(of)).figures(of.labels)
-    results = {
-        "step": step,
-        "videos": len(of),
-        "scores": scores,
-        "seen": overlap.seen_in_own_test(workdir.path, config),
-    }
-    files.write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
-    return results
 
 
 def table(results: dict) -> str:

@@ -1,7 +1,6 @@
 """The flow CNN as a task of the one loop: the class of a video from a stack of its flow."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,31 +13,16 @@ from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
 from unsup_video.models.classification import Classified, video_means
-from unsup_video.training import checkpoints, experiment, loop
-from unsup_video.training.workdir import Workdir
-from unsup_video.utils.files import write_text
+from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training.tasks.base import Task
 
-_AT_LEAST_ONE = (
-    "model.size",
-    "data.stack",
-    "data.shuffle_mb",
-    "recipe.batch_size",
-    "train.steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "eval.stacks_per_video",
-    "eval.batch_size",
-)
+_AT_LEAST_ONE = ("model.size", "data.stack", "data.shuffle_mb", "eval.stacks_per_video")
 
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config of something else, or a number out of its range."""
-    if "stack" not in config.data:
-        raise ValueError(f"config {config.name!r} describes no flow CNN, as flow_cnn does")
-    experiment.check_at_least_one(config, _AT_LEAST_ONE)
-    if config.train.early_stop_evaluations < 0:
-        raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
+    fields.check_task(config, "flow_classification")
+    fields.check_numbers(config, _AT_LEAST_ONE)
     if config.data.stacks_per_video < 0:
         raise ValueError("config.data.stacks_per_video must be at least 0; 0: all that fit")
     if not 0 <= config.model.dropout < 1:
@@ -55,20 +39,16 @@ def build_network(config: ConfigDict, classes: int, gemm_dtype: str = "float32")
     )
 
 
-class FlowClassification:
-    """The `loop.Task` of a flow CNN. Every stack has the label of its video."""
+class FlowClassification(Task):
+    """A flow CNN. Every stack has the label of its video."""
 
     unit = "(nats/stack, %)"
-    reduction = "mean"
 
     def __init__(self, config: ConfigDict, network: keras.Model, stacks: Stacks):
         self.config = config
         self.network = network
         self.stacks = stacks
         self._classify = classifier(network, config.eval.batch_size)
-
-    def prepare(self, log):
-        """The videos are known already."""
 
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.stacks.classes)
@@ -91,12 +71,28 @@ class FlowClassification:
     def validate(self):
         return figures(self._classify, self.stacks, "validation")
 
+    def test(self):
+        """How well the test videos are classified.
+
+        Returns:
+            {"classes": K, "videos": N, "stacks": N, "scores": `Classified.figures`,
+            "most_frequent_class": the accuracy, in %, of always guessing the class with the most
+            videos to train on}.
+        """
+        stacks = self.stacks
+        labels = stacks.labels["test"]
+        guess = np.bincount(stacks.labels["train"]).argmax()
+        return {
+            "classes": len(stacks.classes),
+            "videos": len(labels),
+            "stacks": stacks.description["parts"]["test"]["evaluation_stacks"],
+            "scores": figures(self._classify, stacks, "test"),
+            "most_frequent_class": 100 * float(np.mean(labels == guess)),
+        }
+
     def score(self, figures):
         """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
-
-    def sample(self, workdir, board, step):
-        """Nothing is drawn: what comes out are classes."""
 
 
 def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Classified]:
@@ -126,33 +122,6 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
 def figures(classify: Callable[[Stacks, str], Classified], stacks: Stacks, part: str) -> dict:
     """How well `classify`, a `classifier`, does on a part: see `Classified.figures`."""
     return classify(stacks, part).figures(stacks.labels[part])
-
-
-def test(config: ConfigDict, network: keras.Model, stacks: Stacks, workdir: Workdir) -> dict:
-    """Scores the best checkpoint of a run on the test videos and writes `results.json`.
-
-    Returns:
-        {"step": of the checkpoint, "classes": K, "videos": N, "stacks": N, "scores":
-        `Classified.figures`,
-        "most_frequent_class": the accuracy, in %, of always guessing the class with the most videos
-        to train on, "seen": `overlap.seen` of the test part}.
-    """
-    best = checkpoints.best(workdir.checkpoints)
-    step, arrays, _ = checkpoints.restore(best)
-    loop.load_weights(network, arrays, best)
-    labels = stacks.labels["test"]
-    guess = np.bincount(stacks.labels["train"]).argmax()
-    results = {
-        "step": step,
-        "classes": len(stacks.classes),
-        "videos": len(labels),
-        "stacks": stacks.description["parts"]["test"]["evaluation_stacks"],
-        "scores": figures(classifier(network, config.eval.batch_size), stacks, "test"),
-        "most_frequent_class": 100 * float(np.mean(labels == guess)),
-        "seen": overlap.seen_in_own_test(workdir.path, config),
-    }
-    write_text(workdir.path / "results.json", json.dumps(results, indent=2) + "\n")
-    return results
 
 
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
@@ -199,28 +168,14 @@ def load(path: str | Path) -> TrainedFlowCNN:
             or a run of something else.
     """
     path = Path(path)
-    try:
-        config = ConfigDict(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        if "stack" not in config.get("data", {}):
-            raise ValueError("it is not of train.flow_cnn")
+    with experiment.reading(path, "train.flow_cnn"):
+        config = experiment.read_config(path)
+    if config.task != "flow_classification":
+        raise ValueError(
+            f"{path} is a run of {fields.COMMANDS.get(config.task)}, not of train.flow_cnn"
+        )
+    with experiment.reading(path, "train.flow_cnn"):
         classes = experiment.read_classes(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is not the folder of a run: {Path(error.filename).name} is missing; "
-            "python -m train.flow_cnn makes one"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path}: no run that can be used here ({error})") from None
-    best = checkpoints.best(path / "checkpoints")
-    step, arrays, _ = checkpoints.restore(best)
     network = build_network(config, len(classes))
-    loop.load_weights(network, arrays, best)
-    return TrainedFlowCNN(
-        path,
-        config,
-        flow_stacks.form(config),
-        classes,
-        network,
-        step,
-        checkpoints.fingerprint(best),
-    )
+    step, sha256 = checkpoints.load_best(network, path / "checkpoints")
+    return TrainedFlowCNN(path, config, flow_stacks.form(config), classes, network, step, sha256)

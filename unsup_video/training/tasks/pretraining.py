@@ -1,15 +1,36 @@
 """Pretraining as a task of the one loop: what encoder and decoders learn without labels."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video.data import overlap
 from unsup_video.data.sources import Source
 from unsup_video.models import losses
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
+from unsup_video.training import fields
+from unsup_video.training.tasks.base import Task
+
+_AT_LEAST_ONE = ("data.frames_in", "data.frames_out", "eval.validation_clips", "eval.test_clips")
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError for a config of another task, or a number that is out of its range.
+
+    Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
+    """
+    fields.check_task(config, "pretraining")
+    fields.check_numbers(config, _AT_LEAST_ONE)
+    blur = fields.completed(config.to_dict())["recipe"]["pixel_blur"]
+    if not (math.isfinite(blur) and blur >= 0):
+        raise ValueError(
+            f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
+        )
+
 
 # Fused by XLA: a third less time than op by op.
 _frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
@@ -68,8 +89,8 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
     return evaluate
 
 
-class Pretraining:
-    """The `loop.Task` of a video model on clips (B, T, D).
+class Pretraining(Task):
+    """A video model on clips (B, T, D).
 
     Raises:
         ValueError: an unknown `config.recipe.batch_reduction`.
@@ -118,6 +139,26 @@ class Pretraining:
     def score(self, figures):
         return figures[f"free_running/{score_name(self.model)}"]
 
+    def test(self):
+        """Mean losses a frame of the test clips.
+
+        Returns:
+            {"clips": N, "scores": {"free_running/future": ..}, "floors": {"future": {"targets": ..,
+            "copy_last": .., "mean_frame": ..}, ..}}.
+        """
+        config, source = self.config, self.source
+        clips = source.evaluation("test", config.eval.test_clips)
+        past, future = split(clips, config.data.frames_in, config.data.frames_out)
+        targets = {"reconstruction": past, "future": future}
+        return {
+            "clips": len(clips),
+            "scores": self._evaluate(clips),
+            "floors": {
+                name: losses.floors(self.model.output, past, targets[name], source.mean_frame)
+                for name in self.model.outputs
+            },
+        }
+
     def sample(self, workdir, board, step):
         """Strips and animations of four clips, from all over the validation data."""
         shape, data = self.source.frame_shape, self.config.data
@@ -143,3 +184,30 @@ class Pretraining:
             visualize.sample_figure(**frames, path=stem.with_suffix(".png"))
             gif = visualize.sample_gif(**frames, path=stem.with_suffix(".gif"))
             board.animation(step, f"samples/{i}", gif)
+
+
+def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
+    """The results beside the floors and what to expect, as in `config.expect`, as text."""
+    names = list(results["floors"])
+    unit = losses.unit(config.model.output)
+    head = f"test set, {results['clips']:,} clips, {unit}"
+    lines = [f"{head:<44}" + "".join(f"{name:>16}" for name in names)]
+
+    def row(label, values):
+        lines.append(f"{label:<44}" + "".join(f"{v:16.1f}" if v else f"{'-':>16}" for v in values))
+
+    labels = {"free_running": "this run", "teacher_forced": "this run, teacher-forced"}
+    for how, label in labels.items():
+        values = [results["scores"].get(f"{how}/{name}") for name in names]
+        if any(values):
+            row(f"{label} (step {results['step']})", values)
+    if expect:
+        row(f"expected: {expect.source}", [expect[name] for name in names])
+    for floor, label in {
+        "mean_frame": "always the mean frame",
+        "copy_last": "the last input frame repeated",
+        "targets": "the targets' entropy: no model gets below",
+    }.items():
+        if floor != "targets" or config.model.output == "logistic":
+            row(label, [results["floors"][name][floor] for name in names])
+    return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))

@@ -1,0 +1,291 @@
+"""A task in training: its optimiser, one step of it, and everything that a checkpoint holds."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.training import checkpoints, distribution, optimizers
+from unsup_video.training.tasks.base import Task
+from unsup_video.training.workdir import Workdir
+
+_STOP = "stop"  # among the figures of a step
+
+
+class NonFiniteLoss(ValueError):
+    """The loss or its gradient became infinite or NaN; the last checkpoint is still good."""
+
+
+class Trainer:
+    """A task with its optimiser, its place in the run, and everything a checkpoint holds.
+
+    Made inside the scope of the strategy that it trains with, as the task's network is.
+
+    Raises:
+        ValueError: a batch that the strategy cannot divide.
+    """
+
+    def __init__(self, config: ConfigDict, task: Task):
+        self.config = config
+        self.task = task
+        self.strategy = tf.distribute.get_strategy()
+        distribution.check_batch_size(self.strategy, config.recipe.batch_size)
+        self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
+        # A variable, set before every step, so that `rewind` can change the schedule.
+        self.optimizer = optimizers.optimizer(config.recipe, rate=0.0)
+        self.optimizer.build(task.network.trainable_variables)
+        self._begin()
+        self._names: tuple[str, ...] = ()  # of the figures of a step
+        self._train_step = tf.function(self._step, autograph=False)
+        self._gather = tf.function(
+            lambda x: self.strategy.run(distribution.gather, (x,)), autograph=False
+        )
+        self._apply = self._apply_gradients
+        if not tf.distribute.has_strategy():  # which updates its variables outside of functions
+            self._apply = tf.function(self._apply, jit_compile=True, autograph=False)
+
+    def _begin(self):
+        """The place in the run at step 0."""
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.sums: dict[str, float] = {}  # of the steps since the last log line
+        self.count = 0
+        self.best: dict | None = None  # {"step": .., "score": ..}
+        self.stale = 0  # evaluations since the best one
+        self._unread: list[tf.Tensor] = []  # the figures of the last steps, on the device
+        self._last: tf.Tensor | None = None  # those of the last step
+
+    # ------------------------------------------------------------------ one step
+
+    def batches(self) -> Iterator:
+        """What `train_step` takes, from the place in the run on, without end."""
+        start = self.step * self.config.recipe.batch_size
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: distribution.shares(self.task.train(start), context)
+            )
+        )
+
+    def train_step(self, batch, stop: bool = False) -> bool:
+        """One update from a batch of `batches`.
+
+        It does not wait for the device: the figures of the step stay there until `read`.
+
+        Args:
+            stop: whether this process was asked to stop.
+
+        Returns:
+            Whether any process was asked, which all get to know after the same step. Of several
+            processes it is what they were asked before the step before this one, which has been
+            computed by now, so that none waits.
+        """
+        self.optimizer.learning_rate = self.schedule(self.step)
+        figures = self._train_step(batch, tf.constant(float(stop)))
+        before, self._last = self._last, self.strategy.experimental_local_results(figures)[0]
+        self._unread.append(self._last)
+        self.step += 1
+        if distribution.processes(self.strategy) == 1:
+            return stop
+        return before is not None and bool(before[self._names.index(_STOP)] > 0)
+
+    def _step(self, batch, stop):
+        return self.strategy.run(self._replica_step, (batch, stop))
+
+    def _replica_step(self, batch, stop):
+        """One device's part of a step, which ends with the same weights as that of the others."""
+        variables = self.task.network.trainable_variables
+        with tf.GradientTape() as tape:
+            total, figures = self.task.losses(batch)
+        gradients = distribution.reduce(
+            tape.gradient(total, [v.value for v in variables]), self.task.reduction
+        )
+        self._apply(gradients)
+        figures = distribution.reduce({**figures, _STOP: stop})
+        figures["gradient_norm"] = tf.linalg.global_norm(gradients)
+        self._names = tuple(figures)
+        return tf.stack(list(figures.values()))
+
+    def _apply_gradients(self, gradients):
+        self.optimizer.apply(gradients, self.task.network.trainable_variables)
+
+    # ------------------------------------------------------------------ figures
+
+    def read(self) -> None:
+        """Waits for the device, and adds the figures of its steps to `sums`.
+
+        Raises:
+            NonFiniteLoss: naming the first step with a figure that is not finite.
+        """
+        if not self._unread:
+            return
+        first = self.step + 1 - len(self._unread)
+        rows = tf.stack(self._unread).numpy().tolist()
+        steps = [dict(zip(self._names, row, strict=True)) for row in rows]
+        for step, figures in enumerate(steps, first):
+            del figures[_STOP]
+            _check_finite(figures, step)
+        for figures in steps:
+            for name, value in figures.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += len(steps)
+        self._unread = []
+
+    def interval_means(self) -> dict[str, float]:
+        """Means over the steps since the last call. Raises as `read` does."""
+        self.read()
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def validate(self) -> dict[str, float]:
+        """The task's figures, means over all processes.
+
+        Raises:
+            NonFiniteLoss: naming the step; such a figure ranks no checkpoint.
+        """
+        self.read()
+        scores = self.means(self.task.validate())
+        _check_finite(scores, self.step)
+        return scores
+
+    def gathered(self, number: float) -> list[float]:
+        """What all processes have; waits until each is here with its own."""
+        if distribution.processes(self.strategy) == 1:
+            return [number]
+        found = self._gather(tf.constant(number, tf.float64))
+        return list(self.strategy.experimental_local_results(found)[0].numpy())
+
+    def means(self, figures: dict[str, float]) -> dict[str, float]:
+        """The means over all processes, with which they take the same decisions."""
+        return {name: float(np.mean(self.gathered(value))) for name, value in figures.items()}
+
+    # ------------------------------------------------------------------ the place in the run
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps, and at the end, is done after this step."""
+        return self.step % every == 0 or self.step == self.config.train.steps
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.config.train.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the early stop, if there is one, applies."""
+        patience = self.config.train.early_stop_evaluations
+        return bool(patience) and self.stale >= patience
+
+    def is_best(self, scores: dict[str, float]) -> bool:
+        """Whether these scores of `validate` are the best so far, which are then those to beat."""
+        score = self.task.score(scores)
+        if self.best is not None and score >= self.best["score"]:
+            self.stale += 1
+            return False
+        self.best, self.stale = {"step": self.step, "score": score}, 0
+        return True
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's weights as a checkpoint holds them.
+
+        Raises:
+            NonFiniteLoss: naming the step and the first weight that is not finite.
+        """
+        return self._finite(checkpoints.weights(self.task.network))
+
+    def _slots(self):
+        return {f"optimizer/{i:03d}/{v.name}": v for i, v in enumerate(self.optimizer.variables)}
+
+    def _state(self):
+        """Every variable that the steps to come depend on."""
+        return {**checkpoints.state(self.task.network), **self._slots()}
+
+    def _finite(self, variables):
+        self.read()
+        arrays = {name: v.numpy() for name, v in variables.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NonFiniteLoss(f"step {self.step}: {name} is not finite after the update")
+        return arrays
+
+    def slots(self) -> dict[str, np.ndarray]:
+        """A copy of the optimiser's variables."""
+        return {name: v.numpy() for name, v in self._slots().items()}
+
+    def rewind(self, config: ConfigDict, arrays: dict[str, np.ndarray]) -> None:
+        """Goes back to step 0 with `checkpoints.state` and `slots`, to train with another config.
+
+        Nothing is compiled again, so model and optimiser must be the same; the learning rate, the
+        number of steps and the task's data need not be.
+        """
+        self.config = config
+        self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
+        checkpoints.assign(self._state(), arrays, "what is rewound to")
+        self._begin()
+
+    def save(self, workdir: Workdir) -> None:
+        """Saves a checkpoint. Raises as `weights` does."""
+        arrays = self._finite(self._state())
+        meta = {k: getattr(self, k) for k in ("elapsed_s", "sums", "count", "best", "stale")}
+        checkpoints.save(workdir.checkpoints, self.step, arrays, meta)
+
+    def restore(self, path) -> None:
+        """Takes everything from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is of another architecture or optimiser.
+        """
+        step, arrays, meta = checkpoints.restore(path)
+        checkpoints.assign(self._state(), arrays, path)
+        self._begin()
+        self.step = step
+        for k, v in meta.items():
+            setattr(self, k, v)
+
+    def resume(self, workdir: Workdir, log: Callable[[str], None]) -> str | None:
+        """Goes on from the newest checkpoint, if there is one, in all processes from the same.
+
+        Returns:
+            The checkpoint's name.
+
+        Raises:
+            CheckpointError: every checkpoint is damaged.
+            ValueError: the processes do not see the same folder.
+        """
+        self.gathered(0)  # the first process has made, or emptied, the folder by now
+        newest = checkpoints.latest(workdir.checkpoints)
+        if newest is not None:
+            self.restore(newest)
+            log(f"resumed from {newest}")
+            self._check_best(workdir, log)
+        steps = self.gathered(self.step if workdir.exists() else -1)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"{workdir.path}: the processes do not see the same run there, but these steps "
+                f"(-1: none): {', '.join(f'{step:.0f}' for step in steps)}. --workdir must be one "
+                "folder that all of them can read"
+            )
+        return None if newest is None else newest.name
+
+    def _check_best(self, workdir, log):
+        """Forgets the best score where its checkpoint is damaged or gone: another one will be best.
+
+        It is gone where an older version, which removed it too early, was killed.
+        """
+        if self.best is None:
+            return
+        try:
+            checkpoints.restore(checkpoints.best_at(workdir.checkpoints, self.best["step"]))
+        except checkpoints.CheckpointError as error:
+            log(
+                "the best checkpoint cannot be read, so the next evaluation counts as best: "
+                f"{error}"
+            )
+            self.best, self.stale = None, 0
+
+
+def _check_finite(figures, step):
+    if not np.isfinite(list(figures.values())).all():
+        raise NonFiniteLoss(f"step {step}: {', '.join(f'{k} {v:.4g}' for k, v in figures.items())}")
