@@ -36,7 +36,7 @@ setup(
         "tensorflow-datasets",
     ],
     extras_require={
-        "beam": ["apache-beam"],  # for several workers in data_prep
+        "beam": ["apache-beam"],  # to spread data_prep over a cluster
         "profiling": ["xprof>=2.24"],  # TensorBoard's page for a trace of --profile_steps
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [

@@ -1,8 +1,9 @@
 """The flags on what is written and who works, of every command that makes records of videos.
 
 A command that was killed, or stopped by a full disk, is started again in the same way and goes on
-where it was. By default one process works; `--num_workers=8` starts so many on this machine. All
-that follows `--` goes to Apache Beam, which runs the same on any cluster that sees the same files:
+where it was. By default one process works; `--num_workers=8` starts eight on this machine. All that
+follows `--` goes to Apache Beam (`pip install 'unsup_video[beam]'`), which runs the same job on any
+cluster that sees the same files:
 
     python -m data_prep.patches --videos=my_videos --out=data/patches -- \\
         --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK
@@ -26,9 +27,7 @@ _COMPRESSION = flags.DEFINE_enum(
 _MAX_BAD_FRACTION = flags.DEFINE_float(
     "max_bad_fraction", 0.05, "Fail where more of the videos cannot be used."
 )
-_NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", 1, "Processes on this machine; more than one need Apache Beam."
-)
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Number of worker processes on this machine.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace what is there, also what another job has left unfinished."
 )
