@@ -18,11 +18,12 @@ setup(
     python_requires=">=3.11",
     # `train`, `eval` and `data_prep` hold the commands; nothing else here is installed.
     packages=find_packages(include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]),
-    package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["*.css"]},
+    package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["templates/*"]},
     install_requires=[
         "absl-py",
         "h5py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
+        "jinja2",
         "keras>=3.15,<4",
         "matplotlib",
         "ml_collections",

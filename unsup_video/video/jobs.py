@@ -448,7 +448,7 @@ def _note(written, number):
 
 
 def _map(function, count, num_workers, beam_args, working):
-    """Calls `function` of 0 to `count` - 1: here, in processes, or with `beam_args` on a cluster."""
+    """Calls `function` of 0 to `count` - 1: here, in processes, or by Beam with `beam_args`."""
     workers = min(num_workers, count)
     if beam_args and count > 1:
         _map_by_beam(function, count, beam_args)
