@@ -15,6 +15,7 @@ import dataclasses
 from absl import flags
 
 from unsup_video.data import folders, splits
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import listing as listings
 
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
@@ -68,7 +69,7 @@ def _limited(found):
     if limit is None or limit >= len(found.videos):
         return found
     print(f"  --limit: {limit:,} of them")
-    videos = tuple(found.videos[i * len(found.videos) // limit] for i in range(limit))
+    videos = tuple(found.videos[i] for i in evenly_spread(limit, len(found.videos)))
     return dataclasses.replace(found, videos=videos, source={**found.source, "limit": limit})
 
 

@@ -43,12 +43,6 @@ def places(
     return np.stack([sequences, stride * (np.arange(len(sequences)) - before)], axis=1)
 
 
-def spread(places: np.ndarray, count: int) -> np.ndarray:
-    """`count` of `places`, evenly spread over them; all where there are no more."""
-    count = min(count, len(places))
-    return places[np.arange(count) * len(places) // max(count, 1)]
-
-
 def at(folder: str | Path, length: int, places: np.ndarray) -> tf.data.Dataset:
     """The windows at `places`, which are in the order that `places()` gives.
 

@@ -28,6 +28,7 @@ from unsup_video.training import experiment, loop, precision
 from unsup_video.training import trained as trained_module
 from unsup_video.training.trained import CARD, EXTRA, SUMS, Trained
 from unsup_video.utils import files
+from unsup_video.utils.indices import evenly_spread
 
 _CLIPS = 10  # on which is measured what the storage of kernels changes
 # Of the run, where present.
@@ -162,7 +163,7 @@ def _clips(trained, model):
         if trained.classes or data.records:
             part = sources.part(trained.config, "validation")
             places = windows.places(part.folder, length, chosen=part.chosen)
-            clips = sources.read(part.folder, length, windows.spread(places, _CLIPS))
+            clips = sources.read(part.folder, length, places[evenly_spread(_CLIPS, len(places))])
         else:
             source = sources.moving_mnist_source(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]

@@ -38,6 +38,7 @@ import unsup_video
 from unsup_video.data import records
 from unsup_video.training import workdir
 from unsup_video.utils import files, progress
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import decoding
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
@@ -146,7 +147,7 @@ def run(
 
         shards = min(len(good), shards or records.default_shards(size))
         # Videos from bounds[k] up to bounds[k + 1] go to shard k.
-        bounds = [good[len(good) * k // shards] for k in range(shards)] + [total]
+        bounds = [*(good[k] for k in evenly_spread(shards, len(good))), total]
         written = working / "shards"
         shutil.rmtree(written, ignore_errors=True)
         written.mkdir()
