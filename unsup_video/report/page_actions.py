@@ -65,13 +65,13 @@ class Table1(_Actions):
     def summary(self, runs, studies):
         lines = [
             [*page_runs.basics(runs, run), str(len(run.classes)), cells.row_cell(_video(run))]
-            for run in self.of(runs)
+            for run in self.evaluated(runs)
         ]
         head = [*page_runs.BASICS, "classes", "accuracy of test videos (%)"]
         return cells.Table(head, lines, labels=3) if lines else None
 
     def content(self, runs, studies):
-        found = self.of(runs)
+        found = self.evaluated(runs)
         if not found:
             return None
         groups = _test_sets(found)
@@ -191,7 +191,7 @@ class Classes(_Actions):
                 "accuracies": _by_class(_evaluation(run)),
                 "command": _evaluation(run).command,
             }
-            for run in self.of(runs)
+            for run in self.evaluated(runs)
         ]
         return {"runs": found} if found else None
 
@@ -220,7 +220,7 @@ class Table4(_Actions):
     anchor, title, template = "table-4", "Table 4: other systems", "table_4.html"
 
     def content(self, runs, studies):
-        own = [_own_run(runs, run) for run in self.of(runs)]
+        own = [_own_run(runs, run) for run in self.evaluated(runs)]
         own += [line for study in studies for line in _own_study(study)]
         if not own and not studies:
             return None

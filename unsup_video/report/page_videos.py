@@ -36,7 +36,7 @@ class Figure(Section):
         return self._module.evaluate(trained, **given, log=log)
 
     def content(self, runs, studies):
-        found = [self._run(runs, run) for run in self.of(runs)]
+        found = [self._run(runs, run) for run in self.evaluated(runs)]
         return {"runs": found} if found else None
 
     def _run(self, runs, run):
@@ -106,7 +106,7 @@ class _Prediction(Section):
     def test_sets(self, runs):
         """The runs, in lists of those that were tested on the same clips in the same way."""
         groups = {}
-        for run in self.of(runs):
+        for run in self.evaluated(runs):
             settings = run.prediction.settings
             key = json.dumps([settings["data"], settings["clips"], settings["convention"]])
             groups.setdefault(key, []).append(run)
@@ -136,7 +136,7 @@ class Table2(_Prediction):
     def summary(self, runs, studies):
         lines = [
             [*page_runs.basics(runs, run), cells.row_cell(_future_loss(run)), _difference_cell(run)]
-            for run in self.of(runs)
+            for run in self.evaluated(runs)
         ]
         head = [*page_runs.BASICS, "future loss per frame", "difference to the paper"]
         return cells.Table(head, lines, labels=3) if lines else None
@@ -230,7 +230,7 @@ class Figure5(_Prediction):
     title = "Figure 5: reconstructions and predictions"
 
     def content(self, runs, studies):
-        found = self.of(runs)
+        found = self.evaluated(runs)
         if not found:
             return None
         groups = enumerate(self.test_sets(runs), 1)

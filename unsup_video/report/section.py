@@ -68,11 +68,11 @@ class Section:
         """
         raise NotImplementedError
 
-    def of(self, runs: list) -> list:
+    def evaluated(self, runs: list) -> list:
         """The runs that have an evaluation of this kind, or a reason why not."""
         return [run for run in runs if self.kind in run.evaluations]
 
     def commands(self, runs: list) -> list[str]:
         """The commands that make the evaluations of this kind."""
-        found = [run.evaluations[self.kind] for run in self.of(runs)]
+        found = [run.evaluations[self.kind] for run in self.evaluated(runs)]
         return list(dict.fromkeys(e.command for e in found if not isinstance(e, str)))
