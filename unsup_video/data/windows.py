@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from unsup_video.data import calls, records
 from unsup_video.data.frames import Frames
+from unsup_video.data.orders import Order
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:
@@ -80,11 +81,7 @@ def evaluation(
 def training(
     frames: Frames, length: int, seed: int, start: int = 0, most: int | None = None
 ) -> tf.data.Dataset:
-    """Windows in random order, without end: each is as likely as any other, of all there are.
-
-    An epoch is a permutation of all windows, at every place of every sequence; with `most`, of so
-    many of each sequence, drawn anew. It is a function of `seed` and the number of the epoch, and
-    takes 8 bytes of memory for each window.
+    """Windows in the random order of `orders.Order`, epoch after epoch, without end.
 
     Args:
         frames: of which sequences, and how they are read. length: frames of a window.
@@ -97,27 +94,20 @@ def training(
     _check_positive(frames.folder, length=length)
     if start < 0:
         raise ValueError(f"start must be at least 0, got {start}")
-    usable = _usable(frames.folder, length, frames.chosen)
-    numbers = np.where(usable, usable - length + 1, 0)
-    ends = np.cumsum(numbers)
-    total = ends[-1] if most is None else np.minimum(numbers, most).sum()
-    first_epoch, consumed = divmod(start, int(total))
+    order = Order(_usable(frames.folder, length, frames.chosen), length, seed, most)
+    first_epoch, consumed = divmod(start, order.size)
     frames.prepare()
 
-    def order(epoch):
-        windows = np.random.default_rng((seed, epoch)).permutation(ends[-1])
-        if most is not None:
-            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < most]
-        return windows[consumed if epoch == first_epoch else 0 :]
+    def windows(epoch):
+        return order.epoch(epoch)[consumed if epoch == first_epoch else 0 :]
 
     def read(window):
-        sequence = np.searchsorted(ends, window, "right")
-        first = window - (ends[sequence] - numbers[sequence])
+        sequence, first = order.place(window)
         return *frames.read(sequence, first, length), sequence, first
 
     def windows_of(epoch):
         return tf.data.Dataset.from_tensor_slices(
-            tf.ensure_shape(calls.pure(order, [epoch], tf.int64), [None])
+            tf.ensure_shape(calls.pure(windows, [epoch], tf.int64), [None])
         )
 
     def window(number):
@@ -127,15 +117,6 @@ def training(
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     return epochs.flat_map(windows_of).map(window, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _ranks(values):
-    """Of each value, (N,) int, how many equal ones are before it."""
-    order = np.argsort(values, kind="stable")
-    ranks = np.empty_like(order)
-    numbers = np.bincount(values)
-    ranks[order] = np.arange(len(values)) - (np.cumsum(numbers) - numbers)[values[order]]
-    return ranks
 
 
 def _check_positive(folder, **values):
