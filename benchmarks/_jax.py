@@ -1,4 +1,4 @@
-"""Training under Keras' JAX backend, without TensorFlow: the trainer of both `keras_jax` commands."""
+"""The trainer of both `keras_jax` commands: Keras' JAX backend, without TensorFlow."""
 
 import functools
 import math

@@ -118,9 +118,10 @@ def check(args):
         "JAX against TensorFlow",
         [
             _jax.device(),
-            "`training`, `free_running`: predictions from the same weights, before the non-linearity; "
-            "a difference over the largest prediction. `modern` (Adam), `toronto` (clipped momentum): "
-            "weights after five steps; a difference over how far that variable moved.",
+            "`training`, `free_running`: predictions from the same weights, before the "
+            "non-linearity; a difference over the largest one. `modern` (Adam), `toronto` "
+            "(clipped momentum): weights after five steps; a difference over how far that "
+            "variable moved.",
             _common.table(
                 ["model", "what", "products", "largest share", "difference", "of", ""], rows
             ),

@@ -4,9 +4,9 @@
     python -m benchmarks.keras_jax_few_labels --percepts=percepts.npz --split=1 --out=OUT
 
 percepts.npz is what `data_prep.convert` takes: uint8, videos of one length, all with a label. The
-protocol, and what is written to OUT, are those of `unsup_video.evaluation.few_labels`; here is how a
-classifier is trained, with all percepts on the device. A composite that was pretrained on the training
-part is a contender for each number of `--pretrain_steps`.
+protocol, and what is written to OUT, are those of `unsup_video.evaluation.few_labels`; here is how
+a classifier is trained, with all percepts on the device. A composite that was pretrained on the
+training part is a contender for each number of `--pretrain_steps`.
 
 The scale of percepts is the standard deviation of the first 16 frames of up to 500 training videos,
 where `finetuning.spread` takes windows at random places.

@@ -2,7 +2,7 @@
 TensorFlow loads it from the SavedModel: `python -m benchmarks.serving [--out=FILE.md]`.
 
 The models have random weights, which take as long as others: the composite on Moving MNIST, and a
-classifier of percepts. What gRPC and REST add, `python -m unsup_video.client --requests=100` measures.
+classifier of percepts. `python -m unsup_video.client --requests=100` measures gRPC and REST.
 """
 
 import os
@@ -102,7 +102,7 @@ def main():
     _common.report(
         "Serving",
         [
-            f"{args.units} units, frames of {args.frame_size} x {args.frame_size} or as many percepts; "
+            f"{args.units} units, {args.frame_size} x {args.frame_size} pixels or percepts; "
             f"{args.rounds} interleaved rounds.",
             _common.table(columns, rows),
         ],

@@ -1,4 +1,4 @@
-"""The order of windows in training, without a data set; tests/data/test_windows.py has it with one."""
+"""The order of windows in training, without a data set: test_windows.py has it with one."""
 
 import numpy as np
 import pytest

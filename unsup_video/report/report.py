@@ -111,7 +111,7 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def _variant(name, model):
-    """The row of `paper.TABLE_3` of a study's pretrained model, as it was then; else by its name."""
+    """The row of `paper.TABLE_3` of a study's pretrained model as it was then, or by its name."""
     if "kind" in model:
         return paper.variant(
             model["kind"], model["conditional_reconstruction"], model["conditional_future"]
