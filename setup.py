@@ -18,11 +18,12 @@ setup(
     python_requires=">=3.11",
     # `train`, `eval` and `data_prep` hold the commands; nothing else here is installed.
     packages=find_packages(include=["unsup_video", "unsup_video.*", "data_prep", "train", "eval"]),
-    package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["*.css"]},
+    package_data={"unsup_video.evaluation": ["*.csv"], "unsup_video.report": ["templates/*"]},
     install_requires=[
         "absl-py",
         "h5py",
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
+        "jinja2",
         "keras>=3.15,<4",
         "matplotlib",
         "ml_collections",
@@ -36,7 +37,7 @@ setup(
         "tensorflow-datasets",
     ],
     extras_require={
-        "beam": ["apache-beam"],  # for several workers in data_prep
+        "beam": ["apache-beam"],  # to spread data_prep over a cluster
         "profiling": ["xprof>=2.24"],  # TensorBoard's page for a trace of --profile_steps
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [

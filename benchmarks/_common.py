@@ -62,14 +62,6 @@ class Size:
         """Floating-point operations of these products: 2 for each weight and row."""
         return 2 * sum(weights * rows * count for weights, rows, count in self.products)
 
-    def floor(self, rate: float, bandwidth: float, weight_bytes: int) -> float:
-        """Seconds of these products: of each the longer of its operations, at `rate` FLOP/s, and of
-        reading its weights, of `weight_bytes` each, at `bandwidth` bytes/s."""
-        return sum(
-            count * max(2 * weights * rows / rate, weights * weight_bytes / bandwidth)
-            for weights, rows, count in self.products
-        )
-
 
 def path(text: str) -> Path:
     """A path of a command line, with the home folder for `~`."""
@@ -124,12 +116,6 @@ def report(title: str, parts: Sequence[str], out: Path | None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("\n\n".join([f"# {title}", machine(), *parts]) + "\n", encoding="utf-8")
         print(f"\nwritten to {out}")
-
-
-def last_level_cache() -> str:
-    """Its size as the operating system has it, such as "32768K", or "unknown"."""
-    found = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
-    return found[-1].read_text().strip() if found else "unknown"
 
 
 def machine() -> str:

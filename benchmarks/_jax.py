@@ -1,10 +1,8 @@
-"""Training under Keras' JAX backend, without TensorFlow: what both `keras_jax` commands share."""
+"""The trainer of both `keras_jax` commands: Keras' JAX backend, without TensorFlow."""
 
-import contextlib
 import functools
-import json
 import math
-import traceback
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -26,64 +24,23 @@ PRECISIONS = {
 
 
 def matmul_precision(name):
+    """A context: products of that precision."""
     return jax.default_matmul_precision(PRECISIONS[name][1])
 
 
-# ---------------------------------------------------------------------- commands
-
-
-failures = []
-
-
-@contextlib.contextmanager
-def goes_on(what):
-    """An error inside is reported, and what comes after is done all the same."""
-    try:
-        yield
-    except Exception:
-        failures.append(what)
-        print(f"FAILED: {what}\n{traceback.format_exc()}", flush=True)
-
-
-def run(command, out, backend="jax"):
-    """Runs a command that writes to `out`. Raises SystemExit, status 1, if a part of it failed."""
+def require(backend: str) -> None:
+    """Raises SystemExit where Keras has another backend."""
     if keras.backend.backend() != backend:
         raise SystemExit(f"error: set KERAS_BACKEND={backend}")
-    out.mkdir(parents=True, exist_ok=True)
-    command()
-    if failures:
-        raise SystemExit(f"error: {len(failures)} failed: {'; '.join(failures)}")
 
 
-def device():
+def device() -> str:
     return f"device: {jax.devices()[0].device_kind} ({jax.default_backend()})"
 
 
-def values_of(kind):
+def values_of(kind: type) -> Callable[[str], list]:
     """A type for argparse: values between commas."""
     return lambda text: [kind(value) for value in text.split(",")]
-
-
-def to_json(value, indent=None):
-    """JSON text; it has no nan and no infinity, which become null."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(of) for key, of in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(of) for of in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(plain(value), indent=indent, allow_nan=False) + "\n"
-
-
-def append(path, fields):
-    print(line := to_json(fields), end="", flush=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(line)
-
-
-# ---------------------------------------------------------------------- training
 
 
 class Training:

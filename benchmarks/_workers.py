@@ -27,7 +27,7 @@ class Worker:
     """One contender: `benchmarks.MODULE.CONTENDERS[name](size)`, which gives (step, info).
 
     `step()` runs once and returns its seconds; `info` is a dict of what else there is to know.
-    It sees no GPU, but with `gpu=True`. It is killed where an answer takes more than `timeout`
+    It sees no GPU. It is killed where an answer takes more than `timeout`
     seconds; before the first one it imports and compiles.
 
     Attributes:
@@ -42,13 +42,10 @@ class Worker:
         name: str,
         size: Size,
         python: str = sys.executable,
-        gpu: bool = False,
         timeout: float = 1800.0,
     ):
         self.name, self.timeout = name, timeout
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        if not gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = "-1"
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
         self.process = subprocess.Popen(
             [
                 python,

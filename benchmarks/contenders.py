@@ -6,6 +6,7 @@ training loop, so that only the recurrent layers differ.
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from benchmarks._common import Size, gemm_rate, timed
@@ -18,7 +19,7 @@ LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers 
 class PeepholeCell(keras.layers.Layer):
     """The peephole LSTM as a cell for `keras.layers.RNN`, as one would write it from the paper.
 
-    Weights as in `unsup_video.models.layers.PeepholeLSTM`; without `has_input` the input is not read.
+    Weights as in `unsup_video.models.layers.PeepholeLSTM`; without `has_input` no input is read.
     """
 
     def __init__(self, units, has_input=True, **kwargs):
@@ -90,13 +91,8 @@ def _cell_model(size):
     return _composite(rnn, size)
 
 
-def _training_step(model, size, learning_rate=LEARNING_RATE, compiled=False):
-    """A function that does one step, always on the same clips, and returns the loss before it.
-
-    With `compiled` XLA makes one program of all of it.
-    """
-    import tensorflow as tf  # the models above run on Keras' other backends too
-
+def _training_step(model, size, learning_rate=LEARNING_RATE):
+    """A function that does one step, always on the same clips, and returns the loss before it."""
     frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
     rng = np.random.default_rng(0)
     shape = (size.batch, size.frames, size.frame_dim)
@@ -109,7 +105,7 @@ def _training_step(model, size, learning_rate=LEARNING_RATE, compiled=False):
     def apply(gradients):
         optimizer.apply(gradients, variables)
 
-    @tf.function(jit_compile=compiled, autograph=False)
+    @tf.function(autograph=False)
     def step(past, future):
         targets = {"reconstruction": past[:, ::-1], "future": future}
         with tf.GradientTape() as tape:
@@ -129,11 +125,11 @@ def _training_step(model, size, learning_rate=LEARNING_RATE, compiled=False):
     return lambda: float(step(past, future))
 
 
-def _contender(build_model, policy="float32", compiled=False):
+def _contender(build_model, policy="float32"):
     def build(size):
         keras.config.set_dtype_policy(policy)
         model = build_model(size)
-        step = _training_step(model, size, compiled=compiled)
+        step = _training_step(model, size)
         info = {
             "parameters": model.count_params(),
             "native_bfloat16": precision.gemm_dtype("auto") == "bfloat16",
@@ -141,15 +137,6 @@ def _contender(build_model, policy="float32", compiled=False):
         return lambda: timed(step), info
 
     return build
-
-
-def _without_xla(size):
-    """Our float32 step, op by op; of this process, which nothing else has to be measured in."""
-    import tensorflow as tf
-
-    function = tf.function
-    tf.function = lambda *arguments, jit_compile=None, **others: function(*arguments, **others)
-    return _contender(_our_model)(size)
 
 
 def _gemm_floor(size: Size):
@@ -161,8 +148,6 @@ def _gemm_floor(size: Size):
 
 CONTENDERS = {
     "ours_float32": _contender(_our_model),
-    "ours_no_xla": _without_xla,
-    "ours_all_xla": _contender(_our_model, compiled=True),
     "ours_bfloat16": _contender(lambda size: _our_model(size, "bfloat16")),
     "stock_lstm": _contender(_stock_model),
     "stock_mixed_bfloat16": _contender(_stock_model, "mixed_bfloat16"),

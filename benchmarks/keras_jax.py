@@ -1,41 +1,33 @@
-"""The models under Keras' JAX backend: do they compute the same, how fast are they on a GPU, and
-what does full-size training reach?
+"""The models under Keras' JAX backend: do they compute the same on a GPU, and what does full-size
+training reach?
 
     python -m benchmarks.keras_jax reference --out=FOLDER        # under TensorFlow, for `check`
     export KERAS_BACKEND=jax                                     # from here on: JAX, no TensorFlow
     python -m benchmarks.keras_jax check --reference=FOLDER/reference.npz --out=OUT
-    python -m benchmarks.keras_jax bench --out=OUT
     python -m benchmarks.keras_jax train --digits=digits.npz --steps=3000 --out=OUT
 
 `check` compares predictions, and weights after five steps of both optimisers, with TensorFlow's.
-`bench` times whole training steps against a floor, stock layers and, where installed, PyTorch.
 `train` trains a Moving MNIST config on clips that are drawn on the device; digits.npz holds MNIST's
 60,000 training digits as `train` and the 10,000 others as `test`, (N, 28, 28) uint8. Evaluations on
 the way are of clips of the last 5,000 training digits, which are not trained on; the test digits
 are read once, by the last weights.
 
 Precisions of the matrix products: "float32" is float32 indeed, "tf32" what GPUs do with float32 by
-default, "bfloat16" the models' `gemm_dtype`. A part that fails is reported, the others go on, and
-the exit status is 1.
+default, "bfloat16" the models' `gemm_dtype`.
 """
 
 import argparse
-import contextlib
 import importlib
-import importlib.util
+import json
 import math
-import re
-import statistics
 import time
 
 import keras
 import numpy as np
 from keras import ops
 
-from benchmarks import _common, _jax, _moving_mnist, contenders
-from benchmarks._workers import Worker
+from benchmarks import _common, _jax, _moving_mnist
 from unsup_video.configs import base, recipes
-from unsup_video.models import losses
 from unsup_video.pictures import visualize
 from unsup_video.training import optimizers
 from unsup_video.utils import files
@@ -51,19 +43,15 @@ def main():
     )
     modes = parser.add_subparsers(required=True)
     parsers = {}
-    for mode in (reference, check, bench, train):
+    for mode in (reference, check, train):
         of = parsers[mode] = modes.add_parser(mode.__name__, help=mode.__doc__, allow_abbrev=False)
         of.set_defaults(mode=mode)
         of.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
-    for mode in (check, bench, train):
+    for mode in (check, train):
         parsers[mode].add_argument(
             "--precisions", type=_jax.values_of(str), default=[*_jax.PRECISIONS]
         )
     parsers[check].add_argument("--reference", type=_common.path, required=True)
-    of = parsers[bench]
-    of.add_argument("--units", type=int, default=2048)
-    of.add_argument("--batches", type=_jax.values_of(int), default=[64, 256])
-    of.add_argument("--rounds", type=int, default=7, help="each measures every contender once")
     of = parsers[train]
     of.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
     of.add_argument("--config", default="moving_mnist_1layer")
@@ -77,8 +65,9 @@ def main():
         parser.error(f"--steps must be a multiple of {EVALUATIONS}")
     if unknown := set(vars(args).get("precisions", ())) - set(_jax.PRECISIONS):
         parser.error(f"unknown precision {min(unknown)}: one of {', '.join(_jax.PRECISIONS)}")
-    backend = "tensorflow" if args.mode is reference else "jax"
-    _jax.run(lambda: args.mode(args), args.out, backend)
+    _jax.require("tensorflow" if args.mode is reference else "jax")
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.mode(args)
 
 
 # ---------------------------------------------------------------------- check
@@ -103,7 +92,7 @@ def check(args):
     """How far JAX's predictions and trained weights are from TensorFlow's."""
     expected, worst = dict(np.load(args.reference)), {}
     for precision in args.precisions:
-        with _jax.goes_on(f"check of {precision}"), _jax.matmul_precision(precision):
+        with _jax.matmul_precision(precision):
             for name, value in _computed(precision).items():
                 case, what, variable = name.split("/", 2)
                 if what == "start":  # of random numbers that NumPy gives here too
@@ -117,27 +106,30 @@ def check(args):
                 share = difference / (float(np.abs(scale).max()) or 1.0)
                 key = case, what, precision
                 worst[key] = max(worst.get(key, (0.0,)), (share, difference, variable))
-    rows = []
+    rows, failed = [], []
     for (case, what, precision), (share, difference, variable) in worst.items():
         verdict = ""
         if precision == "float32":
             verdict = "ok" if share <= _TOLERANCE[what] else "TOO FAR"
         if verdict == "TOO FAR":
-            _jax.failures.append(f"{case}, {what}: too far")
+            failed.append(f"{case}, {what}")
         rows.append([case, what, precision, f"{share:.1e}", f"{difference:.2e}", variable, verdict])
     _common.report(
         "JAX against TensorFlow",
         [
             _jax.device(),
-            "`training`, `free_running`: predictions from the same weights, before the non-linearity; "
-            "a difference over the largest prediction. `modern` (Adam), `toronto` (clipped momentum): "
-            "weights after five steps; a difference over how far that variable moved.",
+            "`training`, `free_running`: predictions from the same weights, before the "
+            "non-linearity; a difference over the largest one. `modern` (Adam), `toronto` "
+            "(clipped momentum): weights after five steps; a difference over how far that "
+            "variable moved.",
             _common.table(
                 ["model", "what", "products", "largest share", "difference", "of", ""], rows
             ),
         ],
         args.out / "check.md",
     )
+    if failed:
+        raise SystemExit(f"error: too far from TensorFlow: {'; '.join(failed)}")
 
 
 def _computed(precision):
@@ -193,159 +185,6 @@ def _with_jax(config, model, clips):
     return weights
 
 
-# ---------------------------------------------------------------------- bench
-
-STEPS = 20  # in one measurement
-_WEIGHT_BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2}
-_ADAM_BYTES = 8 * 4  # a parameter: w, m, v are read and written; its gradient is written and read
-
-
-def bench(args):
-    """The time of a training step of the composite, with Adam."""
-    rates = {precision: _gemm_rate(precision) for precision in args.precisions}
-    bandwidth = _bandwidth()
-    kinds = ["ours", "stock"] + (["torch"] if importlib.util.find_spec("torch") else [])
-    found = {"device": _jax.device(), "gemm_flop_s": rates, "bandwidth": bandwidth, "steps": []}
-    for batch in args.batches:
-        size = _common.Size(args.units, batch=batch)
-        with contextlib.ExitStack() as stack:
-            measures, infos = {}, {}
-            for kind in kinds:
-                for precision in args.precisions:
-                    with _jax.goes_on(f"{kind}, {precision}, batch {batch}"):
-                        key = kind, precision
-                        measures[key], infos[key] = _contender(kind, precision, size, stack)
-            seconds = _common.interleave(measures, args.rounds)
-        found["steps"] += [
-            {
-                "contender": kind,
-                "precision": precision,
-                "batch": batch,
-                "units": args.units,
-                "seconds": of,
-                "parameters": infos[kind, precision]["parameters"],
-                "ran": infos[kind, precision]["ran"],
-            }
-            for (kind, precision), of in seconds.items()
-        ]
-        files.write_text(args.out / "bench.json", _jax.to_json(found, 1))
-    _common.report(
-        "The training step on a GPU", [_jax.device(), *step_tables(found)], args.out / "bench.md"
-    )
-
-
-def step_tables(found):
-    """The parts of the report, of what bench.json holds."""
-    parts = [
-        "Products of large matrices: "
-        + ", ".join(
-            f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in found["gemm_flop_s"].items()
-        )
-        + f". Device memory, read and written: {found['bandwidth'] / 1e9:,.0f} GB/s."
-    ]
-    for batch in dict.fromkeys(step["batch"] for step in found["steps"]):
-        rows = []
-        for step in found["steps"]:
-            if step["batch"] != batch:
-                continue
-            size, precision = _common.Size(step["units"], batch=batch), step["precision"]
-            floor = (
-                size.floor(
-                    found["gemm_flop_s"][precision], found["bandwidth"], _WEIGHT_BYTES[precision]
-                )
-                + _ADAM_BYTES * step["parameters"] / found["bandwidth"]
-            )
-            median = statistics.median(step["seconds"])
-            rows.append(
-                [
-                    f"{step['contender']}, {precision}",
-                    _common.spread([1e3 * s for s in step["seconds"]], ".2f"),
-                    f"{batch / median:,.0f}",
-                    f"{1e3 * floor:.2f}",
-                    f"{median / floor:.1f}",
-                    step["ran"],
-                ]
-            )
-        parts += [
-            f"Batch {batch}: 1 x {size.units} units, 10 + 10 frames of {size.frame_dim} pixels, "
-            f"{size.flop / 1e9:.4g} GFLOP a step.",
-            _common.table(
-                [
-                    "contender",
-                    "ms/step: median (range)",
-                    "clips/s",
-                    "floor, ms",
-                    "times the floor",
-                    "what ran",
-                ],
-                rows,
-            ),
-        ]
-    return parts
-
-
-def _gemm_rate(precision, n=8192):
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    a, b = (jax.random.normal(jax.random.key(k), (n, n), dtype) for k in range(2))
-    with _jax.matmul_precision(precision):
-        product = jax.jit(jnp.matmul).lower(a, b).compile()
-    return 2 * n**3 / _common.best_seconds(lambda: product(a, b).block_until_ready())
-
-
-def _bandwidth(n=1 << 28):
-    x, run = jnp.ones(n), jax.jit(lambda x: x + 1)
-    return 2 * x.nbytes / _common.best_seconds(lambda: run(x).block_until_ready())
-
-
-def _contender(kind, precision, size, stack):
-    """(a function that gives the seconds of a step, {"parameters", "ran"})."""
-    if kind == "torch":
-        worker = stack.enter_context(Worker("contenders_torch", f"gpu_{precision}", size, gpu=True))
-        return worker.step, worker.info
-    if kind == "ours":
-        network = contenders._our_model(size, _jax.PRECISIONS[precision][0])
-    else:
-        policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-        keras.config.set_dtype_policy(policy)
-        try:
-            network = contenders._stock_model(size)
-        finally:
-            keras.config.set_dtype_policy("float32")
-
-    def loss(outputs, targets):
-        total = (
-            sum(
-                losses.frame_losses("logistic", targets[k], x.astype(jnp.float32)).sum()
-                for k, x in outputs.items()
-            )
-            / size.batch
-        )
-        return total, total
-
-    training = _jax.Training(network, recipes.modern(), loss)
-    shape = (4, size.batch, 2 * size.frames, size.frame_dim)
-    clips = jax.random.bernoulli(jax.random.key(0), 0.1, shape).astype(jnp.float32)
-    xs = jnp.arange(STEPS) % len(clips), jnp.full(STEPS, 1e-5)
-    state = [training.start()]
-    run = jax.jit(
-        training.steps(lambda data, k: _jax.sides(data[k], size.frames)), donate_argnums=0
-    )
-    with _jax.matmul_precision(precision):
-        compiled = run.lower(state[0], clips, xs).compile()
-
-    def burst():
-        state[0], figures = compiled(state[0], clips, xs)
-        figures.block_until_ready()
-
-    burst()
-    # Keras takes cuDNN's LSTM where it can, and else scans.
-    cudnn = re.search(r'custom_call_target="[^"]*rnn', compiled.as_text())
-    return lambda: _common.timed(burst) / STEPS, {
-        "parameters": network.count_params(),
-        "ran": "cuDNN's LSTM" if cudnn else "a scan, compiled by XLA",
-    }
-
-
 # ---------------------------------------------------------------------- train
 
 EVALUATIONS = 10  # in a run
@@ -368,22 +207,12 @@ def train(args):
     digits = {name: jnp.asarray(of) for name, of in digits.items()}
     results = []
     for precision in args.precisions:
-        with _jax.goes_on(f"all runs in {precision}"), _jax.matmul_precision(precision):
+        with _jax.matmul_precision(precision):
             runs = _Runs(args, precision, digits)
             for seed in args.seeds:
-                with _jax.goes_on(f"{precision}, seed {seed}"):
-                    results.append(runs.run(seed))
-                    files.write_text(
-                        args.out / "results.json",
-                        _jax.to_json(
-                            {
-                                "device": _jax.device(),
-                                "config": runs.config.to_dict(),
-                                "runs": results,
-                            },
-                            1,
-                        ),
-                    )
+                results.append(runs.run(seed))
+                found = {"device": _jax.device(), "config": runs.config.to_dict(), "runs": results}
+                files.write_text(args.out / "results.json", json.dumps(found, indent=1) + "\n")
 
 
 class _Runs:
@@ -446,13 +275,13 @@ class _Runs:
                 **{f"train/{k}": float(v[-50:].mean()) for k, v in figures.items()},
                 **self._evaluated(state, "validation", self.validation),
             }
-            _jax.append(args.out / "metrics.jsonl", found)
             if not all(math.isfinite(found[f"train/{k}"]) for k in figures):
-                raise FloatingPointError("the loss is not finite")
-        found |= self._evaluated(state, "test", self.test)
-        with _jax.goes_on("sample"):
-            self._draw(state, args.out / f"sample_{self.precision}_{seed}.png")
-        return found
+                raise FloatingPointError(f"the loss is not finite by step {of.stop}")
+            print(line := json.dumps(found), flush=True)
+            with open(args.out / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        self._draw(state, args.out / f"sample_{self.precision}_{seed}.png")
+        return found | self._evaluated(state, "test", self.test)
 
     def _evaluated(self, state, part, clips):
         found = self.evaluate(*state[:2], clips)

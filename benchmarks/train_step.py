@@ -5,9 +5,7 @@ A step is forward, loss, all gradients and an update by SGD with momentum, of th
 conditional decoders, on the CPU. Every contender runs in a process of its own; steps are measured
 in turn, round by round, with all contenders in memory: 20 GB at the default size, less with a
 choice of `--contenders`. `--scaling` measures our float32 step over T, batch and layers instead;
-`--check` compares our model's loss and gradients with those of (b) from the same weights;
-`--products` times the step's matrix products one by one; `--xla` our step without XLA, with XLA for
-what it is used for (the gates, the loss, the update), and with XLA for all of it.
+`--check` compares our model's loss and gradients with those of (b) from the same weights.
 """
 
 import contextlib
@@ -28,12 +26,6 @@ NAMES = {
     "rnn_cell": "(b) peephole cell in `keras.layers.RNN`",
     "torch": "(c) PyTorch `nn.LSTM`",
     "gemm_floor": "(d) the matrix products alone, float32",
-}
-
-XLA_NAMES = {
-    "ours_no_xla": "nothing",
-    "ours_float32": "gates, loss, update (ours)",
-    "ours_all_xla": "all",
 }
 
 
@@ -178,78 +170,6 @@ def scaling(groups: list[dict[Size, Result]]) -> list[str]:
     ]
 
 
-def xla(size: Size, results: dict[str, Result]) -> list[str]:
-    """The report: what XLA compiles of our step, and what that is worth."""
-    plain = results["ours_no_xla"]
-    return [
-        f"1 x {size.units} units, batch {size.batch}, {size.frames} frames read and {size.frames} "
-        "predicted, float32; measured in turn.",
-        _common.table(
-            ["XLA compiles", "s/step: median (range)", "times the speed without"],
-            [
-                [
-                    XLA_NAMES[name],
-                    _common.spread(result.seconds),
-                    f"{plain.median / result.median:.2f}",
-                ]
-                for name, result in results.items()
-            ],
-        ),
-    ]
-
-
-def products(size: Size, rounds: int) -> list[str]:
-    """The report: the step's float32 products, each timed by itself; of one layer."""
-    u, rows, d = size.units, size.frames * size.batch, size.frame_dim
-    t = size.frames
-    kinds = {  # name: (rows, inner, columns), how many in a step
-        "one step, forward": ((4 * u, u, size.batch), 3 * t - 1),
-        "one step, backward": ((u, 4 * u, size.batch), 3 * t - 1),
-        "recurrent kernels' gradients": ((u, rows, 4 * u), 3),
-        "encoder's input, forward": ((rows, d, 4 * u), 1),
-        "its kernel's gradient": ((d, rows, 4 * u), 1),
-        "decoders' output, forward": ((rows, u, d), 2),
-        "its kernel's gradient (decoders)": ((u, rows, d), 2),
-        "its input's gradient": ((rows, d, u), 2),
-    }
-    rates = _common.interleave(
-        {
-            name: lambda shape=shape: _common.gemm_rate(*shape) / 1e9
-            for name, (shape, _) in kinds.items()
-        },
-        rounds,
-    )
-    table, total = [], 0.0
-    for name, (shape, count) in kinds.items():
-        gflop = count * 2 * shape[0] * shape[1] * shape[2] / 1e9
-        seconds = gflop / statistics.median(rates[name])
-        total += seconds
-        table.append(
-            [
-                name,
-                " x ".join(map(str, shape)),
-                count,
-                f"{gflop:.0f}",
-                _common.spread(rates[name], ".0f"),
-                f"{seconds:.2f}",
-            ]
-        )
-    columns = [
-        "product",
-        "rows x inner x columns",
-        "of them",
-        "GFLOP",
-        "GFLOP/s: median (range)",
-        "s",
-    ]
-    return [
-        f"1 x {u} units, batch {size.batch}, {t} frames read and {t} predicted, float32; a round's "
-        "rate is the best of 5 calls.",
-        _common.table(columns, table),
-        f"Together: {total:.2f} s.",
-    ]
-
-
 def missing_torch(python: str) -> str | None:
     """Why `python` cannot import torch; None where it can."""
     result = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True)
@@ -271,8 +191,6 @@ def main():
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--scaling", action="store_true")
     mode.add_argument("--check", action="store_true")
-    mode.add_argument("--products", action="store_true")
-    mode.add_argument("--xla", action="store_true")
     args = parser.parse_args()
     size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
 
@@ -281,12 +199,6 @@ def main():
 
         for name, difference in differences_of_equal_models(size).items():
             print(f"{name}: relative difference between ours and the RNN cell's {difference:.1e}")
-    elif args.products:
-        _common.report("The step's matrix products", products(size, args.rounds), args.out)
-    elif args.xla:
-        results = measure([(name, size) for name in XLA_NAMES], args.rounds)
-        parts = xla(size, {name: result for (name, _), result in results.items()})
-        _common.report("The training step and XLA", parts, args.out)
     elif args.scaling:
         groups = []
         for sizes in scaling_groups(size):

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from benchmarks import _common
 from unsup_video.data import records, storage
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import decoding, flow, listing, patches
 
 HEIGHT, WIDTH = 240, 320
@@ -124,7 +125,7 @@ def percepts(folder):
     if not folder:
         return np.maximum(np.random.default_rng(0).normal(0, 1, (100, 4096)), 0).astype(np.float32)
     size = records.Manifest.load(folder).count
-    found = records.pick(folder, np.linspace(0, size - 1, min(100, size)).astype(int))
+    found = records.pick(folder, evenly_spread(100, size))
     values = [record.frames.astype(np.float32) * record.scale for record in found]
     return np.concatenate(values)[:100]
 
@@ -147,7 +148,7 @@ def main():
         clips = {"generated, MPEG-4, 320x240": [generated(folder / "clip.mp4")]}
         if args.videos:
             videos = listing.folder(args.videos).videos
-            chosen = np.linspace(0, len(videos) - 1, args.clips).astype(int)
+            chosen = evenly_spread(args.clips, len(videos))
             clips[f"{args.clips} of {args.videos.name}/"] = [Path(videos[i].path) for i in chosen]
         stages = {}
         for name, paths in clips.items():

@@ -2,7 +2,8 @@
 
 To resume a command that was killed, or stopped by a full disk, run it again. By default, one
 process does the work; `--num_workers=8` starts eight on this machine. Everything after `--` goes to
-Apache Beam, which runs the same job on any cluster whose machines see the same files:
+Apache Beam (`pip install 'unsup_video[beam]'`), which runs the same job on any cluster whose machines
+see the same files:
 
     python -m data_prep.patches --videos=my_videos --out=data/patches -- \\
         --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK
@@ -26,9 +27,7 @@ _COMPRESSION = flags.DEFINE_enum(
 _MAX_BAD_FRACTION = flags.DEFINE_float(
     "max_bad_fraction", 0.05, "Fails if a larger fraction of the videos cannot be used."
 )
-_NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", 1, "Number of processes on this machine; more than one need Apache Beam."
-)
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Number of worker processes on this machine.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replaces an existing data set, and the unfinished work of another job."
 )

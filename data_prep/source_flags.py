@@ -15,6 +15,7 @@ import dataclasses
 from absl import flags
 
 from unsup_video.data import folders, splits
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import listing as listings
 
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
@@ -74,7 +75,7 @@ def _limit(chosen):
     if limit is None or limit >= len(chosen.videos):
         return chosen
     print(f"  --limit: {limit:,} of them")
-    videos = tuple(chosen.videos[i * len(chosen.videos) // limit] for i in range(limit))
+    videos = tuple(chosen.videos[i] for i in evenly_spread(limit, len(chosen.videos)))
     return dataclasses.replace(chosen, videos=videos, source={**chosen.source, "limit": limit})
 
 

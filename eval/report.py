@@ -51,14 +51,11 @@ def main(argv):
     studies = report.studies(_FEW_LABELS.value)
     models = _models()
     report.names([model.path for model in models])  # before hours of evaluations
+    options = report.Options(_CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute())
     found = []
     for model in models:
         print(f"{model.name}: evaluations")
-        found.append(
-            report.evaluate(
-                model, _CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute()
-            )
-        )
+        found.append(report.evaluate(model, options))
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     runs = report.collect(models, found)

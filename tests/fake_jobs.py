@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -53,11 +54,29 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class WhoWorks(Numbers):
-    """`Numbers`, slow, that leaves a file named by the process that read a video in `pids`."""
+    """`Numbers` that leaves a file named by the process that read a video in `pids`.
+
+    No video is done before `workers` processes are at work.
+    """
 
     pids: str = "."
-    seconds: float = 0.2
+    workers: int = 2
 
     def records(self, video):
         Path(self.pids, str(os.getpid())).touch()
+        while len(list(Path(self.pids).iterdir())) < self.workers:
+            time.sleep(0.01)
         yield from super().records(video)
+
+
+@dataclasses.dataclass(frozen=True)
+class KillsItself(Numbers):
+    """`Numbers`, whose process is killed by the system in the middle of video `victim`."""
+
+    victim: str = "v4"
+
+    def records(self, video):
+        for record in super().records(video):
+            if video.name == self.victim:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield record

@@ -1,6 +1,6 @@
 """Starts the stand-in for TensorFlow Serving (`server.py`) in a process of its own.
 
-For the tests and `benchmarks.serving`; no part of the installed package.
+For the tests; no part of the installed package.
 """
 
 import re

@@ -4,7 +4,6 @@ The library is the one in the wheel. Nothing here imports the project.
 """
 
 import ctypes
-import time
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
@@ -145,11 +144,7 @@ class Session:
         C.TF_DeleteGraph(self._graph)
 
     def run(self, signature, inputs):
-        """The outputs of a signature, name -> array; as `timed_run`."""
-        return self.timed_run(signature, inputs)[0]
-
-    def timed_run(self, signature, inputs):
-        """(the outputs of a signature, name -> array; seconds that TF_SessionRun took of it).
+        """The outputs of a signature, name -> array.
 
         Args:
             inputs: name -> TensorProto, of all inputs that the signature has.
@@ -168,7 +163,6 @@ class Session:
             )
             tensors = (c_void_p * len(values))(*values)
             with _Status() as status:
-                start = time.perf_counter()  # nothing but the call itself is timed
                 C.TF_SessionRun(
                     self._session,
                     None,
@@ -183,9 +177,7 @@ class Session:
                     None,
                     status,
                 )
-                seconds = time.perf_counter() - start
-            found = {name: _array(value) for name, value in zip(names, results, strict=True)}
-            return found, seconds
+            return {name: _array(value) for name, value in zip(names, results, strict=True)}
         finally:
             for tensor in [*values, *filter(None, results)]:
                 C.TF_DeleteTensor(tensor)

@@ -4,9 +4,8 @@
 
 It is built on tensorflow-serving-api's own PredictionService and ModelService, runs the models by
 TensorFlow's C API, and cannot import the project. It answers and refuses as the real server does,
-gRPC and REST, without batching and without looking for new versions. For tests and measurements: it
-is Python, so it costs a few ms more. An answer to a Predict has the times of its parts in its
-trailing metadata: `server-timing`, as HTTP's header of that name, in ms.
+gRPC and REST, without batching and without looking for new versions. It is for
+tests; being Python, it costs a few ms more.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import json
 import os
 import re
 import sys
-import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,7 +79,6 @@ class Models:
         return response
 
     def predict(self, request):
-        """(response, seconds that the graph took of it)."""
         version, session = self.session(request.model_spec)
         signature = request.model_spec.signature_name or "serving_default"
         if signature not in session.definitions:
@@ -98,10 +95,9 @@ class Models:
         response = predict_pb2.PredictResponse()
         response.model_spec.name, response.model_spec.signature_name = self.name, signature
         response.model_spec.version.value = version
-        outputs, seconds = session.timed_run(signature, request.inputs)
-        for name, value in outputs.items():
+        for name, value in session.run(signature, request.inputs).items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-        return response, seconds
+        return response
 
 
 def _answering(method):
@@ -120,16 +116,8 @@ def serve_grpc(models, port, max_message):
         model_service_pb2_grpc: ("ModelService", ["GetModelStatus"]),
     }
 
-    def predict(request, context):
-        start = time.perf_counter()
-        response, run = models.predict(request)
-        total = time.perf_counter() - start  # from message to message: gRPC's own part is not in it
-        timing = f"run;dur={1e3 * run:.4f}, total;dur={1e3 * total:.4f}"
-        context.set_trailing_metadata([("server-timing", timing)])
-        return response
-
     methods = {
-        "Predict": predict,
+        "Predict": lambda request, _: models.predict(request),
         "GetModelMetadata": lambda request, _: models.metadata(request),
         "GetModelStatus": lambda request, _: models.status(request),
     }
@@ -219,7 +207,7 @@ class Rest(BaseHTTPRequestHandler):
             raise c_api.Error(INVALID_ARGUMENT, f"JSON: {error!r}") from None
         outputs = {
             key: _values(tf.make_ndarray(value))
-            for key, value in self.models.predict(request)[0].outputs.items()
+            for key, value in self.models.predict(request).outputs.items()
         }
         return {"outputs": outputs if len(outputs) > 1 else next(iter(outputs.values()))}
 

@@ -2,13 +2,12 @@
 
 Whole commands run in subprocesses, where there is JAX, which is no dependency of this project:
 
-    pip install jax && python -m pytest tests/test_keras_jax.py
+    pip install jax && python -m pytest tests/benchmarks/test_keras_jax.py
 """
 
 import importlib.util
 import itertools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -18,10 +17,12 @@ import numpy as np
 import pytest
 
 from benchmarks import _jax, _moving_mnist, keras_jax_few_labels
-from benchmarks._common import Size
 from unsup_video.configs import recipes
 from unsup_video.data import convert, moving_mnist, records, splits
 from unsup_video.data.labelled_videos import LabelledVideos
+from unsup_video.evaluation import few_labels
+
+ROOT = Path(__file__).parents[2]
 
 
 def needs_jax(test):
@@ -56,23 +57,6 @@ def test_positions_that_overflow_are_refused():
     assert frame[-28:, -28:].all() and frame.sum() == 28 * 28
     with pytest.raises(ValueError, match="155"):
         _moving_mnist.render(images, which, corner, 156)
-
-
-def test_the_floor_of_a_step_by_hand():
-    # Weights: 5 x 12 of the encoder's input, 3 x 12 of recurrences, 3 x 5 of outputs; 4 frames.
-    size = Size(units=3, layers=1, batch=2, frames=4, frame_dim=5)
-    counts = {60: 2, 36: 2 * 3 + 1 + 2 * (2 * 4 + 1), 15: 2 * 3}
-    reading = sum(weights * count for weights, count in counts.items())
-    assert size.floor(rate=1e9, bandwidth=2, weight_bytes=2) == reading
-    assert size.floor(rate=2, bandwidth=1e9, weight_bytes=2) == size.flop / 2
-    # Where one operation takes as long as two bytes, reading takes longer at a row or none.
-    assert size.floor(1, 1, 4) == size.flop
-    assert size.floor(1, 1, 8) == size.flop + 36 * (8 - 4) * (2 * 3 + 2 * 2 * 4)
-
-
-def test_json_has_no_nan():
-    found = json.loads(_jax.to_json({"a": [1.0, math.nan, (math.inf,)], "b": "x"}))
-    assert found == {"a": [1.0, None, [None]], "b": "x"}
 
 
 def test_sums_over_the_batch_are_refused():
@@ -123,16 +107,15 @@ def test_parts_and_pools_are_the_packages(percepts, stored):
     for part in splits.SPLITS:
         expected = np.flatnonzero(splits.choose(entries, part, 1))
         np.testing.assert_array_equal(data.parts[part], expected)
-    assert set(data.pool("search")) == set(data.parts["train"])
-    assert set(data.pool("test")) == {*data.parts["train"], *data.parts["validation"]}
-    assert not set(data.pool("test")) & set(data.parts["test"])
+    assert set(data.labelled) == {*data.parts["train"], *data.parts["validation"]}
+    assert not set(data.labelled) & set(data.parts["test"])
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_windows_are_the_packages(percepts, stored, seed):
     data, length, batch = keras_jax_few_labels.load(percepts, 1), 8, 5
     videos = data.parts["train"][::3]
-    found = keras_jax_few_labels.windows(data.labels, videos, 7, batch, length, 25, seed)
+    found = keras_jax_few_labels.windows(data, videos, 7, batch, length, seed)
     expected = LabelledVideos(stored, np.isin(np.arange(40), videos)).training(length, batch, seed)
     for video, first, label, window in zip(*found, itertools.islice(expected, 7), strict=True):
         frames = data.x[video[:, None], first[:, None] + np.arange(length)]
@@ -142,8 +125,8 @@ def test_windows_are_the_packages(percepts, stored, seed):
 
 def test_labels_that_there_are_not_are_refused(percepts, tmp_path):
     data = keras_jax_few_labels.load(percepts, 1)
-    keras_jax_few_labels.check(data, [1, 12])
-    for per_class in ([0, 1], [13]):
+    keras_jax_few_labels.check(data, [0, 1, 12])
+    for per_class in ([-1, 1], [13]):
         with pytest.raises(ValueError, match="per_class: from 1 to 12"):
             keras_jax_few_labels.check(data, per_class)
     with np.load(percepts) as arrays:
@@ -162,7 +145,7 @@ def run(backend, *arguments, module="keras_jax", status=0):
     result = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
         timeout=900,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
@@ -227,12 +210,26 @@ def test_few_labels(percepts, tmp_path):
         f"--out={tmp_path}",
         module="keras_jax_few_labels",
     )
-    summaries = json.loads((tmp_path / "results.json").read_text())["summaries"]
-    assert len(summaries) == 6
-    assert all(0 <= value <= 100 for s in summaries for value in s["accuracies"])
-    fits = [json.loads(line) for line in (tmp_path / "fits.jsonl").read_text().splitlines()]
-    # The test part is read by what was chosen without it alone.
-    assert {fit["part"] for fit in fits if fit["why"] == "search"} == {"validation"}
-    assert len([fit for fit in fits if fit["why"] == "test"]) == 12
-    train = set(keras_jax_few_labels.load(percepts, 1).parts["train"])
-    assert all(set(fit["videos"]) <= train for fit in fits if fit["why"] == "search")
+    summaries = few_labels.load(tmp_path)[1]
+    names = ["single frame", "mean frame", "LSTM", "composite 2", "composite 3"]
+    assert [s.contender for s in summaries] == 2 * names
+    assert all(0 <= value <= 100 for s in summaries for value in s.accuracies)
+    assert all(len(s.accuracies) == 2 and not s.diverged for s in summaries)
+    lines = (tmp_path / "fits" / "LSTM-2.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * 3 + 2  # of two subsets each rate of the search, and the one chosen
+    assert {json.loads(line)["videos"] for line in lines} == {4}
+
+
+@needs_jax
+def test_no_tensorflow_is_needed():
+    blocked = "import sys; sys.modules['tensorflow'] = None; "
+    modules = "from benchmarks import keras_jax, keras_jax_few_labels"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + modules],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

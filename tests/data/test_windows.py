@@ -92,13 +92,6 @@ def test_windows_of_chosen_sequences(folder):
     ]
 
 
-@pytest.mark.parametrize(
-    "count, expected", [(1, [0]), (4, [0, 2, 5, 7]), (10, range(10)), (11, range(10)), (0, [])]
-)
-def test_places_are_spread_evenly(count, expected):
-    assert windows.evenly_spaced(np.arange(10), count).tolist() == list(expected)
-
-
 def test_shards_without_a_wanted_window_are_not_read(folder):
     wanted = windows.starts(folder, T, chosen=mask(0, 7))
     shard = folder / "00001-of-00003.tfrecord"  # sequences 2 to 4

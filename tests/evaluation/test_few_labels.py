@@ -16,7 +16,7 @@ import pytest
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
 from unsup_video.evaluation import few_labels, few_labels_fits, naming
-from unsup_video.report import page_few_labels, report
+from unsup_video.report import page, report
 from unsup_video.training import loop, trained
 
 CLASSES, DIM = 3, 6
@@ -318,7 +318,7 @@ def test_one_dropout_may_diverge_and_another_be_chosen(data, tmp_path, monkeypat
     assert (lstm.learning_rate, lstm.dropout, lstm.diverged) == (1.0, 0.1, ((1.0, 0.3),))
     assert few_labels.excluded(lstm) == "learning rate 1 (dropout 0.3), which is excluded"
     (study,) = report.studies([tmp_path / "study"])
-    assert few_labels.excluded(lstm) in page_few_labels.figure_12([study])
+    assert few_labels.excluded(lstm) in page.render([], "", "", [study])
     file = tmp_path / "study" / "results.json"
     fields = json.loads(file.read_text())
     fields["summaries"][-1]["diverged"] = [1.0]  # an earlier version kept the rates alone
@@ -341,8 +341,8 @@ def test_a_contender_that_always_diverges_has_no_accuracy(data, tmp_path, monkey
     text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
     assert f"| {name} | diverged |" in text and "| 0.0" not in text
     (study,) = report.studies([tmp_path / "study"])
-    page = page_few_labels.figure_12([study]) + page_few_labels.table_3([study])
-    assert "diverged</td>" in page and "training diverged with learning rate" in page
+    shown = page.render([], "", "", [study])
+    assert "diverged</td>" in shown and "training diverged with learning rate" in shown
     rows = [row["subject"] for row in report.rows([], [study]) if row["metric"] == "accuracy"]
     assert sorted({*rows, name}) == sorted(found) and name not in rows
 

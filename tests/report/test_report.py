@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import html
 import io
 import json
 import math
@@ -12,13 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from markupsafe import escape
 from ml_collections import ConfigDict
 from PIL import Image
 
 from unsup_video.configs import moving_mnist_2layer_conditional_future
-from unsup_video.evaluation import results
+from unsup_video.evaluation import features, future_prediction, long_range, out_of_domain, results
+from unsup_video.evaluation import testset as test_sets
 from unsup_video.pictures import charts
-from unsup_video.report import page, report
+from unsup_video.report import cells, page, page_videos, report, sections
+from unsup_video.report.section import Options
 from unsup_video.training.trained import Trained
 
 TIME = "2026-01-31T12:00:00+00:00"
@@ -306,7 +308,7 @@ def test_what_comes_from_files_is_escaped(tmp_path, no_charts):
     assert not shown.all("b") and not shown.all("script")
     assert not any("onload" in attributes for _, attributes in shown.tags)
     assert name in shown.text and evil in shown.text
-    assert html.escape(name) in text
+    assert escape(name) in text
 
 
 def test_a_figure_that_cannot_be_made_says_why(tmp_path, no_charts):
@@ -325,8 +327,8 @@ def autoencoder(monkeypatch):
     """A model; what is asked of other modules comes back as their evaluations."""
     model = SimpleNamespace(outputs=("reconstruction",), kind="autoencoder")
     trained = Trained(Path("x"), ConfigDict({"data": {}}), model, 1, "", (8, 8), None)
-    monkeypatch.setattr(report.testset, "of_model", lambda config, *given: given)
-    for module in (report.future_prediction, report.out_of_domain, report.features):
+    monkeypatch.setattr(test_sets, "of_model", lambda config, *given: given)
+    for module in (future_prediction, out_of_domain, features):
         monkeypatch.setattr(
             module, "evaluate", lambda trained, *given, log, **options: (*given, options)
         )
@@ -335,7 +337,7 @@ def autoencoder(monkeypatch):
 
 def test_an_autoencoder_goes_without_long_range(autoencoder):
     said = []
-    found = report.evaluate(autoencoder, 50, recompute=True, log=said.append)
+    found = report.evaluate(autoencoder, Options(clips=50, recompute=True), log=said.append)
     command = "python -m eval.future_prediction --workdir=x --clips=50"
     options = {"convention": "correct", "recompute": True}
     assert found["future_prediction"] == ((None, 50), command, options)
@@ -344,8 +346,8 @@ def test_an_autoencoder_goes_without_long_range(autoencoder):
 
 
 def test_what_the_command_is_told_is_passed_on(autoencoder, monkeypatch):
-    monkeypatch.setattr(report.long_range, "evaluate", lambda trained, log, **options: options)
-    found = report.evaluate(autoencoder, records="set", convention="openstl")
+    monkeypatch.setattr(long_range, "evaluate", lambda trained, log, **options: options)
+    found = report.evaluate(autoencoder, Options(records="set", convention="openstl"))
     test_set, command, options = found["future_prediction"]
     assert test_set == ("set", None) and options["convention"] == "openstl"
     assert command.endswith("--workdir=x --records=set --metric_convention=openstl")
@@ -356,9 +358,36 @@ def test_a_damaged_evaluation_is_no_sentence_on_a_page(autoencoder, monkeypatch)
     def damaged(*arguments, **options):
         raise ValueError("results.json: damaged")
 
-    monkeypatch.setattr(report.features, "evaluate", damaged)
+    monkeypatch.setattr(features, "evaluate", damaged)
     with pytest.raises(ValueError, match="damaged"):
-        report.evaluate(autoencoder, log=print)
+        report.evaluate(autoencoder, Options(), log=print)
+
+
+def test_a_section_of_the_list_is_computed_and_drawn(autoencoder, tmp_path, monkeypatch, no_charts):
+    rows = [results.row("model", "test", "future", "novelty", [1.0, 2.0])]
+    made = evaluation(
+        tmp_path / "n", "novel_figure", rows, [results.Picture("n.png", "What is new")]
+    )
+    module = SimpleNamespace(KIND="novel_figure", evaluate=lambda trained, recompute, log: made)
+    novel = page_videos.Figure(module, "Figure 13: what is new")
+    monkeypatch.setattr(sections, "SECTIONS", (*sections.SECTIONS, novel))
+    found = report.evaluate(autoencoder, Options(), log=lambda line: None)
+    assert found["novel_figure"] is made
+    run = make(tmp_path)
+    run.evaluations["novel_figure"] = found["novel_figure"]
+    text = page.render([run], "", TIME)
+    part = section(text, "novel-figure")
+    assert '<a href="#novel-figure">Figure 13: what is new</a>' in text
+    assert [image["alt"] for image in Page(part).all("img")] == ["What is new"]
+    assert "novelty" in part and made.command in Page(part).text
+    assert [row["value"] for row in report.rows([run]) if row["kind"] == "novel_figure"] == [1.5]
+
+
+def test_every_section_has_a_template_and_an_anchor_of_its_own():
+    templates = page._TEMPLATES.list_templates()
+    assert {section.template for section in sections.SECTIONS} <= set(templates)
+    anchors = [section.anchor for section in sections.SECTIONS]
+    assert len(set(anchors)) == len(anchors)
 
 
 def test_runs_tested_on_different_clips_get_a_table_each(tmp_path, no_charts):
@@ -452,8 +481,9 @@ def test_charts_follow_the_page():
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     names = set(re.findall(r' id="([^"]+)"', text))
     assert used and used <= names and all(name.startswith("one-") for name in names)
-    assert "_a &amp; b" in charts.legend([line, line])
-    assert charts.legend([line, line]).count("<li>") == 1
+    parts = page._TEMPLATES.get_template("parts.html").module
+    drawn = parts.charts(cells.Charts([text, text], [line, line]))
+    assert drawn.count(text) == 2 and drawn.count("<li>") == 1 and "_a &amp; b" in drawn
 
 
 def test_a_settled_chart_leaves_the_first_steps_out_of_sight():

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import html
 import json
 import math
 import re
@@ -12,14 +11,16 @@ from types import SimpleNamespace
 import commands
 import numpy as np
 import pytest
+from markupsafe import escape
 from ml_collections import ConfigDict
 from test_report import TIME, Page, make, section
 
-from unsup_video.evaluation import action_recognition, few_labels, intervals, paper
+from unsup_video.evaluation import action_recognition, few_labels, intervals, paper, testvideos
 from unsup_video.models.classification import Classified
 from unsup_video.models.classifiers import Classifier
 from unsup_video.pictures import charts
 from unsup_video.report import page, report
+from unsup_video.report.section import Options
 from unsup_video.training.trained import Trained
 
 CLASSES = ("Dive", "Run & jump", "<b>Swim")
@@ -410,7 +411,7 @@ def test_names_of_classes_and_studies_are_escaped(tmp_path):
     text = page.render([run], "", TIME, [study])
     shown = Page(text)
     assert not shown.all("script") and not shown.all("b")
-    assert evil in shown.text and html.escape(evil) in section(text, "table-3")
+    assert evil in shown.text and escape(evil) in section(text, "table-3")
     assert "<b>Swim" in shown.text
 
 
@@ -452,11 +453,11 @@ def test_a_classifier_is_tested_on_its_videos(monkeypatch):
         (8,),
         None,
     )
-    monkeypatch.setattr(report.testvideos, "select", lambda trained, records, log: (records, log))
+    monkeypatch.setattr(testvideos, "select", lambda trained, records, log: (records, log))
     monkeypatch.setattr(
         action_recognition, "evaluate", lambda test, command, **options: (test, command, options)
     )
-    found = report.evaluate(trained, 50, "set", "openstl", recompute=True, log=print)
+    found = report.evaluate(trained, Options(50, "set", "openstl", recompute=True), log=print)
     command = "python -m eval.action_recognition --workdir=x --records=set"
     options = {"recompute": True, "log": print}
     assert found == {"action_recognition": (("set", print), command, options)}

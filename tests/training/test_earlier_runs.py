@@ -29,7 +29,9 @@ def task_of(config):
         classifier, _ = finetuning.start(config, data, None)
         return finetuning.Finetuning(config, classifier, data), data.description
     source = sources.build(config)
-    model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.standard_deviation)
+    model = experiment.build_model(
+        config, source.frame_shape, source.mean_frame, source.standard_deviation
+    )
     return pretraining.Pretraining(config, model, source), source.description
 
 

@@ -208,7 +208,9 @@ def test_one_of_several_processes_is_asked_and_all_stop_after_the_same_step(fres
 
 
 def test_the_best_checkpoint_is_tested_and_not_the_last(fresh, tmp_path, monkeypatch):
-    monkeypatch.setattr("unsup_video.data.overlap.seen_in_own_test", lambda path, config: {"train": 0})
+    monkeypatch.setattr(
+        "unsup_video.data.overlap.seen_in_own_test", lambda path, config: {"train": 0}
+    )
     trainer = fresh()
     trainer.task.config = trainer.config
     run(trainer, tmp_path)

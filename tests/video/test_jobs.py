@@ -254,11 +254,11 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path, calls):
     assert not (tmp_path / ".parts-out").exists()
 
 
-def interrupt(tmp_path, job):
-    """Leaves the parts of 5 videos behind."""
+def interrupt(tmp_path, job, count=10, done=5):
+    """Leaves the parts of the first `done` videos behind."""
     with pytest.raises(RuntimeError):
-        jobs.run(job, listing(tmp_path / "in", 10, bug=[5]), tmp_path / "out")
-    listing(tmp_path / "in", 10)
+        jobs.run(job, listing(tmp_path / "in", count, bug=[done]), tmp_path / "out")
+    listing(tmp_path / "in", count)
 
 
 def test_parts_of_another_job_are_not_used(tmp_path, calls):
@@ -357,7 +357,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
 
 def test_a_runner_that_does_not_wait_is_told(tmp_path, monkeypatch):
     plain = jobs._map
-    monkeypatch.setattr(jobs, "_map", lambda f, count, args: plain(f, count - 1, args))
+    monkeypatch.setattr(jobs, "_map", lambda f, count, *how: plain(f, count - 1, *how))
     with pytest.raises(ValueError, match="9 of 10 videos were worked on"):
         jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out", max_bad_fraction=1)
 
@@ -448,7 +448,7 @@ def test_progress(tmp_path, monkeypatch):
     assert all(" per second, " in line and line.endswith(" to go") for line in lines)
 
 
-# ---------------------------------------------------------------------- Beam
+# ---------------------------------------------------------------------- several processes
 
 
 @pytest.fixture
@@ -459,13 +459,77 @@ def alone(tmp_path):
     return videos, contents(tmp_path / "alone")
 
 
+@pytest.mark.slow
+def test_processes_make_the_same_bytes_without_beam(alone, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    (tmp_path / "pids").mkdir()
+    job, out = fake_jobs.WhoWorks(pids=str(tmp_path / "pids")), tmp_path / "out"
+    jobs.run(job, alone[0], out, shards=4, max_bad_fraction=0.2, num_workers=2)
+    assert contents(out) == alone[1]
+    workers = {path.name for path in (tmp_path / "pids").iterdir()}
+    assert len(workers) == 2 and str(os.getpid()) not in workers
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_names_its_video_and_what_was_done_is_kept(tmp_path, calls):
+    videos, out = listing(tmp_path / "in", 6), tmp_path / "out"
+    leftover = tmp_path / ".parts-out" / "00000" / ".partial-other_1_ab-001.tfrecord"
+    interrupt(tmp_path, fake_jobs.KillsItself(calls=calls.path), count=6, done=3)
+    leftover.mkdir()  # of a process that was killed before
+    with pytest.raises(
+        RuntimeError, match=r"in work were: [^ ]*v4.txt(, [^ ]*v5.txt)?\. What"
+    ) as e:
+        jobs.run(fake_jobs.KillsItself(calls=calls.path), videos, out, num_workers=2)
+    assert "start again" in str(e.value) and not out.exists()
+    calls()
+    jobs.run(Numbers(calls=calls.path), videos, out)
+    assert 1 <= calls() <= 3 and names(out) == [f"v{i}" for i in range(6)]
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """A killed process cannot stop its workers, so they watch it themselves."""
+    (tmp_path / "pids").mkdir()
+    job = fake_jobs.WhoWorks(pids=str(tmp_path / "pids"), workers=3)  # which never come
+    process = commands.start(
+        functools.partial(jobs.run, num_workers=2),
+        job,
+        listing(tmp_path / "in"),
+        tmp_path / "out",
+        stdout=os.devnull,
+        stderr=tmp_path / "errors",
+        daemon=False,
+    )
+    deadline = time.monotonic() + 120
+    while len(pids := [int(path.name) for path in (tmp_path / "pids").iterdir()]) < 2:
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    while any(map(runs, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert process.pid not in pids
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# ---------------------------------------------------------------------- Beam
+
+
 def test_without_beam(alone, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(ValueError, match=r"pip install 'unsup_video\[beam\]'"):
-        jobs.run(Numbers(), alone[0], tmp_path / "out", num_workers=2)
+        jobs.run(Numbers(), alone[0], tmp_path / "out", beam_args=["--runner=FnApiRunner"])
 
 
 def test_beam_in_this_process(alone, tmp_path, calls):
+    pytest.importorskip("apache_beam")
     out = tmp_path / "out"
     jobs.run(
         Numbers(calls=calls.path),
@@ -476,19 +540,6 @@ def test_beam_in_this_process(alone, tmp_path, calls):
         beam_args=["--runner=FnApiRunner"],
     )
     assert contents(out) == alone[1] and calls() == 10
-
-
-@pytest.mark.slow
-def test_two_processes(alone, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", f"{TESTS.parent}:{TESTS}")
-    out = tmp_path / "out"
-    (tmp_path / "pids").mkdir()
-    job = fake_jobs.WhoWorks(pids=str(tmp_path / "pids"))
-    jobs.run(job, alone[0], out, shards=1, max_bad_fraction=0.2, num_workers=2)
-    jobs.run(Numbers(), alone[0], tmp_path / "one", shards=1, max_bad_fraction=0.2)
-    assert contents(out) == contents(tmp_path / "one")
-    workers = {path.name for path in (tmp_path / "pids").iterdir()}
-    assert len(workers) == 2 and str(os.getpid()) not in workers
 
 
 @pytest.mark.slow

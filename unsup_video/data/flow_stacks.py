@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.utils.indices import evenly_spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _evaluation_starts(name, part, window, count):
         raise ValueError(f"{error}: nothing for {name}") from None
     firsts = np.flatnonzero(np.diff(starts[:, 0])) + 1  # of the next video
     return np.concatenate(
-        [windows.evenly_spaced(of_video, count) for of_video in np.split(starts, firsts)]
+        [of_video[evenly_spread(count, len(of_video))] for of_video in np.split(starts, firsts)]
     )
 
 

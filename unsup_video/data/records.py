@@ -31,6 +31,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from unsup_video.utils import files
+from unsup_video.utils.indices import evenly_spread
 
 MANIFEST = "manifest.json"
 INDEX = "index.jsonl"
@@ -285,8 +286,8 @@ def write(
 
     with replacing(folder, overwrite) as temporary:
         written = []
-        for i in range(shards):
-            size = count * (i + 1) // shards - count * i // shards
+        bounds = [*evenly_spread(shards, count).tolist(), count]
+        for i, size in enumerate(np.diff(bounds)):
             written.append(write_shard(temporary, i, shards, examples(size), compression))
         next(records, None)  # raises an error if there are more
         return finish(

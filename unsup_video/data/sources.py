@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, records, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.utils.indices import evenly_spread
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ def records_source(config: ConfigDict) -> Source:
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
     def evaluation(name, count):
-        return read(parts[name].folder, length, windows.evenly_spaced(starts[name], count))
+        chosen = evenly_spread(count, len(starts[name]))
+        return read(parts[name].folder, length, starts[name][chosen])
 
     if config.model.output == "logistic":
         _check_unit_range(evaluation("train", 100), data.records)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from unsup_video.data import calls, records
 from unsup_video.data.frames import Frames
+from unsup_video.data.orders import Order
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:
@@ -41,12 +42,6 @@ def starts(
     sequences = np.repeat(np.arange(len(frames)), numbers)
     before = np.repeat(np.cumsum(numbers) - numbers, numbers)
     return np.stack([sequences, stride * (np.arange(len(sequences)) - before)], axis=1)
-
-
-def evenly_spaced(starts: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` of the window starts, evenly spaced, or all if there are fewer."""
-    count = min(count, len(starts))
-    return starts[np.arange(count) * len(starts) // max(count, 1)]
 
 
 def at(folder: str | Path, length: int, starts: np.ndarray) -> tf.data.Dataset:
@@ -86,11 +81,7 @@ def evaluation(
 def training(
     frames: Frames, length: int, seed: int, start: int = 0, max_per_video: int | None = None
 ) -> tf.data.Dataset:
-    """Returns an endless stream of windows in random order, each equally likely.
-
-    An epoch is a permutation of all windows, from every first frame of every sequence. With
-    `max_per_video`, it has at most that many windows of each sequence, drawn again for each epoch.
-    It is a function of `seed` and the number of the epoch, and takes 8 bytes of memory per window.
+    """Returns an endless stream of windows in the random order of `orders.Order`.
 
     Args:
         frames: the sequences to read. length: frames per window.
@@ -100,32 +91,23 @@ def training(
 
     Returns the elements of `at`. Raises the errors of `starts` and `Frames.prepare`.
     """
-    """
-    """
     _check_positive(frames.folder, length=length)
     if start < 0:
         raise ValueError(f"start must be at least 0, got {start}")
-    usable = _usable(frames.folder, length, frames.chosen)
-    numbers = np.where(usable, usable - length + 1, 0)
-    ends = np.cumsum(numbers)
-    total = ends[-1] if max_per_video is None else np.minimum(numbers, max_per_video).sum()
-    first_epoch, consumed = divmod(start, int(total))
+    order = Order(_usable(frames.folder, length, frames.chosen), length, seed, max_per_video)
+    first_epoch, consumed = divmod(start, order.size)
     frames.prepare()
 
-    def order(epoch):
-        windows = np.random.default_rng((seed, epoch)).permutation(ends[-1])
-        if max_per_video is not None:
-            windows = windows[_ranks(np.searchsorted(ends, windows, "right")) < max_per_video]
-        return windows[consumed if epoch == first_epoch else 0 :]
+    def windows(epoch):
+        return order.epoch(epoch)[consumed if epoch == first_epoch else 0 :]
 
     def read(window):
-        sequence = np.searchsorted(ends, window, "right")
-        first = window - (ends[sequence] - numbers[sequence])
+        sequence, first = order.place(window)
         return *frames.read(sequence, first, length), sequence, first
 
     def windows_of(epoch):
         return tf.data.Dataset.from_tensor_slices(
-            tf.ensure_shape(calls.pure(order, [epoch], tf.int64), [None])
+            tf.ensure_shape(calls.pure(windows, [epoch], tf.int64), [None])
         )
 
     def window(number):
@@ -136,15 +118,6 @@ def training(
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     return epochs.flat_map(windows_of).map(window, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _ranks(values):
-    """Counts, for each of (N,) int values, the equal values before it."""
-    order = np.argsort(values, kind="stable")
-    ranks = np.empty_like(order)
-    numbers = np.bincount(values)
-    ranks[order] = np.arange(len(values)) - (np.cumsum(numbers) - numbers)[values[order]]
-    return ranks
 
 
 def _check_positive(folder, **values):

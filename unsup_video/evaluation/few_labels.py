@@ -10,6 +10,7 @@ interrupted one goes on in:
     table.md, figure_12.png  for people
 """
 
+import copy
 import csv
 import dataclasses
 import io
@@ -108,6 +109,7 @@ def run(
     log: Callable[[str], None] = print,
     seen: dict | None = None,
     classes: int | None = None,
+    fits: Callable | None = None,
 ) -> list[Summary]:
     """Makes, or goes on with, the study in `folder`.
 
@@ -119,6 +121,8 @@ def run(
         seen: stored with the results: `overlap.seen` of the test part, of the labelled videos ("")
             and of each pretrained model by its name.
         classes: stored with the results: how many the data have.
+        fits: (settings, contender, per_class) -> an object that trains as `few_labels_fits.Fits`
+            does, which None stands for; one that cannot be pickled is for one process.
 
     Raises:
         ValueError: another study is there; bad settings; data or models that do not fit.
@@ -129,7 +133,7 @@ def run(
     with files.lock(folder):
         _claim(settings, folder)
         tasks = [
-            (settings, folder, name, k)
+            (settings, folder, name, k, fits)
             for k in settings.per_class
             for name in settings.contenders()
         ]
@@ -216,7 +220,7 @@ def _share_the_machine(threads):
 
 def _work(task):
     """All classifiers of one contender with one number of labelled videos."""
-    settings, folder, name, per_class = task
+    settings, folder, name, per_class, make = task
     searched = _searched(settings, name, per_class)
     done = _Lines(folder, name, per_class)
     fits = None
@@ -225,9 +229,8 @@ def _work(task):
         nonlocal fits
         if done.has(key):
             return
-        from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
-
-        fits = fits or few_labels_fits.Fits(settings, name, per_class)
+        if fits is None:
+            fits = (make or _fits_of_the_package())(settings, name, per_class)
         figures = (fits.search if key[0] == "search" else fits.test)(*key[1:])
         _stop_if_alone()
         done.add(key, figures)
@@ -242,6 +245,37 @@ def _work(task):
         else:
             break
     return name, per_class
+
+
+def _fits_of_the_package():
+    from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
+
+    return few_labels_fits.Fits
+
+
+def contender_config(settings: Settings, contender: str) -> ConfigDict:
+    """The config of a contender's classifiers."""
+    config = ConfigDict(copy.deepcopy(settings.config))
+    config.model.kind = LINEAR.get(contender, "lstm")
+    if contender not in settings.pretrained:
+        # Random weights have to be trained, whatever is done with an encoder.
+        config.model.freeze = False
+        config.recipe.encoder_factor = 1.0
+    return config
+
+
+def fit_config(
+    settings: Settings, config: ConfigDict, videos: int, rate: float, dropout: float, subset: int
+) -> ConfigDict:
+    """The config of one training, of a contender's config, on a subset of so many videos."""
+    config = copy.deepcopy(config)
+    config.model.dropout = dropout
+    config.recipe.learning_rate = rate
+    config.recipe.batch_size = min(config.recipe.batch_size, videos)
+    epochs = settings.epochs * videos / config.recipe.batch_size
+    config.train.steps = max(config.train.steps, math.ceil(epochs))
+    config.seed = settings.seed + subset
+    return config
 
 
 def _stop_if_alone():

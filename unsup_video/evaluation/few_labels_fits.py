@@ -1,14 +1,11 @@
 """The classifiers of `few_labels`: many short trainings, one after the other, without compiling
 anew."""
 
-import copy
 import functools
-import math
 import time
 
 import keras
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from unsup_video.data import splits
 from unsup_video.data.labelled_videos import LabelledVideos
@@ -33,12 +30,8 @@ class Fits:
         tf.config.experimental.enable_op_determinism()
         self.settings = settings
         self.per_class = per_class
-        self.config = ConfigDict(copy.deepcopy(settings.config))
-        self.config.model.kind = few_labels.LINEAR.get(contender, "lstm")
+        self.config = few_labels.contender_config(settings, contender)
         init = settings.pretrained.get(contender)
-        if init is None:  # random weights have to be trained, whatever is done with an encoder
-            self.config.model.freeze = False
-            self.config.recipe.encoder_factor = 1.0
         self.init = trained.load(init["path"]) if init else None
         if self.init and self.init.sha256 != init["sha256"]:
             raise ValueError(f"{init['path']} was trained further since this study began")
@@ -85,13 +78,9 @@ class Fits:
         if self.per_class:
             few = splits.few(pool.labels, self.per_class, self.settings.seed + subset)
             videos = pool.subset(few)
-        config = copy.deepcopy(self.config)
-        config.model.dropout = dropout
-        config.recipe.learning_rate = rate
-        config.recipe.batch_size = min(config.recipe.batch_size, len(videos))
-        epochs = self.settings.epochs * len(videos) / config.recipe.batch_size
-        config.train.steps = max(config.train.steps, math.ceil(epochs))
-        config.seed = self.settings.seed + subset
+        config = few_labels.fit_config(
+            self.settings, self.config, len(videos), rate, dropout, subset
+        )
 
         # The same seed gives every contender the same softmax to start from, and the same windows.
         keras.utils.set_random_seed(config.seed)

@@ -112,8 +112,8 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         "copy_last": np.broadcast_to(past[:, -1:], future.shape),
         "mean_frame": np.broadcast_to(trained.mean_frame, future.shape),
     }
-    if test_set.constant_velocity is not None:
-        ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
+    ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
+    if ahead is not None:
         guesses["constant_velocity"] = ahead[:, : data.frames_out]
     for subject, frames in guesses.items():
         timed("metrics", measure, f"{subject}  future", future, frames)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,40 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, overlap, records, sources, splits, windows
 from unsup_video.training.trained import Trained
+from unsup_video.utils.indices import evenly_spread
 
 _SEED = 0  # of generated clips
 
 
 @dataclasses.dataclass(frozen=True)
+class Motion:
+    """Generated Moving MNIST, which knows how its digits move.
+
+    Attributes:
+        images: the digits. params: of the generator. stream: its seed.
+    """
+
+    images: np.ndarray
+    params: moving_mnist.MovingMnist
+    stream: int
+
+    def clips(self, start: int, count: int) -> np.ndarray:
+        """The clips from `start` on, (count, T, D) float32."""
+        return sources.collect(
+            moving_mnist.batches(
+                self.images, self.params, self.stream, 100, start=start, count=count
+            )
+        )
+
+    def straight_on(self, indices: np.ndarray, frames_in: int) -> np.ndarray:
+        """The frames of `moving_mnist.constant_velocity`, (N, T - frames_in, D) float32."""
+        found = moving_mnist.constant_velocity(
+            self.images, self.params, self.stream, indices, frames_in
+        )
+        return sources.to_frames(found).numpy()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TestSet:
     """Clips in an order that never changes.
 
@@ -22,11 +50,9 @@ class TestSet:
         count: how many. num_frames: of each. frame_shape: (H, W), (H, W, C) or (D,), D its product.
         description: what they are, JSON values; equal for equal clips.
         contents: what the sequences are that they are from.
-        clips: (start, count) -> (count, num_frames, D) float32.
         groups: (count,) int64, the group that each clip is of: clips of one group of videos, or of
             one sequence, are not independent; None where every clip is.
-        constant_velocity: (start, count, frames_in) -> (count, num_frames - frames_in, D) float32,
-            the oracle of `moving_mnist.constant_velocity`; None where the motion is not known.
+        motion: what generated the clips; None where that is not known.
         seen: of `overlap.seen`, for the run that it is to test; None where nobody looked.
     """
 
@@ -37,10 +63,27 @@ class TestSet:
     frame_shape: tuple[int, ...]
     description: dict
     contents: overlap.Contents
-    clips: Callable[[int, int], np.ndarray]
     groups: np.ndarray | None = None
-    constant_velocity: Callable[[int, int, int], np.ndarray] | None = None
+    motion: Motion | None = None
     seen: dict[str, int | str] | None = None
+
+    def clips(self, start: int, count: int) -> np.ndarray:
+        """The clips from `start` on, (count, num_frames, D) float32."""
+        return self.motion.clips(start, count)
+
+    def constant_velocity(self, start: int, count: int, frames_in: int) -> np.ndarray | None:
+        """The oracle of `moving_mnist.constant_velocity`; None where the motion is not known.
+
+        Returns:
+            (count, num_frames - frames_in, D) float32.
+        """
+        if self.motion is None:
+            return None
+        return self.motion.straight_on(self._generated(start, count), frames_in)
+
+    def _generated(self, start, count):
+        """The numbers that clips have in `motion`."""
+        return np.arange(start, start + count)
 
     @property
     def label(self) -> str:
@@ -50,6 +93,20 @@ class TestSet:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know, a sentence each."""
         return overlap.notes(self.seen, self.contents.count, "sequences")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Windows(TestSet):
+    """Windows of a data set on disk: the folder, and `starts` (count, 2) as of `windows.starts`."""
+
+    folder: Path
+    starts: np.ndarray
+
+    def clips(self, start, count):
+        return sources.read(self.folder, self.num_frames, self.starts[start : start + count])
+
+    def _generated(self, start, count):
+        return self.starts[start : start + count, 0]
 
 
 def generated(
@@ -125,31 +182,14 @@ def _generator(source):
 
 
 def _moving_mnist(images, params, seed, source, count, description):
-    stream = moving_mnist.stream_seed(seed, source.split)
-
-    def clips(start, count):
-        batches = moving_mnist.batches(images, params, stream, 100, start=start, count=count)
-        return sources.collect(batches)
-
-    def constant_velocity(start, count, frames_in):
-        return _straight_on(images, params, stream, np.arange(start, start + count), frames_in)
-
-    shape = (params.frame_size, params.frame_size)
     return TestSet(
-        count,
-        params.num_frames,
-        shape,
-        description,
-        overlap.generated_contents(count, source),
-        clips,
-        constant_velocity=constant_velocity,
+        count=count,
+        num_frames=params.num_frames,
+        frame_shape=(params.frame_size, params.frame_size),
+        description=description,
+        contents=overlap.generated_contents(count, source),
+        motion=Motion(images, params, moving_mnist.stream_seed(seed, source.split)),
     )
-
-
-def _straight_on(images, params, stream, indices, frames_in):
-    return sources.to_frames(
-        moving_mnist.constant_velocity(images, params, stream, indices, frames_in)
-    ).numpy()
 
 
 def from_records(
@@ -188,25 +228,22 @@ def from_records(
     count = len(starts) if count is None else count
     if not 1 <= count <= len(starts):
         raise ValueError(f"{folder}: 1 to {len(starts)} clips can be asked for, got {count}")
-    starts = windows.evenly_spaced(starts, count)
-
-    def clips(start, count):
-        return sources.read(folder, length, starts[start : start + count])
-
-    return TestSet(
-        count,
-        length,
-        manifest.frame_shape,
-        {**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
-        overlap.split_contents(part),
-        clips,
-        splits.numbered_groups(records.load_index(folder), starts[:, 0]),
-        _oracle(manifest, starts, config),
+    starts = starts[evenly_spread(count, len(starts))]
+    return _Windows(
+        count=count,
+        num_frames=length,
+        frame_shape=manifest.frame_shape,
+        description={**description, "frames": length, "frame_shape": list(manifest.frame_shape)},
+        contents=overlap.split_contents(part),
+        groups=splits.numbered_groups(records.load_index(folder), starts[:, 0]),
+        motion=_motion(manifest, starts, config),
+        folder=folder,
+        starts=starts,
     )
 
 
-def _oracle(manifest, starts, config):
-    """The constant-velocity oracle of a set that data_prep generated from digits we have."""
+def _motion(manifest, starts, config):
+    """What generated a set of data_prep's; None where it was not from digits we have."""
     source = manifest.source
     if config is None or "generator" not in source or starts[:, 1].any():
         return None
@@ -216,14 +253,8 @@ def _oracle(manifest, starts, config):
         return None
     if chosen.sha256 != source["digits"]["sha256"]:
         return None
-    params = _generator(source)
     stream = moving_mnist.stream_seed(source["seed"], source["split"])
-
-    def constant_velocity(start, count, frames_in):
-        indices = starts[start : start + count, 0]
-        return _straight_on(chosen.images, params, stream, indices, frames_in)
-
-    return constant_velocity
+    return Motion(chosen.images, _generator(source), stream)
 
 
 def of_model(

@@ -60,6 +60,11 @@ class Line:
     high: Sequence[float] | None = None
     bars: bool = False
 
+    @property
+    def stroke(self) -> str:
+        """The colour inside a page."""
+        return "currentColor" if self.colour == TEXT else self.colour
+
 
 def lines_from_rows(label: str, rows: Sequence, band: bool = False, **look) -> list[Line]:
     """Returns [the line of figures over frames], or [] if there are no figures.
@@ -94,7 +99,7 @@ def svg(
     settled: bool = False,
     ticks: Sequence[str] = (),
 ) -> str:
-    """Returns an <svg> of the lines without their labels; `legend` returns those.
+    """An <svg> of the lines, without their labels, which are for a legend beside it.
 
     Args:
         name: letters, digits and hyphens, different for every chart of the page.
@@ -167,17 +172,3 @@ def _inline(text, name, title):
     # Ids are global to a page, where charts would otherwise share their clipping paths.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     return f'<svg class="chart" role="img" aria-label="{label}" {view}>{body}'
-
-
-def legend(lines: list[Line]) -> str:
-    """Returns the labels of lines, each beside a piece of its line, as HTML."""
-    entries = []
-    for line in {line.label: line for line in lines}.values():
-        colour = "currentColor" if line.colour == TEXT else line.colour
-        dash = " ".join(f"{length:g}" for length in line.dash) or "none"
-        entries.append(
-            '<li><svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">'
-            f'<line x1="0" x2="28" y1="4" y2="4" stroke="{colour}" stroke-dasharray="{dash}" '
-            f'stroke-width="{line.width:g}"/></svg> {html.escape(line.label)}</li>'
-        )
-    return f'<ul class="legend">{"".join(entries)}</ul>'

@@ -1,25 +1,15 @@
 """What the page says of classifiers: the paper's tables 1 and 4, and which classes they mix up."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
 
 from unsup_video.data import overlap
-from unsup_video.evaluation import action_recognition, comparison, paper
+from unsup_video.evaluation import action_recognition, comparison, paper, results, testvideos
 from unsup_video.pictures import charts
-from unsup_video.report import markup, page_runs
+from unsup_video.report import cells, page_runs
+from unsup_video.report.section import Section
 
-# What has to stand beside every figure of the paper.
-CAUTION = (
-    '<p class="caution">The paper\'s figures are for all 101 classes of UCF-101 and all 51 of '
-    "HMDB-51, with percepts of its own CNNs and encoders of 2 layers of 2048 units, pretrained on "
-    "300 hours of video. Figures for a part of the classes, or from other percepts, do not compare "
-    "with them.</p>"
-)
 _ROWS = dict(zip(("single_frame", "lstm", "pretrained"), paper.TABLE_1, strict=True))
-
-
-def _classifiers(runs):
-    return markup.of_kind(runs, action_recognition.KIND)
 
 
 def _evaluation(run):
@@ -47,50 +37,51 @@ def reference(run) -> dict[str, float] | None:
     )
 
 
-def summary(runs: list) -> str:
-    """A table of the classifiers, for the head of the page."""
-    lines = [
-        [
-            *page_runs.basics(runs, run),
-            markup.number(str(len(run.classes))),
-            markup.row_cell(_video(run)),
-        ]
-        for run in _classifiers(runs)
-    ]
-    head = [*page_runs.BASICS, "classes", "accuracy of test videos (%)"]
-    return markup.table(head, lines, labels=3) if lines else ""
+class _Actions(Section):
+    """What the sections on classifiers share: their evaluation."""
+
+    kind = action_recognition.KIND
+
+    def applies_to(self, trained):
+        return bool(trained.classes)
+
+    def evaluate(self, trained, options, log):
+        return action_recognition.evaluate(
+            testvideos.select(trained, options.records, log=log),
+            results.command(trained, self.kind, {"records": options.records}),
+            recompute=options.recompute,
+            log=log,
+        )
 
 
 # ---------------------------------------------------------------------- Table 1
 
 
-def table_1(runs: list) -> str:
+class Table1(_Actions):
     """One's own classifiers beside the paper's Table 1, and accuracies over the steps."""
-    found = _classifiers(runs)
-    if not found:
-        return ""
-    groups = _test_sets(found)
-    several = (
-        (
-            '<p class="caution">These runs were tested on different videos; their figures do '
-            "not compare with one another.</p>"
-        )
-        if len(groups) > 1
-        else ""
-    )
-    return "".join(
-        [
-            several,
-            _accuracies(runs, found),
-            "<p>In brackets is the 95% confidence interval; videos of one group count together. A "
-            "video is classified by the mean over its windows, a window by the mean over its steps. "
-            "What the paper has pretrained here is the composite; other kinds are in its Table 3.</p>",
-            CAUTION,
-            *(markup.cautions(run.name, _notes(run)) for run in found),
-            _over_steps(runs, groups),
-            markup.commands(runs, action_recognition.KIND),
+
+    anchor, title, template = "table-1", "Table 1: action recognition", "table_1.html"
+
+    def summary(self, runs, studies):
+        lines = [
+            [*page_runs.basics(runs, run), str(len(run.classes)), cells.row_cell(_video(run))]
+            for run in self.evaluated(runs)
         ]
-    )
+        head = [*page_runs.BASICS, "classes", "accuracy of test videos (%)"]
+        return cells.Table(head, lines, labels=3) if lines else None
+
+    def content(self, runs, studies):
+        found = self.evaluated(runs)
+        if not found:
+            return None
+        groups = _test_sets(found)
+        return {
+            "groups": groups,
+            "accuracies": _accuracies(runs, found),
+            "cautions": [note for run in found for note in cells.cautions(run.name, _notes(run))],
+            "steps": _over_steps(runs, groups),
+            "commands": self.commands(runs),
+        }
 
 
 def _test_sets(runs):
@@ -105,7 +96,7 @@ def _test_sets(runs):
 
 def _accuracies(runs, found):
     metrics = {
-        row.metric: markup.metric_title(row)
+        row.metric: cells.metric_title(row)
         for run in found
         for row in _evaluation(run).find(part="video", unit="%")
     }
@@ -121,19 +112,19 @@ def _accuracies(runs, found):
                 (window,) = _evaluation(run).find(part="window", metric="accuracy")
                 lines.append(
                     [
-                        markup.label(title),
-                        markup.run_cell(runs, run),
-                        markup.label(_tested_on(run)),
-                        markup.number(str(len(run.classes))),
-                        *(markup.row_cell(_video(run, metric)) for metric in metrics),
-                        markup.row_cell(window),
-                        *markup.figures(comparable, columns),
+                        title,
+                        cells.run_cell(runs, run),
+                        _tested_on(run),
+                        str(len(run.classes)),
+                        *(cells.row_cell(_video(run, metric)) for metric in metrics),
+                        cells.row_cell(window),
+                        *cells.figures(comparable, columns),
                     ]
                 )
         if reported.keys() - beside:  # what stands beside no run
-            nothing = [markup.label("–")] * 2 + [markup.number()] * (2 + len(metrics))
-            lines.append([markup.label(title), *nothing, *markup.figures(reported, columns)])
-    return markup.table(
+            nothing = [None] * (4 + len(metrics))
+            lines.append([title, *nothing, *cells.figures(reported, columns)])
+    return cells.Table(
         [
             "classifier",
             "run",
@@ -176,27 +167,36 @@ def _over_steps(runs, groups):
         title = "Accuracy of windows" + (f", test set {number}" if len(groups) > 1 else "")
         drawn.append(charts.svg(lines, f"steps-{number}", title, "frames of the window read", "%"))
         shown += lines
-    return f"<h3>Step by step</h3>{markup.chart_grid(drawn, shown)}"
+    return cells.Charts(drawn, shown)
 
 
 # ---------------------------------------------------------------------- classes
 
 
-def classes(runs: list) -> str:
+class Classes(_Actions):
     """The confusion matrix of each classifier, and its accuracy class by class."""
-    return "".join(
-        f"<h3>{markup.run_link(runs, run)}</h3>{_confusion(_evaluation(run))}"
-        for run in _classifiers(runs)
-    )
+
+    anchor, title, template = "classes", "Classes: what videos were taken for", "classes.html"
+
+    def content(self, runs, studies):
+        found = [
+            {
+                "run": cells.run_cell(runs, run),
+                # Accuracy over steps is a chart of all runs, above.
+                "pictures": [
+                    cells.picture(_evaluation(run).folder / p.file, p.caption)
+                    for p in _evaluation(run).pictures
+                    if p.file == "confusion.png"
+                ],
+                "accuracies": _by_class(_evaluation(run)),
+                "command": _evaluation(run).command,
+            }
+            for run in self.evaluated(runs)
+        ]
+        return {"runs": found} if found else None
 
 
-def _confusion(evaluation):
-    # Accuracy over steps is a chart of all runs, above.
-    shown = [
-        (evaluation.folder / p.file, p.caption)
-        for p in evaluation.pictures
-        if p.file == "confusion.png"
-    ]
+def _by_class(evaluation):
     measured = [row for row in evaluation.rows if row.part.startswith("class/")]
     hardest = sorted((r for r in measured if r.metric == "accuracy"), key=lambda row: row.value)
     lines = []
@@ -206,92 +206,53 @@ def _confusion(evaluation):
             key=lambda r: -r.value,
         )
         others = [f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken[:3]]
-        lines.append(
-            [
-                f'<th scope="row">{markup.text(row.part.removeprefix("class/"))}</th>',
-                markup.label(", ".join(others) or "–"),
-                markup.number(f"{row.count:,}"),
-                markup.row_cell(row),
-            ]
-        )
-    table = markup.table(["class", "most often taken for", "videos", "accuracy (%)"], lines, 2)
-    title = f"Accuracy of {len(lines)} classes, the hardest first"
-    return (
-        f"{markup.pictures(shown)}{markup.details(title, table)}"
-        f"<p>Made by</p>{markup.code(evaluation.command)}"
-    )
+        name = cells.Cell(row.part.removeprefix("class/"), head=True)
+        lines.append([name, ", ".join(others) or None, f"{row.count:,}", cells.row_cell(row)])
+    return cells.Table(["class", "most often taken for", "videos", "accuracy (%)"], lines, 2)
 
 
 # ---------------------------------------------------------------------- Table 4
 
 
-def table_4(runs: list, studies: Sequence) -> str:
+class Table4(_Actions):
     """What was reported of other systems, and one's own accuracies in a column beside."""
-    own = [*_own_runs(runs), *(line for study in studies for line in _own_study(study))]
-    if not own and not studies:
-        return ""
-    lines = [
-        [
-            markup.label(line.inputs),
-            f'<th scope="row">{markup.text(line.system)}</th>',
-            f'<td><a href="{markup.text(line.url)}" title="{markup.text(line.title)}">'
-            f"{markup.text(line.reference)}</a></td>",
-            *(
-                markup.number() if value is None else markup.number(f"{value:.1f}")
-                for value in (line.ucf101, line.hmdb51)
-            ),
-            markup.number(),
+
+    anchor, title, template = "table-4", "Table 4: other systems", "table_4.html"
+
+    def content(self, runs, studies):
+        own = [_own_run(runs, run) for run in self.evaluated(runs)]
+        own += [line for study in studies for line in _own_study(study)]
+        if not own and not studies:
+            return None
+        others = [
+            [
+                line.inputs,
+                cells.Cell(line.system, head=True),
+                cells.Cell(line.reference, href=line.url, title=line.title),
+                *(None if x is None else f"{x:.1f}" for x in (line.ucf101, line.hmdb51)),
+                None,
+            ]
+            for line in paper.table_4()
         ]
-        for line in paper.table_4()
-    ]
-    sources = ", ".join(dict.fromkeys(line.reported_in for line in paper.table_4()))
-    return "".join(
-        [
-            markup.table(
-                ["inputs", "system", "reference", "UCF-101 (%)", "HMDB-51 (%)", "here (%)"],
-                own + lines,
-                labels=3,
-            ),
-            f"<p>Accuracy of videos. UCF-101 and HMDB-51: as reported in {markup.text(sources)}; "
-            "the links lead to the papers about the systems.</p>",
-            CAUTION,
-        ]
-    )
+        head = ["inputs", "system", "reference", "UCF-101 (%)", "HMDB-51 (%)", "here (%)"]
+        return {
+            "systems": cells.Table(head, own + others, labels=3),
+            "sources": list(dict.fromkeys(line.reported_in for line in paper.table_4())),
+        }
 
 
-def _own_runs(runs):
-    return [
-        _own(
-            markup.run_link(runs, run),
-            _ROWS.get(_classifier(run), "mean frame"),
-            f"{len(run.classes)} classes, {_tested_on(run)}",
-            markup.row_cell(_video(run)),
-        )
-        for run in _classifiers(runs)
-    ]
+def _own_run(runs, run):
+    link = cells.run_cell(runs, run)
+    name = f"{link.text}: {_ROWS.get(_classifier(run), 'mean frame')}"
+    about = f"{len(run.classes)} classes, {_tested_on(run)}"
+    cell = cells.row_cell(_video(run))
+    return ["here", dataclasses.replace(link, text=name), about, None, None, cell]
 
 
 def _own_study(study):
     """Those of its classifiers that had all labelled videos."""
-    return [
-        _own(
-            markup.text(study.name),
-            s.contender,
-            "all labelled videos",
-            markup.percent_cell(s.mean, None),
-        )
-        for s in study.summaries
-        if not s.per_class and s.accuracies
-    ]
-
-
-def _own(name, classifier, about, cell):
-    """A line of the table; `name` and `cell` are HTML."""
-    return [
-        markup.label("here"),
-        f'<th scope="row">{name}: {markup.text(classifier)}</th>',
-        markup.label(about),
-        markup.number(),
-        markup.number(),
-        cell,
-    ]
+    for s in study.summaries:
+        if not s.per_class and s.accuracies:
+            name = cells.Cell(f"{study.name}: {s.contender}", head=True)
+            cell = cells.percent_cell(s.mean, None)
+            yield ["here", name, "all labelled videos", None, None, cell]

@@ -1,35 +1,16 @@
 """What the page says of studies with few labels: the paper's figure 12 and table 3."""
 
 import math
-from collections.abc import Sequence
 
 from unsup_video.data import overlap
 from unsup_video.evaluation import comparison, few_labels, paper
 from unsup_video.pictures import charts
-from unsup_video.report import markup
-from unsup_video.report.page_actions import CAUTION
+from unsup_video.report import cells
+from unsup_video.report.section import Section
 
 _SHIFT = 0.06  # between the error bars of contenders, which would hide one another
 # The colours that the same contenders have in a study: `Settings.contenders()`.
 _PAPER = {"single frame": 0, "LSTM": 2, "LSTM, pretrained": 3}
-
-
-def summary(studies: Sequence) -> str:
-    """A table of `report.Study`s, for the head of the page."""
-    lines = [
-        [
-            f'<th scope="row"><a href="#{_anchor(studies, study)}">{markup.text(study.name)}</a></th>',
-            markup.label(
-                f"{len(study.settings['pretrained'])} pretrained, "
-                f"{len(study.contenders) - len(study.settings['pretrained'])} baselines"
-            ),
-            markup.label(", ".join(map(_number, study.numbers))),
-            markup.number(str(study.settings["subsets"])),
-        ]
-        for study in studies
-    ]
-    head = ["study with few labels", "classifiers", "labelled videos a class", "random subsets"]
-    return markup.table(head, lines, labels=3) if lines else ""
 
 
 def _anchor(studies, study):
@@ -40,54 +21,65 @@ def _number(per_class):
     return str(per_class or "all")
 
 
-def _title(study):
-    return f"<h3>{markup.text(study.name)}</h3>"
-
-
 def _cells(study, name, cell):
-    """`cell` of each summary of a contender, a dash for a number that it lacks."""
+    """`cell` of each summary of a contender, None for a number that it lacks."""
     found = {s.per_class: s for s in study.summaries if s.contender == name}
 
     def content(s):
-        return cell(s) if s.accuracies else markup.number("diverged")
+        return cell(s) if s.accuracies else "diverged"
 
-    return [content(found[k]) if k in found else markup.number() for k in study.numbers]
+    return [content(found[k]) if k in found else None for k in study.numbers]
 
 
 # ---------------------------------------------------------------------- Figure 12
 
 
-def figure_12(studies: Sequence) -> str:
+class Figure12(Section):
     """Accuracies over the number of labelled videos, beside those of the paper; what is gained."""
-    if not studies:
-        return ""
-    return CAUTION + "".join(
-        f'<article id="{_anchor(studies, study)}">{_title(study)}'
-        f"{_curves(study, _anchor(studies, study))}"
-        f"<p>Accuracy of videos; bars are the standard deviation over "
-        f"{study.settings['subsets']} random subsets, and over seeds where all videos are labelled."
-        " The paper's figures are read off its figure 12, to about 0.2.</p>"
-        f"{_gains(study)}{_cautions(study)}"
-        f"{markup.details('Learning rates and dropouts that were chosen', _choices(study))}"
-        f"{markup.details('All settings of the study', markup.listing(study.settings))}"
-        f"<dl><dt>Folder</dt><dd>{markup.text(study.path)}</dd></dl></article>"
-        for study in studies
-    )
+
+    anchor, title, template = "figure-12", "Figure 12: few labelled videos", "figure_12.html"
+
+    def summary(self, runs, studies):
+        lines = [
+            [
+                cells.Cell(study.name, href=f"#{_anchor(studies, study)}", head=True),
+                f"{len(study.settings['pretrained'])} pretrained, "
+                f"{len(study.contenders) - len(study.settings['pretrained'])} baselines",
+                ", ".join(map(_number, study.numbers)),
+                str(study.settings["subsets"]),
+            ]
+            for study in studies
+        ]
+        head = ["study with few labels", "classifiers", "labelled videos a class", "random subsets"]
+        return cells.Table(head, lines, labels=3) if lines else None
+
+    def content(self, runs, studies):
+        found = [
+            {
+                "anchor": _anchor(studies, study),
+                "name": study.name,
+                "curves": _curves(study, _anchor(studies, study)),
+                "gains": _gains(study),
+                "cautions": _cautions(study),
+                "choices": _choices(study),
+                "settings": study.settings,
+                "path": study.path,
+            }
+            for study in studies
+        ]
+        return {"studies": found} if found else None
 
 
 def _cautions(study):
     """What was excluded, and whether a contender has seen videos of the test."""
-    cautions = [
-        markup.cautions(
-            s.contender,
-            [f"at {_number(s.per_class)} a class training diverged with {few_labels.excluded(s)}"],
-        )
-        for s in study.summaries
-        if s.diverged
-    ]
+    found = []
+    for s in study.summaries:
+        if s.diverged:
+            note = f"training diverged with {few_labels.excluded(s)}"
+            found += cells.cautions(s.contender, [f"at {_number(s.per_class)} a class {note}"])
     for name, seen in (study.settings.get("seen") or {"": None}).items():
-        cautions.append(markup.cautions(name or "labelled videos", overlap.notes(seen, None)))
-    return "".join(cautions)
+        found += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
+    return found
 
 
 def _curves(study, name):
@@ -120,7 +112,7 @@ def _curves(study, name):
             for contender, index in _PAPER.items()
         ]
         drawn.append(_chart(papers, f"{name}-{data}", f"The paper, {data}", curves["videos"]))
-    return markup.chart_grid(drawn, own + papers)
+    return cells.Charts(drawn, own + papers)
 
 
 def _chart(lines, name, title, numbers):
@@ -130,53 +122,42 @@ def _chart(lines, name, title, numbers):
 
 
 def _gains(study):
-    names = [name for name in study.contenders if name != few_labels.BASELINE]
     lines = [
-        [f'<th scope="row">{markup.text(name)}</th>', *_cells(study, name, _gain_cell)]
-        for name in names
+        [cells.Cell(name, head=True), *_cells(study, name, _gain_cell)]
+        for name in study.contenders
+        if name != few_labels.BASELINE
     ]
-    head = [
-        f"gain over the {few_labels.BASELINE} (%)",
-        *(f"{_number(k)} a class" for k in study.numbers),
-    ]
-    return (
-        f"{markup.table(head, lines)}<p>Differences on the same subsets, and in brackets their "
-        "95% confidence interval over subsets (Student's t).</p>"
-    )
+    gain = f"gain over the {few_labels.BASELINE} (%)"
+    return cells.Table([gain, *(f"{_number(k)} a class" for k in study.numbers)], lines)
 
 
 def _gain_cell(summary):
     if summary.difference is None:  # the baseline diverged
-        return markup.number()
-    text = f'<data value="{summary.difference!r}">{summary.difference:+.1f}</data>'
-    if summary.low is not None:
-        text += f' <span class="interval">({summary.low:+.1f} to {summary.high:+.1f})</span>'
-    return markup.number(text)
+        return None
+    interval = "" if summary.low is None else f"({summary.low:+.1f} to {summary.high:+.1f})"
+    return cells.Cell(f"{summary.difference:+.1f}", summary.difference, interval)
 
 
 def _choices(study):
     lines = [
-        [
-            markup.label(name),
-            *_cells(study, name, lambda s: markup.number(f"{s.learning_rate:g}, {s.dropout:g}")),
-        ]
+        [name, *_cells(study, name, lambda s: f"{s.learning_rate:g}, {s.dropout:g}")]
         for name in study.contenders
     ]
     head = ["learning rate, dropout", *(f"{_number(k)} a class" for k in study.numbers)]
-    return markup.table(head, lines)
+    return cells.Table(head, lines)
 
 
 # ---------------------------------------------------------------------- Table 3
 
 
-def table_3(studies: Sequence) -> str:
+class Table3(Section):
     """One's own variants beside the rows of the paper's Table 3, and the other contenders."""
-    if not studies:
-        return ""
-    return "".join(f"{_title(study)}{_variants(study)}" for study in studies) + (
-        "<p>Accuracy of videos, mean and standard deviation over subsets. The paper's small "
-        "sets have 10 (UCF-101) and 4 (HMDB-51) labelled videos a class.</p>" + CAUTION
-    )
+
+    anchor, title, template = "table-3", "Table 3: kinds of pretraining", "table_3.html"
+
+    def content(self, runs, studies):
+        found = [{"name": study.name, "variants": _variants(study)} for study in studies]
+        return {"studies": found} if found else None
 
 
 def reference(study, name: str) -> dict[str, float]:
@@ -198,15 +179,15 @@ def _variants(study):
             if study.variants.get(name) == variant:
                 comparable = reference(study, name)
                 beside |= comparable.keys()
-                papers = markup.figures(comparable, columns)
+                papers = cells.figures(comparable, columns)
                 lines.append(_line(study, _title_of(variant), name, papers))
         if reported.keys() - beside:  # what stands beside no contender
-            papers = markup.figures(reported, columns)
+            papers = cells.figures(reported, columns)
             lines.append(_line(study, _title_of(variant), None, papers))
     for name in study.contenders:
         if name not in study.variants:
-            lines.append(_line(study, "–", name, [markup.number()] * len(columns)))
-    return markup.table(
+            lines.append(_line(study, None, name, [None] * len(columns)))
+    return cells.Table(
         [
             "pretraining",
             "here",
@@ -224,12 +205,10 @@ def _title_of(variant):
 
 
 def _line(study, pretraining, name, papers):
-    own = (
-        [markup.number()] * len(study.numbers)
-        if name is None
-        else _cells(
-            study, name, lambda s: markup.percent_cell(s.mean, None if math.isnan(s.std) else s.std)
-        )
-    )
-    head = f'<th scope="row">{markup.text(name)}</th>' if name else markup.label("–")
-    return [markup.label(pretraining), head, *own, *papers]
+    if name is None:
+        return [pretraining, None, *[None] * len(study.numbers), *papers]
+
+    def cell(s):
+        return cells.percent_cell(s.mean, None if math.isnan(s.std) else s.std)
+
+    return [pretraining, cells.Cell(name, head=True), *_cells(study, name, cell), *papers]

@@ -5,7 +5,8 @@ import json
 from unsup_video.models.classifiers import KINDS
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.pictures import charts
-from unsup_video.report import markup
+from unsup_video.report import cells
+from unsup_video.report.section import Section
 
 _CURVES = {  # (title, unit) -> split -> its name in metrics.jsonl, of a classifier
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -15,26 +16,38 @@ _OF = {"train": "train, single steps", "validation": "validation, whole videos"}
 _LOOKS = {"train": (charts.COLOURS[1], 1.1), "validation": (charts.COLOURS[0], 1.8)}
 
 
-def articles(runs: list) -> str:
-    """An article about each `report.Run`."""
-    return "".join(
-        f'<article id="{markup.anchor(runs, run)}"><h3>{markup.text(run.name)}</h3>{_facts(run)}'
-        f"{_losses(runs, run)}"
-        f"{markup.details('The whole config', markup.listing(run.config))}"
-        f"<p>Trained by</p>{markup.code(run.command)}</article>"
-        for run in runs
-    )
+class Runs(Section):
+    """An article about each run."""
+
+    anchor, title, template = "runs", "Runs: what was trained, and how", "runs.html"
+
+    def content(self, runs, studies):
+        articles = [
+            {
+                "anchor": cells.anchor(runs, run),
+                "name": run.name,
+                "facts": _facts(run),
+                "losses": _losses(runs, run),
+                "no_losses": "metrics.jsonl has no losses."
+                if run.metrics
+                else "No loss curves: metrics.jsonl stays in the run's folder.",
+                "config": run.config,
+                "command": run.command,
+            }
+            for run in runs
+        ]
+        return {"articles": articles} if articles else None
 
 
-def basics(runs: list, run) -> list[str]:
+def basics(runs: list, run) -> list[cells.Cell | str]:
     """The cells of `BASICS`, which a table of runs starts with."""
     return [
-        markup.run_cell(runs, run),
-        markup.label(architecture(run.model)),
-        markup.label(run.model["recipe"]),
-        markup.number(f"{run.model['step']:,}"),
-        markup.number(_parameters(run)),
-        markup.number(_training_time(run)),
+        cells.run_cell(runs, run),
+        architecture(run.model),
+        run.model["recipe"],
+        f"{run.model['step']:,}",
+        _parameters(run),
+        _training_time(run),
     ]
 
 
@@ -85,12 +98,7 @@ def _facts(run):
         "Matrix products": info.get("gemm_dtype"),
         "Folder": run.path,
     }
-    lines = "".join(
-        f"<dt>{markup.text(name)}</dt><dd>{markup.text(value)}</dd>"
-        for name, value in facts.items()
-        if value not in (None, "")
-    )
-    return f"<dl>{lines}</dl>"
+    return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
 def _specifics(run):
@@ -145,18 +153,15 @@ def _series(run, split, key):
 
 
 def _losses(runs, run):
-    """The loss curves of one run, a chart for each quantity."""
-    if not run.metrics:
-        return "<p>No loss curves: metrics.jsonl stays in the run's folder.</p>"
+    """The loss curves of one run, a chart for each quantity; None where there are none."""
     found = _accuracies(run) if run.classes else _parts(run)
     found = {key: lines for key, lines in found.items() if lines}
     if not found:
-        return "<p>metrics.jsonl has no losses.</p>"
-    return markup.chart_grid(
+        return None
+    name = cells.anchor(runs, run)
+    return cells.Charts(
         [
-            charts.svg(
-                lines, f"{markup.anchor(runs, run)}-{number}", title, "step", unit, settled=True
-            )
+            charts.svg(lines, f"{name}-{number}", title, "step", unit, settled=True)
             for number, ((title, unit), lines) in enumerate(found.items())
         ],
         [line for lines in found.values() for line in lines],
@@ -190,42 +195,41 @@ def _line(run, split, key, label, dash=charts.SOLID):
     return [charts.Line(label, steps, values, colour, dash, width)] if steps else []
 
 
-def learning(runs: list) -> str:
-    """The validation losses of the future: a chart for runs whose losses compare."""
-    groups = {}
-    videos = [run for run in runs if not run.classes]
-    for run in videos:
-        key = json.dumps([run.info["data"]["sha256"], run.model["output"]], sort_keys=True)
-        groups.setdefault(key, []).append(run)
-    drawn = []
-    for number, group in enumerate(groups.values(), 1):
-        lines = {"step": [], "minutes of training": []}
-        for run in group:
-            steps, seconds, values = _series(run, "validation", "free_running/future")
-            look = charts.style(runs.index(run))
-            for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
-                of += [charts.Line(run.name, x, values, **look)] if steps else []
-        if lines["step"]:
-            drawn.append(
-                markup.chart_grid(
-                    [
-                        charts.svg(
-                            of,
-                            f"learning-{number}-{k}",
-                            "Future, validation, free-running",
-                            label,
-                            "loss per frame",
-                            settled=True,
-                        )
-                        for k, (label, of) in enumerate(lines.items())
-                    ],
-                    lines["step"],
-                )
-            )
-    if drawn or not videos:
-        return "".join(drawn)
-    return (
-        "<p>No run predicts the future.</p>"
-        if any(run.metrics for run in videos)
-        else "<p>No curves: metrics.jsonl stays in the run's folder.</p>"
+class Learning(Section):
+    """The validation losses of the future: charts for runs whose losses compare."""
+
+    anchor, title, template = "learning", "Learning curves of all runs", "learning.html"
+
+    def content(self, runs, studies):
+        videos, groups = [run for run in runs if not run.classes], {}
+        if not videos:
+            return None
+        for run in videos:
+            key = json.dumps([run.info["data"]["sha256"], run.model["output"]], sort_keys=True)
+            groups.setdefault(key, []).append(run)
+        drawn = [_learning(runs, group, n) for n, group in enumerate(groups.values(), 1)]
+        return {
+            "groups": [group for group in drawn if group.lines],
+            "nothing": "No run predicts the future."
+            if any(run.metrics for run in videos)
+            else "No curves: metrics.jsonl stays in the run's folder.",
+        }
+
+
+def _learning(runs, group, number):
+    """The charts of runs whose losses compare, over steps and over time."""
+    lines = {"step": [], "minutes of training": []}
+    for run in group:
+        steps, seconds, values = _series(run, "validation", "free_running/future")
+        look = charts.style(runs.index(run))
+        for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
+            of += [charts.Line(run.name, x, values, **look)] if steps else []
+    title = "Future, validation, free-running"
+    return cells.Charts(
+        [
+            charts.svg(of, f"learning-{number}-{k}", title, label, "loss per frame", settled=True)
+            for k, (label, of) in enumerate(lines.items())
+            if of
+        ],
+        lines["step"],
     )

@@ -14,22 +14,10 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unsup_video.evaluation import (
-    action_recognition,
-    features,
-    few_labels,
-    future_prediction,
-    intervals,
-    long_range,
-    metrics,
-    out_of_domain,
-    paper,
-    results,
-    testset,
-    testvideos,
-)
+from unsup_video.evaluation import few_labels, future_prediction, intervals, paper, results
 from unsup_video.evaluation.naming import names
-from unsup_video.report import page, page_actions, page_few_labels
+from unsup_video.report import page, page_actions, page_few_labels, sections
+from unsup_video.report.section import Options
 from unsup_video.training import workdir
 from unsup_video.training.trained import Trained
 from unsup_video.utils import files
@@ -123,7 +111,7 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def _variant(name, model):
-    """The row of `paper.TABLE_3` of a pretrained model of a study, as it was then; else by its name."""
+    """The row of `paper.TABLE_3` of a study's pretrained model as it was then, or by its name."""
     if "kind" in model:
         return paper.variant(
             model["kind"], model["conditional_reconstruction"], model["conditional_future"]
@@ -133,56 +121,25 @@ def _variant(name, model):
 
 
 def evaluate(
-    trained: Trained,
-    clips: int | None = None,
-    records: str | None = None,
-    convention: str | None = None,
-    recompute: bool = False,
-    log: Callable[[str], None] = print,
+    trained: Trained, options: Options, log: Callable[[str], None] = print
 ) -> dict[str, results.Evaluation | str]:
     """Every evaluation of the page, kind -> evaluation; those that are stored are read.
 
     A figure that does not exist for this model, such as the long future of an autoencoder, is the
     reason for that instead.
 
-    Args:
-        clips: test clips of future_prediction; None for all of them. records: a data set of
-            data_prep's to test on; None for the run's own. convention: of `metrics`. Of these,
-            only `records` is for classifiers.
-
     Raises:
-        ValueError, OSError: the model cannot be tested on these data; a stored evaluation is
-            damaged.
+        ValueError, OSError: see `Section.evaluate`.
     """
-    if trained.classes:
-        command = results.command(trained, action_recognition.KIND, {"records": records})
-        return {
-            action_recognition.KIND: action_recognition.evaluate(
-                testvideos.select(trained, records, log=log), command, recompute=recompute, log=log
-            )
-        }
-    test_set = testset.of_model(trained, records, clips)
-    given = {"records": records, "clips": clips, "metric_convention": convention}
-    found = {
-        future_prediction.KIND: future_prediction.evaluate(
-            trained,
-            test_set,
-            results.command(trained, future_prediction.KIND, given),
-            convention=convention or metrics.CONVENTIONS[0],
-            recompute=recompute,
-            log=log,
-        )
-    }
-    for module, options in {
-        long_range: {"records": records},
-        out_of_domain: {},
-        features: {},
-    }.items():
+    found = {}
+    for section in sections.SECTIONS:
+        if section.kind in found or not section.applies_to(trained):
+            continue
         try:
-            found[module.KIND] = module.evaluate(trained, **options, recompute=recompute, log=log)
+            found[section.kind] = section.evaluate(trained, options, log)
         except results.Unsuitable as error:
-            found[module.KIND] = str(error)
-            log(f"{trained.name}: no {module.KIND} in the report: {error}")
+            found[section.kind] = str(error)
+            log(f"{trained.name}: no {section.kind} in the report: {error}")
     return found
 
 

@@ -28,6 +28,7 @@ from unsup_video.training import checkpoints, experiment, precision
 from unsup_video.training import trained as trained_module
 from unsup_video.training.trained import CARD, EXTRA, SUMS, Trained
 from unsup_video.utils import files
+from unsup_video.utils.indices import evenly_spread
 
 _CLIPS = 10  # on which is measured what the storage of kernels changes
 # Of the run, where present.
@@ -159,10 +160,10 @@ def _clips(trained, model):
     length = data.frames if trained.task == "finetuning" else data.frames_in
     dim = int(np.prod(trained.frame_shape))
     try:
-        if trained.task == "finetuning" or data.records:
+        if trained.classes or data.records:
             part = sources.split(trained.config, "validation")
-            places = windows.starts(part.folder, length, chosen=part.chosen)
-            clips = sources.read(part.folder, length, windows.evenly_spaced(places, _CLIPS))
+            starts = windows.starts(part.folder, length, chosen=part.chosen)
+            clips = sources.read(part.folder, length, starts[evenly_spread(_CLIPS, len(starts))])
         else:
             source = sources.moving_mnist_source(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]

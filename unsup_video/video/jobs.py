@@ -1,4 +1,4 @@
-"""Runs a job over many videos: in this process, in several, or on any runner of Apache Beam.
+"""Runs a job over many videos: in this process, in several, or on a cluster by Apache Beam.
 
 A job says what is made of one video. The runner keeps what is finished in a working folder beside
 the data set, a part a video, so that a run that was killed goes on where it was:
@@ -19,11 +19,15 @@ import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
+import os
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +38,7 @@ import unsup_video
 from unsup_video.data import records
 from unsup_video.training import workdir
 from unsup_video.utils import files, progress
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import decoding
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
@@ -109,7 +114,8 @@ def run(
         compression: of the shards, "" or "GZIP". The parts, which need the space of the records
             meanwhile, are not compressed.
         max_bad_fraction: of the videos, how many may be unusable.
-        num_workers: processes on this machine; above 1 it needs Apache Beam.
+        num_workers: processes on this machine. Above 1 they are spawned: a script that calls this
+            does so below `if __name__ == "__main__":`.
         beam_args: Apache Beam's own flags, such as ["--runner=FlinkRunner", ..], instead of
             `num_workers`. All workers must see the videos and `out` under the paths given here.
         overwrite: replace a data set, or the parts of another job, that are there.
@@ -119,21 +125,11 @@ def run(
         ValueError: a bad argument; too many unusable videos, or unfinished ones; records of
             different frames; parts of another job, or a process that works on them now.
         FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: an error in the
-            job, or one that Beam tells.
+            job, a worker process that died, or an error that Beam tells.
     """
     out = Path(out).absolute()
     records.check_writable(out, compression, overwrite)
     _check(listing, shards, num_workers, beam_args, max_bad_fraction)
-    if num_workers > 1:
-        beam_args = (
-            "--runner=DirectRunner",
-            "--direct_running_mode=multi_processing",
-            f"--direct_num_workers={num_workers}",
-            "--default_sdk_harness_log_level=ERROR",
-            # There are no triggers. With this the DirectRunner does the work itself, and does not
-            # first try to fetch another runner, Prism, from the internet.
-            "--allow_unsafe_triggers",
-        )
     working = out.with_name(f".parts-{out.name}")
     total = len(listing.videos)
     with _opened(out, working, job, listing, overwrite):
@@ -143,7 +139,7 @@ def run(
             log(f"{done:,} of {total:,} videos were done before: going on")
         with _progress(functools.partial(_count_done, working), total, "videos", log):
             process = functools.partial(_process, job, working, len(listing.classes))
-            _map(process, total, beam_args)
+            _map(process, total, num_workers, beam_args, working)
         good, entries, frame_shape, size, doubtful = _read_parts(working)
         bad = _read_bad(working)
         _check_bad(working, bad, total, len(good), max_bad_fraction)
@@ -151,7 +147,7 @@ def run(
 
         shards = min(len(good), shards or records.default_shards(size))
         # Videos from bounds[k] up to bounds[k + 1] go to shard k.
-        bounds = [good[len(good) * k // shards] for k in range(shards)] + [total]
+        bounds = [*(good[k] for k in evenly_spread(shards, len(good))), total]
         written = working / "shards"
         shutil.rmtree(written, ignore_errors=True)
         written.mkdir()
@@ -165,7 +161,7 @@ def run(
                 write = functools.partial(
                     _write_shard, working, temporary, written, bounds, compression
                 )
-                _map(write, shards, beam_args)
+                _map(write, shards, num_workers, beam_args, working)
             if lines := _lines(unused + doubtful):
                 (temporary / records.QUARANTINE).write_text(lines, encoding="utf-8")
             manifest = records.finish(
@@ -214,7 +210,7 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
 def _opened(out, working, job, listing, overwrite):
     """Makes the working folder, or checks the one that is there, and holds its lock.
 
-    It removes what killed processes left of it, and of `out`.
+    It removes what killed processes left of it, in it, and of `out`.
     """
     # Absolute paths: workers may be in other folders.
     lines = [
@@ -259,6 +255,8 @@ def _opened(out, working, job, listing, overwrite):
         else:
             _make(working, identity, lines, replace=False)
         _videos.cache_clear()
+        for folder in working.glob("[0-9]*"):
+            files.remove_leftovers(folder)
         yield
 
 
@@ -450,19 +448,61 @@ def _note(written, number):
     return written / f"{number:05d}.json"
 
 
-def _map(function, count, beam_args):
-    """Calls `function` of 0 to `count` - 1: here, or with `beam_args` wherever Beam does."""
-    if not beam_args or count == 1:
+def _map(function, count, num_workers, beam_args, working):
+    """Calls `function` of 0 to `count` - 1: here, in processes, or by Beam with `beam_args`."""
+    workers = min(num_workers, count)
+    if beam_args and count > 1:
+        _map_by_beam(function, count, beam_args)
+    elif workers > 1:
+        try:
+            _map_in_processes(function, count, workers)
+        except BrokenProcessPool:
+            raise RuntimeError(_why_broken(working)) from None
+    else:
         for number in range(count):
             function(number)
-        return
+
+
+def _map_in_processes(function, count, num_workers):
+    # Spawned, because a fork of a process that has run TensorFlow may hang.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, spawn, initializer=_end_with_parent) as pool:
+        # Chunks, so that a million videos do not become a million futures.
+        for _ in pool.map(function, range(count), chunksize=-(-count // (1000 * num_workers))):
+            pass
+
+
+def _end_with_parent():
+    """Ends this worker as soon as the process that started it is gone, even if it was killed."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _why_broken(working):
+    """The error text for a worker that died; the leftovers in the parts say what was in work."""
+    in_work = []
+    for folder in sorted(working.glob("[0-9]*")):
+        for leftover in files.leftovers(folder):
+            number = int(leftover.name.rpartition("-")[2].partition(".")[0])
+            in_work.append(_videos(folder / _VIDEOS)[number].path)
+    return (
+        "a worker process ended abruptly, as it does when the system kills it for want of memory "
+        f"or when a library crashes; in work were: {', '.join(in_work) or 'no videos'}. What is "
+        "done is kept: start again to go on, with fewer --num_workers if memory was short, or "
+        "without the video that crashes the library."
+    )
+
+
+def _map_by_beam(function, count, beam_args):
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
-        raise ValueError(
-            "several workers need Apache Beam: pip install 'unsup_video[beam]'"
-        ) from None
+        raise ValueError("a cluster needs Apache Beam: pip install 'unsup_video[beam]'") from None
     with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
         # Ranges, so that the pipeline is small for a million videos too.
         _ = (

@@ -12,6 +12,7 @@ import numpy as np
 from unsup_video.data import records
 from unsup_video.pictures import fonts, visualize
 from unsup_video.utils import files
+from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import flow
 
 _TILE = 112  # maximum length of a frame's longer side in pixels
@@ -124,13 +125,8 @@ class Sample:
 def sample(folder: str | Path, count: int) -> Sample:
     """Picks at most `count` sequences, evenly spaced. Raises the errors of `records.pick`."""
     manifest = records.Manifest.load(folder)
-    indices = _evenly_spaced(manifest.count, count)
+    indices = evenly_spread(count, manifest.count).tolist()
     return Sample(manifest, indices, records.pick(folder, indices))
-
-
-def _evenly_spaced(count, wanted):
-    """Returns at most `wanted` indices, evenly spaced from 0 to count - 1."""
-    return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
 
 
 def statistics(sample: Sample) -> str:

@@ -14,6 +14,7 @@ from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
 from unsup_video.training import fields
 from unsup_video.training.tasks.base import Task
+from unsup_video.utils.indices import evenly_spread
 
 _AT_LEAST_ONE = ("data.frames_in", "data.frames_out", "eval.validation_clips", "eval.test_clips")
 
@@ -165,8 +166,7 @@ class Pretraining(Task):
         if not visualize.drawable(shape):
             return
         clips = self._validation
-        count = min(4, len(clips))
-        chosen = clips[np.arange(count) * len(clips) // count]
+        chosen = clips[evenly_spread(4, len(clips))]
         past, future = split(chosen, data.frames_in, data.frames_out)
         out = self.model.inference({"past": past, "clock": future[:, :, 0]})
         for i in range(len(past)):

@@ -1,0 +1,131 @@
+"""Tables, charts and pictures of the page, as values; templates/parts.html draws them."""
+
+import base64
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from unsup_video.evaluation.results import Row
+from unsup_video.pictures import charts
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell of a table, or a link in a text.
+
+    Attributes:
+        text: what is read. value: the exact figure behind it. interval: what stands beside it.
+        href, title: of a link. head: it names its line. floor: it is of what needs no learning.
+    """
+
+    text: str
+    value: float | None = None
+    interval: str = ""
+    href: str = ""
+    title: str = ""
+    head: bool = False
+    floor: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        head: titles of the columns. lines: a cell for each column; None is drawn as a dash.
+        labels: how many columns are text; the others are numbers.
+    """
+
+    head: Sequence[str]
+    lines: Sequence[Sequence[Cell | str | None]]
+    labels: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Charts:
+    """Charts, as SVG, and the lines of their common legend."""
+
+    drawn: Sequence[str]
+    lines: Sequence[charts.Line]
+
+    @property
+    def legend(self) -> list[charts.Line]:
+        """One line for each label."""
+        return list({line.label: line for line in self.lines}.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture inside the page: its data: URL, its size in pixels and its caption."""
+
+    source: str
+    width: int
+    height: int
+    caption: str
+    moving: bool
+
+
+def picture(path: Path, caption: str) -> Picture:
+    """A PNG or GIF. Raises OSError where it cannot be read."""
+    with Image.open(path) as image:
+        width, height, kind = *image.size, Image.MIME[image.format]
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return Picture(f"data:{kind};base64,{data}", width, height, caption, path.suffix == ".gif")
+
+
+def anchor(runs: list, run) -> str:
+    """The id of the article about a run."""
+    return f"run-{runs.index(run) + 1}"
+
+
+def run_cell(runs: list, run) -> Cell:
+    """The name of a run, which leads to what the page says of it."""
+    return Cell(run.name, href=f"#{anchor(runs, run)}", head=True)
+
+
+def figure(value: float, like: float) -> str:
+    """A figure with as many decimals as show three or four digits of `like`."""
+    size = abs(like)
+    if 0 < size < 0.001:
+        return f"{value:.2e}"
+    if size >= 0.1 or size == 0:
+        return f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3}f}"
+    return f"{value:.{2 - math.floor(math.log10(size))}f}"
+
+
+def row_cell(row: Row | None) -> Cell | None:
+    """The value of a row with its interval."""
+    if row is None:
+        return None
+    percent = row.unit == "%"
+    shown = f"{row.value:.1f}" if percent else figure(row.value, row.value)
+    if row.high is None:
+        return Cell(shown, row.value)
+    if percent:  # its interval is not symmetric
+        return Cell(shown, row.value, f"({row.low:.1f} to {row.high:.1f})")
+    return Cell(shown, row.value, f"± {figure(row.high - row.value, row.value)}")
+
+
+def percent_cell(value: float, half: float | None) -> Cell:
+    """A percentage with what it varies by, if that is known."""
+    return Cell(f"{value:.1f}", value, "" if half is None else f"± {half:.1f}")
+
+
+def figures(found: Mapping[str, float], columns: Iterable[str]) -> list[str | None]:
+    """A cell for each column, None where there is no figure."""
+    return [f"{found[name]:.1f}" if name in found else None for name in columns]
+
+
+def cautions(name: str, notes: Iterable[str]) -> list[str]:
+    """Sentences that a reader has to know with the figures of `name`."""
+    return [f"{name}: {note}." for note in notes]
+
+
+def metric_title(row: Row) -> str:
+    """ "mse (sum over pixels)"."""
+    name = row.metric.replace("_", " ")
+    name = name.upper() if name in ("mse", "mae", "ssim", "psnr", "lpips") else name
+    return f"{name} ({row.unit})" if row.unit else name

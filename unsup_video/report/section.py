@@ -1,0 +1,78 @@
+"""A section of the page: what has to be computed for it, and what it shows."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from unsup_video.evaluation import results
+from unsup_video.report.cells import Table
+from unsup_video.training.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The choices of `eval.report` that its evaluations depend on.
+
+    Attributes:
+        clips: test clips of future_prediction; None for all of them.
+        records: a data set of data_prep's to test on; None for the run's own.
+        convention: one of `metrics.CONVENTIONS`, of future_prediction; None for the first.
+        recompute: replace evaluations that are stored.
+    """
+
+    clips: int | None = None
+    records: str | None = None
+    convention: str | None = None
+    recompute: bool = False
+
+
+class Section:
+    """A section of the page; `sections.SECTIONS` lists them all.
+
+    Attributes:
+        anchor: its id on the page. title: its heading.
+        template: the file of templates/ that lays out what `content` returns.
+        kind: of the evaluations that it shows, several sections may show the same ones; "" where it
+            shows only the files of runs or of studies.
+    """
+
+    anchor: str
+    title: str
+    template: str
+    kind: str = ""
+
+    def applies_to(self, trained: Trained) -> bool:
+        """Whether `evaluate` has to be called for a model."""
+        return False
+
+    def evaluate(
+        self, trained: Trained, options: Options, log: Callable[[str], None]
+    ) -> results.Evaluation:
+        """The evaluation of a model that the section applies to, stored or new.
+
+        Raises:
+            Unsuitable: there is no such figure of this model; the page gives the reason.
+            ValueError, OSError: the model cannot be tested on these data; a stored evaluation is
+                damaged.
+        """
+        raise NotImplementedError
+
+    def summary(self, runs: list, studies: Sequence) -> Table | None:
+        """A table for the head of the page; None without one."""
+        return None
+
+    def content(self, runs: list, studies: Sequence) -> dict | None:
+        """The variables of the template; None leaves the section out.
+
+        Args:
+            runs: `report.Run`s. studies: `report.Study`s.
+        """
+        raise NotImplementedError
+
+    def evaluated(self, runs: list) -> list:
+        """The runs that have an evaluation of this kind, or a reason why not."""
+        return [run for run in runs if self.kind in run.evaluations]
+
+    def commands(self, runs: list) -> list[str]:
+        """The commands that make the evaluations of this kind."""
+        found = [run.evaluations[self.kind] for run in self.evaluated(runs)]
+        return list(dict.fromkeys(e.command for e in found if not isinstance(e, str)))
