@@ -35,7 +35,7 @@ from keras import ops
 from benchmarks import _common, _jax, _moving_mnist, contenders
 from benchmarks._workers import Worker
 from unsup_video.configs import base, recipes
-from unsup_video.models import losses
+from unsup_video.models.outputs import OUTPUTS
 from unsup_video.pictures import visualize
 from unsup_video.training import optimizers
 from unsup_video.utils import files
@@ -315,7 +315,7 @@ def _contender(kind, precision, size, stack):
     def loss(outputs, targets):
         total = (
             sum(
-                losses.frame_losses("logistic", targets[k], x.astype(jnp.float32)).sum()
+                OUTPUTS["logistic"].frame_losses(targets[k], x.astype(jnp.float32)).sum()
                 for k, x in outputs.items()
             )
             / size.batch

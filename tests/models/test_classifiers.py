@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unsup_video.models import classifiers, losses, video_models
+from unsup_video.models import classifiers, video_models
 from unsup_video.training import loop
 from unsup_video.training.tasks import finetuning
 
@@ -91,7 +91,7 @@ def test_loss_and_gradient_of_softmax_regression_are_those_of_numpy():
     kernel, bias = classifier.head.kernel, classifier.head.bias
     bias.assign(RNG.normal(0, 1, 4))
     with tf.GradientTape() as tape:
-        loss = losses.step_cross_entropy(tf.constant(LABELS), classifier.network(X))
+        loss = classifiers.step_cross_entropy(tf.constant(LABELS), classifier.network(X))
     gradients = tape.gradient(loss, [kernel.value, bias.value])
 
     x = np.float64(X).reshape(18, 5)

@@ -21,7 +21,9 @@ def get_config(recipe: str = "") -> ConfigDict:
             layers=1,
             conditional_reconstruction=False,
             conditional_future=False,
-            output="logistic",  # logistic | linear | relu
+            output="logistic",  # logistic | linear | relu, see models/outputs.py
+            output_reconstruction="",  # of that decoder alone; empty: as `output`
+            output_future="",
             use_peepholes=True,
             # Reads frames divided by the standard deviation of the training data, and multiplies what
             # it predicts by it. The number is one of the model's weights.

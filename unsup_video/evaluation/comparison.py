@@ -28,7 +28,8 @@ _NO_MATTER = (
 )
 _DIGITS = ("data.digits_dir", "data.digits_source")
 _GENERATOR = ("num_digits", "frame_size", "speed_min", "speed_max", "bounce")
-_MODEL = ("units", "layers", "output", "use_peepholes")  # besides the kind and the decoders
+# Besides the kind and the decoders.
+_MODEL = ("units", "layers", "output", "output_reconstruction", "output_future", "use_peepholes")
 _TABLE_2 = {"moving_mnist": moving_mnist_2layer, "patches": patches}
 # Of the paper's classifiers, in tables 1 and 3.
 _CLASSIFIER = {"units": 2048, "layers": 2, "use_peepholes": True}

@@ -1,4 +1,4 @@
-"""The paper: LSTM layers, encoder and decoders, classifiers, losses.
+"""The paper: LSTM layers, encoder and decoders, their outputs, classifiers.
 
 from unsup_video.models import PeepholeLSTM, VideoModel, build
 """

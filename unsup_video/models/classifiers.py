@@ -111,6 +111,16 @@ def build(
     return Classifier(kind, tuple(classes), network, lstms, head, scale)
 
 
+def step_cross_entropy(labels, logits):
+    """Cross entropy of the softmax of every step, a scalar: the mean over steps and clips, in nats.
+
+    Args:
+        labels: (B,) int, of the clip and so of all its steps. logits: (B, T, K).
+    """
+    every = ops.broadcast_to(labels[:, None], ops.shape(logits)[:2])
+    return ops.mean(ops.sparse_categorical_crossentropy(every, logits, from_logits=True))
+
+
 def copy_encoder(model: VideoModel, classifier: Classifier) -> list[str]:
     """Starts a classifier from a pretrained encoder: LSTMs and scale.
 

@@ -11,6 +11,8 @@ import operator
 import keras
 from keras import ops
 
+from unsup_video.models import outputs
+
 _PORTABLE = contextvars.ContextVar("portable", default=False)
 
 
@@ -319,9 +321,6 @@ def _replica():
     return context.replica_id_in_sync_group, context.num_replicas_in_sync
 
 
-ACTIVATIONS = {"logistic": ops.sigmoid, "linear": lambda x: x, "relu": ops.relu}
-
-
 @keras.saving.register_keras_serializable("unsup_video")
 class Decoder(keras.layers.Layer):
     """A stack of PeepholeLSTMs that writes frames, starting from the encoder's state.
@@ -335,7 +334,7 @@ class Decoder(keras.layers.Layer):
         lstms: PeepholeLSTM layers, unbuilt, bottom first.
         frame_dim: D, size of a frame.
         conditional: whether it reads the previous frame.
-        output: "logistic", "linear" or "relu", the non-linearity of a frame.
+        output: a name of `outputs.OUTPUTS`, which turns pre-activations into frames.
         kernel_initializer: of the output kernel; the output bias starts at zero.
 
     Call arguments:
@@ -358,8 +357,7 @@ class Decoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if output not in ACTIVATIONS:
-            raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+        outputs.get(output)  # an unknown one is an error here
         self.lstms = list(lstms)
         self.frame_dim = frame_dim
         self.conditional = conditional
@@ -388,7 +386,7 @@ class Decoder(keras.layers.Layer):
 
     def activate(self, x):
         """Pre-activations -> frames."""
-        return ACTIVATIONS[self.output_name](x)
+        return outputs.get(self.output_name).activate(x)
 
     def call(self, states, clock, teacher=None):
         if self.conditional and teacher is None:

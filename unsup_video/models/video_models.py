@@ -1,13 +1,16 @@
 """The paper's models (sections 2.2 to 2.5), as Keras functional models over shared layers."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from unsup_video.models.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
+from unsup_video.models import outputs
+from unsup_video.models.layers import Decoder, FrameScale, PeepholeLSTM
 
 # What each kind of model decodes.
 KINDS = {
@@ -55,7 +58,6 @@ class VideoModel:
 
     Attributes:
         kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
-        output: "logistic", "linear" or "relu".
         encoder: frames (B, T, D) -> the representation, a list [h, c] for each layer, (B, units).
         decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
             free-running. Only the clock's length S is read.
@@ -73,7 +75,6 @@ class VideoModel:
     """
 
     kind: str
-    output: str
     encoder: keras.Model
     decoders: dict[str, keras.Model]
     training: keras.Model
@@ -98,17 +99,36 @@ class VideoModel:
         """Frames as the layers of encoder and decoders see them."""
         return self.frame_scale(frames) if self.frame_scale else frames
 
+    @property
+    def decoder_outputs(self) -> dict[str, outputs.Output]:
+        """Name -> the output of that decoder: its activation and its loss."""
+        return {name: outputs.get(of.output_name) for name, of in self.decoder_layers.items()}
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that frames may have, for the losses of all decoders."""
+        lows, highs = zip(*(output.limits for output in self.decoder_outputs.values()), strict=True)
+        return max(lows), min(highs)
+
+    def frame_losses(self, targets: Mapping, x: Mapping) -> dict:
+        """Loss of every frame, by decoder.
+
+        Args:
+            targets: name -> frames (.., D). x: name -> pre-activations (.., D), of some or all
+                decoders.
+
+        Returns:
+            name -> (..), of every name in `x`: the sum over D.
+        """
+        return {name: self.decoder_outputs[name].frame_losses(targets[name], x[name]) for name in x}
+
     def start_at(self, mean_frame: np.ndarray, spread: float = 1.0) -> None:
         """Has every decoder predict this frame, (D,), at first, by its output bias.
 
         `spread` is the frame scale's value.
         """
-        bias = mean_frame / spread
-        if self.output == "logistic":
-            p = np.clip(bias, 1e-3, 1 - 1e-3)
-            bias = np.log(p / (1 - p))
-        for decoder in self.decoder_layers.values():
-            decoder.bias.assign(bias)
+        for name, decoder in self.decoder_layers.items():
+            decoder.bias.assign(self.decoder_outputs[name].bias(mean_frame / spread))
 
     def blur_pixel_kernels(self, frame_shape: tuple[int, ...], sigma: float) -> None:
         """Smooths every kernel that reads or writes frames over the grid of pixels.
@@ -169,6 +189,29 @@ def lstm_stack(
     ]
 
 
+def decoders_of(kind: str) -> tuple[str, ...]:
+    """What a model of this kind decodes. Raises ValueError for an unknown kind."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def output_names(model: Mapping) -> dict[str, str]:
+    """Decoder -> name of its output: its own where it has one, else that of all decoders.
+
+    Args:
+        model: the fields "kind", "output" and, where present, "output_reconstruction" and
+            "output_future" of a config's `model`.
+    """
+    decoders = decoders_of(model["kind"])
+    return {name: model.get(f"output_{name}") or model["output"] for name in decoders}
+
+
+def decoder_outputs(model: Mapping) -> dict[str, outputs.Output]:
+    """Decoder -> its output; `model` as of `output_names`. Raises ValueError for an unknown one."""
+    return {name: outputs.get(output) for name, output in output_names(model).items()}
+
+
 def build(
     kind: str = "composite",
     frame_dim: int = 4096,
@@ -178,6 +221,8 @@ def build(
     conditional_future: bool = False,
     conditional_input: str = "truth",
     output: str = "logistic",
+    output_reconstruction: str = "",
+    output_future: str = "",
     use_peepholes: bool = True,
     frame_scaling: bool = False,
     initialization: Initialization = Initialization(),
@@ -194,7 +239,9 @@ def build(
             the true one (teacher forcing, the paper's text). "own": the one that the decoder wrote,
             as it does afterwards; the gradient passes through these frames. Other decoders
             have no input and ignore it.
-        output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
+        output: of the decoders, a name of `outputs.OUTPUTS`: "logistic" (cross entropy), "linear"
+            or "relu" (squared loss).
+        output_reconstruction, output_future: of that decoder alone; "" for `output`.
         use_peepholes: False gives ordinary LSTMs.
         frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
             their own units, and so do the losses.
@@ -203,12 +250,9 @@ def build(
 
     Raises:
         ValueError: an unknown kind or output, a size below 1, a conditional decoder that the kind
-            does not have, or a scale for logistic outputs.
+            does not have or an output for it, or a scale for outputs with a largest value.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
-    if output not in ACTIVATIONS:
-        raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+    decoders_of(kind)
     if conditional_input not in CONDITIONAL_INPUTS:
         raise ValueError(
             f"unknown conditional_input {conditional_input!r}: one of "
@@ -218,12 +262,18 @@ def build(
         if size < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
     conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
-    for name, wanted in conditional.items():
-        if wanted and name not in KINDS[kind]:
-            raise ValueError(f"conditional_{name} is set, but a {kind} has no such decoder")
-
-    if frame_scaling and output == "logistic":
-        raise ValueError("frame_scaling is for the squared loss: logistic outputs are in [0, 1]")
+    own_output = {"reconstruction": output_reconstruction, "future": output_future}
+    for field, by_decoder in {"conditional": conditional, "output": own_output}.items():
+        for name, value in by_decoder.items():
+            if value and name not in KINDS[kind]:
+                raise ValueError(f"{field}_{name} is set, but a {kind} has no such decoder")
+    names = {decoder: own_output[decoder] or output for decoder in KINDS[kind]}
+    for name in names.values():
+        low, high = outputs.get(name).limits
+        if frame_scaling and high < math.inf:
+            raise ValueError(
+                f"frame_scaling is for frames of any size: {name} outputs are in [{low:g}, {high:g}]"
+            )
 
     options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
     scale = FrameScale(name="frame_scale") if frame_scaling else None
@@ -247,7 +297,7 @@ def build(
             lstm_stack(name, layers, units, initialization, **options),
             frame_dim,
             conditional[name],
-            output,
+            names[name],
             initialization.kernel_initializer(),
             name=f"{name}_decoder",
         )
@@ -299,7 +349,6 @@ def build(
     )
     return VideoModel(
         kind,
-        output,
         encoder,
         decoders,
         training,

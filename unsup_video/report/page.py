@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unsup_video.data import overlap
 from unsup_video.evaluation import features, future_prediction, long_range, out_of_domain
+from unsup_video.models import outputs
 from unsup_video.pictures import charts
 from unsup_video.report import markup, page_actions, page_few_labels, page_runs
 
@@ -16,8 +17,7 @@ _FIGURES = {
     out_of_domain.KIND: "Figure 8: other numbers of digits",
     features.KIND: "Figures 9 and 10: what the weights look like",
 }
-_LOSSES = ("cross_entropy", "squared_loss")
-_CURVES = (*_LOSSES, "ssim", "mse")  # drawn over the frames of the future
+_CURVES = ("ssim", "mse")  # drawn over the frames of the future, after the losses
 _SAMPLE = re.compile(r"step-(\d+)-(\d+)\.(png|gif)")
 
 
@@ -96,7 +96,7 @@ def _summary(runs):
 def _future_loss(run):
     """The row of the model's mean loss on the future; None for a model without one."""
     found = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
-    return next((row for row in found if row.metric in _LOSSES), None)
+    return next((row for row in found if row.metric in outputs.metrics()), None)
 
 
 def _difference(run):
@@ -166,7 +166,7 @@ def _metrics(group, part):
     found = [row for run in group for row in run.prediction.find(part=part, frame=None)]
     return {
         row.metric: markup.metric_title(row)
-        for row in sorted(found, key=lambda row: row.metric not in _LOSSES)
+        for row in sorted(found, key=lambda row: row.metric not in outputs.metrics())
     }
 
 
@@ -242,7 +242,7 @@ _DASHES = {
 def _frame_curves(runs, group, number):
     """Charts of every metric over the frames of the future: the runs of a group, and its floors."""
     drawn, shown = [], []
-    for metric in _CURVES:
+    for metric in (*outputs.metrics(), *_CURVES):
         lines = []
         for run in group:
             look = charts.style(runs.index(run))

@@ -3,7 +3,7 @@
 import json
 
 from unsup_video.models.classifiers import KINDS
-from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
 from unsup_video.pictures import charts
 from unsup_video.report import markup
 
@@ -100,11 +100,13 @@ def _specifics(run):
         frozen = ", which is kept as it is" if model["freeze"] else ""
         return f"{len(run.classes)} classes, starts from {start}{frozen}"
     conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
+    names = output_names(model)
+    output = f"{' and '.join(dict.fromkeys(names.values()))} output"
     if not conditional:
-        return f"{model['output']} output, unconditional"
+        return f"{output}, unconditional"
     # Evaluations of versions that stored no such field are of models trained on the true frames.
     how = CONDITIONAL_INPUTS[model.get("conditional_input", "truth")]
-    return f"{model['output']} output, conditional {' and '.join(conditional)}, {how}"
+    return f"{output}, conditional {' and '.join(conditional)}, {how}"
 
 
 def _steps(run):
@@ -195,7 +197,7 @@ def learning(runs: list) -> str:
     groups = {}
     videos = [run for run in runs if not run.classes]
     for run in videos:
-        key = json.dumps([run.info["data"]["sha256"], run.model["output"]], sort_keys=True)
+        key = json.dumps([run.info["data"]["sha256"], output_names(run.model)], sort_keys=True)
         groups.setdefault(key, []).append(run)
     drawn = []
     for number, group in enumerate(groups.values(), 1):

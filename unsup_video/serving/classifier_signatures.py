@@ -41,7 +41,7 @@ def build(
             return tf.nn.softmax(classifier.network(frames, training=False))
 
     def read(frames, axes, name):
-        return parts.read_frames(frames, axes, frame_shape, len(frame_shape) > 1, name)
+        return parts.read_frames(frames, axes, frame_shape, parts.limits(frame_shape), name)
 
     def classify(frames):
         steps = softmax(read(frames, 2, "frames"))

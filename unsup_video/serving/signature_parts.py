@@ -121,8 +121,13 @@ def _finite(x, name):
     )
 
 
-def read_frames(frames, axes, frame_shape, unit_range, name):
-    """Raw frames -> (.., D) float32, behind `axes` axes; checked."""
+def limits(frame_shape, others=(-np.inf, np.inf)) -> tuple[float, float]:
+    """(low, high) of the values of frames: 0 and 1 of pixels; `others` of frames that are none."""
+    return (0, 1) if len(frame_shape) > 1 else others
+
+
+def read_frames(frames, axes, frame_shape, limits, name):
+    """Raw frames -> (.., D) float32, behind `axes` axes; checked to lie in `limits`."""
     batch = ("clips", "frames")[:axes]
     message = (
         f"{name} must have the shape ({', '.join((*batch, *map(str, frame_shape)))}), with at "
@@ -132,16 +137,17 @@ def read_frames(frames, axes, frame_shape, unit_range, name):
     x = _sized(x, (None,) * axes + tuple(frame_shape), message)
     shape = [*tf.unstack(tf.shape(x)[:axes], axes), int(np.prod(frame_shape))]
     x = _finite(tf.reshape(x, shape), name)
-    if not unit_range:
+    if not np.isfinite(limits).any():
         return x
-    low, high = tf.reduce_min(x), tf.reduce_max(x)
+    low, high = limits
+    smallest, largest = tf.reduce_min(x), tf.reduce_max(x)
     hint = "; for pixels 0..255 use the signature with _uint8" if len(frame_shape) > 1 else ""
     return _require(
         x,
-        tf.logical_and(low >= 0, high <= 1),
-        f"{name} must lie in 0..1{hint}; the smallest and the largest value are",
-        low,
-        high,
+        tf.logical_and(smallest >= low, largest <= high),
+        f"{name} must lie in {low:g}..{high:g}{hint}; the smallest and the largest value are",
+        smallest,
+        largest,
     )
 
 

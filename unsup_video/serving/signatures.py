@@ -39,11 +39,11 @@ def build(
         scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
 
     They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
-    pixels and for a logistic output, not in [0, 1]; steps outside of 1..`MAX_STEPS`.
+    pixels, not in [0, 1], or outside of what the model's losses take; steps outside of 1..`MAX_STEPS`.
     """
     layers, units = len(model.encoder.outputs) // 2, model.encoder.outputs[0].shape[-1]
     names = parts.state_names(layers)
-    unit_range = len(frame_shape) > 1 or model.output == "logistic"
+    limits = parts.limits(frame_shape, model.limits)
     dim = int(np.prod(frame_shape))
 
     # Traced once each, for all signatures.
@@ -69,7 +69,7 @@ def build(
     decoders = {name: decoder(name) for name in model.outputs}
 
     def read(frames, axes, name):
-        return parts.read_frames(frames, axes, frame_shape, unit_range, name)
+        return parts.read_frames(frames, axes, frame_shape, limits, name)
 
     def show(frames):
         """(.., D) -> (.., *shape)."""

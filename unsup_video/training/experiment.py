@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
-from unsup_video.models import classifiers, losses, video_models
+from unsup_video.models import classifiers, outputs, video_models
 from unsup_video.models.classifiers import Classifier
 from unsup_video.training import checkpoints, fields, loop, precision
 from unsup_video.training.tasks import pretraining
@@ -143,8 +143,8 @@ def test(
         "clips": len(clips),
         "scores": pretraining.evaluator(model, config)(clips),
         "floors": {
-            name: losses.floors(config.model.output, past, targets[name], source.mean_frame)
-            for name in model.outputs
+            name: output.floors(past, targets[name], source.mean_frame)
+            for name, output in model.decoder_outputs.items()
         },
         "seen": overlap.of_own_test(workdir.path, config),
     }
@@ -155,7 +155,7 @@ def test(
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
     """The results beside the floors and what to expect, as in `config.expect`, as text."""
     names = list(results["floors"])
-    unit = losses.unit(config.model.output)
+    unit = outputs.frame_units(video_models.decoder_outputs(config.model))
     head = f"test set, {results['clips']:,} clips, {unit}"
     lines = [f"{head:<44}" + "".join(f"{name:>16}" for name in names)]
 
@@ -174,6 +174,7 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
         "copy_last": "the last input frame repeated",
         "targets": "the targets' entropy: no model gets below",
     }.items():
-        if floor != "targets" or config.model.output == "logistic":
-            row(label, [results["floors"][name][floor] for name in names])
+        values = [results["floors"][name][floor] for name in names]
+        if any(values):  # the truth itself has no squared loss
+            row(label, values)
     return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))

@@ -8,6 +8,10 @@ _EARLIER = {
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
 }
+_EARLIER_DECODERS = {
+    "output_reconstruction": "",
+    "output_future": "",
+}  # of a `model` with an `output`
 
 
 def completed(config: dict) -> dict:
@@ -15,10 +19,14 @@ def completed(config: dict) -> dict:
 
     Their values stand for what that version did.
     """
-    return {
-        section: {**_EARLIER.get(section, {}), **value} if isinstance(value, dict) else value
-        for section, value in config.items()
-    }
+
+    def filled(section, value):
+        if not isinstance(value, dict):
+            return value
+        decoders = _EARLIER_DECODERS if section == "model" and "output" in value else {}
+        return {**_EARLIER.get(section, {}), **decoders, **value}
+
+    return {section: filled(section, value) for section, value in config.items()}
 
 
 def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

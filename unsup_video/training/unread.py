@@ -34,6 +34,8 @@ def of_pretraining(
     decoders = video_models.KINDS.get(config.model.kind, ())
     if not any(config.model[f"conditional_{name}"] for name in decoders):
         found["recipe.conditional_input"] = "no decoder is conditional"
+    if decoders and all(config.model.get(f"output_{name}") for name in decoders):
+        found["model.output"] = "every decoder has an output of its own"
     if frame_shape is not None and len(frame_shape) == 1:
         found["recipe.pixel_blur"] = "the data are features, and not pixels"
     return found

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.videos import Videos
-from unsup_video.models import classifiers, losses
+from unsup_video.models import classifiers
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
 from unsup_video.training import checkpoints, experiment, loop
@@ -222,7 +222,7 @@ class Finetuning:
 
     def losses(self, batch):
         logits = self.network(batch["frames"], training=True)
-        loss = losses.step_cross_entropy(batch["label"], logits)
+        loss = classifiers.step_cross_entropy(batch["label"], logits)
         hits = tf.equal(tf.argmax(logits, -1), batch["label"][:, None])
         accuracy = 100 * tf.reduce_mean(tf.cast(hits, tf.float32))
         figures = {"cross_entropy": loss, "step_accuracy": accuracy}

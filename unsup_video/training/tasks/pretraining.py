@@ -7,12 +7,9 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data.sources import Source
-from unsup_video.models import losses
+from unsup_video.models import outputs
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
-
-# Fused by XLA: a third less time than op by op.
-_frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
 
 
 def score_name(model: VideoModel) -> str:
@@ -36,6 +33,11 @@ def split(clips, frames_in: int, frames_out: int):
     return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
 
 
+def _compiled_losses(model):
+    """`model.frame_losses`, fused by XLA: a third less time than op by op."""
+    return tf.function(model.frame_losses, jit_compile=True, autograph=False)
+
+
 def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
     """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
 
@@ -43,15 +45,17 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
     figures do not depend on the batch size of the evaluation.
     """
 
+    frame_losses = _compiled_losses(model)
+
     @tf.function(reduce_retracing=True, autograph=False)
     def batch_losses(past, future):
         targets = decoder_targets(past, future)
         x = model.free_running({"past": past, "clock": future[:, :, 0]})
-        results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
+        results = {f"free_running/{k}": v for k, v in frame_losses(targets, x).items()}
         if model.conditional:
             x = model.teacher_forced({"past": past, "future": future})
-            for k in model.conditional:
-                results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
+            taught = frame_losses(targets, {k: x[k] for k in model.conditional})
+            results |= {f"teacher_forced/{k}": v for k, v in taught.items()}
         return results
 
     def evaluate(clips):
@@ -84,8 +88,9 @@ class Pretraining:
         self.model = model
         self.source = source
         self.network = model.network
-        self.unit = losses.unit(model.output)
+        self.unit = outputs.frame_units(model.decoder_outputs)
         self.reduction = config.recipe.batch_reduction
+        self._frame_losses = _compiled_losses(model)
         self._evaluate = evaluator(model, config)
         self._validation = None
 
@@ -102,15 +107,15 @@ class Pretraining:
 
     def losses(self, batch):
         """Losses summed over frames and pixels, and over the batch or its mean."""
-        data, model = self.config.data, self.model
+        data = self.config.data
         past, future = split(batch, data.frames_in, data.frames_out)
         targets = decoder_targets(past, future)
         x = self.network({"past": past, "future": future}, training=True)
-        frame = {k: _frame_losses(model.output, targets[k], x[k]) for k in model.outputs}
+        frame = self._frame_losses(targets, x)
         total = tf.add_n([tf.reduce_sum(loss) for loss in frame.values()])
         if self.reduction == "mean":
             total /= tf.cast(tf.shape(batch)[0], total.dtype)
-        return total, {f"{mode(model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
+        return total, {f"{mode(self.model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
 
     def validate(self):
         return self._evaluate(self._validation)
