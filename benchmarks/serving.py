@@ -67,11 +67,11 @@ class Product:
     loop: bool = False
 
 
-def _stack(lstms, steps, from_zeros=False):
+def _stack(cells, steps, from_zeros=False):
     """Products of LSTMs; the first one with a state of zeros is none, as in `_common.Size.flop`."""
-    inputs = [_size(lstm.kernel) for lstm in lstms if lstm.kernel is not None]
+    inputs = [_size(cell.kernel) for cell in cells if cell.kernel is not None]
     return [Product(size, steps) for size in inputs] + [
-        Product(_size(lstm.recurrent_kernel), steps - from_zeros, loop=True) for lstm in lstms
+        Product(_size(cell.recurrent_kernel), steps - from_zeros, loop=True) for cell in cells
     ]
 
 
@@ -86,7 +86,7 @@ def work(
 
     Raises ValueError: a conditional decoder, which multiplies by all of its matrices in turn.
     """
-    encode, step = _stack(model.lstms, frames_in, from_zeros=True), _stack(model.lstms, 1)
+    encode, step = _stack(model.cells, frames_in, from_zeros=True), _stack(model.cells, 1)
     if isinstance(model, Classifier):
         head = _size(model.head.kernel)
         classify = [*encode, Product(head, frames_in)]
@@ -101,7 +101,7 @@ def work(
 
     def decode(name, steps):
         decoder = model.decoder_layers[name]
-        return [*_stack(decoder.lstms, steps), Product(_size(decoder.kernel), steps)]
+        return [*_stack(decoder.cells, steps), Product(_size(decoder.kernel), steps)]
 
     steps = {"reconstruction": frames_in, "future": frames_out}
     found = {

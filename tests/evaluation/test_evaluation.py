@@ -273,7 +273,7 @@ def test_the_digits_may_be_in_another_folder_than_in_training(fresh, tmp_path):
 
 def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
     other = trained_module.load(fresh.path, "bfloat16")
-    assert other.model.lstms[0].gemm_dtype == "bfloat16"
+    assert other.model.cells[0].gemm_dtype == "bfloat16"
     assert "--precision=bfloat16" in results.command(other, "features", {})
     assert "--precision" not in results.command(fresh, "features", {})
     past = np.random.default_rng(0).random((3, 4, 32 * 32), np.float32)
@@ -289,10 +289,10 @@ def test_the_precision_of_the_training_holds_on_every_machine(fresh, monkeypatch
     assert json.loads((fresh.path / "config.json").read_text())["precision"] == "auto"
     record(fresh.path, gemm_dtype=recorded)
     model = trained_module.load(fresh.path)
-    assert model.model.lstms[0].gemm_dtype == model.config.precision == recorded
+    assert model.model.cells[0].gemm_dtype == model.config.precision == recorded
     assert model.precision is None  # nothing that a printed command would have to ask for
     other = "bfloat16" if here else "float32"
-    assert trained_module.load(fresh.path, other).model.lstms[0].gemm_dtype == other
+    assert trained_module.load(fresh.path, other).model.cells[0].gemm_dtype == other
 
 
 def record(path, **values):

@@ -148,7 +148,7 @@ def test_the_composite_equals_its_units_step_by_step(output):
         decoder, copied, x, written = model.decoder_layers[name], dict(state), ticks(D), []
         for _ in range(steps):
             for k in (1, 2):
-                copied[k] = decoder.lstms[k - 1].step(x, copied[k])
+                copied[k] = decoder.cells[k - 1].step(x, copied[k])
                 x = copied[k][0]
             x = np.asarray(x) @ decoder.kernel.numpy() + decoder.bias.numpy()
             x = NONLINEARITIES[output](x)
@@ -422,7 +422,7 @@ def test_no_blur_changes_no_kernel():
 
 def test_a_feature_of_zeros_stays_zero_when_kernels_are_blurred():
     model = video_models.build(frame_dim=12, units=3)
-    kernel = model.lstms[0].kernel
+    kernel = model.cells[0].kernel
     start = kernel.numpy()
     start[:, 1] = 0
     kernel.assign(start)

@@ -24,7 +24,8 @@ def get_config(recipe: str = "") -> ConfigDict:
             output="logistic",  # logistic | linear | relu, see models/outputs.py
             output_reconstruction="",  # of that decoder alone; empty: as `output`
             output_future="",
-            use_peepholes=True,
+            cell="lstm",  # lstm | gru, of encoder and decoders; see models/cells.py
+            use_peepholes=True,  # of lstm
             # Reads frames divided by the standard deviation of the training data, and multiplies what
             # it predicts by it. The number is one of the model's weights.
             frame_scaling=False,

@@ -22,11 +22,13 @@ def get_config(recipe: str = "") -> ConfigDict:
         dict(
             # The run or SavedModel whose encoder it starts from; "none": random weights.
             init="",
-            kind="lstm",  # lstm | single_frame | mean_frame: the last two are baselines without init
+            # lstm: recurrent, of whatever `cell`; single_frame and mean_frame: baselines without init.
+            kind="lstm",
             # Without init; with it they are the encoder's.
             units=2048,
             layers=2,
-            use_peepholes=True,
+            cell="lstm",  # lstm | gru
+            use_peepholes=True,  # of lstm
             frame_scaling=True,
             dropout=0.5,  # between the layers and before the softmax, never through time
             input_dropout=0.0,  # of the frames
@@ -46,7 +48,7 @@ def get_config(recipe: str = "") -> ConfigDict:
     )
 
     config.recipe = recipes.get(recipe or "modern")
-    config.recipe.encoder_factor = 1.0  # times the learning rate, for the LSTMs
+    config.recipe.encoder_factor = 1.0  # times the learning rate, for the encoder's weights
     config.recipe.mean_frame_bias = False  # there is no decoder
     if config.recipe.name == "modern":
         config.recipe.learning_rate = 3e-4

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from unsup_video.models import outputs
-from unsup_video.models.layers import Decoder, FrameScale, PeepholeLSTM
+from unsup_video.models import cells, outputs
+from unsup_video.models.cells import RecurrentLayer
+from unsup_video.models.layers import Decoder, FrameScale
 
 # What each kind of model decodes.
 KINDS = {
@@ -30,7 +31,7 @@ class Initialization:
         kernel: half-width of the uniform distribution of all kernels; 0 stands for the paper's
             1/sqrt(fan_in).
         peepholes: half-width for the peepholes; 0 starts them at zero.
-        forget_bias: of every LSTM. All other biases start at zero.
+        forget_bias: of the gate of every cell that keeps its state. All other biases start at zero.
     """
 
     kernel: float = 0.0
@@ -58,7 +59,8 @@ class VideoModel:
 
     Attributes:
         kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
-        encoder: frames (B, T, D) -> the representation, a list [h, c] for each layer, (B, units).
+        encoder: frames (B, T, D) -> the representation, the states of every layer in turn,
+            (B, units) each: [h, c] of an LSTM.
         decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
             free-running. Only the clock's length S is read.
         training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
@@ -91,9 +93,14 @@ class VideoModel:
         return self.training
 
     @property
-    def lstms(self) -> list[PeepholeLSTM]:
-        """The encoder's layers, bottom first."""
-        return [layer for layer in self.encoder.layers if isinstance(layer, PeepholeLSTM)]
+    def cells(self) -> list[RecurrentLayer]:
+        """The encoder's recurrent layers, bottom first."""
+        return [layer for layer in self.encoder.layers if isinstance(layer, RecurrentLayer)]
+
+    def encode(self, frames) -> list:
+        """`encoder`, with a list of states also where there is only one, which Keras unpacks."""
+        states = self.encoder(frames)
+        return list(states) if isinstance(states, list | tuple) else [states]
 
     def read(self, frames):
         """Frames as the layers of encoder and decoders see them."""
@@ -156,8 +163,8 @@ class VideoModel:
             return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
 
         conditional = [self.decoder_layers[name] for name in self.conditional]
-        for lstm in (self.lstms[0], *(decoder.lstms[0] for decoder in conditional)):
-            lstm.kernel.assign(blurred(lstm.kernel.numpy().T).T)
+        for cell in (self.cells[0], *(decoder.cells[0] for decoder in conditional)):
+            cell.kernel.assign(blurred(cell.kernel.numpy().T).T)
         for decoder in self.decoder_layers.values():
             decoder.kernel.assign(blurred(decoder.kernel.numpy()))
 
@@ -171,22 +178,35 @@ class VideoModel:
         return tuple(name for name in self.outputs if self.decoder_layers[name].conditional)
 
 
-def lstm_stack(
-    name: str, layers: int, units: int, initialization: Initialization, **options
-) -> list[PeepholeLSTM]:
-    """Layers named NAME_lstm_1, .., bottom first; `options` of `PeepholeLSTM`."""
-    return [
-        PeepholeLSTM(
-            units,
+def recurrent_stack(
+    name: str,
+    layers: int,
+    units: int,
+    initialization: Initialization,
+    cell: str = "lstm",
+    use_peepholes: bool = True,
+    gemm_dtype: str | None = None,
+) -> list[RecurrentLayer]:
+    """Layers of a cell of `cells.CELLS`, named NAME_CELL_1, .., bottom first.
+
+    A cell that has no peepholes ignores `use_peepholes`.
+    """
+    kind = cells.get(cell)
+
+    def layer(number):
+        options = dict(
             forget_bias=initialization.forget_bias,
             kernel_initializer=initialization.kernel_initializer(),
             recurrent_initializer=initialization.kernel_initializer(),
-            peephole_initializer=initialization.peephole_initializer(),
-            name=f"{name}_lstm_{k + 1}",
-            **options,
         )
-        for k in range(layers)
-    ]
+        if kind.has_peepholes:
+            options |= dict(
+                use_peepholes=use_peepholes,
+                peephole_initializer=initialization.peephole_initializer(),
+            )
+        return kind(units, gemm_dtype=gemm_dtype, name=f"{name}_{cell}_{number}", **options)
+
+    return [layer(k + 1) for k in range(layers)]
 
 
 def decoders_of(kind: str) -> tuple[str, ...]:
@@ -223,6 +243,7 @@ def build(
     output: str = "logistic",
     output_reconstruction: str = "",
     output_future: str = "",
+    cell: str = "lstm",
     use_peepholes: bool = True,
     frame_scaling: bool = False,
     initialization: Initialization = Initialization(),
@@ -232,7 +253,7 @@ def build(
 
     Args:
         kind: "autoencoder", "future_predictor" or "composite".
-        frame_dim: D. units: of every LSTM layer. layers: depth of the encoder and each decoder.
+        frame_dim: D. units: of every recurrent layer. layers: depth of the encoder and each decoder.
         conditional_reconstruction, conditional_future: whether that decoder reads its previous
             frame.
         conditional_input: the previous frame that conditional decoders read in training. "truth":
@@ -242,14 +263,15 @@ def build(
         output: of the decoders, a name of `outputs.OUTPUTS`: "logistic" (cross entropy), "linear"
             or "relu" (squared loss).
         output_reconstruction, output_future: of that decoder alone; "" for `output`.
-        use_peepholes: False gives ordinary LSTMs.
+        cell: of all recurrent layers, a name of `cells.CELLS`: "lstm" or "gru".
+        use_peepholes: False gives ordinary LSTMs; a GRU has none.
         frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
             their own units, and so do the losses.
         initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 
     Raises:
-        ValueError: an unknown kind or output, a size below 1, a conditional decoder that the kind
+        ValueError: an unknown kind, output or cell, a size below 1, a conditional decoder that the kind
             does not have or an output for it, or a scale for outputs with a largest value.
     """
     decoders_of(kind)
@@ -275,7 +297,7 @@ def build(
                 f"frame_scaling is for frames of any size: {name} outputs are in [{low:g}, {high:g}]"
             )
 
-    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+    options = dict(cell=cell, use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
     scale = FrameScale(name="frame_scale") if frame_scaling else None
 
     def read(frames):
@@ -286,15 +308,16 @@ def build(
 
     frames = keras.Input((None, frame_dim), name="frames")
     x, states = read(frames), []
-    for lstm in lstm_stack("encoder", layers, units, initialization, **options):
-        x, h, c = lstm(x)
-        states += [h, c]
+    stack = recurrent_stack("encoder", layers, units, initialization, **options)
+    for layer in stack:
+        x, *state = layer(x)
+        states += state
     encoder = keras.Model(frames, states, name="encoder")
 
     decoder_layers, decoders = {}, {}
     for name in KINDS[kind]:
         decoder = decoder_layers[name] = Decoder(
-            lstm_stack(name, layers, units, initialization, **options),
+            recurrent_stack(name, layers, units, initialization, **options),
             frame_dim,
             conditional[name],
             names[name],
@@ -303,9 +326,7 @@ def build(
         )
         inputs = {
             "states": [
-                keras.Input((units,), name=f"{state}_{k + 1}")
-                for k in range(layers)
-                for state in "hc"
+                keras.Input((size,), name=state) for state, size in cells.state_sizes(stack).items()
             ],
             "clock": keras.Input((None,), name="clock"),
         }

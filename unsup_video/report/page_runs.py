@@ -45,8 +45,10 @@ def architecture(model: dict) -> str:
     """Of `Trained.describe()`, in a few words."""
     if model["kind"] in KINDS and model["kind"] != "lstm":
         return f"{model['kind'].replace('_', ' ')} classifier"
-    kind = "LSTM classifier" if model["kind"] in KINDS else model["kind"]
-    return f"{kind}, {model['layers']} × {model['units']} units"
+    cell = model.get("cell", "lstm")  # an evaluation of an earlier version does not say
+    kind = f"{cell.upper()} classifier" if model["kind"] in KINDS else model["kind"]
+    units = "units" if cell == "lstm" else f"{cell.upper()} units"
+    return f"{kind}, {model['layers']} × {model['units']} {units}"
 
 
 def _duration(seconds):

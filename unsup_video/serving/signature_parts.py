@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.models.layers import PeepholeLSTM, portable
+from unsup_video.models.cells import RecurrentLayer, portable, state_sizes
 
 MAX_FRAMES = 100_000  # that one request may hold, of all its clips together
 
@@ -33,29 +33,18 @@ def build(
     return signatures
 
 
-def state_names(layers: int) -> list[str]:
-    """h_1, c_1, h_2, ..: of the states of a stack of LSTMs, bottom first."""
-    return [f"{state}_{k + 1}" for k in range(layers) for state in "hc"]
-
-
 def inputs(
-    frame_shape: tuple[int, ...], layers: int, units: int
+    frame_shape: tuple[int, ...], cells: list[RecurrentLayer]
 ) -> tuple[tf.TensorSpec, tf.TensorSpec, list[tf.TensorSpec]]:
     """Of the inputs `frames` (B, T, *shape), `frame` (B, *shape), and the states, all float32."""
     return (
         tf.TensorSpec((None, None, *frame_shape), tf.float32, "frames"),
         tf.TensorSpec((None, *frame_shape), tf.float32, "frame"),
-        [tf.TensorSpec((None, units), tf.float32, name) for name in state_names(layers)],
+        [
+            tf.TensorSpec((None, size), tf.float32, name)
+            for name, size in state_sizes(cells).items()
+        ],
     )
-
-
-def advance(lstms: list[PeepholeLSTM], x, states: list) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """One step of a stack: x (B, D), [h, c, ..] -> (the top h, the states after it)."""
-    after = []
-    for k, lstm in enumerate(lstms):
-        x, c = lstm.step(x, states[2 * k : 2 * k + 2])
-        after += [x, c]
-    return x, after
 
 
 def _concrete(function, *inputs):
@@ -174,11 +163,11 @@ def answerable(x, clips, frames):
     )
 
 
-def read_states(states, x, units):
-    """The states h_1, c_1, .., (B, units) each, of as many clips as x (B, D); checked."""
+def read_states(states, x, cells):
+    """The states of a stack, (B, units) each, of as many clips as x (B, D); checked."""
     return [
-        _read_state(state, tf.shape(x)[0], units, name)
-        for state, name in zip(states, state_names(len(states) // 2), strict=True)
+        _read_state(state, tf.shape(x)[0], size, name)
+        for state, (name, size) in zip(states, state_sizes(cells).items(), strict=True)
     ]
 
 

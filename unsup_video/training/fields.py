@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 # What runs did that were made before the field existed.
 _EARLIER = {
-    "model": {"frame_scaling": False},
+    "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
 }

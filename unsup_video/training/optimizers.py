@@ -102,7 +102,7 @@ class FanInAdam(_OfReducedGradients, keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule. fan_in: the number of inputs that it is meant for.
         output_factor: further factor for the kernels that write frames, those of a `Decoder`.
-        encoder_factor: further factor for all weights of the encoder's LSTMs.
+        encoder_factor: further factor for all weights of the encoder.
         Others as of `keras.optimizers.Adam`.
     """
 
@@ -142,7 +142,7 @@ class FanInAdam(_OfReducedGradients, keras.optimizers.Adam):
 
 
 def _encoder_factor(variable, factor):
-    return factor if variable.path.startswith("encoder_lstm_") else 1.0
+    return factor if variable.path.startswith("encoder_") else 1.0
 
 
 @keras.saving.register_keras_serializable("unsup_video")
@@ -155,7 +155,7 @@ class ClippedMomentum(_OfReducedGradients, keras.optimizers.Optimizer):
         w <- w + s
 
     The clip bounds the momentum-accumulated step, so that no weight ever moves further than
-    `step_clip` in one step. `rms_decay=0` leaves the second line out. The encoder's LSTMs have
+    `step_clip` in one step. `rms_decay=0` leaves the second line out. The encoder's weights have
     `encoder_factor` times the learning rate. The releases have no 1e-8:
     a weight without gradient then ends in 0 / 0.
     """

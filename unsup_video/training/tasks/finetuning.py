@@ -153,7 +153,7 @@ def take_architecture(config: ConfigDict, init: Trained | None) -> None:
         raise ValueError(
             f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
         )
-    for name in ("units", "layers", "use_peepholes", "frame_scaling"):
+    for name in ("units", "layers", "cell", "use_peepholes", "frame_scaling"):
         config.model[name] = init.config.model[name]
 
 
