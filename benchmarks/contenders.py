@@ -19,7 +19,7 @@ LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers 
 class PeepholeCell(keras.layers.Layer):
     """The peephole LSTM as a cell for `keras.layers.RNN`, as one would write it from the paper.
 
-    Weights as in `unsup_video.models.cells.PeepholeLSTM`; without `has_input` the input is not read.
+    Weights as in `unsup_video.models.PeepholeLSTM`; without `has_input` the input is not read.
     """
 
     def __init__(self, units, has_input=True, **kwargs):

@@ -61,7 +61,8 @@ def main(argv):
     shape = "softmax regression"
     if classifier.cells:
         shape = (
-            f"{config.model.layers} x {config.model.units} {config.model.cell.upper()} units and a softmax"
+            f"{config.model.layers} x {config.model.units} {config.model.cell.upper()} units "
+            "and a softmax"
         )
     print(
         f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "

@@ -53,7 +53,8 @@ def main(argv):
         model = experiment.build_model(config, source.frame_shape, source.mean_frame, source.spread)
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
-    shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} {config.model.cell.upper()} units"
+    wanted = config.model
+    shape = f"{wanted.kind}, {wanted.layers} x {wanted.units} {wanted.cell.upper()} units"
     if model.conditional:
         shape += (
             f", conditional {' and '.join(model.conditional)} "

@@ -93,7 +93,7 @@ def test_a_classifier_starts_from_it_and_is_served(pretrained, tmp_path):
     steps = saved["classify"](frames=clips)["step_probabilities"]
     last = streamed(saved["step"], clips)
     np.testing.assert_allclose(last["probabilities"], steps[:, -1], rtol=0, atol=1e-5)
-    assert page_runs.architecture(classifier.describe()) == f"GRU classifier, 1 × {UNITS} GRU units"
+    assert page_runs.architecture(classifier.describe()) == f"GRU classifier, 1 × {UNITS} units"
 
 
 def test_its_gates_are_drawn(pretrained, monkeypatch):

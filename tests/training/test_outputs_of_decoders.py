@@ -1,4 +1,4 @@
-"""Another output for one decoder, which is only known to the table: trained, evaluated, exported."""
+"""Another output for one decoder, known to the table alone: trained, evaluated, exported."""
 
 from types import SimpleNamespace
 

@@ -22,7 +22,7 @@ def get_config(recipe: str = "") -> ConfigDict:
         dict(
             # The run or SavedModel whose encoder it starts from; "none": random weights.
             init="",
-            # lstm: recurrent, of whatever `cell`; single_frame and mean_frame: baselines without init.
+            # lstm: recurrent, of any `cell`; single_frame, mean_frame: baselines without init.
             kind="lstm",
             # Without init; with it they are the encoder's.
             units=2048,

@@ -83,7 +83,8 @@ def feature_sets(model: VideoModel, shape: tuple[int, ...], count: int) -> dict[
     """The features with the largest L2 norm, by set, each (count, *shape) float32.
 
     "encoder/input" and those of the gates, "encoder/input_gate", .. of an LSTM, are ranked
-    together, by the norm over all of them, so that a unit has one place; "future/output" and "reconstruction/output" each by their own.
+    together, by the norm over all of them, so that a unit has one place;
+    "future/output" and "reconstruction/output" each by their own.
     """
     cell = model.cells[0]
     kernel = cell.kernel.numpy()  # (D, N units)

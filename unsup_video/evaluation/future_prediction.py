@@ -33,8 +33,8 @@ def evaluate(
     conditional decoders once more, "teacher_forced"; and of the future for the floors: "entropy"
     (the loss of the truth itself), "copy_last", "mean_frame", and
     "constant_velocity" where the motion is known. For the loss, copy_last and constant_velocity
-    are hedged (`Output.hedge`): clipped to [0.01, 0.99] for the cross entropy. Frames of a reconstruction are counted in the
-    order in which they are decoded: frame 1 is the last one read.
+    are hedged (`Output.hedge`): clipped to [0.01, 0.99] for the cross entropy. Frames of a
+    reconstruction are counted in the order in which they are decoded: frame 1 is the last one read.
 
     Finished blocks of clips are kept, and an interrupted evaluation goes on after them.
 

@@ -254,7 +254,7 @@ class RecurrentLayer(keras.layers.Layer):
             after, _ = self._cell(z if has_input else projected, carry, *weights)
             return tuple(after), tuple(after)
 
-        # Without input a clock is scanned: `length` has to be a Python integer, `steps` need not be.
+        # Without input a clock is scanned: `length` must be a Python integer, `steps` need not be.
         z = ops.transpose(projected, (1, 0, 2)) if has_input else ops.zeros((steps,))
         _, states = ops.scan(step, tuple(state), z)
         return [ops.transpose(state, (1, 0, 2)) for state in states]
@@ -374,8 +374,8 @@ class GRU(RecurrentLayer):
         g_t =    tanh(W_xg x_t + b_g + r_t * (W_hg h_{t-1} + d_g))
         h_t = z_t * h_{t-1} + (1 - z_t) * g_t
 
-    Its own weight is `recurrent_bias` d (3 units,), which starts at zero; Keras keeps b and d in one
-    array. z, the update gate, keeps the state, so that `forget_bias` is the initial value of b_z.
+    Its own weight is `recurrent_bias` d (3 units,), which starts at zero; Keras keeps b and d in
+    one array. z, the update gate, keeps the state: `forget_bias` is the initial value of b_z.
     `gates` returns update_gate, reset_gate, input (g, after the tanh) and output (h).
 
     Arguments and results as of `RecurrentLayer`; a call returns (sequence, h).

@@ -1,4 +1,4 @@
-"""Action classifiers (the paper's section 3.3): the encoder's layers and a softmax at every step."""
+"""Action classifiers (the paper's section 3.3): an encoder's layers, a softmax at every step."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from unsup_video.models.cells import RecurrentLayer
 from unsup_video.models.layers import Dropout, FrameScale
 from unsup_video.models.video_models import Initialization, VideoModel, recurrent_stack
 
-# The recurrent classifier, of whatever cell, and what it is compared with: regression on each frame by itself (the paper's
-# baseline), and on the mean of the frames.
+# The recurrent classifier, of any cell, and what it is compared with: regression on each frame by
+# itself (the paper's baseline), and on the mean of the frames.
 KINDS = ("lstm", "single_frame", "mean_frame")
 
 
@@ -67,8 +67,8 @@ def build(
         frame_scaling, initialization, gemm_dtype: as of `models.build`.
 
     Raises:
-        ValueError: an unknown kind or cell, fewer than two classes, a size below 1, a rate outside of
-            [0, 1).
+        ValueError: an unknown kind or cell, fewer than two classes, a size below 1, a rate outside
+            of [0, 1).
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of classifier {kind!r}: one of {', '.join(KINDS)}")

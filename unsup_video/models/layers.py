@@ -1,6 +1,6 @@
 """The layers of a model that are not recurrent, and the frame decoder, a stack of recurrent ones.
 
-Written in `keras.ops`, so they run on every Keras backend. `models/cells.py` has the recurrent ones.
+Written in `keras.ops`, so they run on every Keras backend. `cells.py` has the recurrent ones.
 """
 
 import keras

@@ -113,7 +113,7 @@ class VideoModel:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest value that frames may have, for the losses of all decoders."""
+        """(low, high) of the values that frames may have, for the losses of all decoders."""
         lows, highs = zip(*(output.limits for output in self.decoder_outputs.values()), strict=True)
         return max(lows), min(highs)
 
@@ -253,7 +253,7 @@ def build(
 
     Args:
         kind: "autoencoder", "future_predictor" or "composite".
-        frame_dim: D. units: of every recurrent layer. layers: depth of the encoder and each decoder.
+        frame_dim: D. units: of every recurrent layer. layers: of the encoder and each decoder.
         conditional_reconstruction, conditional_future: whether that decoder reads its previous
             frame.
         conditional_input: the previous frame that conditional decoders read in training. "truth":
@@ -271,8 +271,8 @@ def build(
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 
     Raises:
-        ValueError: an unknown kind, output or cell, a size below 1, a conditional decoder that the kind
-            does not have or an output for it, or a scale for outputs with a largest value.
+        ValueError: an unknown kind, output or cell; a size below 1; a field of a decoder that the
+            kind does not have; a scale for outputs with a largest value.
     """
     decoders_of(kind)
     if conditional_input not in CONDITIONAL_INPUTS:
@@ -285,19 +285,22 @@ def build(
             raise ValueError(f"model.{name} must be at least 1, got {size}")
     conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
     own_output = {"reconstruction": output_reconstruction, "future": output_future}
-    for field, by_decoder in {"conditional": conditional, "output": own_output}.items():
-        for name, value in by_decoder.items():
-            if value and name not in KINDS[kind]:
+    for name in conditional.keys() - KINDS[kind]:
+        for field, by_decoder in (("conditional", conditional), ("output", own_output)):
+            if by_decoder[name]:
                 raise ValueError(f"{field}_{name} is set, but a {kind} has no such decoder")
     names = {decoder: own_output[decoder] or output for decoder in KINDS[kind]}
     for name in names.values():
         low, high = outputs.get(name).limits
         if frame_scaling and high < math.inf:
             raise ValueError(
-                f"frame_scaling is for frames of any size: {name} outputs are in [{low:g}, {high:g}]"
+                f"frame_scaling is for frames of any size: {name} outputs are in "
+                f"[{low:g}, {high:g}]"
             )
 
-    options = dict(cell=cell, use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
+    def stack(name):
+        return recurrent_stack(name, layers, units, initialization, cell, use_peepholes, gemm_dtype)
+
     scale = FrameScale(name="frame_scale") if frame_scaling else None
 
     def read(frames):
@@ -308,8 +311,7 @@ def build(
 
     frames = keras.Input((None, frame_dim), name="frames")
     x, states = read(frames), []
-    stack = recurrent_stack("encoder", layers, units, initialization, **options)
-    for layer in stack:
+    for layer in (encoder_layers := stack("encoder")):
         x, *state = layer(x)
         states += state
     encoder = keras.Model(frames, states, name="encoder")
@@ -317,7 +319,7 @@ def build(
     decoder_layers, decoders = {}, {}
     for name in KINDS[kind]:
         decoder = decoder_layers[name] = Decoder(
-            recurrent_stack(name, layers, units, initialization, **options),
+            stack(name),
             frame_dim,
             conditional[name],
             names[name],
@@ -326,7 +328,8 @@ def build(
         )
         inputs = {
             "states": [
-                keras.Input((size,), name=state) for state, size in cells.state_sizes(stack).items()
+                keras.Input((size,), name=state)
+                for state, size in cells.state_sizes(encoder_layers).items()
             ],
             "clock": keras.Input((None,), name="clock"),
         }

@@ -46,9 +46,10 @@ def architecture(model: dict) -> str:
     if model["kind"] in KINDS and model["kind"] != "lstm":
         return f"{model['kind'].replace('_', ' ')} classifier"
     cell = model.get("cell", "lstm")  # an evaluation of an earlier version does not say
-    kind = f"{cell.upper()} classifier" if model["kind"] in KINDS else model["kind"]
+    if model["kind"] in KINDS:
+        return f"{cell.upper()} classifier, {model['layers']} × {model['units']} units"
     units = "units" if cell == "lstm" else f"{cell.upper()} units"
-    return f"{kind}, {model['layers']} × {model['units']} {units}"
+    return f"{model['kind']}, {model['layers']} × {model['units']} {units}"
 
 
 def _duration(seconds):

@@ -26,7 +26,8 @@ def build(
     """The signatures of a model; those that need a decoder it does not have are left out.
 
     B clips, T frames each, S frames predicted, `shape` that of a frame. States are those of
-    every layer of the encoder, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each; so are all outputs float32.
+    every layer of the encoder, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each; so are all
+    outputs float32.
 
         encode: frames (B, T, *shape) -> the states after the last frame.
         reconstruct: frames -> reconstruction (B, T, *shape), in REVERSED order.
@@ -40,7 +41,8 @@ def build(
         scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
 
     They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
-    pixels, not in [0, 1], or outside of what the model's losses take; steps outside of 1..`MAX_STEPS`.
+    pixels, not in [0, 1], or outside of what the model's losses take; steps outside of
+    1..`MAX_STEPS`.
     """
     names = list(state_sizes(model.cells))
     frames, frame, states = parts.inputs(frame_shape, model.cells)
