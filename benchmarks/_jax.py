@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from unsup_video.models import losses, video_models
+from unsup_video.models import video_models
 from unsup_video.training import optimizers
 
 if keras.backend.backend() == "jax":  # other backends import this too, for what needs no JAX
@@ -149,10 +149,7 @@ def with_clock(inputs):
 
 def video_loss(model):
     def loss(outputs, targets):
-        frames = {
-            name: losses.frame_losses(model.output, targets[name], outputs[name])
-            for name in model.outputs
-        }
+        frames = model.frame_losses(targets, outputs)
         total = sum(ops.sum(frame) / frame.shape[0] for frame in frames.values())
         return total, {name: ops.mean(frame) for name, frame in frames.items()}
 
@@ -167,10 +164,7 @@ def free_running(model, frames_in, to_frames, batch=100):
     def of_batch(weights, others, clips):
         inputs, targets = sides(to_frames(clips), frames_in)
         outputs = call(model.free_running, model.network, weights, others, with_clock(inputs))
-        return {
-            name: losses.frame_losses(model.output, targets[name], outputs[name])
-            for name in model.outputs
-        }
+        return model.frame_losses(targets, outputs)
 
     def evaluate(weights, others, clips):
         parts = [

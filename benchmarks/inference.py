@@ -18,14 +18,14 @@ import tensorflow as tf
 
 from benchmarks import _common
 from unsup_video.models import video_models
-from unsup_video.models.layers import project
+from unsup_video.models.cells import project
 from unsup_video.training import precision
 
 
 def predictors(model: video_models.VideoModel) -> dict:
     """Ways to predict: name -> function (past, clock) of the clock's length of frames."""
     decoder = model.decoder_layers["future"]
-    (lstm,) = decoder.lstms
+    (cell,) = decoder.cells
     encode = tf.function(lambda past: model.encoder(past), autograph=False)
 
     def whole(past, clock):
@@ -33,8 +33,8 @@ def predictors(model: video_models.VideoModel) -> dict:
 
     @tf.function(autograph=False)
     def one_step(frame, h, c):
-        h, c = lstm.step(frame, (h, c))
-        pre_activation = project(h, decoder.kernel, decoder.bias, lstm.gemm_dtype)
+        h, c = cell.step(frame, (h, c))
+        pre_activation = project(h, decoder.kernel, decoder.bias, cell.gemm_dtype)
         return decoder.activate(pre_activation), h, c
 
     def python_loop(past, clock):

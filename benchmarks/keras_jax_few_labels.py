@@ -27,7 +27,7 @@ from unsup_video.configs import finetune_few_labels, percepts
 from unsup_video.data import convert, splits
 from unsup_video.data.orders import Order
 from unsup_video.evaluation import few_labels
-from unsup_video.models import classification, classifiers, losses, video_models
+from unsup_video.models import classification, classifiers, video_models
 from unsup_video.utils import files
 
 if keras.backend.backend() == "jax":
@@ -224,7 +224,7 @@ class Lab:
         places = np.arange(0, self.x.shape[1] - length + 1, config.data.stride)
 
         def loss(outputs, labels):
-            mean = losses.step_cross_entropy(labels, outputs)
+            mean = classifiers.step_cross_entropy(labels, outputs)
             return mean, mean
 
         def read(x, videos, firsts):

@@ -31,7 +31,7 @@ _REST = "other operations"
 _PARTS = [
     (PRODUCTS, r":.*MatMul"),
     ("gates of the LSTM (XLA)", r"_cell_"),
-    ("loss (XLA)", r"_frame_losses_"),
+    ("loss (XLA)", r"frame_losses_"),
     ("optimiser (XLA)", r"_apply_gradients_"),
     ("norm of the gradient", r":L2Loss"),
     (_MOVING, r"_transpose_|:.*Transpose|:.*Slice|:(Split|Pack|Concat|Reverse|Gather|Pad|Cast)"),

@@ -59,8 +59,11 @@ def main(argv):
     ignored = unread.of_finetuning(config, random=True)
     workdir = common.open_workdir(config, strategy, ignored)
     shape = "softmax regression"
-    if classifier.lstms:
-        shape = f"{config.model.layers} x {config.model.units} units and a softmax"
+    if classifier.cells:
+        shape = (
+            f"{config.model.layers} x {config.model.units} {config.model.cell.upper()} units "
+            "and a softmax"
+        )
     print(
         f"{config.name}: {classifier.kind}, {shape}, {classifier.network.count_params():,} "
         f"parameters, recipe {config.recipe.name}"
@@ -71,7 +74,7 @@ def main(argv):
     if init:
         print(f"encoder: {len(copied)} arrays of {init.name} (step {init.step}), equal")
     else:
-        print("encoder: random" if classifier.lstms else "no encoder")
+        print("encoder: random" if classifier.cells else "no encoder")
 
     # ------------------------------------------------------------------ training
     info = {

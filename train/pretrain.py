@@ -55,7 +55,8 @@ def main(argv):
         )
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
-    shape = f"{config.model.kind}, {config.model.layers} x {config.model.units} units"
+    wanted = config.model
+    shape = f"{wanted.kind}, {wanted.layers} x {wanted.units} {wanted.cell.upper()} units"
     if model.conditional:
         shape += (
             f", conditional {' and '.join(model.conditional)} "

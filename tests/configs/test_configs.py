@@ -221,6 +221,14 @@ UNREAD = {
             {"recipe.conditional_input": "truth"},
             "recipe.conditional_input=truth .*no decoder is conditional",
         ),
+        (
+            {
+                "model.output": "relu",
+                "model.output_reconstruction": "linear",
+                "model.output_future": "linear",
+            },
+            "model.output=relu .*every decoder has an output of its own",
+        ),
         # The only conditional decoder is one that the kind of model does not have.
         (
             {
@@ -383,7 +391,11 @@ def test_what_the_named_config_sets_is_not_refused():
 
 def test_the_fields_that_can_be_ignored_exist():
     for command, settings in {
-        "pretrain": [{"data.records": "x"}, {"model.use_peepholes": False}],
+        "pretrain": [
+            {"data.records": "x"},
+            {"model.use_peepholes": False},
+            {"model.kind": "autoencoder", "model.output_reconstruction": "linear"},
+        ],
         "flow_cnn": [{"recipe.boundaries": ()}],
         "few_labels": [{}],
         "finetune": [

@@ -28,7 +28,7 @@ from unsup_video.evaluation import (
     results,
     testset,
 )
-from unsup_video.models import losses
+from unsup_video.models.outputs import OUTPUTS
 from unsup_video.training import loop, precision, workdir
 from unsup_video.training import trained as trained_module
 from unsup_video.training.tasks import pretraining
@@ -273,7 +273,7 @@ def test_the_digits_may_be_in_another_folder_than_in_training(fresh, tmp_path):
 
 def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
     other = trained_module.load(fresh.path, "bfloat16")
-    assert other.model.lstms[0].gemm_dtype == "bfloat16"
+    assert other.model.cells[0].gemm_dtype == "bfloat16"
     assert "--precision=bfloat16" in results.command(other, "features", {})
     assert "--precision" not in results.command(fresh, "features", {})
     past = np.random.default_rng(0).random((3, 4, 32 * 32), np.float32)
@@ -289,10 +289,10 @@ def test_the_precision_of_the_training_holds_on_every_machine(fresh, monkeypatch
     assert json.loads((fresh.path / "config.json").read_text())["precision"] == "auto"
     record(fresh.path, gemm_dtype=recorded)
     model = trained_module.load(fresh.path)
-    assert model.model.lstms[0].gemm_dtype == model.config.precision == recorded
+    assert model.model.cells[0].gemm_dtype == model.config.precision == recorded
     assert model.precision is None  # nothing that a printed command would have to ask for
     other = "bfloat16" if here else "float32"
-    assert trained_module.load(fresh.path, other).model.lstms[0].gemm_dtype == other
+    assert trained_module.load(fresh.path, other).model.cells[0].gemm_dtype == other
 
 
 def record(path, **values):
@@ -426,7 +426,7 @@ def test_predictions_do_not_depend_on_the_batch(model):
         np.testing.assert_allclose(frames, apart[part][1], atol=1e-6)
         past, future = clips[:, :4], clips[:, 4:7]
         targets = {"reconstruction": past[:, ::-1], "future": future}[part]
-        expected = losses.frame_scores("logistic", targets, frames)
+        expected = OUTPUTS["logistic"].frame_scores(targets, frames)
         np.testing.assert_allclose(frame_losses, expected, rtol=1e-4)
 
 
@@ -436,7 +436,7 @@ def test_figures_agree_with_the_run_and_with_the_floors(fresh):
     evaluation = evaluate(fresh, test_set)
     clips = test_set.clips(0, 5)
     scores = pretraining.evaluator(fresh.model, fresh.config)(clips)
-    floors = losses.floors("logistic", clips[:, :4], clips[:, 4:7], fresh.mean_frame)
+    floors = OUTPUTS["logistic"].floors(clips[:, :4], clips[:, 4:7], fresh.mean_frame)
 
     def value(subject, part="future", metric="cross_entropy"):
         mode = "free_running" if subject == "model" else ""
@@ -522,7 +522,7 @@ def test_frames_average_to_the_mean(fresh):
 def test_a_model_that_copies_the_truth_scores_the_entropy(fresh, monkeypatch):
     def truth(trained, clips):
         frames = clips[:, 4:7]
-        return {"future": (losses.frame_scores("logistic", frames, frames), frames)}
+        return {"future": (OUTPUTS["logistic"].frame_scores(frames, frames), frames)}
 
     monkeypatch.setattr(predict, "predict", truth)
     evaluation = evaluate(fresh, testset.generated(fresh.config, 6))
@@ -603,6 +603,7 @@ def test_the_papers_column():
     for fields, other in (
         (model, {"layers": 1}),
         (model, {"output": "linear"}),
+        (model, {"output_future": "linear"}),
         (model, {"data": {**model["data"], "frames_out": 20}}),
         (data, {"kind": "noise"}),
         (data, {"generator": {**generator, "num_digits": 1}}),
@@ -680,12 +681,13 @@ def test_runs_of_all_seeds_are_tested_on_the_same_clips(fresh):
 
 
 @pytest.mark.parametrize(
-    "loss, expected", [("cross_entropy", ["copy_last", "entropy"]), ("squared_loss", ["copy_last"])]
+    "loss, of_truth, expected",
+    [("cross_entropy", 0.5, ["copy_last", "entropy"]), ("squared_loss", 0.0, ["copy_last"])],
 )
-def test_the_truth_is_a_floor_of_the_cross_entropy_alone(loss, expected):
+def test_the_truth_is_a_floor_where_it_has_a_loss(loss, of_truth, expected):
+    values = {"model": 1.0, "entropy": of_truth, "copy_last": 1.0}
     rows = [
-        results.row(subject, "test", "future", loss, [1.0])
-        for subject in ("model", "entropy", "copy_last")
+        results.row(subject, "test", "future", loss, [value]) for subject, value in values.items()
     ]
     evaluation = SimpleNamespace(rows=rows)
     evaluation.find = functools.partial(results.Evaluation.find, evaluation)

@@ -242,7 +242,7 @@ def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):
     softmax = "model/softmax/kernel"
     np.testing.assert_array_equal(started["LSTM"][softmax], started["composite"][softmax])
     kernel = "model/encoder_lstm_1/kernel"
-    expected = pretrained.model.lstms[0].kernel.numpy()
+    expected = pretrained.model.cells[0].kernel.numpy()
     np.testing.assert_array_equal(started["composite"][kernel], expected)
     assert not np.array_equal(started["LSTM"][kernel], expected)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unsup_video.models import classifiers, losses, video_models
+from unsup_video.models import classifiers, video_models
 from unsup_video.training import loop
 from unsup_video.training.tasks import finetuning
 
@@ -38,9 +38,9 @@ def test_dropout_has_a_mask_for_each_layer_and_step_and_none_through_time():
     inside = keras.Model(
         network.inputs,
         [
-            classifier.lstms[0].output[0],
+            classifier.cells[0].output[0],
             network.get_layer("dropout_1").output,
-            classifier.lstms[1].output[0],
+            classifier.cells[1].output[0],
             network.get_layer("dropout_2").output,
         ],
     )
@@ -91,7 +91,7 @@ def test_loss_and_gradient_of_softmax_regression_are_those_of_numpy():
     kernel, bias = classifier.head.kernel, classifier.head.bias
     bias.assign(RNG.normal(0, 1, 4))
     with tf.GradientTape() as tape:
-        loss = losses.step_cross_entropy(tf.constant(LABELS), classifier.network(X))
+        loss = classifiers.step_cross_entropy(tf.constant(LABELS), classifier.network(X))
     gradients = tape.gradient(loss, [kernel.value, bias.value])
 
     x = np.float64(X).reshape(18, 5)
@@ -124,7 +124,7 @@ def test_the_encoder_is_copied_with_its_scale():
     model.frame_scale.scale.assign(3.0)
     assert len(classifiers.copy_encoder(model, classifier)) == 9
     h = np.asarray(model.encoder(X)[2])
-    top = keras.Model(classifier.network.inputs, classifier.lstms[1].output[1])
+    top = keras.Model(classifier.network.inputs, classifier.cells[1].output[1])
     np.testing.assert_array_equal(np.asarray(top(X)), h)
     other = built(frame_scaling=True, units=8)
     with pytest.raises(ValueError, match=r"_lstm_1/kernel: \(5, 64\) in the encoder, \(5, 32"):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unsup_video.models import losses, video_models
+from unsup_video.models import video_models
+from unsup_video.models.outputs import OUTPUTS
 
 B, T, S, D, UNITS = 2, 4, 5, 7, 3
 DECODERS = {  # written out again, independently of the package
@@ -147,7 +148,7 @@ def test_the_composite_equals_its_units_step_by_step(output):
         decoder, copied, x, written = model.decoder_layers[name], dict(state), ticks(D), []
         for _ in range(steps):
             for k in (1, 2):
-                copied[k] = decoder.lstms[k - 1].step(x, copied[k])
+                copied[k] = decoder.cells[k - 1].step(x, copied[k])
                 x = copied[k][0]
             x = np.asarray(x) @ decoder.kernel.numpy() + decoder.bias.numpy()
             x = NONLINEARITIES[output](x)
@@ -252,6 +253,19 @@ def test_inference_is_free_running_after_the_nonlinearity(output):
     before = model.free_running({"past": past, "clock": ticks(S)})
     expected = {name: NONLINEARITIES[output](np.asarray(x)) for name, x in before.items()}
     assert_close(inferred(model, past, ticks(S)), expected)
+
+
+def test_a_decoder_may_have_an_output_of_its_own():
+    model, past = model_of(output="linear", output_future="logistic", **BOTH), frames(B, T, D)
+    before = model.free_running({"past": past, "clock": ticks(S)})
+    kinds = {"reconstruction": "linear", "future": "logistic"}
+    expected = {name: NONLINEARITIES[of](np.asarray(before[name])) for name, of in kinds.items()}
+    assert_close(inferred(model, past, ticks(S)), expected)
+    assert model.limits == (0, 1)  # both decoders have the same frames for targets
+    model.start_at(np.full(D, 0.25, "float32"))
+    np.testing.assert_array_equal(model.decoder_layers["reconstruction"].bias, np.float32(0.25))
+    bias = model.decoder_layers["future"].bias.numpy()
+    np.testing.assert_allclose(bias, np.log(0.25 / 0.75), rtol=1e-6)
 
 
 # Sizes at call time, graphs, precision, files.
@@ -408,7 +422,7 @@ def test_no_blur_changes_no_kernel():
 
 def test_a_feature_of_zeros_stays_zero_when_kernels_are_blurred():
     model = video_models.build(frame_dim=12, units=3)
-    kernel = model.lstms[0].kernel
+    kernel = model.cells[0].kernel
     start = kernel.numpy()
     start[:, 1] = 0
     kernel.assign(start)
@@ -429,7 +443,7 @@ def test_the_gradient_of_the_loss_reaches_every_weight(float64, conditional_inpu
         x = model.training({"past": past, "future": future})
         targets = {"reconstruction": past[:, ::-1], "future": future}
         return sum(
-            tf.reduce_mean(losses.frame_losses("logistic", targets[name], x[name])) for name in x
+            tf.reduce_mean(OUTPUTS["logistic"].frame_losses(targets[name], x[name])) for name in x
         )
 
     weights = model.training.trainable_weights
@@ -469,6 +483,15 @@ def test_the_gradient_of_the_loss_reaches_every_weight(float64, conditional_inpu
         (
             {"kind": "future_predictor", "conditional_reconstruction": True},
             "conditional_reconstruction is set, but .*future_predictor",
+        ),
+        ({"output_future": "softmax"}, "unknown output 'softmax'"),
+        (
+            {"kind": "autoencoder", "output_future": "linear"},
+            "output_future is set, but .*autoencoder",
+        ),
+        (
+            {"output": "linear", "output_future": "logistic", "frame_scaling": True},
+            r"frame_scaling is for frames of any size: logistic outputs are in \[0, 1\]",
         ),
     ],
     ids=lambda x: "-".join(x) if isinstance(x, dict) else "",

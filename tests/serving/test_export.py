@@ -341,7 +341,7 @@ def test_an_export_is_in_the_dtype_of_the_training(fresh, of_config, exported_in
     fresh.config.precision = of_config
     model = dataclasses.replace(fresh, model=fresh.rebuilt(fresh.config))
     portable, dtype = export._portable(model)  # what `write` writes, and says in the card
-    assert dtype == exported_in and portable.lstms[0].gemm_dtype == exported_in
+    assert dtype == exported_in and portable.cells[0].gemm_dtype == exported_in
 
 
 def test_a_folder_of_something_else_is_refused(model, run, exported):

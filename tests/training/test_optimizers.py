@@ -303,7 +303,7 @@ def test_the_releases_force_the_teacher_and_modern_does_not(name, mode):
 
 def test_kernels_over_pictures_are_blurred_and_those_over_features_are_not():
     def reading(**options):
-        return _built("modern", **options).lstms[0].kernel.numpy()
+        return _built("modern", **options).cells[0].kernel.numpy()
 
     assert (reading() != reading(pixel_blur=0.0)).all()
     features = {"frame_shape": (36,)}

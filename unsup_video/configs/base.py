@@ -26,8 +26,11 @@ def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
             layers=1,
             conditional_reconstruction=False,
             conditional_future=False,
-            output="logistic",  # logistic | linear | relu
-            use_peepholes=True,
+            output="logistic",  # logistic | linear | relu, see models/outputs.py
+            output_reconstruction="",  # the output of that decoder alone; empty: `output`
+            output_future="",
+            cell="lstm",  # lstm | gru, of encoder and decoders; see models/cells.py
+            use_peepholes=True,  # of lstm
             # Divides input frames by the standard deviation of the training data, and multiplies
             # predictions by it. The number is stored as one of the model's weights.
             frame_scaling=False,

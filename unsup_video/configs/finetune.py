@@ -27,7 +27,8 @@ def get_config(recipe: str = "") -> ConfigDict:
             # The next four are for a classifier without init; otherwise they are the encoder's.
             units=2048,
             layers=2,
-            use_peepholes=True,
+            cell="lstm",  # lstm | gru
+            use_peepholes=True,  # of lstm
             frame_scaling=True,
             dropout=0.5,  # between the layers and before the softmax, never through time
             input_dropout=0.0,  # of the frames
@@ -48,7 +49,7 @@ def get_config(recipe: str = "") -> ConfigDict:
     )
 
     config.recipe = recipes.get(recipe or "modern", use="labels")
-    config.recipe.encoder_factor = 1.0  # times the learning rate, for the LSTMs
+    config.recipe.encoder_factor = 1.0  # times the learning rate, for the encoder
     config.recipe.mean_frame_bias = False  # there is no decoder
 
     config.train = ConfigDict(

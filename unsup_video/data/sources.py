@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, records, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.models import video_models
 from unsup_video.utils.indices import evenly_spread
 
 
@@ -181,8 +182,9 @@ def records_source(config: ConfigDict) -> Source:
         chosen = evenly_spread(count, len(starts[name]))
         return read(parts[name].folder, length, starts[name][chosen])
 
-    if config.model.output == "logistic":
-        _check_unit_range(evaluation("train", 100), data.records)
+    for output in video_models.decoder_outputs(config.model).values():
+        if np.isfinite(output.limits).any():
+            _check_limits(evaluation("train", 100), output, data.records)
     description = {
         "kind": f"records, {manifests['train'].kind}",
         "source": str(data.records),
@@ -219,13 +221,14 @@ def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
     return np.concatenate(list(clips.batch(100).as_numpy_iterator()))
 
 
-def _check_unit_range(clips, name):
-    low, high = clips.min(), clips.max()
-    if low < 0 or high > 1:
+def _check_limits(clips, output, name):
+    (low, high), smallest, largest = output.limits, clips.min(), clips.max()
+    if smallest < low or largest > high:
         raise ValueError(
-            f"config.data.records={name}: values from {low:.3g} to {high:.3g}, but the cross "
-            "entropy needs them in [0, 1]; --config.model.output=linear has a squared loss (relu: "
-            "for values that are never negative)"
+            f"config.data.records={name}: values from {smallest:.3g} to {largest:.3g}, but the "
+            f"{output.metric.replace('_', ' ')} needs them in [{low:g}, {high:g}]; "
+            "--config.model.output=linear has a squared loss (relu: for values that are never "
+            "negative)"
         )
 
 

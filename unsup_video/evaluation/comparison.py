@@ -30,10 +30,19 @@ _NO_MATTER = (
 )
 _DIGITS = ("data.digits_dir", "data.digits_source")
 _GENERATOR = ("num_digits", "frame_size", "speed_min", "speed_max", "bounce")
-_MODEL = ("units", "layers", "output", "use_peepholes")  # besides the kind and the decoders
+# Besides the kind and the decoders.
+_MODEL = (
+    "units",
+    "layers",
+    "output",
+    "output_reconstruction",
+    "output_future",
+    "cell",
+    "use_peepholes",
+)
 _TABLE_2 = {"moving_mnist": moving_mnist_2layer, "patches": patches}
 # Of the paper's classifiers, in tables 1 and 3.
-_CLASSIFIER = {"units": 2048, "layers": 2, "use_peepholes": True}
+_CLASSIFIER = {"units": 2048, "layers": 2, "cell": "lstm", "use_peepholes": True}
 _CLASSES = {101: "UCF-101", 51: "HMDB-51"}
 _SMALL = {"UCF-101": 10, "HMDB-51": 4}  # labelled videos a class of table 3's small sets
 
@@ -190,5 +199,6 @@ def _is_the_papers_classifier(config):
     """Whether the config of a classifier, or of a study of them, has the paper's sizes."""
     model, data = config["model"], config["data"]
     sizes = {} if model["kind"] == "single_frame" else _CLASSIFIER
+    model = {"cell": "lstm", **model}  # an earlier version had no other
     blocks = (data.get("frames"), data.get("stride")) == (16, 8)
     return blocks and all(model.get(name) == value for name, value in sizes.items())

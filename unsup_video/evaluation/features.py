@@ -13,8 +13,6 @@ from unsup_video.training import trained as trained_module
 from unsup_video.training.trained import Trained
 
 KIND = "features"
-# The four sets of weights from the input to a unit, by their place in the kernel (i, f, g, o).
-_INPUT_SETS = {"input": 2, "input_gate": 0, "forget_gate": 1, "output_gate": 3}
 _INK = 0.05  # of the brightest pixel of the mean frame, which makes a pixel one that is used
 _STEP = 0.25  # pixels, along a direction in which a strip is measured
 _UNITS = {
@@ -84,13 +82,20 @@ def evaluate(
 def feature_sets(model: VideoModel, shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
     """The features with the largest L2 norm, by set, each (count, *shape) float32.
 
-    "encoder/input", "encoder/input_gate", .. are ranked together, by the norm over all four, so
-    that a unit has one place; "future/output" and "reconstruction/output" each by their own.
+    "encoder/input" and those of the gates, "encoder/input_gate", .. of an LSTM, are ranked
+    together, by the norm over all of them, so that a unit has one place;
+    "future/output" and "reconstruction/output" each by their own.
     """
-    kernel = model.encoder.get_layer("encoder_lstm_1").kernel.numpy()  # (D, 4 units)
-    gates = kernel.reshape(len(kernel), 4, -1).transpose(1, 2, 0)  # (4, units, D)
-    top = np.argsort(-np.square(gates).sum((0, 2)), kind="stable")[:count]
-    sets = {f"encoder/{name}": gates[k, top] for name, k in _INPUT_SETS.items()}
+    cell = model.cells[0]
+    kernel = cell.kernel.numpy()  # (D, N units)
+    parts = kernel.reshape(len(kernel), -1, cell.units).transpose(1, 2, 0)  # (N, units, D)
+    top = np.argsort(-np.square(parts).sum((0, 2)), kind="stable")[:count]
+    sets = {
+        f"encoder/{name}": part[top]
+        for name, part in sorted(
+            zip(cell.kernel_parts, parts, strict=True), key=lambda pair: pair[0].endswith("_gate")
+        )
+    }
     for name, decoder in model.decoder_layers.items():
         weights = decoder.kernel.numpy()  # (units, D)
         top = np.argsort(-np.square(weights).sum(1), kind="stable")[:count]
@@ -98,21 +103,18 @@ def feature_sets(model: VideoModel, shape: tuple[int, ...], count: int) -> dict[
     return {name: features.reshape(-1, *shape) for name, features in sets.items()}
 
 
-_TITLES = {
-    "encoder/input": "Inputs",
-    "encoder/input_gate": "Input gates",
-    "encoder/forget_gate": "Forget gates",
-    "encoder/output_gate": "Output gates",
-    "reconstruction/output": "Input reconstruction",
-    "future/output": "Future prediction",
-}
+_TITLES = {"reconstruction/output": "Input reconstruction", "future/output": "Future prediction"}
 
 
 def _draw(sets, folder):
     pictures = {"input_features.png": {}, "output_features.png": {}}
     for name, features in sets.items():
-        file = "input_features.png" if name.startswith("encoder/") else "output_features.png"
-        pictures[file] |= _panels(_TITLES[name], features)
+        if name in _TITLES:
+            file, title = "output_features.png", _TITLES[name]
+        else:  # of the encoder: "encoder/input_gate", "Input gates"
+            part = name.removeprefix("encoder/").replace("_", " ")
+            file, title = "input_features.png", f"{part.capitalize()}s"
+        pictures[file] |= _panels(title, features)
     for file, titled in pictures.items():
         visualize.mosaic(titled, folder / file)
     return tuple(pictures)

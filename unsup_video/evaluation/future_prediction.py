@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video.evaluation import comparison, metrics, predict, results, testset
-from unsup_video.models import losses
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
@@ -16,11 +15,6 @@ from unsup_video.utils import files
 
 KIND = "future_prediction"
 _BLOCK = 500  # clips that are held at a time; each finished block is kept
-LOSSES = {
-    "logistic": ("cross_entropy", "nats"),
-    "linear": ("squared_loss", ""),
-    "relu": ("squared_loss", ""),
-}
 
 
 def evaluate(
@@ -38,9 +32,9 @@ def evaluate(
     `metrics`), and LPIPS where it is given, of each part that it decodes, "free_running"; of its
     conditional decoders once more, "teacher_forced"; and of the future for the floors: "entropy"
     (the loss of the truth itself), "copy_last", "mean_frame", and
-    "constant_velocity" where the motion is known. For the cross entropy, copy_last and
-    constant_velocity are clipped to [0.01, 0.99]. Frames of a reconstruction are counted in the
-    order in which they are decoded: frame 1 is the last one read.
+    "constant_velocity" where the motion is known. For the loss, copy_last and constant_velocity
+    are hedged (`Output.hedge`): clipped to [0.01, 0.99] for the cross entropy. Frames of a
+    reconstruction are counted in the order in which they are decoded: frame 1 is the last one read.
 
     Finished blocks of clips are kept, and an interrupted evaluation goes on after them.
 
@@ -83,8 +77,7 @@ def evaluate(
 
 def _score(trained, test_set, start, count, convention, lpips, seconds):
     """{"SUBJECT MODE PART METRIC": (count, frames) float64} of a block; adds to `seconds`."""
-    data, output = trained.config.data, trained.config.model.output
-    loss = LOSSES[output][0]
+    data, outputs = trained.config.data, trained.model.decoder_outputs
     scores = {}
 
     def timed(name, function, *arguments):
@@ -105,7 +98,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
     modes = {"free_running": predict.predict, "teacher_forced": predict.teacher_forced}
     for mode, decode in modes.items():
         for part, (frame_losses, frames) in timed("inference", decode, trained, clips).items():
-            scores[f"model {mode} {part} {loss}"] = frame_losses
+            scores[f"model {mode} {part} {outputs[part].metric}"] = frame_losses
             timed("metrics", measure, f"model {mode} {part}", targets[part], frames)
 
     guesses = {
@@ -115,19 +108,22 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
     ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
     if ahead is not None:
         guesses["constant_velocity"] = ahead[:, : data.frames_out]
+    # An autoencoder has no output for the future: its floors have its only loss.
+    output = outputs.get("future", outputs.get("reconstruction"))
     for subject, frames in guesses.items():
         timed("metrics", measure, f"{subject}  future", future, frames)
-        sharp = output == "logistic" and subject != "mean_frame"
-        guess = np.clip(frames, 0.01, 0.99) if sharp else frames
-        scores[f"{subject}  future {loss}"] = timed("metrics", _losses, output, future, guess)
-    scores[f"entropy  future {loss}"] = timed("metrics", _losses, output, future, future)
+        guess = frames if subject == "mean_frame" else output.hedge(frames)
+        scores[f"{subject}  future {output.metric}"] = timed(
+            "metrics", _losses, output, future, guess
+        )
+    scores[f"entropy  future {output.metric}"] = timed("metrics", _losses, output, future, future)
     return scores
 
 
 def _losses(output, targets, guesses):
-    """`losses.frame_scores`, clip by clip: the float64 copies stay small."""
+    """`Output.frame_scores`, clip by clip: the float64 copies stay small."""
     pairs = zip(targets, guesses, strict=True)
-    return np.stack([losses.frame_scores(output, target, guess) for target, guess in pairs])
+    return np.stack([output.frame_scores(target, guess) for target, guess in pairs])
 
 
 class _Parts:
@@ -148,8 +144,8 @@ class _Parts:
 
 
 def _rows(scores, trained, test_set):
-    loss, loss_unit = LOSSES[trained.config.model.output]
-    units = {**metrics.UNITS, loss: loss_unit}
+    outputs = trained.model.decoder_outputs.values()
+    units = {**metrics.UNITS, **{output.metric: output.unit for output in outputs}}
     rows = []
     for name, values in scores.items():
         subject, mode, part, metric = name.split(" ")
@@ -182,13 +178,12 @@ _FLOORS = {
 def floors(evaluation: results.Evaluation) -> dict[str, str]:
     """What a model is compared with: subject -> a name for people.
 
-    The truth is none of them for the squared loss, of which its own is 0.
+    The truth is none of them where its own loss is 0, as the squared one is.
     """
     return {
         subject: label
         for subject, label in _FLOORS.items()
-        if evaluation.find(subject=subject)
-        and (subject != "entropy" or evaluation.find(metric="cross_entropy"))
+        if any(subject != "entropy" or row.value for row in evaluation.find(subject=subject))
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from unsup_video.evaluation import intervals, results, testset
+from unsup_video.models.cells import by_layer
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import charts, visualize
 from unsup_video.training import precision
@@ -22,14 +23,6 @@ _SEED = 0  # of the choice of units, and of the untrained predictor's weights
 _CLIPS = 100
 _BLOCK = 20  # clips that are held at a time
 _COLOURS = {"model": "#2f81c8", "untrained": "#cf6a22", "truth": "#28946a"}
-_GATES = {  # title and range of each panel; the range of the cell is that of what it holds
-    "input_gate": ("input gate", (0, 1)),
-    "forget_gate": ("forget gate", (0, 1)),
-    "output_gate": ("output gate", (0, 1)),
-    "input": ("input", (-1, 1)),
-    "cell": ("cell", None),
-    "output": ("output", (-1, 1)),
-}
 
 
 def evaluate(
@@ -140,11 +133,11 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
     """Decodes `steps` frames of the future, free-running.
 
     Args:
-        states: what an encoder hands over, [h, c] of every layer, each (B, units).
+        states: what an encoder hands over, those of every layer, each (B, units).
 
     Returns:
         frames (B, steps, D), and the activity of the predictor's top layer: what
-        `PeepholeLSTM.gates` returns, (B, steps, units) each.
+        `RecurrentLayer.gates` returns, (B, steps, units) each.
     """
     decoder = model.decoder_layers["future"]
     clock = ops.zeros((len(states[0]), steps))
@@ -152,12 +145,12 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
     x = None
     if decoder.conditional:  # its own frames as the teacher are what it reads when it runs freely
         x = ops.concatenate([ops.zeros_like(frames[:, :1]), model.read(frames[:, :-1])], axis=1)
-    for k, lstm in enumerate(decoder.lstms):
-        run = {"initial_state": states[2 * k : 2 * k + 2], "steps": steps}
-        if lstm is decoder.lstms[-1]:
-            activity = lstm.gates(x, **run)
+    for cell, state in zip(decoder.cells, by_layer(decoder.cells, states), strict=True):
+        run = {"initial_state": state, "steps": steps}
+        if cell is decoder.cells[-1]:
+            activity = cell.gates(x, **run)
         else:
-            x, _, _ = lstm(x, **run)
+            x, *_ = cell(x, **run)
     return np.asarray(frames), {name: np.asarray(values) for name, values in activity.items()}
 
 
@@ -185,7 +178,8 @@ def _measure(trained, models, test_set, steps, log):
     for start in range(0, test_set.count, _BLOCK):
         clips = test_set.clips(start, min(_BLOCK, test_set.count - start))[:, : read + steps]
         last = clips[:, read - 1 : read]
-        states = trained.model.encoder(clips[:, :read])
+        states = trained.model.encode(clips[:, :read])
+        start, *_ = by_layer(trained.model.cells, states)[-1]  # the output of the top layer
         blocks["truth"].append((motion(last, clips[:, read:]),))
         for subject, model in models.items():
             frames, activity = free_run(model, states, steps)
@@ -193,7 +187,7 @@ def _measure(trained, models, test_set, steps, log):
             blocks[subject].append(
                 (
                     motion(last, frames),
-                    activity_energy(np.asarray(states[-2])[:, None], h),
+                    activity_energy(np.asarray(start)[:, None], h),
                     spectrum(h[:, predicted:]),
                 )
             )
@@ -321,14 +315,15 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
     data = trained.config.data
     clip = test_set.clips(0, 1)
     past, truth = clip[:, : data.frames_in], clip[0, data.frames_in : data.frames_in + steps]
-    states = trained.model.encoder(past)
+    states = trained.model.encode(past)
     total = trained.config.model.units
     chosen = np.sort(np.random.default_rng(_SEED).choice(total, units, replace=False))
     activities, frames = {}, {}
     for subject, model in models.items():
         frames[subject], activity = free_run(model, states, steps)
         activities[subject] = {name: x[0][:, chosen].T for name, x in activity.items()}
-    _draw_activity(activities, data.frames_out, folder / "activity.png")
+    ranges = trained.model.cells[-1].gate_ranges
+    _draw_activity(activities, ranges, data.frames_out, folder / "activity.png")
     which = f"all {units} units" if units == total else f"{units} of {total} units, chosen randomly"
     activity = results.Picture(
         "activity.png",
@@ -373,11 +368,16 @@ def _shown_steps(steps):
     return [t for t in usual if t < steps] + [steps]
 
 
-def _draw_activity(activities, frames_out, path):
-    """Subject -> name -> (units, steps): a row of panels a subject, a column a name."""
-    with visualize.figure(path, (18, 7), dpi=100) as figure:
-        axes = figure.subplots(len(activities), len(_GATES), sharex=True, sharey=True)
-        for column, (name, (title, limits)) in enumerate(_GATES.items()):
+def _draw_activity(activities, ranges, frames_out, path):
+    """Subject -> name -> (units, steps): a row of panels a subject, a column a name.
+
+    The colours of a name without a range in `ranges` cover what it holds.
+    """
+    names = list(next(iter(activities.values())))
+    with visualize.figure(path, (3 * len(names), 7), dpi=100) as figure:
+        axes = figure.subplots(len(activities), len(names), sharex=True, sharey=True, squeeze=False)
+        for column, name in enumerate(names):
+            limits = ranges.get(name)
             if limits is None:
                 values = [np.abs(activity[name]) for activity in activities.values()]
                 largest = max(np.quantile(x, 0.99) for x in values) or 1.0
@@ -396,7 +396,7 @@ def _draw_activity(activities, frames_out, path):
                 )
                 panel.axvline(frames_out + 0.5, color="black", linestyle="--", linewidth=1)
                 if row == 0:
-                    panel.set_title(title)
+                    panel.set_title(name.replace("_", " "))
                 if column == 0:
                     panel.set_ylabel(f"{subject}\nunit")
             panel.set_xlabel("step")

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unsup_video.evaluation import predict, results, testset
-from unsup_video.evaluation.future_prediction import LOSSES
-from unsup_video.models import losses
 from unsup_video.pictures import visualize
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
@@ -71,19 +69,20 @@ def _name(digits):
 
 
 def _rows(trained, digits, clips, outputs):
-    data, output = trained.config.data, trained.config.model.output
-    metric, unit = LOSSES[output]
+    data = trained.config.data
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
     targets = pretraining.decoder_targets(past, future)
     rows = []
     for part, (frame_losses, _) in outputs.items():
+        output = trained.model.decoder_outputs[part]
+        metric, unit = output.metric, output.unit
         columns = [(None, frame_losses.mean(1))]
         columns += [(t + 1, values) for t, values in enumerate(frame_losses.T)]
         rows += [
             results.row("model", _name(digits), part, metric, values, "free_running", unit, frame)
             for frame, values in columns
         ]
-        floors = losses.floors(output, past, targets[part], trained.mean_frame)
+        floors = output.floors(past, targets[part], trained.mean_frame)
         rows += [
             results.row(
                 subject, _name(digits), part, metric, floors[floor], "", unit, count=len(clips)
@@ -140,19 +139,20 @@ def _draw(trained, digits, clips, outputs, folder: Path, in_domain):
 def table(evaluation: results.Evaluation) -> str:
     """A line for each number of digits, as text."""
     means = evaluation.find(subject="model", frame=None)
-    losses_of = [r for r in means if r.metric != "relative_excess"]
-    parts = list(dict.fromkeys(r.part for r in losses_of))
+    losses = [r for r in means if r.metric != "relative_excess"]
+    metrics = {r.part: r.metric for r in losses}  # of each part that is decoded
+    parts = list(metrics)
     lines = [
-        f"{losses_of[0].metric + ', free-running':<28}"
+        f"{' / '.join(dict.fromkeys(metrics.values())) + ', free-running':<28}"
         + "".join(f"{part:>16}{'entropy':>9}{'x in domain':>13}" for part in parts)
     ]
-    for name in dict.fromkeys(r.data for r in losses_of):
+    for name in dict.fromkeys(r.data for r in losses):
         cells = []
         for part in parts:
             here = {"data": name, "part": part, "frame": None}
             model, times = (
                 evaluation.find(subject="model", **here, metric=metric)[0].value
-                for metric in (losses_of[0].metric, "relative_excess")
+                for metric in (metrics[part], "relative_excess")
             )
             entropy = evaluation.find(subject="entropy", **here)[0].value
             cells.append(f"{model:>16.1f}{entropy:>9.1f}{times:>13.2f}")

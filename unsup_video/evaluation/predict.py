@@ -5,8 +5,6 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.models import losses
-from unsup_video.models.layers import ACTIVATIONS
 from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import Trained
 
@@ -72,13 +70,8 @@ def _teacher_forced(model):
 def _decoder(model, run):
     @tf.function(reduce_retracing=True, autograph=False)
     def decode(past, future):
-        targets = pretraining.decoder_targets(past, future)
-        return {
-            part: (
-                losses.frame_losses(model.output, targets[part], x),
-                ACTIVATIONS[model.output](x),
-            )
-            for part, x in run(past, future).items()
-        }
+        x = run(past, future)
+        losses = model.frame_losses(pretraining.decoder_targets(past, future), x)
+        return {part: (losses[part], model.decoder_layers[part].activate(x[part])) for part in x}
 
     return decode

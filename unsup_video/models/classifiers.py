@@ -1,15 +1,16 @@
-"""Action classifiers (the paper's section 3.3): the encoder's LSTMs and a softmax at every step."""
+"""Action classifiers (the paper's section 3.3): an encoder's layers, a softmax at every step."""
 
 import dataclasses
 
 import keras
 from keras import ops
 
-from unsup_video.models.layers import Dropout, FrameScale, PeepholeLSTM
-from unsup_video.models.video_models import Initialization, VideoModel, lstm_stack
+from unsup_video.models.cells import RecurrentLayer
+from unsup_video.models.layers import Dropout, FrameScale
+from unsup_video.models.video_models import Initialization, VideoModel, recurrent_stack
 
-# The LSTM classifier, and what it is compared with: regression on each frame by itself (the paper's
-# baseline), and on the mean of the frames.
+# The recurrent classifier, of any cell, and what it is compared with: regression on each frame by
+# itself (the paper's baseline), and on the mean of the frames.
 KINDS = ("lstm", "single_frame", "mean_frame")
 
 
@@ -21,7 +22,7 @@ class Classifier:
         kind: of `KINDS`. classes: their names, K of them.
         network: frames (B, T, D) -> logits (B, T, K), one softmax a step; the prediction for the
             frames is the mean over the steps. Every T can be read.
-        lstms: its PeepholeLSTMs, bottom first; [] of a baseline without.
+        cells: its recurrent layers, bottom first; [] of a baseline without.
         head: the layer that gives the logits.
         frame_scale: what frames are divided by, or None; as of `models.VideoModel`.
     """
@@ -29,7 +30,7 @@ class Classifier:
     kind: str
     classes: tuple[str, ...]
     network: keras.Model
-    lstms: list[PeepholeLSTM]
+    cells: list[RecurrentLayer]
     head: keras.layers.Layer
     frame_scale: FrameScale | None
 
@@ -47,6 +48,7 @@ def build(
     dropout: float = 0.5,
     input_dropout: float = 0.0,
     freeze: bool = False,
+    cell: str = "lstm",
     use_peepholes: bool = True,
     frame_scaling: bool = True,
     initialization: Initialization = Initialization(),
@@ -56,7 +58,8 @@ def build(
 
     Args:
         classes: names of at least two. frame_dim: D. kind: of `KINDS`.
-        units, layers, use_peepholes: of the LSTMs, which are named as an encoder's.
+        units, layers, cell, use_peepholes: of the recurrent layers, named as an encoder's; see
+            `models.build`.
         dropout: rate between the layers and before the softmax. Every step and unit has a mask of
             its own; the recurrent connections have none, so that nothing is dropped through time.
         input_dropout: rate for the frames, in the same way.
@@ -64,8 +67,8 @@ def build(
         frame_scaling, initialization, gemm_dtype: as of `models.build`.
 
     Raises:
-        ValueError: an unknown kind, fewer than two classes, a size below 1, a rate outside of
-            [0, 1).
+        ValueError: an unknown kind or cell, fewer than two classes, a size below 1, a rate outside
+            of [0, 1).
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of classifier {kind!r}: one of {', '.join(KINDS)}")
@@ -87,19 +90,14 @@ def build(
     frames = keras.Input((None, frame_dim), name="frames")
     x = scale(frames) if scale else frames
     x = dropped(x, input_dropout, "input_dropout")
-    lstms = []
+    cells = []
     if kind == "lstm":
-        lstms = lstm_stack(
-            "encoder",
-            layers,
-            units,
-            initialization,
-            use_peepholes=use_peepholes,
-            gemm_dtype=gemm_dtype,
+        cells = recurrent_stack(
+            "encoder", layers, units, initialization, cell, use_peepholes, gemm_dtype
         )
-        for k, lstm in enumerate(lstms):
-            lstm.trainable = not freeze
-            x, _, _ = lstm(x)
+        for k, layer in enumerate(cells):
+            layer.trainable = not freeze
+            x, *_ = layer(x)
             x = dropped(x, dropout, f"dropout_{k + 1}")
     elif kind == "mean_frame":
         # At every step, so that all kinds have the same output.
@@ -108,11 +106,21 @@ def build(
         len(classes), kernel_initializer=initialization.kernel_initializer(), name="softmax"
     )
     network = keras.Model(frames, head(x), name="classifier")
-    return Classifier(kind, tuple(classes), network, lstms, head, scale)
+    return Classifier(kind, tuple(classes), network, cells, head, scale)
+
+
+def step_cross_entropy(labels, logits):
+    """Cross entropy of the softmax of every step, a scalar: the mean over steps and clips, in nats.
+
+    Args:
+        labels: (B,) int, of the clip and so of all its steps. logits: (B, T, K).
+    """
+    every = ops.broadcast_to(labels[:, None], ops.shape(logits)[:2])
+    return ops.mean(ops.sparse_categorical_crossentropy(every, logits, from_logits=True))
 
 
 def copy_encoder(model: VideoModel, classifier: Classifier) -> list[str]:
-    """Starts a classifier from a pretrained encoder: LSTMs and scale.
+    """Starts a classifier from a pretrained encoder: recurrent layers and scale.
 
     Returns:
         the names of the arrays that were copied.
@@ -135,7 +143,7 @@ def copy_encoder(model: VideoModel, classifier: Classifier) -> list[str]:
 
 
 def _arrays(model):
-    layers = [*model.lstms, *([model.frame_scale] if model.frame_scale else [])]
+    layers = [*model.cells, *([model.frame_scale] if model.frame_scale else [])]
     return {variable.path: variable for layer in layers for variable in layer.weights}
 
 

@@ -1,26 +1,11 @@
-"""The TensorFlow fast path of `unsup_video.models.layers.PeepholeLSTM`.
-
-What makes it faster than a time loop under automatic differentiation:
-
-* States are feature-major, (units, B), inside the loop: (4 units, units) x (units, B) ran faster
-  than (B, units) x (units, 4 units) for 1024 and 2048 units and the batches of training (B <= 128)
-  on the CPUs where both were timed, by 10% to twofold.
-* The backward loop only carries the state's gradient. The recurrent kernel's gradient is ONE
-  product over all T * B columns afterwards, where autodiff sums T small ones.
-* The arithmetic between the products is compiled by XLA into one kernel a step.
-"""
-
-import functools
+"""The TensorFlow fast path of `cells.PeepholeLSTM`; `fast_loop` says what makes it fast."""
 
 import tensorflow as tf
 
-# Up to this many steps the loop is unrolled, which is about 2% faster than a while loop.
-_MAX_UNROLLED_STEPS = 32
-
-_compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+from unsup_video.models.fast_loop import columns, compiled, loop, transpose
 
 
-@_compiled
+@compiled
 def _cell(recurrent, projected, c_prev, peepholes):
     """One step: `recurrent` R' h_{t-1} and `projected` W' x_t + b, both (4 units, B).
 
@@ -35,7 +20,7 @@ def _cell(recurrent, projected, c_prev, peepholes):
     return o * tf.tanh(c), c, tf.concat([i, f, g, o], axis=0)
 
 
-@_compiled
+@compiled
 def _cell_gradient(dh_out, dh, dc_out, dc, gates, c, c_prev, peepholes):
     """The gradient of `_cell` with respect to its pre-activations (4 units, B) and c_prev.
 
@@ -53,44 +38,8 @@ def _cell_gradient(dh_out, dh, dc_out, dc, gates, c, c_prev, peepholes):
     return tf.concat([di, df, dg, do], axis=0), dc_prev
 
 
-@_compiled
-def _transpose(matrix):
-    # Compiled apart, so that the graph optimiser cannot fold the transpose into
-    # MatMul(transpose_a=True), whose kernel runs at half the speed for small batches.
-    return tf.transpose(matrix)
-
-
-def _loop(steps, body, carry, dtypes):
-    """Runs `carry, values = body(t, carry)` for t = 0..steps-1 and stacks the values over time.
-
-    `dtypes` are those of the values. Unrolled where `steps` is a small Python integer.
-    """
-    if isinstance(steps, int) and steps <= _MAX_UNROLLED_STEPS:
-        values = []
-        for t in range(steps):
-            carry, value = body(t, carry)
-            values.append(value)
-        return carry, [tf.stack(value) for value in zip(*values, strict=True)]
-
-    arrays = [tf.TensorArray(dtype, steps) for dtype in dtypes]
-
-    def step(t, carry, arrays):
-        carry, values = body(t, carry)
-        return t + 1, carry, [array.write(t, v) for array, v in zip(arrays, values, strict=True)]
-
-    _, carry, arrays = tf.while_loop(
-        lambda t, *_: t < steps, step, (tf.constant(0), carry, arrays), maximum_iterations=steps
-    )
-    return carry, [array.stack() for array in arrays]
-
-
-def _columns(x):
-    """(T, n, B) -> (n, T * B)."""
-    return tf.reshape(tf.transpose(x, (1, 0, 2)), (x.shape[1], -1))
-
-
 def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype):
-    """Runs the peephole LSTM over time (equations: `unsup_video.models.layers.PeepholeLSTM`).
+    """Runs the peephole LSTM over time (equations: `cells.PeepholeLSTM`).
 
     Args:
         projected: x_t W + b of every step, (B, T, 4 units); or, for a layer without input, the
@@ -109,7 +58,7 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
     @tf.custom_gradient
     def run(projected, h0, c0, recurrent_kernel, peepholes):
         kernel = tf.cast(recurrent_kernel, gemm_dtype)
-        kernel_t = _transpose(kernel)
+        kernel_t = transpose(kernel)
         p = peepholes[:, :, None]
         h0, c0 = tf.transpose(h0), tf.transpose(c0)
         z = tf.transpose(projected, (1, 2, 0)) if has_input else projected[:, None]
@@ -120,7 +69,7 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
             h, c, gates = _cell(recurrent, z[t] if has_input else z, c, p)
             return (h, c), (h, c, gates)
 
-        _, (h_all, c_all, gates_all) = _loop(steps, forward, (h0, c0), (dtype, dtype, dtype))
+        _, (h_all, c_all, gates_all) = loop(steps, forward, (h0, c0), (dtype, dtype, dtype))
 
         def gradient(dh_all, dc_all):
             dh_all, dc_all = tf.transpose(dh_all, (1, 2, 0)), tf.transpose(dc_all, (1, 2, 0))
@@ -137,13 +86,13 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
                 return (tf.matmul(kernel, dz_gemm), dc), (dz,)
 
             zeros = tf.zeros_like(c0)
-            (dh0, dc0), (dz_all,) = _loop(
+            (dh0, dc0), (dz_all,) = loop(
                 steps, backward, (tf.cast(zeros, gemm_dtype), zeros), (dtype,)
             )
             dz_all = tf.reverse(dz_all, [0])  # the loop went from the last step to the first
             dkernel = tf.matmul(
-                _columns(tf.cast(h_before, gemm_dtype)),
-                _columns(tf.cast(dz_all, gemm_dtype)),
+                columns(tf.cast(h_before, gemm_dtype)),
+                columns(tf.cast(dz_all, gemm_dtype)),
                 transpose_b=True,
             )
             di, df, _, do = tf.split(dz_all, 4, axis=1)

@@ -1,13 +1,17 @@
 """The paper's models (sections 2.2 to 2.5), as Keras functional models over shared layers."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from unsup_video.models.layers import ACTIVATIONS, Decoder, FrameScale, PeepholeLSTM
+from unsup_video.models import cells, outputs
+from unsup_video.models.cells import RecurrentLayer
+from unsup_video.models.layers import Decoder, FrameScale
 
 # What each kind of model decodes.
 KINDS = {
@@ -27,7 +31,7 @@ class Initialization:
         kernel: half-width of the uniform distribution of all kernels; 0 stands for the paper's
             1/sqrt(fan_in).
         peepholes: half-width for the peepholes; 0 starts them at zero.
-        forget_bias: of every LSTM. All other biases start at zero.
+        forget_bias: of the gate of every cell that keeps its state. All other biases start at zero.
     """
 
     kernel: float = 0.0
@@ -55,8 +59,8 @@ class VideoModel:
 
     Attributes:
         kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
-        output: "logistic", "linear" or "relu".
-        encoder: frames (B, T, D) -> the representation, a list [h, c] for each layer, (B, units).
+        encoder: frames (B, T, D) -> the representation, the states of every layer in turn,
+            (B, units) each: [h, c] of an LSTM.
         decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
             free-running. Only the clock's length S is read.
         training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
@@ -73,7 +77,6 @@ class VideoModel:
     """
 
     kind: str
-    output: str
     encoder: keras.Model
     decoders: dict[str, keras.Model]
     training: keras.Model
@@ -90,25 +93,49 @@ class VideoModel:
         return self.training
 
     @property
-    def lstms(self) -> list[PeepholeLSTM]:
-        """The encoder's layers, bottom first."""
-        return [layer for layer in self.encoder.layers if isinstance(layer, PeepholeLSTM)]
+    def cells(self) -> list[RecurrentLayer]:
+        """The encoder's recurrent layers, bottom first."""
+        return [layer for layer in self.encoder.layers if isinstance(layer, RecurrentLayer)]
+
+    def encode(self, frames) -> list:
+        """`encoder`, with a list of states also where there is only one, which Keras unpacks."""
+        states = self.encoder(frames)
+        return list(states) if isinstance(states, list | tuple) else [states]
 
     def read(self, frames):
         """Frames as the layers of encoder and decoders see them."""
         return self.frame_scale(frames) if self.frame_scale else frames
+
+    @property
+    def decoder_outputs(self) -> dict[str, outputs.Output]:
+        """Name -> the output of that decoder: its activation and its loss."""
+        return {name: outputs.get(of.output_name) for name, of in self.decoder_layers.items()}
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """(low, high) of the values that frames may have, for the losses of all decoders."""
+        lows, highs = zip(*(output.limits for output in self.decoder_outputs.values()), strict=True)
+        return max(lows), min(highs)
+
+    def frame_losses(self, targets: Mapping, x: Mapping) -> dict:
+        """Loss of every frame, by decoder.
+
+        Args:
+            targets: name -> frames (.., D). x: name -> pre-activations (.., D), of some or all
+                decoders.
+
+        Returns:
+            name -> (..), of every name in `x`: the sum over D.
+        """
+        return {name: self.decoder_outputs[name].frame_losses(targets[name], x[name]) for name in x}
 
     def start_at(self, mean_frame: np.ndarray, spread: float = 1.0) -> None:
         """Has every decoder predict this frame, (D,), at first, by its output bias.
 
         `spread` is the frame scale's value.
         """
-        bias = mean_frame / spread
-        if self.output == "logistic":
-            p = np.clip(bias, 1e-3, 1 - 1e-3)
-            bias = np.log(p / (1 - p))
-        for decoder in self.decoder_layers.values():
-            decoder.bias.assign(bias)
+        for name, decoder in self.decoder_layers.items():
+            decoder.bias.assign(self.decoder_outputs[name].bias(mean_frame / spread))
 
     def blur_pixel_kernels(self, frame_shape: tuple[int, ...], sigma: float) -> None:
         """Smooths every kernel that reads or writes frames over the grid of pixels.
@@ -136,8 +163,8 @@ class VideoModel:
             return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
 
         conditional = [self.decoder_layers[name] for name in self.conditional]
-        for lstm in (self.lstms[0], *(decoder.lstms[0] for decoder in conditional)):
-            lstm.kernel.assign(blurred(lstm.kernel.numpy().T).T)
+        for cell in (self.cells[0], *(decoder.cells[0] for decoder in conditional)):
+            cell.kernel.assign(blurred(cell.kernel.numpy().T).T)
         for decoder in self.decoder_layers.values():
             decoder.kernel.assign(blurred(decoder.kernel.numpy()))
 
@@ -151,22 +178,58 @@ class VideoModel:
         return tuple(name for name in self.outputs if self.decoder_layers[name].conditional)
 
 
-def lstm_stack(
-    name: str, layers: int, units: int, initialization: Initialization, **options
-) -> list[PeepholeLSTM]:
-    """Layers named NAME_lstm_1, .., bottom first; `options` of `PeepholeLSTM`."""
-    return [
-        PeepholeLSTM(
-            units,
+def recurrent_stack(
+    name: str,
+    layers: int,
+    units: int,
+    initialization: Initialization,
+    cell: str = "lstm",
+    use_peepholes: bool = True,
+    gemm_dtype: str | None = None,
+) -> list[RecurrentLayer]:
+    """Layers of a cell of `cells.CELLS`, named NAME_CELL_1, .., bottom first.
+
+    A cell that has no peepholes ignores `use_peepholes`.
+    """
+    kind = cells.get(cell)
+
+    def layer(number):
+        options = dict(
             forget_bias=initialization.forget_bias,
             kernel_initializer=initialization.kernel_initializer(),
             recurrent_initializer=initialization.kernel_initializer(),
-            peephole_initializer=initialization.peephole_initializer(),
-            name=f"{name}_lstm_{k + 1}",
-            **options,
         )
-        for k in range(layers)
-    ]
+        if kind.has_peepholes:
+            options |= dict(
+                use_peepholes=use_peepholes,
+                peephole_initializer=initialization.peephole_initializer(),
+            )
+        return kind(units, gemm_dtype=gemm_dtype, name=f"{name}_{cell}_{number}", **options)
+
+    return [layer(k + 1) for k in range(layers)]
+
+
+def decoders_of(kind: str) -> tuple[str, ...]:
+    """What a model of this kind decodes. Raises ValueError for an unknown kind."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def output_names(model: Mapping) -> dict[str, str]:
+    """Decoder -> name of its output: its own where it has one, else that of all decoders.
+
+    Args:
+        model: the fields "kind", "output" and, where present, "output_reconstruction" and
+            "output_future" of a config's `model`.
+    """
+    decoders = decoders_of(model["kind"])
+    return {name: model.get(f"output_{name}") or model["output"] for name in decoders}
+
+
+def decoder_outputs(model: Mapping) -> dict[str, outputs.Output]:
+    """Decoder -> its output; `model` as of `output_names`. Raises ValueError for an unknown one."""
+    return {name: outputs.get(output) for name, output in output_names(model).items()}
 
 
 def build(
@@ -178,6 +241,9 @@ def build(
     conditional_future: bool = False,
     conditional_input: str = "truth",
     output: str = "logistic",
+    output_reconstruction: str = "",
+    output_future: str = "",
+    cell: str = "lstm",
     use_peepholes: bool = True,
     frame_scaling: bool = False,
     initialization: Initialization = Initialization(),
@@ -187,28 +253,28 @@ def build(
 
     Args:
         kind: "autoencoder", "future_predictor" or "composite".
-        frame_dim: D. units: of every LSTM layer. layers: depth of the encoder and each decoder.
+        frame_dim: D. units: of every recurrent layer. layers: of the encoder and each decoder.
         conditional_reconstruction, conditional_future: whether that decoder reads its previous
             frame.
         conditional_input: the previous frame that conditional decoders read in training. "truth":
             the true one (teacher forcing, the paper's text). "own": the one that the decoder wrote,
             as it does afterwards; the gradient passes through these frames. Other decoders
             have no input and ignore it.
-        output: "logistic" (cross entropy), "linear" or "relu" (squared loss).
-        use_peepholes: False gives ordinary LSTMs.
+        output: of the decoders, a name of `outputs.OUTPUTS`: "logistic" (cross entropy), "linear"
+            or "relu" (squared loss).
+        output_reconstruction, output_future: of that decoder alone; "" for `output`.
+        cell: of all recurrent layers, a name of `cells.CELLS`: "lstm" or "gru".
+        use_peepholes: False gives ordinary LSTMs; a GRU has none.
         frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
             their own units, and so do the losses.
         initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 
     Raises:
-        ValueError: an unknown kind or output, a size below 1, a conditional decoder that the kind
-            does not have, or a scale for logistic outputs.
+        ValueError: an unknown kind, output or cell; a size below 1; a field of a decoder that the
+            kind does not have; a scale for outputs with a largest value.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
-    if output not in ACTIVATIONS:
-        raise ValueError(f"unknown output {output!r}: one of {', '.join(ACTIVATIONS)}")
+    decoders_of(kind)
     if conditional_input not in CONDITIONAL_INPUTS:
         raise ValueError(
             f"unknown conditional_input {conditional_input!r}: one of "
@@ -218,14 +284,23 @@ def build(
         if size < 1:
             raise ValueError(f"model.{name} must be at least 1, got {size}")
     conditional = {"reconstruction": conditional_reconstruction, "future": conditional_future}
-    for name, wanted in conditional.items():
-        if wanted and name not in KINDS[kind]:
-            raise ValueError(f"conditional_{name} is set, but a {kind} has no such decoder")
+    own_output = {"reconstruction": output_reconstruction, "future": output_future}
+    for name in conditional.keys() - KINDS[kind]:
+        for field, by_decoder in (("conditional", conditional), ("output", own_output)):
+            if by_decoder[name]:
+                raise ValueError(f"{field}_{name} is set, but a {kind} has no such decoder")
+    names = {decoder: own_output[decoder] or output for decoder in KINDS[kind]}
+    for name in names.values():
+        low, high = outputs.get(name).limits
+        if frame_scaling and high < math.inf:
+            raise ValueError(
+                f"frame_scaling is for frames of any size: {name} outputs are in "
+                f"[{low:g}, {high:g}]"
+            )
 
-    if frame_scaling and output == "logistic":
-        raise ValueError("frame_scaling is for the squared loss: logistic outputs are in [0, 1]")
+    def stack(name):
+        return recurrent_stack(name, layers, units, initialization, cell, use_peepholes, gemm_dtype)
 
-    options = dict(use_peepholes=use_peepholes, gemm_dtype=gemm_dtype)
     scale = FrameScale(name="frame_scale") if frame_scaling else None
 
     def read(frames):
@@ -236,26 +311,25 @@ def build(
 
     frames = keras.Input((None, frame_dim), name="frames")
     x, states = read(frames), []
-    for lstm in lstm_stack("encoder", layers, units, initialization, **options):
-        x, h, c = lstm(x)
-        states += [h, c]
+    for layer in (encoder_layers := stack("encoder")):
+        x, *state = layer(x)
+        states += state
     encoder = keras.Model(frames, states, name="encoder")
 
     decoder_layers, decoders = {}, {}
     for name in KINDS[kind]:
         decoder = decoder_layers[name] = Decoder(
-            lstm_stack(name, layers, units, initialization, **options),
+            stack(name),
             frame_dim,
             conditional[name],
-            output,
+            names[name],
             initialization.kernel_initializer(),
             name=f"{name}_decoder",
         )
         inputs = {
             "states": [
-                keras.Input((units,), name=f"{state}_{k + 1}")
-                for k in range(layers)
-                for state in "hc"
+                keras.Input((size,), name=state)
+                for state, size in cells.state_sizes(encoder_layers).items()
             ],
             "clock": keras.Input((None,), name="clock"),
         }
@@ -299,7 +373,6 @@ def build(
     )
     return VideoModel(
         kind,
-        output,
         encoder,
         decoders,
         training,

@@ -3,7 +3,7 @@
 import json
 
 from unsup_video.models.classifiers import KINDS
-from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
 from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
@@ -58,8 +58,11 @@ def architecture(model: dict) -> str:
     """Of `Trained.describe()`, in a few words."""
     if model["kind"] in KINDS and model["kind"] != "lstm":
         return f"{model['kind'].replace('_', ' ')} classifier"
-    kind = "LSTM classifier" if model["kind"] in KINDS else model["kind"]
-    return f"{kind}, {model['layers']} × {model['units']} units"
+    cell = model.get("cell", "lstm")  # an evaluation of an earlier version does not say
+    if model["kind"] in KINDS:
+        return f"{cell.upper()} classifier, {model['layers']} × {model['units']} units"
+    units = "units" if cell == "lstm" else f"{cell.upper()} units"
+    return f"{model['kind']}, {model['layers']} × {model['units']} {units}"
 
 
 def _duration(seconds):
@@ -108,11 +111,13 @@ def _specifics(run):
         frozen = ", which is kept as it is" if model["freeze"] else ""
         return f"{len(run.classes)} classes, starts from {start}{frozen}"
     conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
+    names = output_names(model)
+    output = f"{' and '.join(dict.fromkeys(names.values()))} output"
     if not conditional:
-        return f"{model['output']} output, unconditional"
+        return f"{output}, unconditional"
     # Evaluations of versions that stored no such field are of models trained on the true frames.
     how = CONDITIONAL_INPUTS[model.get("conditional_input", "truth")]
-    return f"{model['output']} output, conditional {' and '.join(conditional)}, {how}"
+    return f"{output}, conditional {' and '.join(conditional)}, {how}"
 
 
 def _steps(run):
@@ -205,7 +210,7 @@ class Learning(Section):
         if not videos:
             return None
         for run in videos:
-            key = json.dumps([run.info["data"]["sha256"], run.model["output"]], sort_keys=True)
+            key = json.dumps([run.info["data"]["sha256"], output_names(run.model)], sort_keys=True)
             groups.setdefault(key, []).append(run)
         drawn = [_learning(runs, group, n) for n, group in enumerate(groups.values(), 1)]
         return {

@@ -5,12 +5,12 @@ import re
 
 from unsup_video.data import overlap
 from unsup_video.evaluation import future_prediction, metrics, results, testset
+from unsup_video.models import outputs
 from unsup_video.pictures import charts
 from unsup_video.report import cells, page_runs
 from unsup_video.report.section import Section
 
-_LOSSES = ("cross_entropy", "squared_loss")
-_CURVES = (*_LOSSES, "ssim", "mse")  # drawn over the frames of the future
+_CURVES = ("ssim", "mse")  # drawn over the frames of the future, after the losses
 _SAMPLE = re.compile(r"step-(\d+)-(\d+)\.(png|gif)")
 
 
@@ -116,7 +116,7 @@ class _Prediction(Section):
 def _future_loss(run):
     """The row of the model's mean loss on the future; None for a model without one."""
     found = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
-    return next((row for row in found if row.metric in _LOSSES), None)
+    return next((row for row in found if row.metric in outputs.metrics()), None)
 
 
 def _difference_cell(run):
@@ -172,7 +172,7 @@ def _titles(group, part):
     found = [row for run in group for row in run.prediction.find(part=part, frame=None)]
     return {
         row.metric: cells.metric_title(row)
-        for row in sorted(found, key=lambda row: row.metric not in _LOSSES)
+        for row in sorted(found, key=lambda row: row.metric not in outputs.metrics())
     }
 
 
@@ -252,7 +252,7 @@ _DASHES = {
 def _frame_curves(runs, group, number):
     """Charts of every metric over the frames of the future: the runs of a group, and its floors."""
     drawn, shown = [], []
-    for metric in _CURVES:
+    for metric in (*outputs.metrics(), *_CURVES):
         lines = []
         for run in group:
             look = charts.style(runs.index(run))

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from unsup_video.models.cells import advance, state_sizes
 from unsup_video.models.classifiers import Classifier
 from unsup_video.serving import signature_parts as parts
 
@@ -14,10 +15,11 @@ def build(
     frame_shape: tuple[int, ...],
     scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The signatures of a classifier of K classes; `encode` and `step` where it has LSTMs.
+    """The signatures of a classifier of K classes; `encode` and `step` where it has
+    recurrent layers.
 
-    B clips, T frames each (any number), `shape` that of a frame. States are h_1, c_1, h_2, .. of
-    every layer, (B, units) float32 each.
+    B clips, T frames each (any number), `shape` that of a frame. States are those of
+    every layer, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each.
 
         classify, serving_default: frames (B, T, *shape) float32 -> probabilities (B, K) float32,
             the mean over the steps; classes (B, K) string, their names; label (B,) string, the most
@@ -32,7 +34,8 @@ def build(
     They raise InvalidArgumentError for a wrong rank or size, values that are not finite or, of
     pixels, not in [0, 1].
     """
-    lstms, names = classifier.lstms, np.array(classifier.classes)
+    cells, names = classifier.cells, np.array(classifier.classes)
+    frames, frame, states = parts.inputs(frame_shape, cells)
     dim = int(np.prod(frame_shape))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])  # traced once
@@ -41,7 +44,7 @@ def build(
             return tf.nn.softmax(classifier.network(frames, training=False))
 
     def read(frames, axes, name):
-        return parts.read_frames(frames, axes, frame_shape, len(frame_shape) > 1, name)
+        return parts.read_frames(frames, axes, frame_shape, parts.limits(frame_shape), name)
 
     def classify(frames):
         steps = softmax(read(frames, 2, "frames"))
@@ -56,26 +59,24 @@ def build(
 
     def encode(frames):
         x, states = classifier.read(read(frames, 2, "frames")), []
-        with scope(lstms):
-            for lstm in lstms:
-                x, h, c = lstm(x)
-                states += [h, c]
-        return dict(zip(parts.state_names(len(lstms)), states, strict=True))
+        with scope(cells):
+            for cell in cells:
+                x, *state = cell(x)
+                states += state
+        return dict(zip(state_sizes(cells), states, strict=True))
 
     def step(frame, states):
         x = classifier.read(read(frame, 1, "frame"))
-        states = parts.read_states(states, x, lstms[0].units)
-        with scope([*lstms, classifier.head]):
-            h, after = parts.advance(lstms, x, states)
+        states = parts.read_states(states, x, cells)
+        with scope([*cells, classifier.head]):
+            h, after = advance(cells, x, states)
             logits = classifier.head(h)
         return {
             "probabilities": tf.nn.softmax(logits),
-            **dict(zip(parts.state_names(len(lstms)), after, strict=True)),
+            **dict(zip(state_sizes(cells), after, strict=True)),
         }
 
-    units = lstms[0].units if lstms else 0
-    frames, frame, states = parts.inputs(frame_shape, len(lstms), units)
     functions = {"serving_default": (classify, frames), "classify": (classify, frames)}
-    if lstms:
+    if cells:
         functions |= {"encode": (encode, frames), "step": (step, frame, states)}
     return parts.build(functions, frame_shape)

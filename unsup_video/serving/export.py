@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap, sources, windows
 from unsup_video.models import quantization
+from unsup_video.models.cells import portable
 from unsup_video.models.classifiers import Classifier
-from unsup_video.models.layers import portable
 from unsup_video.models.quantization import StoredWeights
 from unsup_video.serving import classifier_signatures, model_card, signatures, warmup
 from unsup_video.training import checkpoints, experiment, precision

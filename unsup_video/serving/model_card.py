@@ -144,7 +144,8 @@ def _of_video(card):
         for name, value in results.get("scores", {}).items()
     ]
     return (
-        f"A {model['kind']} of {model['layers']} x {model['units']} LSTM units{decoders}",
+        f"A {model['kind']} of {model['layers']} x {model['units']} {model['cell'].upper()} units"
+        f"{decoders}",
         f"to read {card['frames_in']} frames and predict {card['frames_out']}",
         figures,
         f"At most {card['max_steps']:,} frames are predicted at once; those after the first "
@@ -162,7 +163,9 @@ _BASELINES = {
 def _of_classifier(card):
     model, results = card["model"], card["results"]
     what = _BASELINES.get(
-        model["kind"], f"A classifier of actions of {model['layers']} x {model['units']} LSTM units"
+        model["kind"],
+        f"A classifier of actions of {model['layers']} x {model['units']} {model['cell'].upper()} "
+        "units",
     )
     start = "random weights" if model["init"] == "none" else f"the encoder {model['init']}"
     encoder = "" if model["kind"] in _BASELINES else f", from {start}"

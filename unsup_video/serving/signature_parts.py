@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.models.layers import PeepholeLSTM, portable
+from unsup_video.models.cells import RecurrentLayer, portable, state_sizes
 
 MAX_FRAMES = 100_000  # that one request may hold, of all its clips together
 
@@ -33,29 +33,18 @@ def build(
     return signatures
 
 
-def state_names(layers: int) -> list[str]:
-    """h_1, c_1, h_2, ..: of the states of a stack of LSTMs, bottom first."""
-    return [f"{state}_{k + 1}" for k in range(layers) for state in "hc"]
-
-
 def inputs(
-    frame_shape: tuple[int, ...], layers: int, units: int
+    frame_shape: tuple[int, ...], cells: list[RecurrentLayer]
 ) -> tuple[tf.TensorSpec, tf.TensorSpec, list[tf.TensorSpec]]:
     """Of the inputs `frames` (B, T, *shape), `frame` (B, *shape), and the states, all float32."""
     return (
         tf.TensorSpec((None, None, *frame_shape), tf.float32, "frames"),
         tf.TensorSpec((None, *frame_shape), tf.float32, "frame"),
-        [tf.TensorSpec((None, units), tf.float32, name) for name in state_names(layers)],
+        [
+            tf.TensorSpec((None, size), tf.float32, name)
+            for name, size in state_sizes(cells).items()
+        ],
     )
-
-
-def advance(lstms: list[PeepholeLSTM], x, states: list) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """One step of a stack: x (B, D), [h, c, ..] -> (the top h, the states after it)."""
-    after = []
-    for k, lstm in enumerate(lstms):
-        x, c = lstm.step(x, states[2 * k : 2 * k + 2])
-        after += [x, c]
-    return x, after
 
 
 def _concrete(function, *inputs):
@@ -121,8 +110,13 @@ def _finite(x, name):
     )
 
 
-def read_frames(frames, axes, frame_shape, unit_range, name):
-    """Raw frames -> (.., D) float32, behind `axes` axes; checked."""
+def limits(frame_shape, others=(-np.inf, np.inf)) -> tuple[float, float]:
+    """(low, high) of the values of frames: 0 and 1 of pixels; `others` of frames that are none."""
+    return (0, 1) if len(frame_shape) > 1 else others
+
+
+def read_frames(frames, axes, frame_shape, limits, name):
+    """Raw frames -> (.., D) float32, behind `axes` axes; checked to lie in `limits`."""
     batch = ("clips", "frames")[:axes]
     message = (
         f"{name} must have the shape ({', '.join((*batch, *map(str, frame_shape)))}), with at "
@@ -132,16 +126,17 @@ def read_frames(frames, axes, frame_shape, unit_range, name):
     x = _sized(x, (None,) * axes + tuple(frame_shape), message)
     shape = [*tf.unstack(tf.shape(x)[:axes], axes), int(np.prod(frame_shape))]
     x = _finite(tf.reshape(x, shape), name)
-    if not unit_range:
+    if not np.isfinite(limits).any():
         return x
-    low, high = tf.reduce_min(x), tf.reduce_max(x)
+    low, high = limits
+    smallest, largest = tf.reduce_min(x), tf.reduce_max(x)
     hint = "; for pixels 0..255 use the signature with _uint8" if len(frame_shape) > 1 else ""
     return _require(
         x,
-        tf.logical_and(low >= 0, high <= 1),
-        f"{name} must lie in 0..1{hint}; the smallest and the largest value are",
-        low,
-        high,
+        tf.logical_and(smallest >= low, largest <= high),
+        f"{name} must lie in {low:g}..{high:g}{hint}; the smallest and the largest value are",
+        smallest,
+        largest,
     )
 
 
@@ -168,11 +163,11 @@ def answerable(x, clips, frames):
     )
 
 
-def read_states(states, x, units):
-    """The states h_1, c_1, .., (B, units) each, of as many clips as x (B, D); checked."""
+def read_states(states, x, cells):
+    """The states of a stack, (B, units) each, of as many clips as x (B, D); checked."""
     return [
-        _read_state(state, tf.shape(x)[0], units, name)
-        for state, name in zip(states, state_names(len(states) // 2), strict=True)
+        _read_state(state, tf.shape(x)[0], size, name)
+        for state, (name, size) in zip(states, state_sizes(cells).items(), strict=True)
     ]
 
 

@@ -10,6 +10,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from unsup_video.models.cells import advance, state_sizes
 from unsup_video.models.video_models import VideoModel
 from unsup_video.serving import signature_parts as parts
 
@@ -24,8 +25,9 @@ def build(
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """The signatures of a model; those that need a decoder it does not have are left out.
 
-    B clips, T frames each, S frames predicted, `shape` that of a frame. States are h_1, c_1, h_2,
-    .. of every layer of the encoder, (B, units) float32 each; so are all outputs float32.
+    B clips, T frames each, S frames predicted, `shape` that of a frame. States are those of
+    every layer of the encoder, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each; so are all
+    outputs float32.
 
         encode: frames (B, T, *shape) -> the states after the last frame.
         reconstruct: frames -> reconstruction (B, T, *shape), in REVERSED order.
@@ -39,23 +41,24 @@ def build(
         scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
 
     They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
-    pixels and for a logistic output, not in [0, 1]; steps outside of 1..`MAX_STEPS`.
+    pixels, not in [0, 1], or outside of what the model's losses take; steps outside of
+    1..`MAX_STEPS`.
     """
-    layers, units = len(model.encoder.outputs) // 2, model.encoder.outputs[0].shape[-1]
-    names = parts.state_names(layers)
-    unit_range = len(frame_shape) > 1 or model.output == "logistic"
+    names = list(state_sizes(model.cells))
+    frames, frame, states = parts.inputs(frame_shape, model.cells)
+    limits = parts.limits(frame_shape, model.limits)
     dim = int(np.prod(frame_shape))
 
     # Traced once each, for all signatures.
     @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])
     def encode(frames):
         with scope([model.encoder]):
-            return model.encoder(frames)
+            return model.encode(frames)
 
     def decoder(name):
         @tf.function(
             input_signature=[
-                [tf.TensorSpec((None, units)) for _ in names],
+                [tf.TensorSpec(state.shape) for state in states],
                 tf.TensorSpec((), tf.int32),
             ]
         )
@@ -69,7 +72,7 @@ def build(
     decoders = {name: decoder(name) for name in model.outputs}
 
     def read(frames, axes, name):
-        return parts.read_frames(frames, axes, frame_shape, unit_range, name)
+        return parts.read_frames(frames, axes, frame_shape, limits, name)
 
     def show(frames):
         """(.., D) -> (.., *shape)."""
@@ -97,13 +100,12 @@ def build(
 
     def step(frame, states):
         x = model.read(read(frame, 1, "frame"))
-        states = parts.read_states(states, x, units)
-        with scope(model.lstms):
-            _, after = parts.advance(model.lstms, x, states)
+        states = parts.read_states(states, x, model.cells)
+        with scope(model.cells):
+            _, after = advance(model.cells, x, states)
         next_frame = decoders["future"](after, tf.constant(1))[:, 0]
         return {"next_frame": show(next_frame), **dict(zip(names, after, strict=True))}
 
-    frames, frame, states = parts.inputs(frame_shape, layers, units)
     steps = tf.TensorSpec((None,), tf.int32, "steps")
     functions = {"serving_default": (default, frames), "encode": (encode_clips, frames)}
     if "reconstruction" in decoders:

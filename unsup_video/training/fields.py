@@ -9,11 +9,17 @@ COMMANDS = {
     "flow_classification": "train.flow_cnn",
 }
 
-# What runs did that were made before the field existed.
-_EARLIER: dict[str, dict] = {
-    "model": {"frame_scaling": False},
+# What runs did that were made before the field existed, by task.
+_RECURRENT: dict[str, dict] = {
+    "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
+}
+_DECODERS = {"output_reconstruction": "", "output_future": ""}
+_EARLIER: dict[str, dict[str, dict]] = {
+    "pretraining": {**_RECURRENT, "model": {**_RECURRENT["model"], **_DECODERS}},
+    "finetuning": _RECURRENT,
+    "flow_classification": {"data": {"split": 0}},
 }
 
 
@@ -23,13 +29,12 @@ def completed(config: dict) -> dict:
     Their values stand for what that version did.
     """
     task = config.get("task") or _task(config)
-    of_task = {"data"} if task == "flow_classification" else _EARLIER.keys()
-    earlier = {section: fields for section, fields in _EARLIER.items() if section in of_task}
-    found = {
+    earlier = _EARLIER.get(task, {})
+    sections = {
         section: {**earlier.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
-    return {"task": task, **found}
+    return {"task": task, **sections}
 
 
 def _task(config):

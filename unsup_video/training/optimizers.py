@@ -49,7 +49,7 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
     """The number that the learning rate is multiplied by for one variable.
 
-    With `recipe.encoder_factor` the LSTMs of the encoder have so many times the learning rate. With
+    With `recipe.encoder_factor` the weights of the encoder have so many times the learning rate. With
     `recipe.fan_in` the learning rate is meant for kernels of so many inputs, and a kernel of n
     inputs has fan_in / n of it; the kernels that write frames, those of a `Decoder`, have
     `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
@@ -60,7 +60,7 @@ def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
     Yang et al. 2022, arXiv 2203.03466).
     """
     factor = 1.0
-    if variable.path.startswith("encoder_lstm_"):
+    if variable.path.startswith("encoder_"):
         factor = recipe.get("encoder_factor", factor)  # only finetuning has one
     if "fan_in" not in recipe or not variable.path.endswith("kernel"):
         return factor

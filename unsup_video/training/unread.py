@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.models import video_models
+from unsup_video.models import cells, video_models
 from unsup_video.training import fields
 
 _GENERATOR = (
@@ -29,11 +29,12 @@ def of_pretraining(
         found |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
     else:
         found["data.split"] = "it divides data.records, and that is empty"
-    if not config.model.use_peepholes:
-        found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    found |= _of_cell(config.model)
     decoders = video_models.KINDS.get(config.model.kind, ())
     if not any(config.model[f"conditional_{name}"] for name in decoders):
         found["recipe.conditional_input"] = "no decoder is conditional"
+    if decoders and all(config.model.get(f"output_{name}") for name in decoders):
+        found["model.output"] = "every decoder has an output of its own"
     if frame_shape is not None and len(frame_shape) == 1:
         found["recipe.pixel_blur"] = "the data are features, and not pixels"
     return found
@@ -55,19 +56,21 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
             (
                 "model.units",
                 "model.layers",
+                "model.cell",
                 "model.use_peepholes",
                 "model.dropout",
                 "recipe.encoder_factor",
                 "recipe.init.forget_bias",
                 "recipe.init.peepholes",
             ),
-            f"a {model.kind} classifier has no LSTM",
+            f"a {model.kind} classifier has no recurrent layer",
         )
     elif not random:
         found |= dict.fromkeys(
             (
                 "model.units",
                 "model.layers",
+                "model.cell",
                 "model.use_peepholes",
                 "model.frame_scaling",
                 "recipe.init.forget_bias",
@@ -75,8 +78,8 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
             ),
             "the encoder of --init has its own",
         )
-    elif not model.use_peepholes:
-        found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    else:
+        found |= _of_cell(model)
     if model.freeze:
         found["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
     return found
@@ -97,6 +100,16 @@ def of_study(config: ConfigDict) -> dict[str, str]:
         "train.deterministic": "a study is always deterministic",
         "eval.batch_size": "a study has its own",
     }
+
+
+def _of_cell(model):
+    cell = model.get("cell", "lstm")  # a config of one's own need not have it
+    if not cells.get(cell).has_peepholes:
+        why = f"a {cell} has no peepholes"
+        return {"model.use_peepholes": why, "recipe.init.peepholes": why}
+    if not model.use_peepholes:
+        return {"recipe.init.peepholes": "model.use_peepholes is off"}
+    return {}
 
 
 def _of_recipe(config):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
-from unsup_video.models import classifiers, losses
+from unsup_video.models import classifiers
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
 from unsup_video.training import experiment, fields
@@ -141,7 +141,7 @@ def take_architecture(config: ConfigDict, init: Trained | None) -> None:
         raise ValueError(
             f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
         )
-    for name in ("units", "layers", "use_peepholes", "frame_scaling"):
+    for name in ("units", "layers", "cell", "use_peepholes", "frame_scaling"):
         config.model[name] = init.config.model[name]
 
 
@@ -207,7 +207,7 @@ class Finetuning(Task):
 
     def losses(self, batch):
         logits = self.network(batch["frames"], training=True)
-        loss = losses.step_cross_entropy(batch["label"], logits)
+        loss = classifiers.step_cross_entropy(batch["label"], logits)
         hits = tf.equal(tf.argmax(logits, -1), batch["label"][:, None])
         accuracy = 100 * tf.reduce_mean(tf.cast(hits, tf.float32))
         figures = {"cross_entropy": loss, "step_accuracy": accuracy}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
-from unsup_video.models import losses
+from unsup_video.models import outputs, video_models
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
 from unsup_video.training import fields
@@ -33,10 +33,6 @@ def check(config: ConfigDict) -> None:
         )
 
 
-# Fused by XLA: a third less time than op by op.
-_frame_losses = tf.function(losses.frame_losses, jit_compile=True, autograph=False)
-
-
 def score_name(model: VideoModel) -> str:
     """The decoder whose free-running loss ranks checkpoints."""
     return "future" if "future" in model.outputs else "reconstruction"
@@ -58,6 +54,11 @@ def split(clips, frames_in: int, frames_out: int):
     return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
 
 
+def _compiled_losses(model):
+    """`model.frame_losses`, fused by XLA: a third less time than op by op."""
+    return tf.function(model.frame_losses, jit_compile=True, autograph=False)
+
+
 def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
     """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
 
@@ -65,15 +66,17 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
     figures do not depend on the batch size of the evaluation.
     """
 
+    frame_losses = _compiled_losses(model)
+
     @tf.function(reduce_retracing=True, autograph=False)
     def batch_losses(past, future):
         targets = decoder_targets(past, future)
         x = model.free_running({"past": past, "clock": future[:, :, 0]})
-        results = {f"free_running/{k}": _frame_losses(model.output, targets[k], x[k]) for k in x}
+        results = {f"free_running/{k}": v for k, v in frame_losses(targets, x).items()}
         if model.conditional:
             x = model.teacher_forced({"past": past, "future": future})
-            for k in model.conditional:
-                results[f"teacher_forced/{k}"] = _frame_losses(model.output, targets[k], x[k])
+            taught = frame_losses(targets, {k: x[k] for k in model.conditional})
+            results |= {f"teacher_forced/{k}": v for k, v in taught.items()}
         return results
 
     def evaluate(clips):
@@ -106,8 +109,9 @@ class Pretraining(Task):
         self.model = model
         self.source = source
         self.network = model.network
-        self.unit = losses.unit(model.output)
+        self.unit = outputs.frame_units(model.decoder_outputs)
         self.reduction = config.recipe.batch_reduction
+        self._frame_losses = _compiled_losses(model)
         self._evaluate = evaluator(model, config)
         self._validation = None
 
@@ -124,15 +128,15 @@ class Pretraining(Task):
 
     def losses(self, batch):
         """Losses summed over frames and pixels, and over the batch or its mean."""
-        data, model = self.config.data, self.model
+        data = self.config.data
         past, future = split(batch, data.frames_in, data.frames_out)
         targets = decoder_targets(past, future)
         x = self.network({"past": past, "future": future}, training=True)
-        frame = {k: _frame_losses(model.output, targets[k], x[k]) for k in model.outputs}
+        frame = self._frame_losses(targets, x)
         total = tf.add_n([tf.reduce_sum(loss) for loss in frame.values()])
         if self.reduction == "mean":
             total /= tf.cast(tf.shape(batch)[0], total.dtype)
-        return total, {f"{mode(model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
+        return total, {f"{mode(self.model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
 
     def validate(self):
         return self._evaluate(self._validation)
@@ -155,8 +159,8 @@ class Pretraining(Task):
             "clips": len(clips),
             "scores": self._evaluate(clips),
             "floors": {
-                name: losses.floors(self.model.output, past, targets[name], source.mean_frame)
-                for name in self.model.outputs
+                name: output.floors(past, targets[name], source.mean_frame)
+                for name, output in self.model.decoder_outputs.items()
             },
         }
 
@@ -189,7 +193,7 @@ class Pretraining(Task):
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
     """The results beside the floors and what to expect, as in `config.expect`, as text."""
     names = list(results["floors"])
-    unit = losses.unit(config.model.output)
+    unit = outputs.frame_units(video_models.decoder_outputs(config.model))
     head = f"test set, {results['clips']:,} clips, {unit}"
     lines = [f"{head:<44}" + "".join(f"{name:>16}" for name in names)]
 
@@ -208,6 +212,7 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
         "copy_last": "the last input frame repeated",
         "targets": "the targets' entropy: no model gets below",
     }.items():
-        if floor != "targets" or config.model.output == "logistic":
-            row(label, [results["floors"][name][floor] for name in names])
+        values = [results["floors"][name][floor] for name in names]
+        if any(values):  # the truth itself has no squared loss
+            row(label, values)
     return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))

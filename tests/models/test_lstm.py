@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unsup_video.models import fast_lstm
-from unsup_video.models.layers import PeepholeLSTM, project, scan_recurrence
+from unsup_video.models import fast_loop
+from unsup_video.models.cells import PeepholeLSTM, project
 
 B, T, D, UNITS = 2, 4, 5, 3
 TENSORS = ("inputs", "h0", "c0")  # all other values are weights of the layer
@@ -282,7 +282,7 @@ def test_the_while_loop_equals_the_unrolled_loop(has_input, monkeypatch):
         return counts["While"] + counts["StatelessWhile"]
 
     unrolled = traced(call, tensors)
-    monkeypatch.setattr(fast_lstm, "_MAX_UNROLLED_STEPS", 0)
+    monkeypatch.setattr(fast_loop, "_MAX_UNROLLED_STEPS", 0)
     looped = traced(call, tensors)
     assert (loops(unrolled), loops(looped)) == (0, 2)  # forward and backward
     assert_close(looped(tensors), unrolled(tensors))
@@ -304,13 +304,12 @@ def test_the_portable_recurrence_equals_tensorflows(has_input, use_peepholes):
             projected = v["bias"]
             if has_input:
                 projected = project(v["inputs"], v["kernel"], v["bias"], "float32")
-            h, c = recurrence(
-                projected, v["h0"], v["c0"], v["recurrent_kernel"], v["peepholes"], T, "float32"
-            )
+            h, c = recurrence(projected, v["h0"], v["c0"], v["recurrent_kernel"], v["peepholes"], T)
             loss = tf.reduce_sum(h * loss_weights[0]) + tf.reduce_sum(c * loss_weights[1])
         return {"h": h, "c": c, **tape.gradient(loss, variables)}
 
-    assert_close(run(scan_recurrence), run(fast_lstm.recurrence))
+    layer = PeepholeLSTM(UNITS)
+    assert_close(run(layer._scan), run(layer._fast_recurrence))
 
 
 def test_each_input_costs_one_matrix_product_and_no_input_none():

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from unsup_video.configs import recipes
-from unsup_video.models import losses, video_models
+from unsup_video.models import classifiers, video_models
+from unsup_video.models.outputs import OUTPUTS, frame_units
 
 
 def entropy(y):
@@ -19,13 +20,13 @@ def test_cross_entropy_is_tensorflows_summed_over_pixels():
     x = rng.normal(0, 10, (3, 4, 50)).astype("float32")
     y = rng.random((3, 4, 50), dtype="float32")
     expected = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=x), -1)
-    np.testing.assert_allclose(losses.frame_losses("logistic", y, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(OUTPUTS["logistic"].frame_losses(y, x), expected, rtol=1e-5)
 
 
 def test_cross_entropy_stays_finite_for_huge_pre_activations():
     x = np.array([[1e4, -1e4, 1e4, -1e4]], "float32")
     y = np.array([[1.0, 0.0, 0.0, 1.0]], "float32")
-    assert losses.frame_losses("logistic", y, x).numpy().tolist() == [2e4]
+    assert OUTPUTS["logistic"].frame_losses(y, x).numpy().tolist() == [2e4]
 
 
 # Where a maximum, an absolute value or an exponential function could go wrong.
@@ -39,7 +40,7 @@ def values_and_gradients(output, targets, x, compiled):
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            values = losses.frame_losses(output, targets[..., None], x[..., None])
+            values = OUTPUTS[output].frame_losses(targets[..., None], x[..., None])
         return values, tape.gradient(values, x)
 
     return [np.float64(found) for found in run(tf.constant(x))]
@@ -90,7 +91,7 @@ def test_an_empty_clip_moves_the_output_bias_by_the_closed_form(recipe):
     with tf.GradientTape() as tape:
         x = model.training({"past": past, "future": future}, training=True)
         total = sum(
-            tf.reduce_sum(losses.frame_losses("logistic", y, x[name]))
+            tf.reduce_sum(OUTPUTS["logistic"].frame_losses(y, x[name]))
             for name, y in (("reconstruction", past), ("future", future))
         )
     assert not np.any(x["reconstruction"]) and not np.any(x["future"])
@@ -110,7 +111,7 @@ def test_the_cross_entropy_of_steps_and_its_gradient_are_the_closed_form(compile
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = losses.step_cross_entropy(tf.constant(labels), x)
+            loss = classifiers.step_cross_entropy(tf.constant(labels), x)
         return loss, tape.gradient(loss, x)
 
     loss, gradient = run(tf.constant(logits))
@@ -124,8 +125,8 @@ def test_the_cross_entropy_of_steps_and_its_gradient_are_the_closed_form(compile
 def test_squared_loss_by_hand():
     targets = np.array([[1.0, 2.0, 3.0]])
     predictions = np.array([[0.0, -2.0, 5.0]])
-    assert float(losses.frame_losses("linear", targets, predictions)[0]) == 0.5 * (1 + 16 + 4)
-    assert float(losses.frame_losses("relu", targets, predictions)[0]) == 0.5 * (1 + 4 + 4)
+    assert float(OUTPUTS["linear"].frame_losses(targets, predictions)[0]) == 0.5 * (1 + 16 + 4)
+    assert float(OUTPUTS["relu"].frame_losses(targets, predictions)[0]) == 0.5 * (1 + 4 + 4)
 
 
 @pytest.mark.parametrize("output", ["logistic", "linear", "relu"])
@@ -135,7 +136,9 @@ def test_scores_of_finished_frames_equal_losses_of_pre_activations(output):
     y = rng.random((2, 5, 30), dtype="float32")
     frames = {"logistic": 1 / (1 + np.exp(-np.float64(x))), "linear": x, "relu": np.maximum(x, 0)}
     np.testing.assert_allclose(
-        losses.frame_scores(output, y, frames[output]), losses.frame_losses(output, y, x), rtol=1e-5
+        OUTPUTS[output].frame_scores(y, frames[output]),
+        OUTPUTS[output].frame_losses(y, x),
+        rtol=1e-5,
     )
 
 
@@ -149,13 +152,13 @@ def test_floors_by_hand():
     def cross_entropy(y, p):
         return (-y * np.log(p) - (1 - y) * np.log(1 - p)).sum(-1).mean()
 
-    floors = losses.floors("logistic", past, targets, mean_frame)
+    floors = OUTPUTS["logistic"].floors(past, targets, mean_frame)
     assert floors["targets"] == pytest.approx(entropy(targets).mean(), rel=1e-5)
     last = np.where(past[:, -1:] > 0.5, 0.99, 0.01)
     assert floors["copy_last"] == pytest.approx(cross_entropy(targets, last))
     assert floors["mean_frame"] == pytest.approx(cross_entropy(targets, mean_frame))
 
-    floors = losses.floors("linear", past, targets, mean_frame)
+    floors = OUTPUTS["linear"].floors(past, targets, mean_frame)
     assert floors["targets"] == 0
     squared = 0.5 * ((targets - past[:, -1:]) ** 2).sum(-1).mean()
     assert floors["copy_last"] == pytest.approx(squared)
@@ -166,4 +169,18 @@ def test_no_prediction_beats_the_entropy():
     y = rng.random((10, 20))
     for _ in range(20):
         guess = np.clip(y + rng.normal(0, 0.1, y.shape), 0.01, 0.99)
-        assert (losses.frame_scores("logistic", y, guess) > entropy(y)).all()
+        assert (OUTPUTS["logistic"].frame_scores(y, guess) > entropy(y)).all()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_bias_of_a_frame_predicts_that_frame(output):
+    frame = np.array([0.05, 0.5, 0.95])
+    bias = OUTPUTS[output].bias(frame)
+    np.testing.assert_allclose(OUTPUTS[output].activate(bias), frame, rtol=1e-6)
+
+
+def test_units_of_one_or_several_losses():
+    two = {"reconstruction": OUTPUTS["logistic"], "future": OUTPUTS["linear"]}
+    assert frame_units({"future": OUTPUTS["logistic"]}) == "nats/frame"
+    assert frame_units(dict.fromkeys(two, OUTPUTS["relu"])) == "squared loss/frame"
+    assert frame_units(two) == "nats/frame (reconstruction), squared loss/frame (future)"
