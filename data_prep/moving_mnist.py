@@ -11,6 +11,11 @@ checksum is verified. Never select a model on it:
 
     python -m data_prep.moving_mnist --out=data/published/test --import_npy=mnist_test_seq.npy
 
+One digit, labelled with the direction that it moves in (one of 8), which no single frame shows:
+
+    python -m data_prep.moving_mnist --out=data/motion/test --split=test --count=2000 \\
+        --num_digits=1 --num_frames=10 --bounce=wrap --directions=8
+
 Records as a file of that layout:
 
     python -m data_prep.moving_mnist --records=data/mm/test --export_npy=mm_test_seq.npy
@@ -40,7 +45,12 @@ _FRAME_SIZE = flags.DEFINE_integer("frame_size", _DEFAULT.frame_size, "Height an
 _NUM_FRAMES = flags.DEFINE_integer("num_frames", _DEFAULT.num_frames, "Frames of a sequence.")
 _SPEED_MIN = flags.DEFINE_float("speed_min", _DEFAULT.speed[0], "Of the box, a frame.")
 _SPEED_MAX = flags.DEFINE_float("speed_max", _DEFAULT.speed[1], "Of the box, a frame.")
-_BOUNCE = flags.DEFINE_enum("bounce", _DEFAULT.bounce, ["clamp", "reflect"], "At the walls.")
+_BOUNCE = flags.DEFINE_enum("bounce", _DEFAULT.bounce, moving_mnist.BOUNCES, "At the walls.")
+_DIRECTIONS = flags.DEFINE_integer(
+    "directions",
+    None,
+    "Number of directions, evenly spaced; each sequence is labelled with its own.",
+)
 _DIGITS_DIR = flags.DEFINE_string("digits_dir", None, "Folder of MNIST's idx files.")
 _DIGITS_SOURCE = flags.DEFINE_enum("digits_source", "auto", digits.SOURCES, "Which digits.")
 _SHARDS = flags.DEFINE_integer("shards", None, "Number of files; default: one per 256 MB.")
@@ -63,6 +73,7 @@ _GENERATOR = (
     _SPEED_MIN,
     _SPEED_MAX,
     _BOUNCE,
+    _DIRECTIONS,
     _DIGITS_DIR,
     _DIGITS_SOURCE,
 )
@@ -103,13 +114,20 @@ def _refuse(mode, *others):
 
 
 def generate():
-    """-> iterable of (T, H, W) uint8, their number, and where they come from."""
+    """-> iterable of (T, H, W) uint8, or of labelled Records; their number, source, and classes."""
+    labelled = _DIRECTIONS.value is not None
+    if labelled and (_NUM_DIGITS.value, _BOUNCE.value) != (1, "wrap"):
+        raise ValueError(
+            "--directions needs --num_digits=1 --bounce=wrap: each digit has a direction of its own, "
+            "and at a wall it takes another one"
+        )
     params = moving_mnist.MovingMnist(
         num_digits=_NUM_DIGITS.value,
         frame_size=_FRAME_SIZE.value,
         num_frames=_NUM_FRAMES.value,
         speed=(_SPEED_MIN.value, _SPEED_MAX.value),
         bounce=_BOUNCE.value,
+        **({"directions": _DIRECTIONS.value} if labelled else {}),
     )
     chosen = digits.load_digits(_SPLIT.value, _DIGITS_DIR.value, _DIGITS_SOURCE.value)
     print(f"digits: {len(chosen.images):,} for {chosen.split}, {chosen.source}")
@@ -121,11 +139,24 @@ def generate():
         "split": _SPLIT.value,
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
-    return (frames for batch in batches for frames in batch.numpy()), _COUNT.value, source
+    sequences = (frames for batch in batches for frames in batch.numpy())
+    if not labelled:
+        return sequences, _COUNT.value, source, ()
+    indices = np.arange(_COUNT.value)
+    which, _, _ = moving_mnist.draw(params, len(chosen.images), stream, indices)
+    directions = moving_mnist.directions(params, stream, indices)
+    found = (
+        records.Record(frames, name=f"{i:06d}", label=int(direction), group=f"digit {digit}")
+        for i, frames, digit, direction in zip(
+            indices, sequences, which.numpy()[:, 0], directions.numpy()[:, 0], strict=True
+        )
+    )
+    classes = tuple(f"{360 * k / params.directions:g} degrees" for k in range(params.directions))
+    return found, _COUNT.value, source, classes
 
 
 def read_npy():
-    """-> iterable of (T, H, W) uint8, their number, and where they come from."""
+    """-> iterable of (T, H, W) uint8, their number, where they come from, and no classes."""
     path = Path(_IMPORT_NPY.value)
     try:
         # Maps the file, and reads neither pickles nor archives.
@@ -160,10 +191,10 @@ def read_npy():
         for start in range(0, frames.shape[1], _BLOCK)
         for sequence in np.ascontiguousarray(frames[:, start : start + _BLOCK].swapaxes(0, 1))
     )
-    return sequences, frames.shape[1], source
+    return sequences, frames.shape[1], source, ()
 
 
-def write(sequences, count, source):
+def write(sequences, count, source, classes):
     """Writes --out and says what to do with it."""
     manifest = records.write(
         _OUT.value,
@@ -174,6 +205,7 @@ def write(sequences, count, source):
         shards=_SHARDS.value,
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
+        classes=classes,
     )
     common.written(
         _OUT.value,

