@@ -22,7 +22,9 @@ def get_config(recipe: str = "") -> ConfigDict:
         dict(
             # The run or SavedModel whose encoder it starts from; "none": random weights.
             init="",
-            kind="lstm",  # lstm | single_frame | mean_frame: the last two are baselines without init
+            # lstm | state: regression on what the encoder remembers | single_frame, mean_frame: the
+            # last two are baselines without init.
+            kind="lstm",
             # Without init; with it they are the encoder's.
             units=2048,
             layers=2,

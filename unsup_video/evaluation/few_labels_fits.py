@@ -34,9 +34,11 @@ class Fits:
         self.settings = settings
         self.per_class = per_class
         self.config = ConfigDict(copy.deepcopy(settings.config))
-        self.config.model.kind = few_labels.LINEAR.get(contender, "lstm")
-        init = settings.pretrained.get(contender)
-        if init is None:  # random weights have to be trained, whatever is done with an encoder
+        self.config.model.kind, name = settings.classifier(contender)
+        init = settings.pretrained.get(name)
+        # Random weights have to be trained, whatever is done with an encoder; regression has a rate
+        # of its own.
+        if init is None or self.config.model.kind != "lstm":
             self.config.model.freeze = False
             self.config.recipe.encoder_factor = 1.0
         self.init = trained.load(init["path"]) if init else None
@@ -68,6 +70,8 @@ class Fits:
 
     def test(self, rate: float, dropout: float, subset: int) -> dict:
         """Trains on a subset of training and validation part, and judges on the test part.
+
+        Where these parts are data sets of their own, the subset is of the training part.
 
         Returns what `search` does.
         """
@@ -122,10 +126,7 @@ class Fits:
 
 
 def _together(train, validation):
-    """The videos of both parts, which are of one data set."""
+    """The videos of both parts; those of `train` where the parts are data sets of their own."""
     if train.folder != validation.folder:
-        raise ValueError(
-            f"{train.folder} and {validation.folder}: few labels are drawn from one data set that "
-            "is divided by config.data.split or by groups"
-        )
+        return train
     return Videos(train.folder, train.chosen | validation.chosen)

@@ -9,8 +9,10 @@ from unsup_video.models.layers import Dropout, FrameScale, PeepholeLSTM
 from unsup_video.models.video_models import Initialization, VideoModel, lstm_stack
 
 # The LSTM classifier, and what it is compared with: regression on each frame by itself (the paper's
-# baseline), and on the mean of the frames.
-KINDS = ("lstm", "single_frame", "mean_frame")
+# baseline), on the mean of the frames, and on the state of an encoder that is not trained: h and c of
+# all its layers after the last frame.
+KINDS = ("lstm", "single_frame", "mean_frame", "state")
+WITH_LSTMS = ("lstm", "state")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
@@ -57,8 +59,9 @@ def build(
     Args:
         classes: names of at least two. frame_dim: D. kind: of `KINDS`.
         units, layers, use_peepholes: of the LSTMs, which are named as an encoder's.
-        dropout: rate between the layers and before the softmax. Every step and unit has a mask of
-            its own; the recurrent connections have none, so that nothing is dropped through time.
+        dropout: rate between the layers and before the softmax, of kind "lstm". Every step and unit
+            has a mask of its own; the recurrent connections have none, so that nothing is dropped
+            through time.
         input_dropout: rate for the frames, in the same way.
         freeze: train the softmax alone.
         frame_scaling, initialization, gemm_dtype: as of `models.build`.
@@ -87,8 +90,8 @@ def build(
     frames = keras.Input((None, frame_dim), name="frames")
     x = scale(frames) if scale else frames
     x = dropped(x, input_dropout, "input_dropout")
-    lstms = []
-    if kind == "lstm":
+    lstms, states = [], []
+    if kind in WITH_LSTMS:
         lstms = lstm_stack(
             "encoder",
             layers,
@@ -98,12 +101,15 @@ def build(
             gemm_dtype=gemm_dtype,
         )
         for k, lstm in enumerate(lstms):
-            lstm.trainable = not freeze
-            x, _, _ = lstm(x)
-            x = dropped(x, dropout, f"dropout_{k + 1}")
-    elif kind == "mean_frame":
-        # At every step, so that all kinds have the same output.
-        x = ops.mean(x, axis=1, keepdims=True) + ops.zeros_like(x)
+            lstm.trainable = kind == "lstm" and not freeze
+            x, h, c = lstm(x)
+            states += [h, c]
+            if kind == "lstm":
+                x = dropped(x, dropout, f"dropout_{k + 1}")
+    if kind in ("mean_frame", "state"):
+        # The same at every step, so that all kinds have the same output.
+        found = ops.mean(x, axis=1) if kind == "mean_frame" else ops.concatenate(states, axis=-1)
+        x = found[:, None] + ops.zeros_like(x[..., :1])
     head = keras.layers.Dense(
         len(classes), kernel_initializer=initialization.kernel_initializer(), name="softmax"
     )

@@ -21,7 +21,7 @@ def summary(studies: Sequence) -> str:
             f'<th scope="row"><a href="#{_anchor(studies, study)}">{markup.text(study.name)}</a></th>',
             markup.label(
                 f"{len(study.settings['pretrained'])} pretrained, "
-                f"{len(study.contenders) - len(study.settings['pretrained'])} baselines"
+                f"{len({*few_labels.LINEAR, few_labels.BASELINE} & {*study.contenders})} baselines"
             ),
             markup.label(", ".join(map(_number, study.numbers))),
             markup.number(str(study.settings["subsets"])),

@@ -2,7 +2,7 @@
 
 import json
 
-from unsup_video.models.classifiers import KINDS
+from unsup_video.models.classifiers import KINDS, WITH_LSTMS
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.pictures import charts
 from unsup_video.report import markup
@@ -43,9 +43,11 @@ BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 of te
 
 def architecture(model: dict) -> str:
     """Of `Trained.describe()`, in a few words."""
-    if model["kind"] in KINDS and model["kind"] != "lstm":
-        return f"{model['kind'].replace('_', ' ')} classifier"
-    kind = "LSTM classifier" if model["kind"] in KINDS else model["kind"]
+    kind = model["kind"]
+    if kind in KINDS:
+        kind = f"{'LSTM' if kind == 'lstm' else kind.replace('_', ' ')} classifier"
+        if model["kind"] not in WITH_LSTMS:
+            return kind
     return f"{kind}, {model['layers']} × {model['units']} units"
 
 

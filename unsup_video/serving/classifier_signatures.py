@@ -14,7 +14,9 @@ def build(
     frame_shape: tuple[int, ...],
     scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The signatures of a classifier of K classes; `encode` and `step` where it has LSTMs.
+    """The signatures of a classifier of K classes; `encode` where it has LSTMs.
+
+    And `step` where it is of kind "lstm", whose LSTMs say something at every step.
 
     B clips, T frames each (any number), `shape` that of a frame. States are h_1, c_1, h_2, .. of
     every layer, (B, units) float32 each.
@@ -77,5 +79,7 @@ def build(
     frames, frame, states = parts.inputs(frame_shape, len(lstms), units)
     functions = {"serving_default": (classify, frames), "classify": (classify, frames)}
     if lstms:
-        functions |= {"encode": (encode, frames), "step": (step, frame, states)}
+        functions["encode"] = encode, frames
+    if classifier.kind == "lstm":
+        functions["step"] = step, frame, states
     return parts.build(functions, frame_shape)

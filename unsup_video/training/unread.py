@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.models import video_models
+from unsup_video.models import classifiers, video_models
 from unsup_video.training import fields
 
 _GENERATOR = (
@@ -50,7 +50,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     }
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
-    if model.kind != "lstm":
+    if model.kind not in classifiers.WITH_LSTMS:
         found |= {
             name: f"a {model.kind} classifier has no LSTM"
             for name in (
@@ -77,6 +77,9 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
         }
     elif not model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
+    if model.kind == "state":
+        why = "a state classifier trains the softmax alone, on what an encoder remembers"
+        found |= {"model.dropout": why, "recipe.encoder_factor": why}
     if model.freeze:
         found["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
     return found

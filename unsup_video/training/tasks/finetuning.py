@@ -46,7 +46,7 @@ def check(config: ConfigDict) -> None:
             "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
             "wrote; or --init=none, random weights"
         )
-    if config.model.init != NO_INIT and config.model.kind != "lstm":
+    if config.model.init != NO_INIT and config.model.kind not in classifiers.WITH_LSTMS:
         raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
 
 
