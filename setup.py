@@ -41,9 +41,11 @@ setup(
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [
             "apache-beam",
+            "mypy",
             "pytest",
             "pytest-xdist",
             "pyyaml",
+            "ruff",
             "scikit-image",
             "tensorflow-serving-api>=2.21,<3",
             "xprof>=2.24",
