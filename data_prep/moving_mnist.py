@@ -118,8 +118,8 @@ def generate():
     labelled = _DIRECTIONS.value is not None
     if labelled and (_NUM_DIGITS.value, _BOUNCE.value) != (1, "wrap"):
         raise ValueError(
-            "--directions needs --num_digits=1 --bounce=wrap: each digit has a direction of its own,"
-            " and at a wall it takes another one"
+            "--directions needs --num_digits=1 --bounce=wrap: each digit has a direction of its "
+            "own, and loses it where it bounces"
         )
     params = moving_mnist.MovingMnist(
         num_digits=_NUM_DIGITS.value,

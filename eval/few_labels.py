@@ -5,8 +5,9 @@
 
 Classifiers are trained on the same random subsets of labelled videos: from every pretrained model
 that --workdir or --model names, from random weights, and as regression on single frames, on the
-mean frame, and on the state that a pretrained encoder leaves. The learning rate of each is chosen on a validation part of the training groups, by the
-same search. The same command goes on with a study that was interrupted.
+mean frame, and on the state of each pretrained encoder after the last frame. The learning rate of
+each is chosen on a validation part of the training groups, by the same search. The same command
+goes on with a study that was interrupted.
 """
 
 import hashlib

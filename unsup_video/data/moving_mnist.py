@@ -138,12 +138,16 @@ def draw(params: MovingMnist, num_images: int, seed, indices):
 def directions(params: MovingMnist, seed, indices):
     """Into which of `params.directions` the digits of sequences `indices` start.
 
-    Where digits "wrap", they keep their direction, and no single frame tells anything about it. For
-    the position at frame t is (start + t * velocity) modulo the box, in integers. `draw` makes every
-    start equally likely, whatever the direction, speed and digit, and adding a constant modulo the
-    box only renames the places: so at every frame every position is equally likely, whatever the
-    direction, exactly. Digits that bounce have no such class: at a speed of 0.1, one that
-    moves to the right was in the left half of the box five frames before.
+    Where digits "wrap", they keep their direction, and no single frame tells anything about it.
+    For the position at frame t is (start + t * velocity) modulo the box, in integers. `draw`
+    makes every start equally likely, whatever the direction, speed and digit, and adding a
+    constant modulo the box only renames the places: so at every frame every position is equally
+    likely, whatever the direction, exactly. All frames without their order tell the line of the
+    motion, and not which way it goes: a clip that is played backwards is as likely, and has the
+    opposite direction.
+
+    Digits that bounce have no such class: at a speed of 0.1, one that moves to the right was in
+    the left half of the box five frames before.
 
     Returns:
         (B, num_digits) int64, from 0. Number k is 360 k / params.directions degrees from right (x)

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import splits
 from unsup_video.data.videos import Videos
-from unsup_video.evaluation import few_labels
 from unsup_video.models.classification import classify
 from unsup_video.training import loop, trained
 from unsup_video.training.tasks import finetuning

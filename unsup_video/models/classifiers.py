@@ -9,8 +9,8 @@ from unsup_video.models.layers import Dropout, FrameScale, PeepholeLSTM
 from unsup_video.models.video_models import Initialization, VideoModel, lstm_stack
 
 # The LSTM classifier, and what it is compared with: regression on each frame by itself (the paper's
-# baseline), on the mean of the frames, and on the state of an encoder that is not trained: h and c of
-# all its layers after the last frame.
+# baseline), on the mean of the frames, and on the state of an encoder that is not trained: h and c
+# of all its layers after the last frame.
 KINDS = ("lstm", "single_frame", "mean_frame", "state")
 WITH_LSTMS = ("lstm", "state")
 
