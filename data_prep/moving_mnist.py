@@ -11,6 +11,12 @@ whose checksum is verified. Never select a model on it:
 
     python -m data_prep.moving_mnist --out=data/published/test --import_npy=mnist_test_seq.npy
 
+To write one digit per sequence, labelled with the direction that it moves in (one of 8), which no
+single frame shows:
+
+    python -m data_prep.moving_mnist --out=data/motion/test --split=test --count=2000 \\
+        --num_digits=1 --num_frames=10 --bounce=wrap --directions=8
+
 To export records as a file of that layout:
 
     python -m data_prep.moving_mnist --records=data/mm/test --export_npy=mm_test_seq.npy
@@ -49,7 +55,12 @@ _SPEED_MAX = flags.DEFINE_float(
     "speed_max", _DEFAULT.speed[1], "Maximum speed, as a fraction of the box per frame."
 )
 _BOUNCE = flags.DEFINE_enum(
-    "bounce", _DEFAULT.bounce, ["clamp", "reflect"], "Behaviour of digits at the walls."
+    "bounce", _DEFAULT.bounce, moving_mnist.BOUNCES, "Behaviour of digits at the walls."
+)
+_DIRECTIONS = flags.DEFINE_integer(
+    "directions",
+    None,
+    "Number of directions, evenly spaced; each sequence is labelled with its own.",
 )
 _DIGITS_DIR = flags.DEFINE_string("digits_dir", None, "Folder of MNIST's idx files.")
 _DIGITS_SOURCE = flags.DEFINE_enum("digits_source", "auto", digits.SOURCES, "Source of the digits.")
@@ -76,6 +87,7 @@ _GENERATOR = (
     _SPEED_MIN,
     _SPEED_MAX,
     _BOUNCE,
+    _DIRECTIONS,
     _DIGITS_DIR,
     _DIGITS_SOURCE,
 )
@@ -116,13 +128,20 @@ def _refuse(mode, *others):
 
 
 def generate():
-    """Returns an iterable of (T, H, W) uint8, their number, and their source."""
+    """Returns (T, H, W) uint8 sequences or labelled Records, their number, source and classes."""
+    labelled = _DIRECTIONS.value is not None
+    if labelled and (_NUM_DIGITS.value, _BOUNCE.value) != (1, "wrap"):
+        raise ValueError(
+            "--directions needs --num_digits=1 --bounce=wrap: each digit has a direction of its "
+            "own, and loses it where it bounces"
+        )
     params = moving_mnist.MovingMnist(
         num_digits=_NUM_DIGITS.value,
         frame_size=_FRAME_SIZE.value,
         num_frames=_NUM_FRAMES.value,
         speed=(_SPEED_MIN.value, _SPEED_MAX.value),
         bounce=_BOUNCE.value,
+        **({"directions": _DIRECTIONS.value} if labelled else {}),
     )
     chosen = digits.load_digits(_SPLIT.value, _DIGITS_DIR.value, _DIGITS_SOURCE.value)
     print(f"digits: {len(chosen.images):,} for {chosen.split}, {chosen.source}")
@@ -134,11 +153,24 @@ def generate():
         "split": _SPLIT.value,
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
-    return (frames for batch in batches for frames in batch.numpy()), _COUNT.value, source
+    sequences = (frames for batch in batches for frames in batch.numpy())
+    if not labelled:
+        return sequences, _COUNT.value, source, ()
+    indices = np.arange(_COUNT.value)
+    which, _, _ = moving_mnist.draw(params, len(chosen.images), stream, indices)
+    directions = moving_mnist.directions(params, stream, indices)
+    found = (
+        records.Record(frames, name=f"{i:06d}", label=int(direction), group=f"digit {digit}")
+        for i, frames, digit, direction in zip(
+            indices, sequences, which.numpy()[:, 0], directions.numpy()[:, 0], strict=True
+        )
+    )
+    classes = tuple(f"{360 * k / params.directions:g} degrees" for k in range(params.directions))
+    return found, _COUNT.value, source, classes
 
 
 def read_npy():
-    """Returns an iterable of (T, H, W) uint8, their number, and their source."""
+    """Returns an iterable of (T, H, W) uint8, their number, their source, and no classes."""
     path = Path(_IMPORT_NPY.value)
     try:
         # Maps the file, and reads neither pickles nor archives.
@@ -173,10 +205,10 @@ def read_npy():
         for start in range(0, frames.shape[1], _BLOCK)
         for sequence in np.ascontiguousarray(frames[:, start : start + _BLOCK].swapaxes(0, 1))
     )
-    return sequences, frames.shape[1], source
+    return sequences, frames.shape[1], source, ()
 
 
-def write(sequences, count, source):
+def write(sequences, count, source, classes):
     """Writes --out, and prints its contents and what to run next."""
     manifest = records.write(
         _OUT.value,
@@ -187,6 +219,7 @@ def write(sequences, count, source):
         shards=_SHARDS.value,
         compression=_COMPRESSION.value,
         overwrite=_OVERWRITE.value,
+        classes=classes,
     )
     common.print_summary(
         _OUT.value,

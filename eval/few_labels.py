@@ -4,11 +4,13 @@
         --config.data.split=1 --out=results/few_labels
 
 Classifiers are trained on the same random subsets of labelled videos: from every pretrained model
-that --workdir or --model names, from random weights, and as regression on single frames and on the
-mean frame. The learning rate of each is chosen on a validation part of the training groups, by the
-same search. The same command goes on with a study that was interrupted.
+that --workdir or --model names, from random weights, and as regression on single frames, on the
+mean frame, and on the state of each pretrained encoder after the last frame. The learning rate of
+each is chosen on a validation part of the training groups, by the same search. The same command
+goes on with a study that was interrupted.
 """
 
+import hashlib
 import os
 import sys
 
@@ -75,11 +77,10 @@ def main(argv):
     seen = _seen(config, models, names)
     # A study is of one precision.
     config.precision = precision.gemm_dtype(common.wanted_precision() or config.precision)
-    folder = parts["test"].folder
     settings = few_labels.Settings(
         config=config.to_dict(),
         pretrained={name: _described(m) for name, m in zip(names, models, strict=True)},
-        data=records.Manifest.load(folder).fingerprint,
+        data=_fingerprint({part.folder for part in parts.values()}),
         per_class=tuple(0 if k == "all" else _integer(k) for k in _PER_CLASS.value),
         subsets=_SUBSETS.value,
         epochs=_EPOCHS.value,
@@ -103,6 +104,12 @@ def main(argv):
         )
     )
     return 0
+
+
+def _fingerprint(folders):
+    """Changes with any byte of the data sets: of one its own fingerprint, of several a digest."""
+    found = sorted(records.Manifest.load(folder).fingerprint for folder in folders)
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _described(model):

@@ -89,6 +89,27 @@ def test_the_stream_is_that_of_a_run(tmp_path, prepare, split):
     assert moving_mnist.MovingMnist(**source["generator"] | {"speed": (0.05, 0.2)}) == params
 
 
+def test_directions_are_labels(tmp_path, prepare):
+    small = [*SMALL, "--num_digits=1", "--directions=4"]
+    prepare(f"--out={tmp_path / 'set'}", *small, "--bounce=wrap")
+    manifest = records.Manifest.load(tmp_path / "set")
+    assert manifest.classes == ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
+    params = moving_mnist.MovingMnist(1, 32, 5, (0.1, 0.1), "wrap", 4)
+    images, stream = digits.load_digits("test").images, moving_mnist.stream_seed(0, "test")
+    expected = moving_mnist.generate(images, params, stream, np.arange(7))
+    np.testing.assert_array_equal(read(tmp_path / "set"), expected)
+    which, _, velocity = (
+        x.numpy()[:, 0] for x in moving_mnist.draw(params, 500, stream, np.arange(7))
+    )
+    entries = records.load_index(tmp_path / "set")
+    assert [e.group for e in entries] == [f"digit {k}" for k in which]
+    for entry, (y, x) in zip(entries, velocity / 2**24, strict=True):
+        assert np.degrees(np.arctan2(y, x)) % 360 == pytest.approx(90 * entry.label, abs=1e-4)
+    for bad in (["--bounce=reflect"], ["--bounce=wrap", "--num_digits=2"]):
+        with pytest.raises(ValueError, match="--directions needs --num_digits=1 --bounce=wrap"):
+            prepare(f"--out={tmp_path / 'other'}", *small, *bad)
+
+
 def test_out_export_import_round_trip(tmp_path, prepare, verify, capsys, monkeypatch, modules):
     monkeypatch.setattr(modules[0], "_BLOCK", 3)
     first, file, second = tmp_path / "first", tmp_path / "x" / "seq.npy", tmp_path / "second"

@@ -266,6 +266,14 @@ UNREAD = {
             {"model.freeze": True, "recipe.encoder_factor": 0.1},
             "recipe.encoder_factor=0.1 .*softmax alone",
         ),
+        (
+            {"model.kind": "state", "model.init": "run", "model.dropout": 0.1},
+            "model.dropout=0.1 .*state classifier trains the softmax alone",
+        ),
+        (
+            {"model.kind": "state", "model.init": "run", "model.layers": 1},
+            "model.layers=1 .*encoder of --init",
+        ),
         ({"data.subset_seed": 3}, "data.subset_seed=3 .*stands for all videos"),
         ({"recipe.output_factor": 1.0}, "recipe.output_factor=1.0 .*no decoder"),
         ({"recipe.pixel_blur": 1.0}, "recipe.pixel_blur=1.0 .*kernels of pretraining"),

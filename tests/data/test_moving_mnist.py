@@ -1,7 +1,10 @@
+import dataclasses
 import hashlib
+import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from unsup_video.data import digits, moving_mnist
@@ -17,6 +20,7 @@ VARIANTS = {
     "three in large frames": MovingMnist(3, 90, 30, (0.05, 0.4), "reflect"),
     "fast, clamp": MovingMnist(2, 64, 50, (0.0, 1.0), "clamp"),
     "fast, reflect": MovingMnist(2, 64, 50, (0.0, 1.0), "reflect"),
+    "fast, wrap": MovingMnist(2, 64, 50, (0.0, 1.0), "wrap"),
     "no room": MovingMnist(2, 28, 3),
     "a single frame": MovingMnist(4, 64, 1),
 }
@@ -39,7 +43,9 @@ def path(x, v, params):
     for _ in range(params.num_frames):
         found.append(x)
         x += v
-        if x < 0:
+        if params.bounce == "wrap":
+            x -= math.floor(x)
+        elif x < 0:
             x, v = (0.0 if params.bounce == "clamp" else -x), -v
         elif x > 1:
             x, v = (1.0 if params.bounce == "clamp" else 2 - x), -v
@@ -147,6 +153,72 @@ def test_overlapping_digits_take_the_maximum():
     assert found == {(0, 1), (1, 0)}
 
 
+# ---------------------------------------------------------------------- directions
+
+
+EIGHT = MovingMnist(1, 64, 10, (0.1, 0.1), "wrap", 8)
+
+
+def directions(params, count, seed=3):
+    return moving_mnist.directions(params, seed, np.arange(count)).numpy()[:, 0]
+
+
+def test_a_direction_is_that_of_the_velocity():
+    labels = directions(EIGHT, 4000)
+    velocity = draw(EIGHT, 3, range(4000))[2][:, 0] / ONE
+    angles = 2 * np.pi * labels / 8
+    expected = 0.1 * np.stack([np.sin(angles), np.cos(angles)], -1)  # down, right
+    np.testing.assert_allclose(velocity, expected, rtol=0, atol=2 / ONE)
+    assert abs(np.bincount(labels, minlength=8) / 500 - 1).max() < 0.2  # sd 21
+    _, velocities = moving_mnist.trajectory(EIGHT, *draw(EIGHT, 3, range(9))[1:])
+    np.testing.assert_array_equal(velocities, np.repeat(velocities[:, :1], 10, axis=1))
+
+
+def p_values(params):
+    """Of no dependence of the place (one of 4 x 4) and the direction, at every frame."""
+    labels = directions(params, 20_000)
+    _, start, velocity = draw(params, 3, range(20_000))
+    positions, _ = moving_mnist.trajectory(params, start, velocity)
+    place = np.minimum(positions.numpy()[:, :, 0] * 4 // ONE, 3) @ [4, 1]
+    tables = np.zeros((params.num_frames, params.directions, 16), int)
+    np.add.at(tables, (np.arange(params.num_frames), labels[:, None], place), 1)
+    return np.array([scipy.stats.chi2_contingency(table).pvalue for table in tables])
+
+
+def test_no_frame_tells_a_direction():
+    found = p_values(EIGHT)
+    assert found.min() > 0.001  # of ten
+    # The test would find it: digits that bounce do tell.
+    bouncing = p_values(dataclasses.replace(EIGHT, bounce="reflect"))
+    assert bouncing[0] > 0.001 and bouncing[1:].max() < 1e-6
+
+
+def test_a_step_renames_the_places():
+    """Every start of a line of the box leads to another place: so all stay equally likely."""
+    starts = np.stack(np.broadcast_arrays(np.arange(0, ONE, 997), 5), -1)[:, None]
+    for direction in range(8):
+        angle = 2 * np.pi * direction / 8
+        step = np.rint(ONE * 0.1 * np.array([np.sin(angle), np.cos(angle)])).astype(np.int64)
+        positions, _ = moving_mnist.trajectory(EIGHT, tf.constant(starts), tf.constant(step))
+        positions = positions.numpy()[:, :, 0]
+        assert positions.min() >= 0 and positions.max() < ONE
+        for t in range(EIGHT.num_frames):
+            np.testing.assert_array_equal(positions[:, t], (starts[:, 0] + t * step) % ONE)
+            assert len(np.unique(positions[:, t, 0])) == len(starts)
+
+
+def test_mean_images_of_all_directions_are_equal():
+    """Pixels of the frames themselves: their means differ by no more than chance makes of it."""
+    count = 2000
+    frames = generate(EIGHT, 3, range(count), IMAGES[:1]).reshape(count, 10, -1) / 255
+    labels = directions(EIGHT, count)
+    mean, spread = frames.mean(0), frames.std(0)
+    for direction in range(8):
+        of = labels == direction
+        z = (frames[of].mean(0) - mean)[spread > 0] / spread[spread > 0] * math.sqrt(of.sum())
+        assert abs(z).max() < 5.5 and 0.8 < np.mean(z**2) < 1.2
+
+
 # ---------------------------------------------------------------------- streams
 
 
@@ -213,7 +285,9 @@ def test_sequences_never_change(name):
         ({"speed": (-0.1, 0.1)}, "speed"),
         ({"speed": (0.1, 1.5)}, "speed"),
         ({"speed": (float("nan"), 0.1)}, "speed"),
-        ({"bounce": "stop"}, "'stop': clamp or reflect"),
+        ({"bounce": "stop"}, "'stop': one of clamp, reflect, wrap"),
+        ({"directions": 0}, "directions must be at least 1 and at most 65536, got 0"),
+        ({"directions": 65537}, "got 65537"),
     ],
 )
 def test_bad_parameters(arguments, message):

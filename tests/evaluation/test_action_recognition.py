@@ -27,7 +27,7 @@ from unsup_video.evaluation import (
     results,
     testvideos,
 )
-from unsup_video.models import classification
+from unsup_video.models import classification, classifiers
 from unsup_video.serving import classifier_signatures, export
 from unsup_video.training import checkpoints, experiment, trained, workdir
 from unsup_video.training.tasks import finetuning
@@ -404,6 +404,20 @@ def test_signatures_of_pictures_take_pixels(tmp_path):
         signatures["classify"](tf.constant(pixels, tf.float32))
     with pytest.raises(ValueError, match="no percepts: give .npy files"):
         predictions.percepts_job(model, {})
+
+
+def test_a_state_is_exported_without_steps():
+    keras.utils.set_random_seed(0)
+    model = classifiers.build(CLASSES, DIM, "state", units=5, layers=2)
+    signatures = classifier_signatures.build(model, (DIM,))
+    assert signatures.keys() == {"serving_default", "classify", "encode"}
+    frames = tf.constant(np.random.default_rng(0).random((2, 4, DIM)), tf.float32)
+    states = signatures["encode"](frames=frames)
+    state = np.concatenate([states[name] for name in ("h_1", "c_1", "h_2", "c_2")], axis=1)
+    logits = state @ model.head.kernel.numpy() + model.head.bias.numpy()
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = signatures["classify"](frames=frames)["probabilities"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_the_card_says_what_it_names(saved):

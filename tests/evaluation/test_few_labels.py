@@ -16,7 +16,7 @@ import pytest
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
 from unsup_video.evaluation import few_labels, few_labels_fits, naming
-from unsup_video.report import page, report
+from unsup_video.report import page, page_few_labels, report
 from unsup_video.training import loop, trained
 
 CLASSES, DIM = 3, 6
@@ -247,6 +247,49 @@ def test_contenders_start_from_the_same_softmax(data, pretrained, monkeypatch):
     assert not np.array_equal(started["LSTM"][kernel], expected)
 
 
+def test_a_state_is_that_of_the_pretrained_encoder(data, pretrained):
+    """Which is not trained; its rates are those of regression."""
+    of = settings(
+        data, pretrained={"composite": {"path": str(pretrained.path), "sha256": pretrained.sha256}}
+    )
+    assert of.contenders()[3:] == ["composite", "state of composite"]
+    assert of.classifier("state of composite") == ("state", "composite")
+    fits = few_labels_fits.Fits(of, "state of composite", 1)
+    (_, rate, dropout, _), *_ = few_labels._searched(of, "state of composite", 1)
+    assert (rate, dropout) == (1e-3 * few_labels.LINEAR_FACTOR, 0.0)
+    assert 0 <= fits.search(rate, dropout, 0)["accuracy"] <= 100
+    ((trainer, _),) = fits.trainers.values()
+    classifier = trainer.task.classifier
+    assert classifier.kind == "state"
+    for mine, theirs in zip(classifier.lstms, pretrained.model.lstms, strict=True):
+        for a, b in zip(mine.weights, theirs.weights, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_parts_may_be_data_sets_of_their_own(data, tmp_path):
+    """Then the labelled videos are those of `train` alone."""
+    for part, groups in (("train", range(6)), ("validation", (6, 7)), ("test", (8, 9, 10))):
+        chosen = [
+            i
+            for i, entry in enumerate(records.load_index(data))
+            if int(entry.group.partition("g")[2]) in groups
+        ]
+        records.write(
+            tmp_path / part,
+            records.pick(data, chosen),
+            len(chosen),
+            "percepts",
+            {},
+            dtype="float16",
+            scale=1.0,
+            classes=("a", "b", "c"),
+        )
+    fits = few_labels_fits.Fits(settings(tmp_path), "mean frame", 1)
+    assert fits.labelled is fits.train and len(fits.train) == 36
+    assert (len(fits.validation), len(fits.test_part)) == (12, 18)
+    assert fits.test(1e-3, 0.0, 0)["videos"] == 3
+
+
 def test_a_model_that_was_trained_further_is_refused(data, pretrained):
     of = settings(data, pretrained={"x": {"path": str(pretrained.path), "sha256": "0"}})
     with pytest.raises(ValueError, match="was trained further since"):
@@ -367,7 +410,14 @@ def test_models_of_one_last_name_are_two_contenders(data, tmp_path, monkeypatch)
     )
     diverging(monkeypatch, lambda contender, *_: contender == names[1])
     summaries = few_labels.run(of, tmp_path / "study", log=lambda line: None)
-    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    states = [f"state of {name}" for name in names]
+    assert [s.contender for s in summaries] == [
+        "single frame",
+        "mean frame",
+        "LSTM",
+        *names,
+        *states,
+    ]
     assert summaries[3].accuracies and not summaries[4].accuracies
 
 
@@ -401,6 +451,27 @@ def test_a_finished_study_of_an_earlier_version_is_shown_again(data, tmp_path, m
         other = copy.deepcopy(of.config)
         other["train"]["steps"] = 5
         few_labels.run(dataclasses.replace(of, config=other), tmp_path)
+
+
+def test_a_finished_study_keeps_its_contenders(data, pretrained, tmp_path, monkeypatch):
+    """Those that an earlier version did not have are not added to it."""
+    of = settings(
+        data,
+        per_class=(1,),
+        pretrained={"x": {"path": str(pretrained.path), "sha256": pretrained.sha256}},
+    )
+    diverging(monkeypatch, lambda *_: False)
+    assert len(few_labels.run(of, tmp_path, log=lambda line: None)) == 5
+    (tmp_path / "fits" / "state_of_x-1.jsonl").unlink()
+    stored = json.loads((tmp_path / "results.json").read_text())
+    del stored["summaries"][-1]
+    (tmp_path / "results.json").write_text(json.dumps(stored))
+    diverging(monkeypatch, lambda *_: pytest.fail("nothing is trained anew"))
+    shown = few_labels.run(of, tmp_path, log=lambda line: None)
+    assert [s.contender for s in shown] == ["single frame", "mean frame", "LSTM", "x"]
+    (study,) = report.studies([tmp_path])
+    (line,) = page_few_labels.Figure12().summary([], [study]).lines
+    assert "1 pretrained, 3 baselines" in line
 
 
 def test_an_unfinished_study_of_an_earlier_version_is_refused(data, tmp_path, monkeypatch):
@@ -437,7 +508,14 @@ def test_the_command(data, pretrained, tmp_path):
     names = [str(pretrained.path), str(other)]
     assert all(f"| {name} |" in done.stdout for name in names)
     stored, summaries = few_labels.load(tmp_path / "study")
-    assert [s.contender for s in summaries] == ["single frame", "mean frame", "LSTM", *names]
+    states = [f"state of {name}" for name in names]
+    assert [s.contender for s in summaries] == [
+        "single frame",
+        "mean frame",
+        "LSTM",
+        *names,
+        *states,
+    ]
     none = {"train": 0, "validation": 0}
     assert stored["seen"] == dict.fromkeys(["", *names], none) and stored["classes"] == CLASSES
     refused = commands.run(

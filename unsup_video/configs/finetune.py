@@ -23,7 +23,9 @@ def get_config(recipe: str = "") -> ConfigDict:
         dict(
             # The run or SavedModel whose encoder it starts from; "none": random weights.
             init="",
-            kind="lstm",  # lstm; or single_frame, mean_frame: baselines without init
+            # lstm: recurrent, of any `cell`; state: regression on what the encoder remembers;
+            # single_frame, mean_frame: baselines without init.
+            kind="lstm",
             # The next four are for a classifier without init; otherwise they are the encoder's.
             units=2048,
             layers=2,

@@ -2,7 +2,8 @@
 
 Every digit starts anywhere in the unit box, in any direction, and moves in a straight line; a
 coordinate that leaves the box is put back on the wall and its velocity flips ("clamp", the
-authors' way), or is reflected exactly ("reflect"). Positions are scaled by frame size - 28 and
+authors' way), or is reflected exactly ("reflect"), or comes in again from the opposite wall with
+the velocity that it has ("wrap"). Positions are scaled by frame size - 28 and
 truncated to whole pixels; overlapping digits take the pixel-wise maximum.
 
 Sequence i of seed s is a pure function of (s, i): random bits come from the counter-based Philox
@@ -20,6 +21,7 @@ from unsup_video.data import digits
 _DIGIT = 28  # pixels
 _ONE = 1 << 24  # fixed-point 1.0: the side of the box
 _DIRECTIONS = 1 << 16
+BOUNCES = ("clamp", "reflect", "wrap")
 # cos and sin of the directions in fixed point. Computed once in float64 and rounded to 24 bits,
 # far from where libraries differ.
 _ANGLES = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
@@ -34,7 +36,8 @@ class MovingMnist:
         num_digits: at least 1. frame_size: H = W in pixels, at least 28. num_frames: T.
         speed: (lowest, highest) step a frame, as a fraction of the box, drawn uniformly a digit;
             the paper's releases use 0.1 for all.
-        bounce: "clamp" or "reflect".
+        bounce: "clamp", "reflect" or "wrap".
+        directions: into how many directions, evenly spaced, digits may move.
     """
 
     num_digits: int = 2
@@ -42,6 +45,7 @@ class MovingMnist:
     num_frames: int = 20
     speed: tuple[float, float] = (0.1, 0.1)
     bounce: str = "clamp"
+    directions: int = _DIRECTIONS
 
     def __post_init__(self):
         if self.num_digits < 1:
@@ -53,8 +57,12 @@ class MovingMnist:
         low, high = self.speed
         if not 0 <= low <= high <= 1:
             raise ValueError(f"speed must be 0 <= lowest <= highest <= 1, got {low}, {high}")
-        if self.bounce not in ("clamp", "reflect"):
-            raise ValueError(f"unknown bounce {self.bounce!r}: clamp or reflect")
+        if self.bounce not in BOUNCES:
+            raise ValueError(f"unknown bounce {self.bounce!r}: one of {', '.join(BOUNCES)}")
+        if not 1 <= self.directions <= _DIRECTIONS:
+            raise ValueError(
+                f"directions must be at least 1 and at most {_DIRECTIONS}, got {self.directions}"
+            )
 
 
 def stream_seed(seed: int, split: str) -> int:
@@ -116,15 +124,49 @@ def draw(params: MovingMnist, num_images: int, seed, indices):
         which: (B, num_digits) int64, the images. start, velocity: (B, num_digits, 2) int64, y and
         x as fractions of the box in units of 2**-24; the velocity is that a frame.
     """
-    n = params.num_digits
-    # Per digit: which one, y, x, direction, speed; each scaled from 32 bits to its range.
-    bits = tf.reshape(_random_bits(seed, indices, 5 * n), (-1, n, 5))
+    bits = _bits_of_digits(params, seed, indices)
     which = bits[..., 0] * num_images // (1 << 32)
-    start = bits[..., 1:3] * (_ONE + 1) // (1 << 32)
-    direction = tf.gather(tf.constant(_CIRCLE), bits[..., 3] * _DIRECTIONS // (1 << 32))
+    places = _ONE if params.bounce == "wrap" else _ONE + 1  # opposite walls are one place, or two
+    start = bits[..., 1:3] * places // (1 << 32)
+    angle = _directions(params, bits) * _DIRECTIONS // params.directions
+    direction = tf.gather(tf.constant(_CIRCLE), angle)
     low, high = (round(s * _ONE) for s in params.speed)
     speed = low + bits[..., 4:] * (high - low + 1) // (1 << 32)
     return which, start, direction * speed // _ONE
+
+
+def directions(params: MovingMnist, seed, indices):
+    """Into which of `params.directions` the digits of sequences `indices` start.
+
+    Where digits "wrap", they keep their direction, and no single frame tells anything about it.
+    For the position at frame t is (start + t * velocity) modulo the box, in integers. `draw`
+    makes every start equally likely, whatever the direction, speed and digit, and adding a
+    constant modulo the box only renames the places: so at every frame every position is equally
+    likely, whatever the direction, exactly. All frames without their order tell the line of the
+    motion, and not which way it goes: a clip that is played backwards is as likely, and has the
+    opposite direction.
+
+    Digits that bounce have no such class: at a speed of 0.1, one that moves to the right was in
+    the left half of the box five frames before.
+
+    Returns:
+        (B, num_digits) int64, from 0. Number k is 360 k / params.directions degrees from right (x)
+        towards down (y).
+    """
+    return _directions(params, _bits_of_digits(params, seed, indices))
+
+
+def _bits_of_digits(params, seed, indices):
+    """(B, num_digits, 5) int64 in [0, 2**32), each to be scaled to its range.
+
+    They are for which one, y, x, direction and speed.
+    """
+    bits = _random_bits(seed, indices, 5 * params.num_digits)
+    return tf.reshape(bits, (-1, params.num_digits, 5))
+
+
+def _directions(params, bits):
+    return bits[..., 3] * params.directions // (1 << 32)
 
 
 def trajectory(params: MovingMnist, start, velocity):
@@ -138,6 +180,9 @@ def trajectory(params: MovingMnist, start, velocity):
     for _ in range(params.num_frames):
         path.append((x, v))
         x = x + v
+        if params.bounce == "wrap":
+            x = x % _ONE
+            continue
         wall = tf.clip_by_value(x, 0, _ONE)
         v = tf.where(x != wall, -v, v)
         x = wall if params.bounce == "clamp" else 2 * wall - x

@@ -32,6 +32,7 @@ from unsup_video.utils import files
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
+STATE = "state of "  # the name of a pretrained model: regression on what its encoder remembers
 LINEAR_FACTOR = 10.0
 _SETTINGS, _FITS = "settings.json", "fits"
 
@@ -44,7 +45,7 @@ class Settings:
         config: of the classifiers, a whole config of `configs.finetune`'s kind as a dict.
         pretrained: name -> {"path", "sha256"} of the models whose encoders are tried, and what kind
             of model each is.
-        data: sha256 of the labelled percepts.
+        data: sha256 of the labelled videos.
         per_class: numbers of labelled videos of each class; 0 for all.
         subsets: how many random subsets of each number, the same for every contender; with all
             videos, so many seeds of the classifier instead.
@@ -52,8 +53,8 @@ class Settings:
             least.
         learning_rates, dropouts: what is searched over, for each contender and number of videos,
             with `search_subsets` subsets of the training part, judged on the validation part.
-            Regression has no dropout, and `LINEAR_FACTOR` times these rates: its one kernel reads
-            percepts, for which `optimizers.rate_factor` lowers the rate most.
+            Regression has no dropout, and `LINEAR_FACTOR` times these rates: its one kernel has
+            many inputs, for which `optimizers.rate_factor` lowers the rate most.
         seed: of the subsets and of the starting weights.
     """
 
@@ -69,8 +70,16 @@ class Settings:
     seed: int = 0
 
     def contenders(self) -> list[str]:
-        """Names: the baselines, then the pretrained ones."""
-        return [*LINEAR, BASELINE, *self.pretrained]
+        """Names: the baselines, then the pretrained ones, as LSTMs and as states."""
+        return [*LINEAR, BASELINE, *self.pretrained, *(STATE + name for name in self.pretrained)]
+
+    def classifier(self, contender: str) -> tuple[str, str | None]:
+        """(its kind of `classifiers.KINDS`, the name of its pretrained model or None)."""
+        if contender in self.pretrained:
+            return "lstm", contender
+        if contender in (BASELINE, *LINEAR):
+            return LINEAR.get(contender, "lstm"), None
+        return "state", contender.removeprefix(STATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +141,8 @@ def run(
     (folder / _FITS).mkdir(parents=True, exist_ok=True)
     with files.lock(folder):
         _claim(settings, folder)
-        tasks = [
-            (settings, folder, name, k, fits)
-            for k in settings.per_class
-            for name in settings.contenders()
-        ]
+        names = _contenders(settings, folder)
+        tasks = [(settings, folder, name, k, fits) for k in settings.per_class for name in names]
         began = time.perf_counter()
         for number, (name, k) in enumerate(_worked(tasks, processes), 1):
             minutes = (time.perf_counter() - began) / 60
@@ -256,9 +262,10 @@ def _fits_of_the_package():
 def contender_config(settings: Settings, contender: str) -> ConfigDict:
     """The config of a contender's classifiers."""
     config = ConfigDict(copy.deepcopy(settings.config))
-    config.model.kind = LINEAR.get(contender, "lstm")
-    if contender not in settings.pretrained:
-        # Random weights have to be trained, whatever is done with an encoder.
+    config.model.kind, init = settings.classifier(contender)
+    if init is None or config.model.kind != "lstm":
+        # Random weights have to be trained, whatever is done with an encoder; regression has a rate
+        # of its own.
         config.model.freeze = False
         config.recipe.encoder_factor = 1.0
     return config
@@ -287,7 +294,7 @@ def _stop_if_alone():
 
 def _searched(settings, name, per_class):
     """The fits of the search, ("search", learning rate, dropout, subset) each."""
-    linear = name in LINEAR
+    linear = settings.classifier(name)[0] != "lstm"
     return [
         ("search", rate * (LINEAR_FACTOR if linear else 1.0), dropout, subset)
         for rate in settings.learning_rates
@@ -357,12 +364,19 @@ class _Lines:
         return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None)
 
 
+def _contenders(settings, folder):
+    """A finished study has those that it has: an earlier version knew fewer."""
+    if not (folder / "results.json").exists():
+        return settings.contenders()
+    return _names(load(folder)[1])
+
+
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
     """The figures of a finished study, by number of videos, then by contender."""
-    found = []
+    found, names = [], _contenders(settings, Path(folder))
     for k in settings.per_class:
         values, chosen, diverged = {}, {}, {}
-        for name in settings.contenders():
+        for name in names:
             lines = _Lines(Path(folder), name, k)
             best = lines.chosen(_searched(settings, name, k))
             chosen[name] = best or (None, None)

@@ -31,7 +31,7 @@ class Fits:
         self.settings = settings
         self.per_class = per_class
         self.config = few_labels.contender_config(settings, contender)
-        init = settings.pretrained.get(contender)
+        init = settings.pretrained.get(settings.classifier(contender)[1])
         self.init = trained.load(init["path"]) if init else None
         if self.init and self.init.sha256 != init["sha256"]:
             raise ValueError(f"{init['path']} was trained further since this study began")
@@ -61,6 +61,8 @@ class Fits:
 
     def test(self, rate: float, dropout: float, subset: int) -> dict:
         """Trains on a subset of training and validation part, and judges on the test part.
+
+        Where these parts are data sets of their own, the subset is of the training part.
 
         Returns what `search` does.
         """
@@ -111,10 +113,7 @@ class Fits:
 
 
 def _together(train, validation):
-    """The videos of both parts, which are of one data set."""
+    """The videos of both parts; those of `train` where the parts are data sets of their own."""
     if train.folder != validation.folder:
-        raise ValueError(
-            f"{train.folder} and {validation.folder}: few labels are drawn from one data set that "
-            "is divided by config.data.split or by groups"
-        )
+        return train
     return LabelledVideos(train.folder, train.chosen | validation.chosen)

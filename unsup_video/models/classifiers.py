@@ -10,8 +10,10 @@ from unsup_video.models.layers import Dropout, FrameScale
 from unsup_video.models.video_models import Initialization, VideoModel, recurrent_stack
 
 # The recurrent classifier, of any cell, and what it is compared with: regression on each frame by
-# itself (the paper's baseline), and on the mean of the frames.
-KINDS = ("lstm", "single_frame", "mean_frame")
+# itself (the paper's baseline), on the mean of the frames, and on the state of an encoder that is
+# not trained: all states of all its layers after the last frame.
+KINDS = ("lstm", "single_frame", "mean_frame", "state")
+RECURRENT = ("lstm", "state")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
@@ -60,8 +62,9 @@ def build(
         classes: names of at least two. frame_dim: D. kind: of `KINDS`.
         units, layers, cell, use_peepholes: of the recurrent layers, named as an encoder's; see
             `models.build`.
-        dropout: rate between the layers and before the softmax. Every step and unit has a mask of
-            its own; the recurrent connections have none, so that nothing is dropped through time.
+        dropout: rate between the layers and before the softmax, of kind "lstm". Every step and unit
+            has a mask of its own; the recurrent connections have none, so that nothing is dropped
+            through time.
         input_dropout: rate for the frames, in the same way.
         freeze: train the softmax alone.
         frame_scaling, initialization, gemm_dtype: as of `models.build`.
@@ -90,18 +93,21 @@ def build(
     frames = keras.Input((None, frame_dim), name="frames")
     x = scale(frames) if scale else frames
     x = dropped(x, input_dropout, "input_dropout")
-    cells = []
-    if kind == "lstm":
+    cells, states = [], []
+    if kind in RECURRENT:
         cells = recurrent_stack(
             "encoder", layers, units, initialization, cell, use_peepholes, gemm_dtype
         )
         for k, layer in enumerate(cells):
-            layer.trainable = not freeze
-            x, *_ = layer(x)
-            x = dropped(x, dropout, f"dropout_{k + 1}")
-    elif kind == "mean_frame":
-        # At every step, so that all kinds have the same output.
-        x = ops.mean(x, axis=1, keepdims=True) + ops.zeros_like(x)
+            layer.trainable = kind == "lstm" and not freeze
+            x, *state = layer(x)
+            states += state
+            if kind == "lstm":
+                x = dropped(x, dropout, f"dropout_{k + 1}")
+    if kind in ("mean_frame", "state"):
+        # The same at every step, so that all kinds have the same output.
+        read = ops.mean(x, axis=1) if kind == "mean_frame" else ops.concatenate(states, axis=-1)
+        x = read[:, None] + ops.zeros_like(x[..., :1])
     head = keras.layers.Dense(
         len(classes), kernel_initializer=initialization.kernel_initializer(), name="softmax"
     )

@@ -22,7 +22,7 @@ def _video(run, metric="accuracy"):
 
 
 def _classifier(run):
-    """The key of `_ROWS`, or "mean_frame"."""
+    """The key of `_ROWS`, or another kind of classifier."""
     pretrained = run.model["kind"] == "lstm" and run.model["init"] != "none"
     return "pretrained" if pretrained else run.model["kind"]
 
@@ -102,7 +102,7 @@ def _accuracies(runs, found):
     }
     columns = next(iter(paper.TABLE_1.values()))
     lines = []
-    for key in (*_ROWS, "mean_frame"):
+    for key in dict.fromkeys((*_ROWS, *map(_classifier, found))):
         title = _ROWS.get(key, key.replace("_", " "))
         reported, beside = paper.TABLE_1.get(title, {}), set()
         for run in found:

@@ -2,7 +2,7 @@
 
 import json
 
-from unsup_video.models.classifiers import KINDS
+from unsup_video.models.classifiers import KINDS, RECURRENT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
 from unsup_video.pictures import charts
 from unsup_video.report import cells
@@ -56,13 +56,14 @@ BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 of te
 
 def architecture(model: dict) -> str:
     """Of `Trained.describe()`, in a few words."""
-    if model["kind"] in KINDS and model["kind"] != "lstm":
-        return f"{model['kind'].replace('_', ' ')} classifier"
-    cell = model.get("cell", "lstm")  # an evaluation of an earlier version does not say
-    if model["kind"] in KINDS:
-        return f"{cell.upper()} classifier, {model['layers']} × {model['units']} units"
+    kind, cell = model["kind"], model.get("cell", "lstm")  # earlier evaluations do not name it
+    if kind in KINDS and kind not in RECURRENT:
+        return f"{kind.replace('_', ' ')} classifier"
     units = "units" if cell == "lstm" else f"{cell.upper()} units"
-    return f"{model['kind']}, {model['layers']} × {model['units']} {units}"
+    if kind in KINDS:
+        kind = f"{cell.upper() if kind == 'lstm' else kind} classifier"
+        units = "units"
+    return f"{kind}, {model['layers']} × {model['units']} {units}"
 
 
 def _duration(seconds):

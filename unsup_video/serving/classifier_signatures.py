@@ -15,8 +15,9 @@ def build(
     frame_shape: tuple[int, ...],
     scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The signatures of a classifier of K classes; `encode` and `step` where it has
-    recurrent layers.
+    """The signatures of a classifier of K classes; `encode` where it has recurrent layers.
+
+    And `step` where it is of kind "lstm", whose layers give probabilities at every step.
 
     B clips, T frames each (any number), `shape` that of a frame. States are those of
     every layer, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each.
@@ -78,5 +79,7 @@ def build(
 
     functions = {"serving_default": (classify, frames), "classify": (classify, frames)}
     if cells:
-        functions |= {"encode": (encode, frames), "step": (step, frame, states)}
+        functions["encode"] = encode, frames
+    if classifier.kind == "lstm":
+        functions["step"] = step, frame, states
     return parts.build(functions, frame_shape)

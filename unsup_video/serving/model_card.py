@@ -162,10 +162,10 @@ _BASELINES = {
 
 def _of_classifier(card):
     model, results = card["model"], card["results"]
+    read = "A regression on the state" if model["kind"] == "state" else "A classifier of actions"
     what = _BASELINES.get(
         model["kind"],
-        f"A classifier of actions of {model['layers']} x {model['units']} {model['cell'].upper()} "
-        "units",
+        f"{read} of {model['layers']} x {model['units']} {model['cell'].upper()} units",
     )
     start = "random weights" if model["init"] == "none" else f"the encoder {model['init']}"
     encoder = "" if model["kind"] in _BASELINES else f", from {start}"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import cast
 
 import keras
 import numpy as np
@@ -290,10 +291,10 @@ def build(
     """The model of `config`, with starting weights: a classifier where there are classes."""
     if classes:
         return experiment.build_classifier(config, classes, frame_shape, spread)
-    return experiment.build_model(config, frame_shape, mean_frame, spread)
+    return experiment.build_model(config, frame_shape, cast(np.ndarray, mean_frame), spread)
 
 
 def untrained(trained: Trained, seed: int = 0) -> VideoModel:
     """The same architecture with the starting weights of its recipe."""
     keras.utils.set_random_seed(seed)
-    return trained.rebuilt(trained.config)
+    return cast(VideoModel, trained.rebuilt(trained.config))

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from unsup_video.models import cells, video_models
+from unsup_video.models import cells, classifiers, video_models
 from unsup_video.training import fields
 
 _GENERATOR = (
@@ -51,7 +51,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     }
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
-    if model.kind != "lstm":
+    if model.kind not in classifiers.RECURRENT:
         found |= dict.fromkeys(
             (
                 "model.units",
@@ -80,6 +80,9 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
         )
     else:
         found |= _of_cell(model)
+    if model.kind == "state":
+        why = "a state classifier trains the softmax alone, on what an encoder remembers"
+        found |= {"model.dropout": why, "recipe.encoder_factor": why}
     if model.freeze:
         found["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
     return found

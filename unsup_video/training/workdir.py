@@ -305,12 +305,11 @@ def differences(stored: dict, config: dict, ignored: Collection[str] = ()) -> li
 
     Fields that an earlier version did not know stand for what it did, see `fields.completed`.
     """
-    return diff(
-        *(
-            {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
-            for c in (stored, config)
-        )
+    old, new = (
+        {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
+        for c in (stored, config)
     )
+    return diff(old, new)
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:

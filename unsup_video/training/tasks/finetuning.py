@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers
 from unsup_video.models.classification import classify
 from unsup_video.models.classifiers import Classifier
+from unsup_video.models.video_models import VideoModel
 from unsup_video.training import experiment, fields
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import Trained
@@ -34,7 +36,7 @@ def check(config: ConfigDict) -> None:
             "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
             "wrote; or --init=none, random weights"
         )
-    if config.model.init != NO_INIT and config.model.kind != "lstm":
+    if config.model.init != NO_INIT and config.model.kind not in classifiers.RECURRENT:
         raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
 
 
@@ -168,7 +170,7 @@ def start(
     classifier = experiment.build_classifier(config, videos.classes, videos.frame_shape, scale)
     if init is None:
         return classifier, []
-    return classifier, classifiers.copy_encoder(init.model, classifier)
+    return classifier, classifiers.copy_encoder(cast(VideoModel, init.model), classifier)
 
 
 def with_init(description: dict, init: Trained | None) -> dict:
