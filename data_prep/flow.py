@@ -22,7 +22,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
 
-import re
 from pathlib import Path
 
 from absl import flags
@@ -56,14 +55,11 @@ _PREVIEWS = flags.DEFINE_integer(
 
 def main(argv):
     job_flags.check(argv)
-    size = re.fullmatch(r"(\d+)x(\d+)", _SIZE.value)
-    if not size:
-        raise ValueError(f"--size must be HEIGHTxWIDTH, such as 240x320, got {_SIZE.value!r}")
     if _STACK_STRIDE.present and _STACK.value == 1:
         raise ValueError("--stack_stride needs --stack")
     job = flow.Flow(
         method=_METHOD.value,
-        size=(int(size[1]), int(size[2])),
+        size=cli.pixels(_SIZE),
         bound=_BOUND.value,
         fps=_FPS.value,
         subtract_mean=_SUBTRACT_MEAN.value,

@@ -7,14 +7,17 @@
     --layout=tfds_ucf101 --videos=~/tensorflow_datasets        what TFDS has downloaded
     --layout=sports1m --videos=FOLDER --partition=FILE         random clips, up to --hours
 
---folds=5 gives videos that have no official splits five of them, for cross-validation.
+--labels=FILE and --groups=FILE give the videos of a folder other labels, and groups: of one
+recording, say, which no split divides. They have lines `NAME LABEL` and `NAME GROUP`; NAME is
+relative to the folder. --folds=5 gives videos that have no official splits five of them, for
+cross-validation.
 """
 
 import dataclasses
 
 from absl import flags
 
-from unsup_video.data import folders, splits
+from unsup_video.data import folders, labelling, splits, text
 from unsup_video.video import listing as listings
 
 _LAYOUTS = ("folder", "ucf101", "hmdb51", "tfds_ucf101", "sports1m")
@@ -37,6 +40,9 @@ _FOLDS = flags.DEFINE_integer(
     "folds", None, "Make so many splits: each video is for testing in one of them."
 )
 
+_LABELS = flags.DEFINE_string("labels", None, "Text file of `NAME LABEL`, of all videos; -1: none.")
+_GROUPS = flags.DEFINE_string("groups", None, "Text file of `NAME GROUP`, of all videos.")
+
 _OF_LAYOUT = {  # beside --videos
     "list": (_LIST, _ALLOW_MISSING),
     "folder": (),
@@ -47,11 +53,24 @@ _OF_LAYOUT = {  # beside --videos
 }
 
 
-def listing() -> listings.Listing:
-    """The videos that the flags say; prints how many there are, and what is missing or not used."""
-    found = _find()
+def listing(
+    given: listings.Listing | None = None, by: str = "", what: str = "videos"
+) -> listings.Listing:
+    """The videos that the flags say; prints how many there are, and what is missing or not used.
+
+    Args:
+        given: the videos, where a flag of the command, `by`, says them. what: they are, for people.
+    """
+    if given is None:
+        found = _find(by)
+    else:
+        for flag in (_VIDEOS, _LIST, _LAYOUT, *sum(_OF_LAYOUT.values(), ())):
+            if flag.present:
+                raise ValueError(f"--{flag.name} does not go with --{by}")
+        found = given
+    found = _grouped(_labelled(found))
     print(
-        f"{found.kind}: {len(found.videos):,} videos of {found.source['videos']}, "
+        f"{found.kind}: {len(found.videos):,} {what} of {found.source['videos']}, "
         f"{len(found.classes):,} classes"
     )
     unlabelled = sum(video.label < 0 for video in found.videos)
@@ -61,6 +80,31 @@ def listing() -> listings.Listing:
         if names:
             print(f"  {what}: {len(names):,}: {folders.shown(names)}")
     return _folded(_limited(found))
+
+
+def _labelled(found):
+    if _LABELS.value is None:
+        return found
+    _check_own(found, _LABELS)
+    given = text.values(_LABELS.value, [video.name for video in found.videos], "LABEL")
+    labels = {
+        name: None if label == labelling.NONE else label for name, (_, label) in given.items()
+    }
+    return listings.labelled(found, labels, _LABELS.value)
+
+
+def _grouped(found):
+    if _GROUPS.value is None:
+        return found
+    _check_own(found, _GROUPS)
+    given = text.values(_GROUPS.value, [video.name for video in found.videos], "GROUP")
+    videos = tuple(dataclasses.replace(video, group=given[video.name][1]) for video in found.videos)
+    return dataclasses.replace(found, videos=videos)
+
+
+def _check_own(found, flag):
+    if found.kind not in ("folder", "input", "list"):
+        raise ValueError(f"--{flag.name} does not go with {found.kind}, which has its own")
 
 
 def _limited(found):
@@ -88,7 +132,7 @@ def _folded(found):
     return dataclasses.replace(found, videos=videos, source={**found.source, "folds": _FOLDS.value})
 
 
-def _find():
+def _find(by):
     layout = "list" if _LIST.value is not None else _LAYOUT.value
     if layout == "list" and (_VIDEOS.present or _LAYOUT.present):
         raise ValueError("--list does not go with --videos or --layout: it says where videos are")
@@ -103,7 +147,7 @@ def _find():
                 + (
                     f": --layout={layout} needs it"
                     if flag is not _VIDEOS
-                    else ": the folder of the videos; or --list=FILE"
+                    else f": the folder of the videos; or --list=FILE{f' or --{by}' if by else ''}"
                 )
             )
     if layout == "list":

@@ -127,7 +127,8 @@ def part(config: ConfigDict, name: str) -> Part:
                 f"config.data.records={folder}{relative}: there is no data set, and none in "
                 f"{folder / name}. "
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
-                "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
+                "data_prep.frames, data_prep.patches or data_prep.flow; docs/data.md has the other "
+                "ways"
             )
         if split:
             raise ValueError(
