@@ -183,7 +183,7 @@ def samples_gif(samples: Sequence[Sample], path: str | os.PathLike, fps: float =
             ]
             for number, sample in enumerate(samples, 1)
         }
-    data = gif(panels, captions, past, fps)
+    data = gif(panels, captions, past, fps, scale=2 * _scale(blank))
     with files.whole(path) as temporary:
         temporary.write_bytes(data)
     return data
@@ -242,7 +242,12 @@ def mosaic(
 
 
 def gif(
-    panels: dict[str, list], captions: list[str], past: int, fps: float = 5, colourful: bool = False
+    panels: dict[str, list],
+    captions: list[str],
+    past: int,
+    fps: float = 5,
+    colourful: bool = False,
+    scale: int | None = None,
 ) -> bytes:
     """Panels side by side, animated.
 
@@ -250,9 +255,10 @@ def gif(
         panels: label -> frames (H, W[, 3]), all of one length. captions: a text for each step.
         past: how many steps are input; they have a blue frame, later ones an orange one.
         colourful: keep rare colours too, those of flow or of a video, not only the common 64.
+        scale: a whole number that frames are enlarged by; None for at least 128 pixels of height.
     """
     example = next(iter(panels.values()))[0]
-    scale = 2 * _scale(example)
+    scale = scale or 2 * _scale(example)
     height, width = example.shape[0] * scale, example.shape[1] * scale
     font, texts = fonts.pillow([*panels, *captions], 14)
     labels, captions = texts[: len(panels)], texts[len(panels) :]
