@@ -42,9 +42,11 @@ setup(
         "test": [
             "apache-beam",
             "hypothesis",
+            "mypy",
             "pytest",
             "pytest-xdist",
             "pyyaml",
+            "ruff",
             "scikit-image",
             "tensorflow-serving-api>=2.21,<3",
             "xprof>=2.24",

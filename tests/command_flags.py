@@ -1,8 +1,11 @@
 """Commands of several modules in one process: each defines flags such as --config or --out."""
 
 import contextlib
+import runpy
+from types import SimpleNamespace
 
 from absl import flags
+from absl.testing import flagsaver
 
 
 @contextlib.contextmanager
@@ -18,6 +21,16 @@ def apart():
             delattr(flags.FLAGS, name)
         for name, flag in others.items():
             flags.FLAGS[name] = flag
+
+
+@contextlib.contextmanager
+def command(name):
+    """A namespace of the module of a command, whose flags are there only inside.
+
+    Its `main` is given flags by `flags.FLAGS([NAME, "--flag=value", ..])`; errors are exceptions.
+    """
+    with apart(), flagsaver.flagsaver():
+        yield SimpleNamespace(**runpy.run_module(name))
 
 
 def _defined():

@@ -9,8 +9,8 @@ from unsup_video.video import (  # noqa: F401
     jobs,
     patches,
     percepts,
-    preview,  # noqa: F401
+    preview,
 )
 
-precision._cpu_flags = lambda: []  # as in conftest.py
+precision._cpu_flags = list  # as in conftest.py
 digits.load_digits("train")

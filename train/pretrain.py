@@ -15,8 +15,8 @@ from ml_collections import config_flags
 from train import common, exports
 from unsup_video import configs
 from unsup_video.data import sources
-from unsup_video.models import video_models
 from unsup_video.evaluation import comparison
+from unsup_video.models import video_models
 from unsup_video.training import experiment, loop, unread
 from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli

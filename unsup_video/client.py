@@ -6,7 +6,8 @@
 
 It learns from the server what the model takes: frames are cut to the shape of the model's, resized,
 and made grey where the model has no colours, and it says so. --input is whatever `eval.predict`
-takes. With `--requests` it measures how long answers take. Status 1 where something is wrong, also where a `--status` is not AVAILABLE.
+takes. With `--requests` it measures how long answers take. Status 1 where something is wrong, also
+where a `--status` is not AVAILABLE.
 """
 
 import os

@@ -159,7 +159,7 @@ def test_folder(tmp_path):
     manifest, entries, videos = convert_to(tmp_path / "out", tmp_path / "in")
     assert [entry.name for entry in entries] == names and manifest.shape == (None, DIM)
     assert [manifest.classes[entry.label] for entry in entries] == [name[0] for name in names]
-    for name, video in zip(names, videos):
+    for name, video in zip(names, videos, strict=True):
         i = int(name[2:])
         np.testing.assert_array_equal(video, VALUES[i, : 1 + i % LENGTH].astype(np.float16))
 
@@ -244,7 +244,7 @@ def hdf5(tmp_path):
 
 def test_hdf5(tmp_path, hdf5):
     path, num_frames, labels, frames = hdf5
-    manifest, entries, videos = convert_to(
+    _manifest, entries, videos = convert_to(
         tmp_path / "out",
         path,
         num_frames=num_frames,

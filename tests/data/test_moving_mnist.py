@@ -49,8 +49,8 @@ def path(x, v, params):
 def reference(params, which, start, velocity):
     size = params.frame_size
     frames = np.zeros((params.num_frames, size, size), np.uint8)
-    for digit, (y, x), (dy, dx) in zip(which, start / ONE, velocity / ONE):
-        for frame, top, left in zip(frames, path(y, dy, params), path(x, dx, params)):
+    for digit, (y, x), (dy, dx) in zip(which, start / ONE, velocity / ONE, strict=True):
+        for frame, top, left in zip(frames, path(y, dy, params), path(x, dx, params), strict=True):
             top, left = int(top * (size - 28)), int(left * (size - 28))
             for i in range(28):
                 for j in range(28):
@@ -62,7 +62,7 @@ def reference(params, which, start, velocity):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_sequences_are_the_papers(name):
     params, indices = VARIANTS[name], [0, 3]
-    for found, *drawn in zip(generate(params, 5, indices), *draw(params, 5, indices)):
+    for found, *drawn in zip(generate(params, 5, indices), *draw(params, 5, indices), strict=True):
         np.testing.assert_array_equal(found, reference(params, *drawn))
 
 
@@ -87,7 +87,7 @@ def test_bits_are_those_of_tensorflows_philox():
     for seed in (0, 1, -3, 2**40 + 5):
         for count in (1, 4, 10):
             bits = moving_mnist._random_bits(seed, tf.constant(indices, tf.int64), count)
-            for index, row in zip(indices, bits.numpy()):
+            for index, row in zip(indices, bits.numpy(), strict=True):
                 pair = tf.constant([seed, index], tf.int64)
                 expected = tf.random.stateless_uniform(
                     [count], pair, None, None, tf.int32, alg="philox"
@@ -137,6 +137,7 @@ def test_overlapping_digits_take_the_maximum():
     for frames, which in zip(
         generate(params, 0, range(20), greys),
         moving_mnist.draw(params, 2, 0, np.arange(20))[0].numpy(),
+        strict=True,
     ):
         area = (frames == greys[which.max(), 0, 0]).sum(axis=(1, 2))
         if which[0] != which[1]:

@@ -94,8 +94,8 @@ def test_real_official_lists(real_data):
         lines = (real_data / "splits" / "ucf101" / name).read_text().split("\n")
         return [line.split()[0] for line in lines if line.strip()]
 
-    official = {path: 1 for path in read("trainlist01.txt")}
-    official |= {path: 2 for path in read("testlist01.txt")}
+    official = dict.fromkeys(read("trainlist01.txt"), 1)
+    official |= dict.fromkeys(read("testlist01.txt"), 2)
     classes = sorted({path.split("/")[0] for path in official})
     entries = [
         entry(path, classes.index(path.split("/")[0]), re.match(r".*_g\d\d", path)[0], (part,))

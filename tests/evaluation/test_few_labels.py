@@ -76,9 +76,9 @@ def study(data, tmp_path_factory):
 @pytest.mark.slow
 def test_a_study_writes_what_it_found(study):
     of, folder, summaries = study
-    assert [(s.contender, s.per_class) for s in summaries] == list(
+    assert [(s.contender, s.per_class) for s in summaries] == [
         (name, k) for k in (1, 0) for name in ("single frame", "mean frame", "LSTM")
-    )
+    ]
     for s in summaries:
         assert len(s.accuracies) == (3 if s.per_class else 2)  # seeds, where all are labelled
         factor = 1 if s.contender == "LSTM" else few_labels.LINEAR_FACTOR

@@ -103,7 +103,7 @@ def test_degrees_of_freedom_are_those_of_the_eigenvalues(sizes):
         np.random.default_rng(0).normal(size=sum(sizes)),
         np.repeat(range(len(n)), sizes),
     )
-    mean, low, high = interval(values, groups)
+    mean, _low, high = interval(values, groups)
     sums = np.bincount(groups, values - mean)
     error = math.sqrt((sums**2 / (1 - n / n.sum())).sum()) / n.sum()
     assert (high - mean) / error == pytest.approx(stats.t.ppf(0.975, expected))

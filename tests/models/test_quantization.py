@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-from absl.testing import flagsaver
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -17,7 +16,7 @@ from serving.stand_in import c_api
 from unsup_video.models import quantization
 from unsup_video.serving import classifier_signatures, export, signatures
 from unsup_video.training import trained as trained_module
-from unsup_video.utils import cli, files
+from unsup_video.utils import files
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 6, 32, 32), np.uint8)
@@ -70,11 +69,8 @@ def test_what_cannot_be_stored_is_an_error(model, fresh, tmp_path):
 
 def command(*arguments):
     """Runs the command in this process, with errors as exceptions."""
-    with command_flags.apart(), flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
-        mains = []
-        patch.setattr(cli, "run", mains.append)
-        export.run()
-        return mains[0](flags.FLAGS(["export", *map(str, arguments)]))
+    with command_flags.command("unsup_video.export") as module:
+        return module.main(flags.FLAGS(["export", *map(str, arguments)]))
 
 
 @pytest.fixture(scope="module")

@@ -198,9 +198,9 @@ def test_models_have_the_signatures_of_what_they_decode():
     found = built((6,), kind="autoencoder", layers=2, output="linear")
     assert found.keys() == {"serving_default", "encode", "reconstruct"}  # percepts are no pixels
     percepts = tf.constant(RNG.normal(0, 50, (2, 3, 6)), tf.float32)
-    assert {name: x.shape for name, x in found["encode"](percepts).items()} == {
-        name: (2, 3) for name in ("h_1", "c_1", "h_2", "c_2")
-    }
+    assert {name: x.shape for name, x in found["encode"](percepts).items()} == dict.fromkeys(
+        ("h_1", "c_1", "h_2", "c_2"), (2, 3)
+    )
     assert found["reconstruct"](percepts)["reconstruction"].shape == (2, 3, 6)
     with pytest.raises(tf.errors.InvalidArgumentError, match="frames must be finite"):
         found["encode"](percepts / 0)

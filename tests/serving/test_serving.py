@@ -24,17 +24,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-from absl.testing import flagsaver
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 
 from serving import stand_in
-from unsup_video import client as client_command
 from unsup_video.pictures import visualize
 from unsup_video.serving import client, export, remote, warmup
-from unsup_video.utils import cli
-from unsup_video.video import inputs
+from unsup_video.video import inputs as own_inputs
 
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "serving"
@@ -60,6 +57,12 @@ REQUESTS |= {
     }
     for name, inputs in REQUESTS.items()
 }
+
+
+@pytest.fixture
+def client_command():
+    with command_flags.command("unsup_video.client") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +224,7 @@ def test_versions(server, protocol):
     assert newest.answering == 2 and newest.signatures.keys() == {"classify"}
 
 
-def test_an_answer_says_its_version(server, protocol):
+def test_an_answer_says_its_version(server, protocol, client_command):
     assert server.connect(protocol, 1).predict("encode", REQUESTS["encode"]).version == 1
     newest = server.connect(protocol, None)
     assert newest.signatures.keys() == {"classify"}
@@ -571,7 +574,7 @@ def video(path, count=12, size=(48, 64)):
 
 
 def read(path, shape, *arguments, **options):
-    return client.stacked(inputs.clips(path, shape, *arguments, **options))
+    return client.stacked(own_inputs.clips(path, shape, *arguments, **options))
 
 
 def test_a_video_becomes_the_frames_of_the_model(tmp_path):
@@ -705,7 +708,7 @@ def test_classes_are_named(server, protocol, tmp_path):
     np.testing.assert_allclose(kept["probabilities"].sum(1), 1, atol=1e-6)
 
 
-def test_status_says_what_can_be_asked(server, protocol, capsys):
+def test_status_says_what_can_be_asked(server, protocol, client_command, capsys):
     client_command.print_status(server.connect(protocol, None))
     printed = capsys.readouterr().out
     assert "tiny version 2: AVAILABLE\ntiny version 1: AVAILABLE\n" in printed
@@ -738,13 +741,11 @@ def test_the_command(server, tmp_path):
 
 
 @pytest.fixture
-def command(monkeypatch):
+def command(client_command):
     """Runs the command in this process, with errors as exceptions."""
-    with command_flags.apart(), flagsaver.flagsaver():
-        mains = []
-        monkeypatch.setattr(cli, "run", mains.append)
-        client.run()
-        yield lambda *arguments: mains[0](flags.FLAGS(["client", f"--model={NAME}", *arguments]))
+    return lambda *arguments: client_command.main(
+        flags.FLAGS(["client", f"--model={NAME}", *arguments])
+    )
 
 
 @pytest.mark.parametrize(("signature", "version"), [("encode", 1), ("classify", 2)])

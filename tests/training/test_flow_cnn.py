@@ -259,7 +259,7 @@ def test_a_training_stack_is_one_crop_of_consecutive_flows_of_its_class(folder):
             assert stack.shape == (SIZE, SIZE, 6)
             found.append(read(stack))
             assert found[-1][-1] == label
-    rows, columns, _, times, labels = (set(values) for values in zip(*found))
+    rows, columns, _, times, labels = (set(values) for values in zip(*found, strict=True))
     assert rows == set(range(HEIGHT - SIZE + 1)) and columns == set(range(WIDTH - SIZE + 1))
     assert labels == {0, 1} and times == set(range(FLOWS - 2))
     assert 60 < sum(found[i][2] for i in range(192)) < 132  # 96 expected, 7 the standard deviation

@@ -30,7 +30,7 @@ CODECS = {
 def numbered(number, shape=SHAPE):
     """(H, W, 3) BGR whose 12 blocks, 3 rows of 4, are the bits of `number`; grey, to survive."""
     bits = np.array([number >> i & 1 for i in range(BITS)]).reshape(3, 4)
-    rows, columns = (np.arange(n) * k // n for n, k in zip(shape, bits.shape))
+    rows, columns = (np.arange(n) * k // n for n, k in zip(shape, bits.shape, strict=True))
     return np.repeat(np.uint8(40 + 170 * bits[rows][:, columns])[..., None], 3, axis=2)
 
 

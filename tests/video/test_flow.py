@@ -3,6 +3,7 @@
 import colorsys
 import dataclasses
 import io
+import itertools
 
 import commands
 import cv2
@@ -172,7 +173,7 @@ def test_records_hold_the_flow_between_consecutive_frames(tmp_path):
     video = dataclasses.replace(video, label=3, group="g", splits=(1, 2))
     (record,) = a_job().records(video)
     estimate = flow.estimator("dis")
-    expected = [flow.quantise(estimate(a, b), 20) for a, b in zip(frames, frames[1:])]
+    expected = [flow.quantise(estimate(a, b), 20) for a, b in itertools.pairwise(frames)]
     np.testing.assert_array_equal(record.frames, expected)
     assert (record.name, record.label, record.group, record.splits) == ("pan", 3, "g", (1, 2))
     assert np.abs(middle(record.frames) * SCALE - [2, -1]).mean() < 0.1
@@ -198,7 +199,7 @@ def test_the_mean_is_that_of_the_camera(tmp_path):
         frame[40:56, 40 + 2 * t : 56 + 2 * t] = shifted(texture(5, 16, 16), 0, 0)
     video = write_video(tmp_path / "pan.avi", frames)
     job = a_job(subtract_mean=True)
-    for plain, found in zip(a_job().flows(video), job.flows(video)):
+    for plain, found in zip(a_job().flows(video), job.flows(video), strict=True):
         np.testing.assert_allclose(found.mean(axis=(0, 1)), 0, atol=1e-4)
         np.testing.assert_allclose(found, plain - plain.mean(axis=(0, 1)), atol=1e-6)
     still = (middle(stored(a_job(), video)) * SCALE).mean(axis=(0, 1, 2))
@@ -214,7 +215,7 @@ def test_stacks_are_made_of_the_single_flows(tmp_path, stack, stride, firsts):
     single = stored(a_job(), video)
     found = stored(a_job(stack=stack, stack_stride=stride), video)
     assert found.shape == (len(firsts), HEIGHT, WIDTH, 2 * stack)
-    for stacked, first in zip(found, firsts):
+    for stacked, first in zip(found, firsts, strict=True):
         for k in range(stack):
             np.testing.assert_array_equal(stacked[..., 2 * k], single[first + k, ..., 0])
             np.testing.assert_array_equal(stacked[..., 2 * k + 1], single[first + k, ..., 1])
@@ -398,7 +399,7 @@ def test_a_real_clip_equals_direct_calls(real_data):
     capture = cv2.VideoCapture(str(path))
     grey = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY) for _ in range(6)]
     expected = []
-    for a, b in zip(grey, grey[1:]):
+    for a, b in itertools.pairwise(grey):
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         found = cv2.VariationalRefinement_create().calc(a, b, search.calc(a, b, None))
         expected.append(np.clip(np.round(found / 20 * 127), -127, 127))

@@ -364,7 +364,7 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
     ).save(tmp_path / "nested.KERAS.keras")
     (tmp_path / "nested.KERAS.keras").rename(tmp_path / "nested.KERAS")
     job = percepts.job(
-        str(tmp_path / "nested.KERAS"), **{"mean": (0.0,), "std": (1.0,), "resize": SIZE}, **options
+        str(tmp_path / "nested.KERAS"), mean=(0.0,), std=(1.0,), resize=SIZE, **options
     )
     of = keras.Model(image, conv if wanted == "conv" else norm)
     (batch,) = job.batches(videos[0])

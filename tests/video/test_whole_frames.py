@@ -42,7 +42,7 @@ def test_whole_sequences(tmp_path):
 def test_windows_of_a_sequence_are_one_group(tmp_path):
     np.save(tmp_path / "a.npy", CLIPS[0])
     np.save(tmp_path / "b.npy", CLIPS[:2, :3])  # too short
-    manifest, found, entries = made(
+    _manifest, found, entries = made(
         frames.Frames(size=(12, 16), colour=False, frames=5),
         tmp_path,
         tmp_path / "out",

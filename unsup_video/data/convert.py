@@ -265,7 +265,7 @@ def _named_by_videos(labels, names):
     found = [_UCF101.fullmatch(name) for name in names]
     if not all(found):
         return None
-    pairs = sorted({(n, match[1]) for n, match in zip(labels, found) if n is not None})
+    pairs = sorted({(n, match[1]) for n, match in zip(labels, found, strict=True) if n is not None})
     known = dict(pairs)
     return known if len(pairs) == len(known) == len(set(known.values())) else None
 
@@ -467,7 +467,7 @@ def _alike(paths, arrays):
     They are read only when they were checked.
     """
     first = None
-    for path, array in zip(paths, arrays):
+    for path, array in zip(paths, arrays, strict=True):
         _check(path, array.shape, array.dtype, "(T, D)")
         _check_size(path, array.shape, array.dtype)
         kind = array.shape[1], array.dtype.kind
@@ -515,7 +515,7 @@ def _hdf5_list(path, dataset, num_frames):
         dtype = values.dtype
 
     def arrays():
-        for file, count in zip(paths, counts):
+        for file, count in zip(paths, counts, strict=True):
             with _opened(file, dataset) as values:
                 if values.shape and count not in (None, len(values)):
                     raise ValueError(f"{file} has {len(values)} frames, {num_frames} says {count}")

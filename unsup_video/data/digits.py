@@ -154,6 +154,6 @@ def _read_idx(path: Path, shape):
     if found != shape:
         raise ValueError(f"{path}: holds {found}, MNIST has {shape}")
     if len(data) != size:
-        found = f"more than {size}" if len(data) > size else len(data)
-        raise ValueError(f"{path}: {found} bytes, {size} expected; it is truncated or damaged")
+        length = f"more than {size}" if len(data) > size else len(data)
+        raise ValueError(f"{path}: {length} bytes, {size} expected; it is truncated or damaged")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -36,7 +36,7 @@ def numbers(labels: Iterable[str], known: Container[str] = ()) -> dict[str, int]
     labels = sorted(check(label, known) for label in labels)
     if not all(map(_NUMBER.fullmatch, labels)):
         return None
-    spelled = {}
+    spelled: dict[int, str] = {}
     for label in labels:
         other = spelled.setdefault(int(label), label)
         if other != label:

@@ -229,7 +229,7 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
         if contents.digits is not None:
             arrays[f"{name}/digits"] = np.array(dataclasses.astuple(contents.digits))
     with files.whole(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def of_run(origin: str | Path, config: ConfigDict) -> dict[str, Contents | None]:
@@ -357,10 +357,11 @@ def is_training_data(run: Mapping[str, Contents | None], test: Contents) -> str 
     Arguments as of `seen`.
     """
     for name, n in seen(run, test).items():
-        if n in (0, UNKNOWN):
+        contents = run[name]
+        if contents is None or not isinstance(n, int) or n == 0:
             continue
-        whole = name == "train" and n == run[name].count
-        if n == test.count or whole and is_no_test({name: n}, test.count):
+        whole = name == "train" and n == contents.count
+        if n == test.count or (whole and is_no_test({name: n}, test.count)):
             return name
     return None
 
@@ -371,7 +372,7 @@ def is_no_test(found: Mapping[str, int | str] | None, count: int) -> bool:
     Less is what data sets hold twice themselves: UCF-101 has clips under two names, of which one is
     for training and the other for testing.
     """
-    return any(n not in (0, UNKNOWN) and 100 * n >= count for n in (found or {}).values())
+    return any(isinstance(n, int) and n > 0 and 100 * n >= count for n in (found or {}).values())
 
 
 def notes(
@@ -384,7 +385,7 @@ def notes(
         count: of the test's sequences, which are `what`; None where nobody counted them.
     """
     if found is None:
-        found = {name: UNKNOWN for name in ("train", "validation")}
+        found = dict.fromkeys(("train", "validation"), UNKNOWN)
     of = "test's" if count is None else f"{count:,}"
     said = [
         f"CAUTION: {n:,} of the {of} {what} are of the run's {name} part, {_WHAT[name]}"

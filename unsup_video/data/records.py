@@ -24,6 +24,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -117,7 +118,7 @@ class Manifest:
     @property
     def frame_shape(self) -> tuple[int, ...]:
         """(D,), (H, W) or (H, W, C)."""
-        return self.shape[1:]
+        return cast(tuple[int, ...], self.shape[1:])  # only the number of frames varies
 
     @property
     def frame_bytes(self) -> int:

@@ -44,6 +44,7 @@ def choose(
             f"split {split} is asked for, the data set has "
             + (f"1 to {count}" if count else "no official splits; 0 divides it by groups")
         )
+    held_out: tuple[str, ...]
     if split:
         official = np.array([entry.splits[split - 1] for entry in entries])
         if part == "test":
@@ -52,10 +53,10 @@ def choose(
     else:
         pool, held_out = np.arange(len(entries)), ("test", "validation")
 
-    groups_of = {}
-    for i in pool:
+    groups_of: dict[int, set[str]] = {}
+    for i in pool.tolist():
         groups_of.setdefault(entries[i].label, set()).add(group_of(entries[i]))
-    part_of = {}
+    part_of: dict[str, str] = {}
     for label in sorted(groups_of):
         groups = sorted(groups_of[label], key=lambda group: hashlib.sha256(group.encode()).digest())
         size = math.ceil(fraction * len(groups))
@@ -69,7 +70,7 @@ def choose(
         for group in groups:
             part_of.setdefault(group, "train")
     chosen = np.zeros(len(entries), bool)
-    chosen[[i for i in pool if part_of[group_of(entries[i])] == part]] = True
+    chosen[[i for i in pool.tolist() if part_of[group_of(entries[i])] == part]] = True
     return chosen
 
 
@@ -88,7 +89,7 @@ def folds(labels: Sequence[int], groups: Sequence[str], count: int) -> list[tupl
     """
     if count < 2:
         raise ValueError(f"cross-validation needs at least 2 folds, got {count}")
-    groups_of = {}
+    groups_of: dict[int, set[str]] = {}
     for label, group in zip(labels, groups, strict=True):
         groups_of.setdefault(label, set()).add(group)
     fold_of, dealt = {}, 0
@@ -139,5 +140,5 @@ def numbered_groups(entries: "Sequence[Entry]", indices: np.ndarray) -> np.ndarr
     """
     if not entries:
         return np.unique(indices, return_inverse=True)[1]
-    numbers = {}
+    numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(group_of(entries[i]), len(numbers)) for i in indices])

@@ -39,7 +39,7 @@ def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
 def values(
     path: str | os.PathLike, names: Collection[str], what: str, key: Callable[[str], str] = str
 ) -> dict[str, tuple[int, str]]:
-    """A value for each of `names`, from lines `NAME VALUE` in any order: (number of the line, value).
+    """A value for each of `names`, from lines `NAME VALUE` in any order: (line number, value).
 
     A NAME may have spaces, a VALUE has none.
 

@@ -120,7 +120,9 @@ class Videos:
                 continue
             for start in range(0, len(places), batch_size):
                 sequences, firsts = places[start : start + batch_size].T
-                frames = [self._block(*place, size) for place in zip(sequences, firsts)]
+                frames = [
+                    self._block(*place, size) for place in zip(sequences, firsts, strict=True)
+                ]
                 yield np.stack(frames), np.searchsorted(self.indices, sequences), firsts
 
     def _block(self, sequence, first, length):

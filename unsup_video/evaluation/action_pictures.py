@@ -84,7 +84,7 @@ def over_steps(rows: dict[str, list[Row]], title: str, path: str | os.PathLike) 
             xlabel="frames of the window read",
             ylabel="accuracy, %",
         )
-        for (part, label), colour in zip(_STEP_LABELS.items(), COLOURS):
+        for (part, label), colour in zip(_STEP_LABELS.items(), COLOURS, strict=False):
             x, y = [r.frame for r in rows[part]], [r.value for r in rows[part]]
             axes.plot(x, y, color=colour, marker="o", markersize=3.5, label=label)
             low = [r.value if r.low is None else r.low for r in rows[part]]
@@ -127,7 +127,7 @@ def over_time(
             top = axes = figure.subplots()
         top.set_title(fonts.shortened(title, 90), fontsize=11)
         lines, labels = [], []
-        for name, (_, k, total), colour in zip(names, ranking, COLOURS):
+        for name, (_, k, total), colour in zip(names, ranking, COLOURS, strict=False):
             lines += axes.plot(
                 frames,
                 probabilities[:, k],

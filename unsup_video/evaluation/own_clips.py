@@ -160,8 +160,9 @@ def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> 
 def write(found: Future, path: str | os.PathLike, fps: float = 5) -> None:
     """Writes an animation (.gif), a strip (.png), or all arrays (.npz).
 
-    In both pictures the model is below the truth; in an animation of a single clip, beside it. Arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape) with
-    NaN where it is not known, and name.
+    In both pictures the model is below the truth; in an animation of a single clip, beside it. The
+    arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape) with NaN
+    where it is not known, and name.
 
     Raises as `check_out`, and OSError where it cannot be written.
     """

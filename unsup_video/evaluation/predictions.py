@@ -113,8 +113,8 @@ def _settings(trained):
     info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]
     source = info.get("made")
     if source is None:  # a run from before it was written there
-        folder = Path(trained.config.data.records)
-        for folder in (folder, folder / "train"):
+        data = Path(trained.config.data.records)
+        for folder in (data, data / "train"):
             if records.exists(folder):
                 manifest = records.Manifest.load(folder)
                 if manifest.fingerprint == info["sha256"]["train"]:

@@ -66,11 +66,11 @@ def classify(
         else np.pad(found, ((0, 0), (0, longest - found.shape[1]), (0, 0)), constant_values=np.nan)
         for found in steps
     ]
-    videos = np.concatenate(videos)
+    videos_of_windows = np.concatenate(videos)
     return Classified(
-        video_means(means, videos, count),
+        video_means(means, videos_of_windows, count),
         means,
-        videos,
+        videos_of_windows,
         np.concatenate(firsts),
         np.concatenate(padded),
     )

@@ -84,7 +84,7 @@ def build(
     policy = "float32" if gemm_dtype == "float32" else f"mixed_{gemm_dtype}"
     x = image = keras.Input((size, size, channels), name="flow")
     for i, (units, kernel, stride, padding) in enumerate(
-        zip(filters, kernels, strides, paddings), start=1
+        zip(filters, kernels, strides, paddings, strict=True), start=1
     ):
         if padding:
             x = keras.layers.ZeroPadding2D(padding, name=f"pad{i}")(x)

@@ -5,6 +5,8 @@ In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is
 to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay float32.
 """
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -63,7 +65,8 @@ class StoredWeights:
     def __init__(self, weights: dict[str, keras.Variable], kernel_dtype: str):
         check_dtype(kernel_dtype)
         self.kernels: dict[str, np.ndarray] = {}
-        self._tensors = {}  # path -> a function that gives the kernel in the graph being traced
+        # path -> a function that gives the kernel in the graph being traced
+        self._tensors: dict[str, Callable] = {}
         full, int8, scales = {}, {}, {}
         for name, variable in weights.items():
             if kernel_dtype == "float32" or not variable.path.endswith("kernel"):

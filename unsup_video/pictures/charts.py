@@ -131,7 +131,7 @@ def log_scale(axes) -> None:
 
 
 def _draw(axes, line):
-    marker = "o" if len(line.x) == 1 or len(line.x) <= 30 and line.width > 1.5 else ""
+    marker = "o" if len(line.x) == 1 or (len(line.x) <= 30 and line.width > 1.5) else ""
     axes.plot(
         line.x,
         line.y,

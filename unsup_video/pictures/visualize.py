@@ -53,7 +53,7 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
 
 def drawable(shape: tuple[int, ...]) -> bool:
     """Whether frames of that shape are pictures: (H, W), (H, W, 1) or (H, W, 3)."""
-    return len(shape) == 2 or len(shape) == 3 and shape[2] in (1, 3)
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
 
 
 def _tile(frame, scale):

@@ -295,7 +295,7 @@ class Rest(_Model):
         try:
             found = answer["outputs"]
             if len(expected) == 1:  # the name is left out
-                found = {name: found for name in expected}
+                found = dict.fromkeys(expected, found)
             arrays = {name: _array(value, expected[name].dtype) for name, value in found.items()}
             return Outputs(arrays, self.version)
         except (KeyError, TypeError, AttributeError):

@@ -51,9 +51,8 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     if not config.data.videos_per_class:
         found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
     if model.kind != "lstm":
-        found |= {
-            name: f"a {model.kind} classifier has no LSTM"
-            for name in (
+        found |= dict.fromkeys(
+            (
                 "model.units",
                 "model.layers",
                 "model.use_peepholes",
@@ -61,20 +60,21 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
                 "recipe.encoder_factor",
                 "recipe.init.forget_bias",
                 "recipe.init.peepholes",
-            )
-        }
+            ),
+            f"a {model.kind} classifier has no LSTM",
+        )
     elif not random:
-        found |= {
-            name: "the encoder of --init has its own"
-            for name in (
+        found |= dict.fromkeys(
+            (
                 "model.units",
                 "model.layers",
                 "model.use_peepholes",
                 "model.frame_scaling",
                 "recipe.init.forget_bias",
                 "recipe.init.peepholes",
-            )
-        }
+            ),
+            "the encoder of --init has its own",
+        )
     elif not model.use_peepholes:
         found["recipe.init.peepholes"] = "model.use_peepholes is off"
     if model.freeze:

@@ -38,7 +38,10 @@ def as_named(flag: flags.FlagHolder) -> ConfigDict:
 
 
 def pixels(flag: flags.FlagHolder) -> tuple[int, int] | None:
-    """(height, width) of a flag HEIGHTxWIDTH; None where it is not given. ValueError: it is no such."""
+    """(height, width) of a flag HEIGHTxWIDTH; None where it is not given.
+
+    Raises ValueError where it is something else.
+    """
     if flag.value is None:
         return None
     size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
@@ -58,7 +61,10 @@ def define_range() -> flags.FlagHolder:
 
 
 def value_range(flag: flags.FlagHolder) -> tuple[float, float] | None:
-    """(lowest, highest) of `define_range`; None where it is not given. ValueError: no two numbers."""
+    """(lowest, highest) of `define_range`; None where it is not given.
+
+    Raises ValueError where it is not two numbers.
+    """
     if flag.value is None:
         return None
     try:

@@ -277,7 +277,7 @@ def write_previews(
     videos = {video.name: video for video in listing.videos}
     paths = []
     stored = records.sequences(data_set).take(count).as_numpy_iterator()
-    for entry, codes in zip(records.load_index(data_set), stored):
+    for entry, codes in zip(records.load_index(data_set), stored, strict=False):
         path = Path(folder) / files.derived(entry.name, ".gif")
         try:
             flows = dequantise(codes[:_PREVIEW_FLOWS, ..., :2], job.bound)

@@ -1,7 +1,7 @@
 """Sequences of frames in the forms that people have them: one reader for all commands.
 
     a video                  with an extension of `decoding.EXTENSIONS`
-    an animation             .gif or .apng; given by itself also .png, .webp, .tif of several pictures
+    an animation             .gif or .apng; by itself also .png, .webp or .tif of several pictures
     a folder of images       one sequence, in the natural order of their names: 2 before 10
     an array, .npy or .npz   (T, H, W), (T, H, W, C), (N, T, H, W) or (N, T, H, W, C), C 1 or 3; of
                              four axes the last one is C where it has 1 or 3 values
@@ -289,7 +289,7 @@ def _animation(path, fps, start, seconds):
 
 @contextlib.contextmanager
 def _opened(path, sequence):
-    """Yields the PIL.Image.Image of a file. What is wrong with it is a VideoError of the sequence."""
+    """Yields the PIL.Image.Image of a file. What is wrong there is a VideoError of the sequence."""
     where = "" if path == sequence else f"{path.name} is "
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -369,9 +369,9 @@ def _holds_several(path, array):
     shape = array.shape
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: {array.dtype}, numbers expected")
-    has_channels = len(shape) == 5 or len(shape) == 4 and shape[-1] in (1, 3)
+    has_channels = len(shape) == 5 or (len(shape) == 4 and shape[-1] in (1, 3))
     several = len(shape) - has_channels == 4
-    if len(shape) not in (3, 4, 5) or not all(shape) or has_channels and shape[-1] not in (1, 3):
+    if len(shape) not in (3, 4, 5) or not all(shape) or (has_channels and shape[-1] not in (1, 3)):
         raise ValueError(
             f"{path}: shape {shape}; (T, H, W), (T, H, W, C), (N, T, H, W) or (N, T, H, W, C) "
             "expected, C 1 or 3"
@@ -392,7 +392,7 @@ def _array_frames(path, number):
         several = _holds_several(path, array)
     except ValueError as error:
         raise VideoError(path, str(error).removeprefix(f"{path}: ")) from None
-    if several != (number is not None) or several and number >= len(array):
+    if several != (number is not None) or (several and number >= len(array)):
         raise VideoError(path, f"shape {array.shape}: it was another file when it was listed")
     of = "" if number is None else f"sequence {number}, "
     for index, frame in enumerate(array if number is None else array[number], 1):

@@ -206,7 +206,7 @@ def ucf101(
     if len(classes) != UCF101_CLASSES:
         short.append(f"classInd.txt: {len(classes)} classes, not {UCF101_CLASSES}")
     for k, counts in enumerate(UCF101_COUNTS):
-        for part, count, code in zip(("train", "test"), counts, (TRAIN, TEST)):
+        for part, count, code in zip(("train", "test"), counts, (TRAIN, TEST), strict=True):
             path = splits / f"{part}list{k + 1:02d}.txt"
             names = 0
             for number, line in text.lines(path):

@@ -61,7 +61,7 @@ class Patches:
             )
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ValueError(f"fps must be above 0, got {self.fps}")
-        if not 0 <= self.min_motion < 1 or self.min_motion and self.frames < 2:
+        if not 0 <= self.min_motion < 1 or (self.min_motion and self.frames < 2):
             raise ValueError(
                 f"min_motion must be 0 to 1, and needs 2 frames, got {self.min_motion}"
             )

@@ -190,8 +190,10 @@ def job(
     layer = layer or _PAPER_LAYERS.get(cnn, "")
     own_size = model.input_shape[1:3]
     size = size or (own_size if None not in own_size else _OPEN_SIZE)
-    resize = resize or tuple(round(n * whole / 224) for n, whole in zip(size, (240, 320)))
-    if any(n > whole for n, whole in zip(size, resize)):
+    resize = resize or tuple(
+        round(n * whole / 224) for n, whole in zip(size, (240, 320), strict=True)
+    )
+    if any(n > whole for n, whole in zip(size, resize, strict=True)):
         raise ValueError(f"a frame resized to {resize} has no centre of {size}")
     found = Percepts(cnn, weights, sha256, layer, size, resize, mean, std, **others)
     if found.dtype not in storage.STORAGES:

@@ -115,7 +115,7 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
             (softmax(batch["stack"]).numpy(), batch["sequence"].numpy(), batch["first"].numpy())
             for batch in stacks.evaluation(part, batch_size)
         ]
-        steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*found))
+        steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         videos, numbers = np.unique(sequences, return_inverse=True)
         means = video_means(steps, numbers, len(videos))
         return Classified(means, steps, numbers, firsts, steps[:, None])
