@@ -668,7 +668,7 @@ def test_predictions_are_kept_as_frames_and_arrays(server, functions, tmp_path):
 
 def test_a_reconstruction_is_shown_in_the_order_of_time(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(visualize, "gif", lambda panels, *_: seen.update(panels) or b"")
+    monkeypatch.setattr(visualize, "gif", lambda panels, *_, **__: seen.update(panels) or b"")
     backwards = FRAMES[:1, ::-1]
     client.write(tmp_path / "a.gif", {"reconstruction": backwards}, FRAMES[:1], FRAMES[:1, :0])
     np.testing.assert_array_equal(np.stack(seen["model"]), FRAMES[0])
