@@ -94,7 +94,12 @@ class Parsed(Exception):
 
 def with_flags():
     """Names of the modules that are loaded and may define flags."""
-    return [name for name in sys.modules if name.split(".")[0] in ("data_prep", "eval", "train")]
+    return [
+        name
+        for name in sys.modules
+        if name.split(".")[0] in ("data_prep", "eval", "train")
+        or name in ("unsup_video.client", "unsup_video.export")
+    ]
 
 
 @pytest.fixture

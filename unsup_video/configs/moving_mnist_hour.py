@@ -1,4 +1,4 @@
-"""Moving MNIST in about an hour of 2 cores: the 1-layer composite with 512 units on all of MNIST.
+"""Moving MNIST in less than an hour of 2 cores with AMX: 1 layer of 512 units, all of MNIST.
 
     python -m train.pretrain --config=moving_mnist_hour --digits_dir=FOLDER_WITH_THE_IDX_FILES
 
@@ -18,5 +18,8 @@ def get_config(recipe=""):
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 500
     config.eval.test_clips = 3_000
-    config.expect = dict(reconstruction=0.0, future=0.0, source="")
+    if config.recipe.name == "modern":
+        config.expect = dict(
+            reconstruction=255.6, future=356.0, source="docs/results/moving_mnist_hour.md"
+        )
     return config

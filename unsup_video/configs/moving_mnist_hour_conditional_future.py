@@ -16,4 +16,5 @@ def get_config(recipe=""):
     config.model.conditional_future = True
     config.train.steps = 3_000
     config.train.eval_every = 500
+    config.expect = dict(reconstruction=0.0, future=0.0, source="")
     return config
