@@ -42,6 +42,7 @@ setup(
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [
             "apache-beam",
+            "hypothesis",
             "mypy",
             "pytest",
             "pytest-xdist",
@@ -63,10 +64,12 @@ setup(
             "unsup-video-features = eval.features:run",
             "unsup-video-long-range = eval.long_range:run",
             "unsup-video-out-of-domain = eval.out_of_domain:run",
+            "unsup-video-predict = eval.predict:run",
             "unsup-video-report = eval.report:run",
             "unsup-video-export = unsup_video.export:run",
             "unsup-video-client = unsup_video.client:run",
             "unsup-video-moving-mnist = data_prep.moving_mnist:run",
+            "unsup-video-frames = data_prep.frames:run",
             "unsup-video-patches = data_prep.patches:run",
             "unsup-video-flow = data_prep.flow:run",
             "unsup-video-flow-percepts = data_prep.flow_percepts:run",

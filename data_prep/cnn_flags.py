@@ -1,9 +1,10 @@
 """Flags for the CNN that makes percepts, shared by all commands that make percepts of videos."""
 
-import re
 from collections.abc import Callable
 
 from absl import flags
+
+from unsup_video.utils import cli
 
 
 def define(weights: str = "weights") -> Callable[[], dict]:
@@ -52,8 +53,8 @@ def define(weights: str = "weights") -> Callable[[], dict]:
             "cnn": cnn.value,
             "weights": weights_of.value,
             "layer": layer.value,
-            "size": _pixels(size),
-            "resize": _pixels(resize),
+            "size": cli.pixels(size),
+            "resize": cli.pixels(resize),
             "mean": _numbers(mean),
             "std": _numbers(std),
             "bgr": bgr.value,
@@ -62,15 +63,6 @@ def define(weights: str = "weights") -> Callable[[], dict]:
         return {key: value for key, value in values.items() if value is not None}
 
     return arguments
-
-
-def _pixels(flag):
-    if flag.value is None:
-        return None
-    size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
-    if not size:
-        raise ValueError(f"--{flag.name} must be HEIGHTxWIDTH, such as 240x320, got {flag.value!r}")
-    return int(size[1]), int(size[2])
 
 
 def _numbers(flag):

@@ -23,7 +23,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages
 
-import re
 from pathlib import Path
 
 from absl import flags
@@ -61,14 +60,11 @@ _PREVIEWS = flags.DEFINE_integer(
 
 def main(argv):
     job_flags.check(argv)
-    size = re.fullmatch(r"(\d+)x(\d+)", _SIZE.value)
-    if not size:
-        raise ValueError(f"--size must be HEIGHTxWIDTH, such as 240x320, got {_SIZE.value!r}")
     if _STACK_STRIDE.present and _STACK.value == 1:
         raise ValueError("--stack_stride needs --stack")
     job = flow.Flow(
         method=_METHOD.value,
-        size=(int(size[1]), int(size[2])),
+        size=cli.pixels(_SIZE),
         bound=_BOUND.value,
         fps=_FPS.value,
         subtract_mean=_SUBTRACT_MEAN.value,

@@ -2,8 +2,8 @@
 
 To resume a command that was killed, or stopped by a full disk, run it again. By default, one
 process does the work; `--num_workers=8` starts eight on this machine. Everything after `--` goes to
-Apache Beam (`pip install 'unsup_video[beam]'`), which runs the same job on any cluster whose machines
-see the same files:
+Apache Beam (`pip install 'unsup_video[beam]'`), which runs the same job on any cluster whose
+machines see the same files:
 
     python -m data_prep.patches --videos=my_videos --out=data/patches -- \\
         --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK

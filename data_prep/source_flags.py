@@ -7,14 +7,16 @@
     --layout=tfds_ucf101 --videos=~/tensorflow_datasets        downloaded by TFDS
     --layout=sports1m --videos=FOLDER --partition=FILE         random clips, up to --hours
 
---folds=5 gives videos without official splits five of them, for cross-validation.
+--labels=FILE and --groups=FILE give the videos of a folder other labels, and groups, for example of
+one recording, which no split divides. Their lines are `NAME LABEL` and `NAME GROUP`; NAME is
+relative to the folder. --folds=5 gives videos without official splits five of them, for cross-validation.
 """
 
 import dataclasses
 
 from absl import flags
 
-from unsup_video.data import folders, splits
+from unsup_video.data import folders, labelling, splits, text
 from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import listing as listings
 
@@ -44,6 +46,11 @@ _FOLDS = flags.DEFINE_integer(
     "folds", None, "Number of splits to make; each video is in the test list of one of them."
 )
 
+_LABELS = flags.DEFINE_string(
+    "labels", None, "Text file with lines `NAME LABEL` for all videos; the label -1 means none."
+)
+_GROUPS = flags.DEFINE_string("groups", None, "Text file with lines `NAME GROUP` for all videos.")
+
 _FLAGS_OF_LAYOUT = {  # in addition to --videos
     "list": (_LIST, _ALLOW_MISSING),
     "folder": (),
@@ -54,11 +61,25 @@ _FLAGS_OF_LAYOUT = {  # in addition to --videos
 }
 
 
-def listing() -> listings.Listing:
-    """Lists the videos that the flags choose; prints their number and what is missing or unused."""
-    chosen = _list_videos()
+def listing(
+    given: listings.Listing | None = None, by: str = "", what: str = "videos"
+) -> listings.Listing:
+    """Lists the videos that the flags choose; prints their number and what is missing or unused.
+
+    Args:
+        given: the videos, if a flag of the command, `by`, chooses them. what: their name in
+            messages.
+    """
+    if given is None:
+        chosen = _list_videos(by)
+    else:
+        for flag in (_VIDEOS, _LIST, _LAYOUT, *sum(_FLAGS_OF_LAYOUT.values(), ())):
+            if flag.present:
+                raise ValueError(f"--{flag.name} does not go with --{by}")
+        chosen = given
+    chosen = _grouped(_labelled(chosen))
     print(
-        f"{chosen.kind}: {len(chosen.videos):,} videos of {chosen.source['videos']}, "
+        f"{chosen.kind}: {len(chosen.videos):,} {what} of {chosen.source['videos']}, "
         f"{len(chosen.classes):,} classes"
     )
     unlabelled = sum(video.label < 0 for video in chosen.videos)
@@ -68,6 +89,33 @@ def listing() -> listings.Listing:
         if names:
             print(f"  {what}: {len(names):,}: {folders.shown(names)}")
     return _fold(_limit(chosen))
+
+
+def _labelled(chosen):
+    if _LABELS.value is None:
+        return chosen
+    _check_own(chosen, _LABELS)
+    given = text.values(_LABELS.value, [video.name for video in chosen.videos], "LABEL")
+    labels = {
+        name: None if label == labelling.NONE else label for name, (_, label) in given.items()
+    }
+    return listings.labelled(chosen, labels, _LABELS.value)
+
+
+def _grouped(chosen):
+    if _GROUPS.value is None:
+        return chosen
+    _check_own(chosen, _GROUPS)
+    given = text.values(_GROUPS.value, [video.name for video in chosen.videos], "GROUP")
+    videos = tuple(
+        dataclasses.replace(video, group=given[video.name][1]) for video in chosen.videos
+    )
+    return dataclasses.replace(chosen, videos=videos)
+
+
+def _check_own(chosen, flag):
+    if chosen.kind not in ("folder", "input", "list"):
+        raise ValueError(f"--{flag.name} does not go with {chosen.kind}, which has its own")
 
 
 def _limit(chosen):
@@ -98,7 +146,7 @@ def _fold(chosen):
     )
 
 
-def _list_videos():
+def _list_videos(by):
     layout = "list" if _LIST.value is not None else _LAYOUT.value
     if layout == "list" and (_VIDEOS.present or _LAYOUT.present):
         raise ValueError("--list does not go with --videos or --layout: it says where videos are")
@@ -113,7 +161,7 @@ def _list_videos():
                 + (
                     f": --layout={layout} needs it"
                     if flag is not _VIDEOS
-                    else ": the folder of the videos; or --list=FILE"
+                    else f": the folder of the videos; or --list=FILE{f' or --{by}' if by else ''}"
                 )
             )
     if layout == "list":

@@ -1,6 +1,6 @@
 """Trains an action classifier: `python -m train.finetune --init=RUN_OR_SAVED_MODEL|none`.
 
-    python -m train.finetune --init=runs/percepts_small --records=data/percepts --config.data.split=1
+    python -m train.finetune --init=runs/percepts_small --records=data/percepts
     python -m train.finetune --init=none --records=data/percepts --config.model.units=256
     python -m train.finetune --init=none --config.model.kind=single_frame --records=data/percepts
 

@@ -30,6 +30,7 @@ _DIGITS_DIR = flags.DEFINE_string(
 
 _LARGER = {
     "quickstart": "moving_mnist_1layer",
+    "frames_small": "frames",
     "patches_small": "patches",
     "percepts_small": "percepts",
 }

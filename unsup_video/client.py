@@ -1,12 +1,13 @@
-"""Sends a video, or clips of a .npy file, to a TensorFlow Serving server, and keeps the answer.
+"""Sends a video, images or an array to a TensorFlow Serving server, and keeps the answer.
 
     python -m unsup_video.client --model=quickstart --input=video.mp4 --steps=20 --out=future.gif
     python -m unsup_video.client --model=quickstart --input=clips.npy --signature=encode --out=h.npz
     python -m unsup_video.client --model=quickstart --status
 
-It learns from the server what the model takes: frames of a video are cut to the shape of the
-model's, resized, and made grey where the model has no colours. With `--requests` it measures how
-long answers take. Status 1 where something is wrong, also where a `--status` is not AVAILABLE.
+It learns from the server what the model takes: frames are cut to the shape of the model's, resized,
+and made grey where the model has no colours, and it says so. --input is whatever `eval.predict`
+takes. With `--requests` it measures how long answers take. Status 1 where something is wrong, also
+where a `--status` is not AVAILABLE.
 """
 
 import os
@@ -21,6 +22,7 @@ from absl import flags
 
 from unsup_video.serving import client, remote
 from unsup_video.utils import cli
+from unsup_video.video import inputs
 
 _SERVER = flags.DEFINE_string(
     "server", None, "HOST:PORT; default localhost:8500, with --rest localhost:8501."
@@ -30,14 +32,17 @@ _MODEL = flags.DEFINE_string("model", None, "Name of the model on the server.")
 _VERSION = flags.DEFINE_integer("version", None, "Which version; default the newest.", 0)
 _TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that an answer may take.", 0.001)
 _STATUS = flags.DEFINE_bool("status", False, "Only say which versions and signatures there are.")
-_INPUT = flags.DEFINE_string("input", None, "A video, or a .npy file of clips.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "A video, a GIF, a .npy or .npz file, a folder of images, or one of all these."
+)
 _SIGNATURE = flags.DEFINE_string(
     "signature", client.DEFAULT_SIGNATURE, "What is asked of the model."
 )
 _FRAMES = flags.DEFINE_integer("frames", 10, "Frames of the input that the model reads.", 1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Frames to predict.", 1)
-_FPS = flags.DEFINE_float("fps", None, "Resample a video to so many frames a second.")
-_START = flags.DEFINE_float("start", 0.0, "The second of a video to start at.")
+_FPS = flags.DEFINE_float("fps", None, "Resample a video or GIF to so many frames a second.")
+_START = flags.DEFINE_float("start", 0.0, "The second of a video or GIF to start at.")
+_RANGE = cli.define_range()
 _OUT = flags.DEFINE_multi_string(
     "out", [], "FILE.gif for frames, FILE.npz for all outputs; can be given for each."
 )
@@ -67,8 +72,6 @@ def main(argv):
         _refuse("--status", _INPUT, _OUT, _REQUESTS, _PARALLEL)
         print_status(model)
         return 0
-    if client.suffix(_INPUT.value) == ".npy":
-        _refuse(f"--input={_INPUT.value}", _FPS, _START)
     if _PARALLEL.present and not _REQUESTS.present:
         raise ValueError("--parallel needs --requests: how many in all")
 
@@ -82,7 +85,13 @@ def main(argv):
     for path in _OUT.value:
         client.check_out(path, shape, definition.outputs)
     count = _FRAMES.value + _STEPS.value  # what follows is shown beside the prediction
-    clips = client.read(_INPUT.value, shape, count, _FPS.value, _START.value)
+    found = inputs.clips(
+        _INPUT.value, shape, count, _FPS.value, _START.value, cli.value_range(_RANGE)
+    )
+    for clip in found:
+        if clip.changed:
+            print(f"{clip.name}: {clip.changed}")
+    clips = client.stacked(found)
     sent, after = clips[:, : _FRAMES.value], clips[:, _FRAMES.value :]
     asked = client.request(model, _SIGNATURE.value, sent, _STEPS.value)
     outputs = asked.send(model)

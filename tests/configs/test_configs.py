@@ -52,6 +52,8 @@ def test_every_experiment_of_the_paper_is_there():
         "quickstart",
         "moving_mnist_hour",
         "moving_mnist_hour_conditional_future",
+        "frames",
+        "frames_small",
         "patches_small",
         "percepts_small",
         *EXPERIMENTS,

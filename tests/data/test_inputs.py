@@ -11,7 +11,7 @@ import pytest
 from unsup_video.data import convert, folders, labelling, text
 from unsup_video.evaluation import predictions
 from unsup_video.serving import client
-from unsup_video.video import listing
+from unsup_video.video import inputs, listing
 
 # ---------------------------------------------------------------------- text files
 
@@ -372,7 +372,7 @@ def test_suffixes_in_upper_case(tmp_path):
         ("A.H5", 2, {"num_frames": tmp_path / "counts"}),
     ):
         assert len(list(convert.read(tmp_path / name, **more).records)) == count
-    clips = client.read(tmp_path / "A.NPY", (2,))
+    clips = client.stacked(inputs.clips(tmp_path / "A.NPY", (2,)))
     assert clips.shape == (3, 2, 2)
     client.write(tmp_path / "B.NPZ", {"states": clips}, clips, clips)
     np.testing.assert_array_equal(np.load(tmp_path / "B.NPZ")["states"], clips)

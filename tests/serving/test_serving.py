@@ -31,6 +31,7 @@ from tensorflow.core.framework import tensor_pb2
 from serving import stand_in
 from unsup_video.pictures import visualize
 from unsup_video.serving import client, export, remote, warmup
+from unsup_video.video import inputs as own_inputs
 
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "serving"
@@ -425,7 +426,7 @@ def test_nobody_answers(protocol):
 
 @pytest.fixture
 def proxy(monkeypatch):
-    """A proxy that the environment names, which answers nothing. The paths that it was asked for."""
+    """The paths that were asked of a proxy, which the environment names and which never answers."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     asked = []
@@ -572,9 +573,13 @@ def video(path, count=12, size=(48, 64)):
     return path
 
 
+def read(path, shape, *arguments, **options):
+    return client.stacked(own_inputs.clips(path, shape, *arguments, **options))
+
+
 def test_a_video_becomes_the_frames_of_the_model(tmp_path):
     path = video(tmp_path / "v.avi")
-    clips = client.read(path, (24, 24), 5)
+    clips = read(path, (24, 24), 5)
     assert clips.shape == (1, 5, 24, 24) and clips.dtype == np.uint8
     # The middle 48x48 of 48x64 at half the size: the square is 8 wide and moves by 1.
     for t, frame in enumerate(clips[0]):
@@ -582,53 +587,21 @@ def test_a_video_becomes_the_frames_of_the_model(tmp_path):
         np.testing.assert_array_equal(lit.min(0), [8, t])
         np.testing.assert_array_equal(lit.max(0), [15, 7 + t])
         assert 145 <= frame[12, t + 4] <= 155  # luma: 0.299 * 255 + 0.587 * 128 = 151
-    assert client.read(path, (12, 24, 3), 2)[0, 0, 6, 7].tolist() == pytest.approx(
-        [255, 128, 0], abs=6
-    )
-    assert client.read(path, (24, 24, 1)).shape == (1, 12, 24, 24, 1)
-    later = client.read(path, (24, 24), 2, start=0.2)
-    np.testing.assert_array_equal(later[0, 0], client.read(path, (24, 24), 6)[0, 5])
-    assert client.read(path, (30, 10), 1).shape == (1, 1, 30, 10)
-    with pytest.raises(ValueError, match="no pictures: send a .npy file"):
-        client.read(path, (4096,), 2)
-    with pytest.raises(ValueError, match="missing"):
-        client.read(tmp_path / "other.avi", (24, 24), 2)
+    assert read(path, (12, 24, 3), 2)[0, 0, 6, 7].tolist() == pytest.approx([255, 128, 0], abs=6)
+    assert read(path, (24, 24, 1)).shape == (1, 12, 24, 24, 1)
+    later = read(path, (24, 24), 2, start=0.2)
+    np.testing.assert_array_equal(later[0, 0], read(path, (24, 24), 6)[0, 5])
+    assert read(path, (30, 10), 2).shape == (1, 2, 30, 10)
 
 
-def test_arrays_are_read_as_data(tmp_path):
-    path = tmp_path / "x.npy"
-
-    def saved(array, **options):
-        np.save(path, array, **options)
-        return path
-
-    np.testing.assert_array_equal(client.read(saved(PIXELS), (32, 32), 2), PIXELS[:, :2])
-    np.testing.assert_array_equal(client.read(saved(PIXELS[0]), (32, 32)), PIXELS[:1])
-    percepts = client.read(saved(np.ones((7, 6))), (6,), 5)
-    assert percepts.shape == (1, 5, 6) and percepts.dtype == np.float32
-    for array, message in [
-        (PIXELS[0, 0], r"shape \(32, 32\); the model takes \(frames, 32, 32\) or \(clips, "),
-        (PIXELS[..., None], "the model takes"),
-        (PIXELS[:0], "the model takes"),
-        (np.int64(PIXELS), "uint8 pixels or floats expected, not int64"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            client.read(saved(array), (32, 32))
-
-    class Bomb:
-        def __reduce__(self):
-            return (Path(tmp_path / "went off").touch, ())
-
-    with pytest.raises(ValueError, match="no .npy file of numbers"):
-        client.read(saved(np.array([Bomb()], object), allow_pickle=True), (32, 32))
-    assert not (tmp_path / "went off").exists()
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1073741824, 32, 32)}"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    for text in (None, b"", b"no array", b"PK\x03\x04"):
-        if text is not None:
-            path.write_bytes(text)
-        with pytest.raises(ValueError, match="no .npy file"):
-            client.read(path, (32, 32))
+def test_clips_of_several_lengths_and_kinds_are_one_request(tmp_path):
+    np.save(tmp_path / "a.npy", PIXELS[0])
+    np.save(tmp_path / "b.npy", FRAMES[0, :2])
+    clips = read(tmp_path, (32, 32))
+    assert clips.dtype == np.float32
+    np.testing.assert_allclose(clips, [PIXELS[0, :2] / 255, FRAMES[0, :2]], atol=1e-6)
+    (tmp_path / "b.npy").unlink()
+    np.testing.assert_array_equal(read(tmp_path, (32, 32)), PIXELS[:1])
 
 
 class Recorded:
@@ -676,7 +649,7 @@ def test_pixels_go_to_the_signature_of_pixels():
 
 def test_predictions_are_kept_as_frames_and_arrays(server, functions, tmp_path):
     model = server.connect()
-    clips = client.read(video(tmp_path / "v.avi"), (32, 32), 4 + 6)
+    clips = read(video(tmp_path / "v.avi"), (32, 32), 4 + 6)
     asked = client.request(model, "predict_future", clips[:, :4], 6)
     outputs = asked.send(model)
     steps = np.full(1, 6, np.int32)
@@ -695,7 +668,7 @@ def test_predictions_are_kept_as_frames_and_arrays(server, functions, tmp_path):
 
 def test_a_reconstruction_is_shown_in_the_order_of_time(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(visualize, "gif", lambda panels, *_: seen.update(panels) or b"")
+    monkeypatch.setattr(visualize, "gif", lambda panels, *_, **__: seen.update(panels) or b"")
     backwards = FRAMES[:1, ::-1]
     client.write(tmp_path / "a.gif", {"reconstruction": backwards}, FRAMES[:1], FRAMES[:1, :0])
     np.testing.assert_array_equal(np.stack(seen["model"]), FRAMES[0])
@@ -764,6 +737,7 @@ def test_the_command(server, tmp_path):
     assert re.search(r"8 requests, 2 at a time: median [\d.]+ ms, 95% within", done.stdout)
     assert np.load(tmp_path / "a.npz")["future"].shape == (3, 3, 32, 32)
     assert Image.open(tmp_path / "a.gif").n_frames == 7
+    assert "clips.npy" not in done.stdout  # nothing had to be converted
 
 
 @pytest.fixture

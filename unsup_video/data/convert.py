@@ -34,7 +34,8 @@ if TYPE_CHECKING:  # importing `records` would import TensorFlow, which `group` 
 
 _ARRAY = ".npy"
 _HDF5 = (".h5", ".hdf5")
-_KNOWN = ("scale", "label", "split", "group", "name")  # arrays of a .npz besides X
+ANNOTATIONS = ("label", "split", "group", "name")  # arrays of a .npz besides its values
+_KNOWN = ("scale", *ANNOTATIONS)
 _LIMIT = 256 << 20  # maximum size of these arrays in bytes, together
 _LARGEST = 2**31 - 1  # maximum size of a video in bytes: a record has to fit in a protocol buffer
 # The name of a video of UCF-101, with its class and the number of its group.
@@ -57,6 +58,21 @@ class Percepts:
     ignored: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """What a .npz says of its N sequences; None for what it does not say.
+
+    Attributes:
+        names, labels, groups: of each; the label is None of a sequence without one.
+        splits: of each what `records.Entry.splits` holds.
+    """
+
+    names: list[str] | None = None
+    labels: list[str | None] | None = None
+    groups: list[str] | None = None
+    splits: list[tuple[int, ...]] | None = None
+
+
 @dataclasses.dataclass
 class _RawPercepts:
     """The contents of a file: the values of `count` videos, one by one, and their metadata."""
@@ -68,8 +84,8 @@ class _RawPercepts:
     names: Sequence[str] | None = None
     labels: Sequence[str | None] | None = None  # None for a video without one
     numbered: bool = True  # labels that are all numbers are numbers of classes
-    groups: Sequence | None = None
-    splits: np.ndarray | None = None
+    groups: Sequence[str] | None = None
+    splits: Sequence[tuple[int, ...]] | None = None
     ignored: tuple[str, ...] = ()
 
 
@@ -133,9 +149,11 @@ def read(
     known = {} if classes is None else _class_names(classes)
     if labels is not None:
         named = known.values()
-        raw.labels = (
-            _labels_by_name(labels, raw.names, named) if path.is_dir() else _labels(labels, named)
-        )
+        if path.is_dir():
+            given = text.values(labels, raw.names, "LABEL", _without_suffix)
+            raw.labels = [_label(labels, *given[name], named) for name in raw.names]
+        else:
+            raw.labels = _labels(labels, named)
         raw.numbered = True
     for what in ("names", "labels", "groups", "splits"):
         values = getattr(raw, what)
@@ -146,7 +164,7 @@ def read(
     indices, class_names = _classes(labels or path, raw, classes, known)
     source = {"file": path.name} | ({"sha256": files.sha256(path)} if path.is_file() else {})
     return Percepts(
-        _records(path, raw, dtype, scales, indices, _splits(path, raw)),
+        _records(path, raw, dtype, scales, indices),
         raw.count,
         dtype,
         1.0 if scales.ndim else float(scales),
@@ -162,7 +180,7 @@ def group(name: str) -> str:
     return "_".join(match.groups()) if match else ""
 
 
-def _records(path, raw, dtype, scales, indices, splits):
+def _records(path, raw, dtype, scales, indices):
     from unsup_video.data.records import Record
 
     for i, values in enumerate(raw.videos):
@@ -172,8 +190,9 @@ def _records(path, raw, dtype, scales, indices, splits):
                 values, scale = packing.pack(values, dtype)
             except ValueError as error:
                 raise ValueError(f"{path}: video {name}: {error}") from None
-        its_group = group(name) or ("" if raw.groups is None else str(raw.groups[i]))
-        yield Record(np.ascontiguousarray(values), scale, name, indices[i], its_group, splits[i])
+        its_group = group(name) or ("" if raw.groups is None else raw.groups[i])
+        splits = () if raw.splits is None else raw.splits[i]
+        yield Record(np.ascontiguousarray(values), scale, name, indices[i], its_group, splits)
 
 
 def _storage(path, raw, scale, storage):
@@ -196,15 +215,6 @@ def _storage(path, raw, scale, storage):
             "number, or one for each video"
         )
     return "uint8", scales
-
-
-def _splits(path, raw):
-    if raw.splits is None:
-        return [()] * raw.count
-    splits = np.reshape(raw.splits, (raw.count, -1))
-    if not np.isin(splits, (0, 1, 2)).all():
-        raise ValueError(f"{path}: a split is 0 (unused), 1 (train) or 2 (test)")
-    return [tuple(row) for row in splits.astype(int).tolist()]
 
 
 def _classes(where, raw, classes, known):
@@ -297,23 +307,6 @@ def _label(path, number, label, named):
         raise ValueError(f"{path}, line {number}: {error}") from None
 
 
-def _labels_by_name(path, names, named):
-    """Reads the labels of `names` from lines `NAME LABEL`."""
-    labels = {}
-    for number, line in _lines(path):
-        name, *label = line.rsplit(maxsplit=1)
-        if not label:
-            raise ValueError(f"{path}, line {number}: {line!r}, NAME LABEL expected, one per line")
-        name = _without_suffix(name)
-        if name in labels:
-            raise ValueError(f"{path}, line {number}: {name} is there twice")
-        labels[name] = _label(path, number, label[0], named)
-    if differing := sorted(labels.keys() ^ set(names)):
-        what = "is not in the folder" if differing[0] in labels else "has no label"
-        raise ValueError(f"{path}: {differing[0]} {what} ({len(differing)} in all)")
-    return [labels[name] for name in names]
-
-
 def _without_suffix(name):
     return name[: -len(_ARRAY)] if name.lower().endswith(_ARRAY) else name
 
@@ -376,7 +369,22 @@ def _npz(path):
             f"{path}: arrays {', '.join(unknown)} are not known, only {key}, {', '.join(_KNOWN)}: "
             "rename them, or save the file without them"
         )
-    for name in ("label", "group", "name", "split"):
+    scale = known.pop("scale", None)
+    if scale is not None and scale.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers expected")
+    return _RawPercepts(
+        shape[0], _npz_videos(path, key), dtype, scale=scale, **vars(annotations(path, known))
+    )
+
+
+def annotations(path: str | Path, arrays: dict[str, np.ndarray]) -> Annotations:
+    """What the `ANNOTATIONS` among the arrays of a .npz file say.
+
+    Raises:
+        ValueError: an array of another shape or of other values; the message names it.
+    """
+    known = dict(arrays)
+    for name in ANNOTATIONS:
         if name not in known:
             continue
         if known[name].ndim != 1 and not (name == "split" and known[name].ndim == 2):
@@ -390,24 +398,19 @@ def _npz(path):
                 raise ValueError(f"{path}: {name} holds text that is not UTF-8 ({error})") from None
         if known[name].dtype.kind not in "iuU":
             raise ValueError(f"{path}: {name} holds {known[name].dtype}, integers or text expected")
-    scale = known.get("scale")
-    if scale is not None and scale.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: scale holds {scale.dtype}, numbers expected")
-    return _RawPercepts(
-        shape[0],
-        _npz_videos(path, key),
-        dtype,
-        scale=scale,
-        names=known["name"].astype(str).tolist() if "name" in known else None,
-        labels=[
-            None if label == labelling.NONE else label
-            for label in known["label"].astype(str).tolist()
-        ]
-        if "label" in known
-        else None,
-        groups=known.get("group"),
-        splits=known.get("split"),
+    names, labels, groups = (
+        known[name].astype(str).tolist() if name in known else None
+        for name in ("name", "label", "group")
     )
+    if labels is not None:
+        labels = [None if label == labelling.NONE else label for label in labels]
+    codes, splits = known.get("split"), None
+    if codes is not None:
+        if not np.isin(codes, (0, 1, 2)).all():
+            raise ValueError(f"{path}: a split is 0 (unused), 1 (train) or 2 (test)")
+        rows = codes[:, None] if codes.ndim == 1 else codes
+        splits = [tuple(row) for row in rows.astype(int).tolist()]
+    return Annotations(names, labels, groups, splits)
 
 
 def _npz_videos(path, key):

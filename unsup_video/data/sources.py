@@ -133,7 +133,8 @@ def split(config: ConfigDict, name: str) -> Split:
                 f"config.data.records={folder}{relative}: there is no data set, and none in "
                 f"{folder / name}. "
                 f"From videos: python -m data_prep.percepts --videos=FOLDER --out={folder}, or "
-                "data_prep.patches, or data_prep.flow; docs/data.md has the other ways"
+                "data_prep.frames, data_prep.patches or data_prep.flow; docs/data.md has the other "
+                "ways"
             )
         if official:
             raise ValueError(

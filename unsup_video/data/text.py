@@ -1,6 +1,7 @@
 """Reads text files that people write: lists of videos, labels, names and frame counts."""
 
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 _LIMIT = 256 << 20  # bytes
@@ -33,3 +34,31 @@ def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
         ) from None
     stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in stripped if line]
+
+
+def values(
+    path: str | os.PathLike, names: Collection[str], what: str, key: Callable[[str], str] = str
+) -> dict[str, tuple[int, str]]:
+    """A value for each of `names`, from lines `NAME VALUE` in any order: (line number, value).
+
+    A NAME may have spaces, a VALUE has none.
+
+    Args:
+        what: VALUE, for messages, such as "LABEL". key: makes one of `names` of a NAME.
+
+    Raises:
+        ValueError: a bad line, with its number; a name twice; another name, or one that is not
+            there. Others as of `lines`.
+    """
+    found = {}
+    for number, line in lines(path):
+        name, *value = line.rsplit(maxsplit=1)
+        if not value:
+            raise ValueError(f"{path}, line {number}: {line!r}, NAME {what} expected, one a line")
+        if (name := key(name)) in found:
+            raise ValueError(f"{path}, line {number}: {name} is there twice")
+        found[name] = number, value[0]
+    if differing := sorted(found.keys() ^ set(names)):
+        problem = "is not there" if differing[0] in found else f"has no {what.lower()}"
+        raise ValueError(f"{path}: {differing[0]} {problem} ({len(differing)} in all)")
+    return found

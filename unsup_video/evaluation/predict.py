@@ -21,7 +21,15 @@ def predict(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predi
         part -> (losses (N, S) float64, frames (N, S, D) float32) of what the model decodes. The
         reconstruction is in REVERSED order, the last frame read first.
     """
-    return _in_batches(_free_running(trained.model), trained, clips, batch_size)
+    data = trained.config.data
+    return ahead(trained, *pretraining.split(clips, data.frames_in, data.frames_out), batch_size)
+
+
+def ahead(
+    trained: Trained, past: np.ndarray, future: np.ndarray, batch_size: int = 100
+) -> Predicted:
+    """The same of clips (N, T, D) that are read and any future (N, S, D) to compare with."""
+    return _in_batches(_free_running(trained.model), past, future, batch_size)
 
 
 def teacher_forced(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predicted:
@@ -31,17 +39,16 @@ def teacher_forced(trained: Trained, clips: np.ndarray, batch_size: int = 100) -
     """
     if not trained.model.conditional:
         return {}
-    return _in_batches(_teacher_forced(trained.model), trained, clips, batch_size)
-
-
-def _in_batches(decode, trained, clips, batch_size):
     data = trained.config.data
+    parts = pretraining.split(clips, data.frames_in, data.frames_out)
+    return _in_batches(_teacher_forced(trained.model), *parts, batch_size)
+
+
+def _in_batches(decode, past, future, batch_size):
     batches = []
-    for start in range(0, len(clips), batch_size):
-        past, future = pretraining.split(
-            clips[start : start + batch_size], data.frames_in, data.frames_out
-        )
-        batches.append(decode(tf.constant(past), tf.constant(future)))
+    for start in range(0, len(past), batch_size):
+        of = slice(start, start + batch_size)
+        batches.append(decode(tf.constant(past[of]), tf.constant(future[of])))
     return {
         part: (
             np.concatenate([np.float64(batch[part][0]) for batch in batches]),

@@ -51,7 +51,7 @@ def video_means(blocks: np.ndarray, videos: np.ndarray, count: int) -> np.ndarra
 def classify(
     classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
 ) -> Classified:
-    """Classifies `count` videos by their blocks, which are as of `data.labelled_videos.LabelledVideos.blocks`."""
+    """Classifies `count` videos by their blocks, those of `LabelledVideos.blocks`."""
     run = _steps(classifier)
     steps, videos, firsts = [], [], []
     for frames, of, first in blocks:

@@ -1,8 +1,8 @@
 """Kernels in fewer bits than float32, which makes an export smaller.
 
 Kernels are the matrices of the layers, nearly all weights of a model. In float16 they are rounded.
-In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is an integer from -127
-to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay float32.
+In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is an integer from
+-127 to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay float32.
 """
 
 from collections.abc import Callable

@@ -265,8 +265,8 @@ def build(
         output_reconstruction, output_future: of that decoder alone; "" for `output`.
         cell: of all recurrent layers, a name of `cells.CELLS`: "lstm" or "gru".
         use_peepholes: False gives ordinary LSTMs; a GRU has none.
-        frame_scaling: gives the model a `FrameScale`, which starts at 1. Frames go in and come out in
-            their own units, and so do the losses.
+        frame_scaling: gives the model a `FrameScale`, which starts at 1. The units of frames and
+            losses stay those of the data.
         initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 

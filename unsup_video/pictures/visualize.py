@@ -1,9 +1,10 @@
 """Draws what a model reads, reconstructs and predicts, as strips and animations."""
 
 import contextlib
+import dataclasses
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ _FAINT = (130, 136, 144)
 _PAST = (84, 132, 184)  # border colour of input frames
 _FUTURE = (205, 133, 63)  # border colour of future frames
 _GAP = 4  # pixels
+_LABEL = 28  # characters of the name of a clip
 _SHADES = 14  # grey levels above black in a mosaic; even, so that there is a middle one
 
 
@@ -100,6 +102,22 @@ def strip(rows: list[tuple[str, list]], steps: list[int] | None = None) -> Image
     return picture
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A clip, and what a model makes of it.
+
+    Attributes:
+        truth, model: a frame (H, W[, C]) for each step, in the order of time, None where there is
+            none; the first one of the truth is there.
+        past: how many steps the model read. name: of the clip.
+    """
+
+    truth: list[np.ndarray | None]
+    model: list[np.ndarray | None]
+    past: int
+    name: str = ""
+
+
 def sample_figure(past, future, reconstruction, prediction, path: str | os.PathLike) -> None:
     """Writes the rows of the paper's figure 5 as a PNG: the truth above, the model below.
 
@@ -110,15 +128,25 @@ def sample_figure(past, future, reconstruction, prediction, path: str | os.PathL
         reconstruction: (T, ..) in the model's order, last frame first, or None; it is shown in
             the order of time, below the frames it reconstructs. prediction: (S, ..) or None.
     """
-    truth, model = _in_order(past, future, reconstruction, prediction)
-    picture = strip([("truth", truth), ("model", model)])
+    samples_figure([_in_order(past, future, reconstruction, prediction)], path)
+
+
+def samples_figure(samples: Sequence[Sample], path: str | os.PathLike) -> None:
+    """`sample_figure` of clips of one length, one below the other."""
+    rows = []
+    for sample in samples:
+        label = fonts.shortened(sample.name, _LABEL) if len(samples) > 1 else "truth"
+        rows += [(label, sample.truth), ("model", sample.model)]
+    picture = strip(rows)
     draw = ImageDraw.Draw(picture)
-    width = past.shape[2] * _scale(past[0]) + _GAP
+    example = samples[0].truth[0]
+    width = example.shape[1] * _scale(example) + _GAP
     right = picture.width - 8
-    left = right - len(truth) * width
-    middle = left + len(past) * width
+    left = right - len(samples[0].truth) * width
+    middle = left + samples[0].past * width
     draw.rectangle((left, 1, middle - _GAP, 3), _PAST)
-    draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
+    if middle < right:
+        draw.rectangle((middle, 1, right - _GAP, 3), _FUTURE)
     with files.atomic_write(path) as temporary:
         picture.save(temporary, "PNG")
 
@@ -130,22 +158,47 @@ def sample_gif(
 
     Arguments as in `sample_figure`; `fps` is frames per second. Returns the bytes of the file.
     """
-    truth, model = _in_order(past, future, reconstruction, prediction)
-    blank = np.zeros_like(past[0])
-    captions = [f"input {t + 1}" for t in range(len(past))]
-    captions += [f"future {t + 1}" for t in range(len(future))]
-    panels = {"truth": truth, "model": [blank if f is None else f for f in model]}
-    data = gif(panels, captions, len(past), fps)
+    return samples_gif([_in_order(past, future, reconstruction, prediction)], path, fps)
+
+
+def samples_gif(samples: Sequence[Sample], path: str | os.PathLike, fps: float = 5) -> bytes:
+    """`sample_gif` of clips of one length: of several, side by side, the truth over the model."""
+    past, blank = samples[0].past, np.zeros_like(samples[0].truth[0])
+    steps = len(samples[0].truth)
+    captions = [f"input {t + 1}" for t in range(past)]
+    captions += [f"future {t + 1}" for t in range(steps - past)]
+    if len(samples) > 1:
+        captions = [f"{caption}: truth above, model below" for caption in captions]
+
+    def filled(frames):
+        return [blank if frame is None else frame for frame in frames]
+
+    if len(samples) == 1:
+        panels = {"truth": filled(samples[0].truth), "model": filled(samples[0].model)}
+    else:
+        panels = {
+            f"{number}: {fonts.shortened(sample.name, _LABEL // 2)}": [
+                _over(*frames)
+                for frames in zip(filled(sample.truth), filled(sample.model), strict=True)
+            ]
+            for number, sample in enumerate(samples, 1)
+        }
+    data = gif(panels, captions, past, fps, scale=2 * _scale(blank))
     with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return data
 
 
+def _over(above, below):
+    """Two frames as one picture, with a line between them."""
+    line = np.full((2, *above.shape[1:]), 90, np.uint8)
+    return np.concatenate([to_uint8(above), line, to_uint8(below)])
+
+
 def _in_order(past, future, reconstruction, prediction):
-    """Returns (truth, model): T + S frames each, in the order of time; None for missing frames."""
     back = [None] * len(past) if reconstruction is None else list(reconstruction[::-1])
     ahead = [None] * len(future) if prediction is None else list(prediction)
-    return [*past, *future], back + ahead
+    return Sample([*past, *future], back + ahead, len(past))
 
 
 def mosaic(
@@ -189,7 +242,12 @@ def mosaic(
 
 
 def gif(
-    panels: dict[str, list], captions: list[str], past: int, fps: float = 5, colourful: bool = False
+    panels: dict[str, list],
+    captions: list[str],
+    past: int,
+    fps: float = 5,
+    colourful: bool = False,
+    scale: int | None = None,
 ) -> bytes:
     """Returns a GIF that shows panels side by side.
 
@@ -198,9 +256,10 @@ def gif(
         past: number of input steps; they have a blue border, later ones an orange border.
         colourful: keep rare colours, such as those of flow or of a video, instead of reducing the
             picture to its 64 most common colours.
+        scale: factor by which frames are enlarged; None for a height of at least 128 pixels.
     """
     example = next(iter(panels.values()))[0]
-    scale = 2 * _scale(example)
+    scale = scale or 2 * _scale(example)
     height, width = example.shape[0] * scale, example.shape[1] * scale
     font, texts = fonts.pillow([*panels, *captions], 14)
     labels, captions = texts[: len(panels)], texts[len(panels) :]

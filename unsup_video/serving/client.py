@@ -1,9 +1,8 @@
 """Clips of a file, a request made of them, and what is kept of the answer."""
 
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from unsup_video.pictures import visualize
 from unsup_video.serving import remote
 from unsup_video.utils import files
-from unsup_video.video import decoding
+from unsup_video.video import inputs
 
 DEFAULT_SIGNATURE = "predict_future"
 _FRAMES = ("frames", "frame")  # the input that clips are for: of a whole clip, or one at a time
@@ -33,64 +32,18 @@ def frame_shape(signature: remote.Signature) -> tuple[int, ...]:
     raise ValueError(f"the signature takes no frames of a fixed shape, but {signature.inputs}")
 
 
-def read(
-    path: str | os.PathLike,
-    shape: tuple[int, ...],
-    count: int | None = None,
-    fps: float | None = None,
-    start: float = 0.0,
-) -> np.ndarray:
-    """Clips (B, T, *shape), uint8 pixels or float32, of a video or a .npy file.
-
-    Args:
-        shape: of a frame. A video is cut to its proportions around the centre, and resized; an
-            array must have it: (T, *shape) for one clip, or (B, T, *shape).
-        count: at most so many frames, T; None for all.
-        fps, start: of a video, as `decoding.frames` takes them.
-
-    Raises:
-        OSError: the file cannot be read. ValueError: it holds something else.
-    """
-    if suffix(path) == ".npy":
-        return _read_array(path, shape, count)
-    if not visualize.drawable(shape):
-        raise ValueError(
-            f"{path}: the model takes frames of shape {shape}, no pictures: send a .npy file of "
-            "what it was trained on (python -m data_prep.percepts makes percepts)"
-        )
-    frames = decoding.frames(path, fps, colour=shape[2:] == (3,), start=start)
-    clip = np.stack([_fit(frame, *shape[:2]) for frame in itertools.islice(frames, count)])
-    return clip.reshape(1, len(clip), *shape)
+def stacked(clips: Sequence[inputs.Clip]) -> np.ndarray:
+    """Clips of `inputs.clips` as (B, T, *shape), as long as the shortest; float32 unless all are
+    uint8 pixels."""
+    length = min(len(clip.frames) for clip in clips)
+    frames = [clip.frames[:length] for clip in clips]
+    if all(part.dtype == np.uint8 for part in frames):
+        return np.stack(frames)
+    return np.stack([part if part.dtype == np.float32 else _unit(part) for part in frames])
 
 
-def suffix(path):
-    return Path(path).suffix.lower()
-
-
-def _read_array(path, shape, count):
-    try:
-        # Mapped: takes no pickles, and what the header claims is held to the size of the file.
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: no .npy file of numbers ({error})") from None
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{path}: uint8 pixels or floats expected, not {array.dtype}")
-    clips = array[None] if array.ndim == len(shape) + 1 else array
-    if clips.ndim != len(shape) + 2 or clips.shape[2:] != shape or 0 in clips.shape:
-        sizes = ", ".join(map(str, shape))
-        raise ValueError(
-            f"{path}: shape {array.shape}; the model takes (frames, {sizes}) or "
-            f"(clips, frames, {sizes})"
-        )
-    return np.array(clips[:, :count], np.uint8 if array.dtype == np.uint8 else np.float32)
-
-
-def _fit(frame, height, width):
-    scale = min(frame.shape[0] / height, frame.shape[1] / width)
-    centre = decoding.centre_crop(
-        frame, max(1, round(height * scale)), max(1, round(width * scale))
-    )
-    return decoding.resize(centre, height, width)
+def _unit(pixels):
+    return np.float32(pixels / 255)
 
 
 # ---------------------------------------------------------------------- what comes back
@@ -164,7 +117,7 @@ def request(
     if clips.dtype.name != dtype:
         if dtype != "float32" or clips.ndim == 3:
             raise ValueError(f"{signature} takes {dtype}, not {clips.dtype}")
-        clips = np.float32(clips / 255)
+        clips = _unit(clips)
     return Request(signature, definition, clips, steps)
 
 
@@ -201,22 +154,18 @@ def check_out(
     Args:
         shape: of a frame. names: of the outputs. Without them only the path is checked.
     """
-    path = Path(path)
-    if suffix(path) not in (".gif", ".npz"):
-        raise ValueError(f"{path}: .gif or .npz expected")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, the name of a file is expected")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: the folder {path.parent} cannot be written")
-    if shape is None or suffix(path) == ".npz":
+    files.check_place(path, (".gif", ".npz"))
+    if shape is None or _suffix(path) == ".npz":
         return
     if not visualize.drawable(shape) or not set(names) & set(_PICTURES):
         raise ValueError(
             f"{path}: {', '.join(sorted(names))} of frames of shape {shape} make no pictures; "
             "write a .npz file"
         )
+
+
+def _suffix(path):
+    return Path(path).suffix.lower()
 
 
 def write(
@@ -237,7 +186,7 @@ def write(
     """
     shape = sent.shape[2:]
     check_out(path, shape, outputs)
-    if suffix(path) == ".npz":
+    if _suffix(path) == ".npz":
         # A .npz keeps strings without pickle only in numpy's own kind of them.
         arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:

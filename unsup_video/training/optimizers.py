@@ -49,8 +49,8 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
     """The number that the learning rate is multiplied by for one variable.
 
-    With `recipe.encoder_factor` the weights of the encoder have so many times the learning rate. With
-    `recipe.fan_in` the learning rate is meant for kernels of so many inputs, and a kernel of n
+    With `recipe.encoder_factor` the weights of the encoder have so many times the learning rate.
+    With `recipe.fan_in` the learning rate is meant for kernels of so many inputs, and a kernel of n
     inputs has fan_in / n of it; the kernels that write frames, those of a `Decoder`, have
     `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
 

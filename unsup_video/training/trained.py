@@ -101,7 +101,7 @@ class Trained:
 
     @property
     def conditional_input(self) -> dict[str, str]:
-        """{"conditional_input": ..} of a model with conditional decoders, see `models.build`; or {}."""
+        """{"conditional_input": ..} of a model with conditional decoders; otherwise {}."""
         model = self.config.model
         if not (model.get("conditional_reconstruction") or model.get("conditional_future")):
             return {}

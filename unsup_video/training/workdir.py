@@ -220,7 +220,7 @@ def read_metrics(file: Path) -> list[dict]:
 
 
 def _set_aside(path):
-    """Moves a run into `.replaced`. What is there already is worth more than one without results."""
+    """Moves a run into `.replaced`, where it does not replace one with results if it has none."""
     contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
     if any((path / name).exists() for name in contents):
         files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())

@@ -1,6 +1,7 @@
 """Runs a command: parses absl flags, prints errors as one line, and suggests what to run next."""
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -35,6 +36,45 @@ def config_from_file(flag: flags.FlagHolder) -> ConfigDict:
     """
     parsed = flags.FLAGS[flag.name]
     return _expanded(parsed.parser.parse(parsed.config_filename))
+
+
+def pixels(flag: flags.FlagHolder) -> tuple[int, int] | None:
+    """(height, width) of a flag HEIGHTxWIDTH; None where it is not given.
+
+    Raises ValueError where it is something else.
+    """
+    if flag.value is None:
+        return None
+    size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
+    if not size:
+        raise ValueError(f"--{flag.name} must be HEIGHTxWIDTH, such as 240x320, got {flag.value!r}")
+    return int(size[1]), int(size[2])
+
+
+def define_range() -> flags.FlagHolder:
+    """The flag --range of commands that read frames; `value_range` reads it."""
+    return flags.DEFINE_list(
+        "range",
+        None,
+        "LOWEST,HIGHEST of all values that are no 8-bit pixels; default: 0,1 of floating-point "
+        "numbers. 16-bit images need it.",
+    )
+
+
+def value_range(flag: flags.FlagHolder) -> tuple[float, float] | None:
+    """(lowest, highest) of `define_range`; None where it is not given.
+
+    Raises ValueError where it is not two numbers.
+    """
+    if flag.value is None:
+        return None
+    try:
+        low, high = map(float, flag.value)
+    except ValueError:
+        raise ValueError(
+            f"--{flag.name} must be LOWEST,HIGHEST, such as 0,65535, got {','.join(flag.value)!r}"
+        ) from None
+    return low, high
 
 
 def command(program: str, *arguments: object, note: str = "") -> str:

@@ -22,7 +22,7 @@ import socket
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -376,6 +376,23 @@ def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) 
 
 
 # ---------------------------------------------------------------------- reading
+
+
+def check_place(path: str | os.PathLike, suffixes: Sequence[str]) -> None:
+    """Raises ValueError or OSError where a file could not be written to `path`.
+
+    Args:
+        suffixes: that its name may end with, in lower case, such as ".gif".
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: {' or '.join(suffixes)} expected")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, the name of a file is expected")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: the folder {path.parent} cannot be written")
 
 
 def check_regular(path: str | os.PathLike) -> None:

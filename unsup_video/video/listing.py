@@ -42,6 +42,7 @@ class Video:
             "" for a video that is its own group.
         splits: for each official split `TRAIN`, `TEST` or 0 (unused); () without any.
         start, seconds: the part to use, in seconds; None to the end.
+        number: number of the sequence in a file that holds several, from 0; None in other files.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Video:
     splits: tuple[int, ...] = ()
     start: float = 0.0
     seconds: float | None = None
+    number: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Listing:
     """A list of videos, with their classes and what is missing.
 
     Attributes:
-        kind: "folder", "list", "ucf101", "hmdb51" or "sports1m".
+        kind: "folder", "list", "ucf101", "hmdb51", "sports1m", "flow" or "input".
         videos: in an order that depends only on their names (and a seed).
         classes: names of the labels.
         missing: what should exist but does not: names of videos, or a line about a short list.
@@ -121,7 +123,7 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
             labels that `labelling.numbers` refuses.
     """
     path = Path(path)
-    entries, given, missing, seen = [], set(), [], {}
+    entries, missing, seen = [], [], {}
     for number, line in text.lines(path):
         match = _LINE.fullmatch(line)
         if not match:
@@ -143,17 +145,37 @@ def text_list(path: str | os.PathLike, allow_missing: bool = False) -> Listing:
             missing.append(name)
             continue
         entries.append((str(file), PurePath(name).as_posix(), label))
-        given.add(label)
     _refuse_missing(missing, len(seen), path, allow_missing)
-    given.discard(labelling.NONE)
+    labels = {name: None if label == labelling.NONE else label for _, name, label in entries}
+    videos = tuple(Video(file, name) for file, name, _ in entries)
+    listed = Listing("list", videos, (), tuple(missing), {"videos": str(path)})
+    return labelled(listed, labels, path)
+
+
+def labelled(
+    listing: Listing, labels: dict[str, str | None], where: str | os.PathLike, numbered: bool = True
+) -> Listing:
+    """A listing with other labels.
+
+    Args:
+        labels: of all videos, by name; None for none. Classes are sorted, as numbers where all are.
+        where: the file that they are from. numbered: labels that are all numbers are meant as
+            numbers, unlike the names of folders.
+
+    Raises:
+        ValueError: as of `labelling.numbers`.
+    """
+    given = set(labels.values()) - {None}
     try:
-        numbers = labelling.numbers(given)
+        numbers = labelling.numbers(given) if numbered else None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{where}: {error}") from None
     classes = tuple(sorted(given, key=numbers.get if numbers else None))
-    index = {labelling.NONE: -1} | {label: i for i, label in enumerate(classes)}
-    videos = tuple(Video(file, name, index[label]) for file, name, label in entries)
-    return Listing("list", videos, classes, tuple(missing), {"videos": str(path)})
+    index = {None: -1} | {label: i for i, label in enumerate(classes)}
+    videos = tuple(
+        dataclasses.replace(video, label=index[labels[video.name]]) for video in listing.videos
+    )
+    return dataclasses.replace(listing, videos=videos, classes=classes)
 
 
 def ucf101(

@@ -1,0 +1,136 @@
+"""Predicts how clips of one's own go on: no server, and no records first.
+
+    python -m eval.predict --model=saved_models/moving_mnist --out=future.gif
+    python -m eval.predict --workdir=runs/mine --input=clip.mp4 --steps=15 --out=future.gif
+    python -m eval.predict --workdir=runs/mine --input=my_images --out=future.png --out=future.npz
+
+--input is a video, a GIF, a folder of images, a .npy or .npz file, or a folder of all these, as
+data_prep.frames takes it. The model reads the first frames, as many as in training, reconstructs
+them, and predicts --steps more. What does not fit it is converted, and that is printed: frames are
+cut to the model's proportions around their centre and resized, colours made grey, videos resampled
+to the frame rate of the training data. Too few frames are an error.
+
+Prints the loss, with what needs no learning beside it, of the frames that the file has. Without
+--input it takes clips that it generates from handwritten digits that come with a dependency; that
+is for models of Moving MNIST.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+
+import numpy as np
+from absl import flags
+
+from eval import common
+from unsup_video.evaluation import own_clips
+from unsup_video.models import losses
+from unsup_video.utils import cli
+from unsup_video.video import inputs
+
+_INPUT = flags.DEFINE_string(
+    "input", None, "A video, a GIF, a .npy or .npz file, a folder of images, or one of all these."
+)
+_STEPS = flags.DEFINE_integer("steps", None, "Frames to predict; default: as in training.", 1)
+_CLIPS = flags.DEFINE_integer("clips", 4, "At most so many sequences, the first ones.", 1)
+_FPS = flags.DEFINE_float(
+    "fps", None, "Resample a video or GIF to so many frames a second; default: as in training."
+)
+_START = flags.DEFINE_float("start", 0.0, "The second of a video or GIF to start at.", 0.0)
+_RANGE = cli.define_range()
+_OUT = flags.DEFINE_multi_string(
+    "out",
+    ["future.gif"],
+    "FILE.gif, an animation; FILE.png, a strip; FILE.npz, all arrays; can be given for each.",
+)
+
+_FLOORS = {
+    "copy_last": "the last frame read, repeated",
+    "mean_frame": "the mean frame of the training data, always",
+    "targets": "the targets' entropy: no model gets below",
+}
+
+
+def main(argv):
+    common.check_arguments(argv)
+    for path in _OUT.value:
+        own_clips.check_out(path)
+    if common.recompute():
+        raise ValueError("--recompute has no meaning here: nothing is stored")
+    if len(common.paths()) > 1:
+        raise ValueError("--workdir or --model names one model here")
+    [model] = common.models()
+    for path in _OUT.value:
+        own_clips.check_out(path, model.frame_shape)
+    predicts = "future" in model.model.outputs
+    if _STEPS.present and not predicts:
+        raise ValueError(
+            f"--steps: {model.path} is an {model.config.model.kind}, which predicts nothing"
+        )
+    data = model.config.data
+    steps = _STEPS.value or data.frames_out
+    print(
+        f"{model.name}, step {model.step:,}: reads {data.frames_in} frames of "
+        f"{'x'.join(map(str, model.frame_shape))}"
+        + (f", was trained to predict {data.frames_out}" if predicts else "")
+    )
+    names, clips = _generated(model, steps) if _INPUT.value is None else _read(model, steps)
+    found = own_clips.run(model, names, clips, steps)
+    _print_scores(model, found)
+    for path in _OUT.value:
+        own_clips.write(found, path)
+        print(f"written: {path}")
+    return 0
+
+
+def _read(model, steps):
+    """(names, clips (frames, *shape) float32) of --input."""
+    if not _INPUT.value:  # which would be this folder
+        raise ValueError("--input is empty: a file or a folder is expected")
+    fps = _FPS.value
+    length = model.config.data.frames_in + steps
+    found = inputs.clips(
+        _INPUT.value,
+        model.frame_shape,
+        length,
+        fps,
+        _START.value,
+        cli.value_range(_RANGE),
+        _CLIPS.value,
+        own_clips.trained_fps(model),
+    )
+    for clip in found:
+        print(f"{clip.name}: {len(clip.frames)} frames{', ' if clip.changed else ''}{clip.changed}")
+    scaled = [
+        clip.frames / np.float32(255) if clip.frames.dtype == np.uint8 else clip.frames
+        for clip in found
+    ]
+    return [clip.name for clip in found], scaled
+
+
+def _generated(model, steps):
+    for flag in (_FPS, _START, _RANGE):
+        if flag.present:
+            raise ValueError(f"--{flag.name} goes with --input")
+    clips, notes = own_clips.generated(model, _CLIPS.value, steps)
+    print(f"{len(clips)} generated clips of handwritten digits for testing", *notes, sep="\n")
+    return [f"clip {i + 1}" for i in range(len(clips))], clips
+
+
+def _print_scores(model, found):
+    unit = losses.unit(model.model.output)
+    for part, score in found.scores.items():
+        print(f"{part}: {score:.1f} {unit}, of {found.scored[part]:,} frames")
+        for name, what in _FLOORS.items():
+            if name != "targets" or model.model.output == "logistic":
+                print(f"  {found.floors[part][name]:.1f}: {what}")
+    if found.future is not None and "future" not in found.scores:
+        print("future: no score, since the input ends where the prediction begins")
+
+
+def run():
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()
