@@ -521,7 +521,8 @@ def markdown(summaries: list[Summary]) -> str:
             *lines([name for name in names if name != BASELINE], gain),
             *([""] if any(s.diverged for s in summaries) else []),
             *(
-                f"{s.contender}, {_number(s.per_class)} per class: diverged with {excluded(s)}."
+                f"{s.contender}, {_number(s.per_class)} a class: training diverged "
+                f"with {excluded(s)}."
                 for s in summaries
                 if s.diverged
             ),
