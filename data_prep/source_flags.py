@@ -9,7 +9,8 @@
 
 --labels=FILE and --groups=FILE give the videos of a folder other labels, and groups, for example of
 one recording, which no split divides. Their lines are `NAME LABEL` and `NAME GROUP`; NAME is
-relative to the folder. --folds=5 gives videos without official splits five of them, for cross-validation.
+relative to the folder. --folds=5 gives videos without official splits five of them, for
+cross-validation.
 """
 
 import dataclasses

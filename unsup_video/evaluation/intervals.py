@@ -26,8 +26,8 @@ def interval(
     (the correction CR2 of Bell and McCaffrey, Survey Methodology 28(2), 2002; without groups it is
     s^2 / N), and the interval is mean +- t sqrt(v), with Student's t of their degrees of freedom:
     G - 1 for groups of one size, and fewer the more the sizes differ, down to 1. It is too narrow
-    only if a single group has nearly all values: with 400 of 410 values in one of 11 groups it holds
-    the truth 85 times in 100.
+    only if a single group has nearly all values: with 400 of 410 values in one of 11 groups it
+    contains the truth 85 times in 100.
 
     Of answers it is Wilson's score interval (JASA 22, 1927), of as many answers as the groups are
     worth: N divided by the design effect, and by the ratio of the squared t of these degrees of

@@ -2,7 +2,8 @@
 
 Kernels are the matrices of the layers, nearly all weights of a model. In float16 they are rounded.
 In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is an integer from
--127 to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay float32.
+-127 to 127 times its scale. All other weights (peepholes, biases, the scale of frames) stay
+float32.
 """
 
 from collections.abc import Callable
