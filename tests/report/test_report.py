@@ -15,7 +15,7 @@ from markupsafe import escape
 from ml_collections import ConfigDict
 from PIL import Image
 
-from unsup_video.configs import moving_mnist_2layer_conditional_future
+from unsup_video.configs import table2_composite_conditional_future
 from unsup_video.evaluation import features, future_prediction, long_range, out_of_domain, results
 from unsup_video.evaluation import testset as test_sets
 from unsup_video.pictures import charts
@@ -116,7 +116,7 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
         for part in ("reconstruction", "future")
         if kind != {"reconstruction": "future_predictor", "future": "autoencoder"}[part]
     ]
-    config = moving_mnist_2layer_conditional_future.get_config()
+    config = table2_composite_conditional_future.get_config()
     model = {
         "name": name,
         "config": "tiny",

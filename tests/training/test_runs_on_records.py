@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from unsup_video.configs import moving_mnist_2layer, patches_small
-from unsup_video.configs import patches as patches_config
+from unsup_video.configs import patches_small, table2_composite
+from unsup_video.configs import table2_patches_composite as patches_config
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.evaluation import future_prediction, paper, testset
 from unsup_video.training import experiment, loop, trained, workdir
@@ -133,7 +133,7 @@ def test_the_papers_column_is_that_of_the_data(percepts):
             )
         )
 
-    configs_of = {"patches": patches_config, "moving_mnist": moving_mnist_2layer}
+    configs_of = {"patches": patches_config, "moving_mnist": table2_composite}
     trained_on = {
         "patches": {"kind": "records, patches"},
         "moving_mnist": {"source": "MNIST, tensorflow_datasets"},

@@ -8,6 +8,14 @@ from pathlib import Path
 from unsup_video.configs import recipes
 
 _FOLDER = Path(__file__).parent
+# Earlier names, which `--config` and the runs of earlier versions have.
+ALIASES = {
+    "moving_mnist_2layer": "table2_composite",
+    "moving_mnist_2layer_conditional_future": "table2_composite_conditional_future",
+    "patches": "table2_patches_composite",
+    "patches_conditional_future": "table2_patches_composite_conditional_future",
+    "percepts": "table3_composite",
+}
 
 
 def path(name: str) -> str:
@@ -42,6 +50,7 @@ def expand(argv: list[str], default: str, task: str = "pretraining") -> list[str
         name, colon, recipe = value.partition(":")
         if "/" in name or name.endswith(".py"):
             return os.path.expanduser(value)
+        name = ALIASES.get(name, name)
         if name not in names(task):
             raise SystemExit(
                 f"error: --config: no experiment {name!r}; there are "

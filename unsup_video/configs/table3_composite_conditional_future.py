@@ -1,10 +1,10 @@
-"""Table 3, row "composite, conditional future predictor". See `percepts`."""
+"""Table 3, row "composite, conditional future predictor". See `table3_composite`."""
 
-from unsup_video.configs import percepts
+from unsup_video.configs import table3_composite
 
 
 def get_config(recipe=""):
-    config = percepts.get_config(recipe)
+    config = table3_composite.get_config(recipe)
     config.name = "table3_composite_conditional_future"
     config.model.conditional_future = True
     return config

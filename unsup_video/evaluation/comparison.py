@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ml_collections import ConfigDict
 
 from unsup_video import configs
-from unsup_video.configs import moving_mnist_2layer, patches, recipes
+from unsup_video.configs import recipes, table2_composite, table2_patches_composite
 from unsup_video.data import digits
 from unsup_video.evaluation import paper
 from unsup_video.training import fields
@@ -40,7 +40,7 @@ _MODEL = (
     "cell",
     "use_peepholes",
 )
-_TABLE_2 = {"moving_mnist": moving_mnist_2layer, "patches": patches}
+_TABLE_2 = {"moving_mnist": table2_composite, "patches": table2_patches_composite}
 # Of the paper's classifiers, in tables 1 and 3.
 _CLASSIFIER = {"units": 2048, "layers": 2, "cell": "lstm", "use_peepholes": True}
 _CLASSES = {101: "UCF-101", 51: "HMDB-51"}
@@ -60,9 +60,10 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
     """
     if not config.expect.source:
         return None
-    if config.name not in configs.names(None):
+    name = configs.ALIASES.get(config.name, config.name)
+    if name not in configs.names(None):
         return config.expect
-    packaged = importlib.import_module(f"unsup_video.configs.{config.name}")
+    packaged = importlib.import_module(f"unsup_video.configs.{name}")
     recipe = config.recipe.name if config.recipe.name in recipes.RECIPES else ""  # the only one
     reference = _flat(packaged.get_config(recipe))
     own = _flat(config)

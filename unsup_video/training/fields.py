@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from unsup_video import configs
+
 # Of `config.task`: what is trained -> the command that trains it.
 COMMANDS = {
     "pretraining": "train.pretrain",
@@ -26,7 +28,7 @@ _EARLIER: dict[str, dict[str, dict]] = {
 def completed(config: dict) -> dict:
     """A config, as nested dicts, with the fields that it lacks if an earlier version wrote it.
 
-    Their values stand for what that version did.
+    Their values stand for what that version did. A packaged config has the name it has today.
     """
     task = config.get("task") or _task(config)
     earlier = _EARLIER.get(task, {})
@@ -34,6 +36,8 @@ def completed(config: dict) -> dict:
         section: {**earlier.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
+    if sections.get("name") in configs.ALIASES:
+        sections["name"] = configs.ALIASES[sections["name"]]
     return {"task": task, **sections}
 
 

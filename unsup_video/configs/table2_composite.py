@@ -5,7 +5,7 @@ from unsup_video.configs import base
 
 def get_config(recipe=""):
     config = base.get_config(recipe)
-    config.name = "moving_mnist_2layer"
+    config.name = "table2_composite"
     config.model.layers = 2
     config.expect = dict(reconstruction=0.0, future=344.9, source="table 2 of the paper")
     return config

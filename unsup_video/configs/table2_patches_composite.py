@@ -4,7 +4,7 @@ The model reads 16 frames, reconstructs them and predicts 13. The patches come f
 or from UCF-101 as in the paper:
 
     python -m data_prep.patches --videos=FOLDER --out=data/patches --min_motion=0.01
-    python -m train.pretrain --config=patches --config.data.records=data/patches
+    python -m train.pretrain --config=table2_patches_composite --config.data.records=data/patches
 
 The paper does not give the units of its figure, 210.7. Expect a lower loss than that of repeating
 the last frame, and blurry predictions, which are sharper with 4096 units; docs/results/patches.md
@@ -16,7 +16,7 @@ from unsup_video.configs import base
 
 def get_config(recipe=""):
     config = base.get_config(recipe, use="natural")
-    config.name = "patches"
+    config.name = "table2_patches_composite"
     config.model.layers = 2
     config.model.output = "linear"  # squared loss
     config.data.records = "data/patches"

@@ -4,7 +4,7 @@
 unconditional.
 
     python -m data_prep.percepts --videos=FOLDER --out=data/percepts
-    python -m train.pretrain --config=percepts --config.data.records=data/percepts
+    python -m train.pretrain --config=table3_composite --config.data.records=data/percepts
     python -m train.finetune --init=runs/percepts --records=data/percepts
 
 Pretraining uses no labels. The paper trains on 300 hours of Sports-1M; it does not publish its
@@ -16,7 +16,7 @@ from unsup_video.configs import base
 
 def get_config(recipe=""):
     config = base.get_config(recipe, use="natural")
-    config.name = "percepts"
+    config.name = "table3_composite"
     config.model.layers = 2
     config.model.output = "linear"  # squared loss; "relu" for predictions that are never negative
     config.model.frame_scaling = True  # percepts of different CNNs differ in size
