@@ -41,7 +41,7 @@ def main(argv):
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and network
-    stacks = flow_stacks.build(config)
+    stacks = flow_stacks.Stacks(config)
     with strategy.scope():
         network = flow_classification.build_network(
             config, len(stacks.classes), precision.gemm_dtype(config.precision)

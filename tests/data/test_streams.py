@@ -126,7 +126,7 @@ def test_pretraining_and_flow_see_the_same_however_much_fits(tmp_path, monkeypat
             {"records": str(folder), "split": 1, "frames_in": 2, "frames_out": 1}
         )
         clips = sources.build(pretraining).train(8, start=3)
-        stacks = flow_stacks.build(config).train(8, start=3)
+        stacks = flow_stacks.Stacks(config).train(8, start=3)
         found.append(
             [
                 *clips.take(9).as_numpy_iterator(),

@@ -150,7 +150,7 @@ def tiny(path, kind="composite"):
     mean_frame = np.full(32 * 32, 0.1, np.float32)
     model = experiment.build_model(config, (32, 32), mean_frame)
     path.mkdir()
-    info = {"data": sources.moving_mnist_source(config).description}
+    info = {"data": sources.MovingMnistSource(config).description}
     (path / "run.json").write_text(json.dumps(info))
     return Trained(path, config, model, 1, "0" * 64, (32, 32), mean_frame)
 

@@ -1,4 +1,4 @@
-"""An export and a data set that an earlier version wrote: this one reads, evaluates and serves them.
+"""An export and a data set of an earlier version: this one reads, evaluates and serves them.
 
 `earlier/model` is a composite of 4 units with a conditional future predictor, `tests/data/earlier`
 the clips that answers.npz has the same version's predictions and loss of.

@@ -19,7 +19,7 @@ def scores(model, digits_source, digits_dir):
     """Free-running losses of clips of test digits, nats per frame."""
     config = model.config.copy_and_resolve_references()
     config.data.digits_source, config.data.digits_dir = digits_source, str(digits_dir)
-    clips = sources.moving_mnist_source(config).evaluation("test", SCORES["clips"])
+    clips = sources.MovingMnistSource(config).evaluation("test", SCORES["clips"])
     return pretraining.evaluator(model.model, config)(clips)
 
 

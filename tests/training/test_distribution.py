@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import ROOT
-from runs import TINY, Run, what_training_left
 
+from runs import TINY, Run, what_training_left
 from unsup_video.configs import percepts_small
 from unsup_video.models import layers
 from unsup_video.training import checkpoints, distribution

@@ -251,7 +251,7 @@ def read(stack):
 
 
 def test_a_training_stack_is_one_crop_of_consecutive_flows_of_its_class(folder):
-    stacks = flow_stacks.build(a_config(folder))
+    stacks = flow_stacks.Stacks(a_config(folder))
     assert stacks.classes == ("a", "b")
     found = []
     for batch in stacks.train(16, start=0).take(12).as_numpy_iterator():
@@ -267,14 +267,14 @@ def test_a_training_stack_is_one_crop_of_consecutive_flows_of_its_class(folder):
 
 def test_training_goes_on_where_it_was(folder):
     config = a_config(folder)
-    stacks = flow_stacks.build(config)
+    stacks = flow_stacks.Stacks(config)
     whole = list(stacks.train(5, start=0).take(30).as_numpy_iterator())
-    again = list(flow_stacks.build(config).train(5, start=5 * 27).take(3).as_numpy_iterator())
+    again = list(flow_stacks.Stacks(config).train(5, start=5 * 27).take(3).as_numpy_iterator())
     for a, b in zip(whole[27:], again, strict=True):
         np.testing.assert_array_equal(a["stack"], b["stack"])
         np.testing.assert_array_equal(a["label"], b["label"])
     config.seed = 1
-    other = next(flow_stacks.build(config).train(5, start=0).as_numpy_iterator())
+    other = next(flow_stacks.Stacks(config).train(5, start=0).as_numpy_iterator())
     assert (other["stack"] != whole[0]["stack"]).any()
 
 
@@ -290,13 +290,13 @@ def test_stacks_per_video_bounds_an_epoch(folder):
     )
     sequences = np.array([window["sequence"] for window in found])
     np.testing.assert_array_equal(np.bincount(sequences, minlength=24), 2 * chosen)
-    stacks = flow_stacks.build(a_config(folder, **{"data.stacks_per_video": 2}))
+    stacks = flow_stacks.Stacks(a_config(folder, **{"data.stacks_per_video": 2}))
     labels = next(stacks.train(epoch, 0).as_numpy_iterator())["label"]
     np.testing.assert_array_equal(labels, sequences % 2)
 
 
 def test_evaluation_is_evenly_spread_centre_crops(folder):
-    stacks = flow_stacks.build(a_config(folder))
+    stacks = flow_stacks.Stacks(a_config(folder))
     entries = records.load_index(folder)
     for part in ("validation", "test"):
         chosen = np.flatnonzero(splits.choose(entries, part, 1))
@@ -310,7 +310,7 @@ def test_evaluation_is_evenly_spread_centre_crops(folder):
 
 
 def test_no_group_is_divided(folder):
-    stacks = flow_stacks.build(a_config(folder, **{"data.split": 0}))
+    stacks = flow_stacks.Stacks(a_config(folder, **{"data.split": 0}))
     entries = records.load_index(folder)
     groups = {
         part: {
@@ -331,7 +331,7 @@ def test_stored_stacks_are_read_as_those_made_of_single_flows(folder, tmp_path):
     for path in (folder, stored):
         config.data.records = str(path)
         both.append(
-            list(flow_stacks.build(config).evaluation("test", 50).unbatch().as_numpy_iterator())
+            list(flow_stacks.Stacks(config).evaluation("test", 50).unbatch().as_numpy_iterator())
         )
     assert len(both[0]) == 6 * 10
     for a, b in zip(*both, strict=True):
@@ -358,7 +358,7 @@ def test_stored_stacks_are_read_as_those_made_of_single_flows(folder, tmp_path):
 def test_data_that_cannot_be_used_is_an_error(tmp_path, fields, config, message):
     folder = write(tmp_path / "flow", **fields)
     with pytest.raises(ValueError, match=message):
-        flow_stacks.build(a_config(folder, **config))
+        flow_stacks.Stacks(a_config(folder, **config))
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def run(motion):
     """(folder of a run that was trained, its results, what it logged)."""
     config, lines = motion_config(motion), []
     keras.utils.set_random_seed(0)
-    stacks = flow_stacks.build(config)
+    stacks = flow_stacks.Stacks(config)
     network = flow_classification.build_network(config, len(stacks.classes))
     task = flow_classification.FlowClassification(config, network, stacks)
     opened = workdir.Workdir.open(motion.parent / "run", config.to_dict())
@@ -471,7 +471,7 @@ def test_it_learns_what_moves_and_not_how_the_camera_does(run):
 def test_a_run_is_loaded_with_its_classes_and_weights(run, motion):
     found = flow_classification.load(run[0])
     assert found.classes == ("out", "in") and found.form == flow_stacks.Form(8, 2, True)
-    stacks = flow_stacks.build(motion_config(motion))
+    stacks = flow_stacks.Stacks(motion_config(motion))
     classify = flow_classification.classifier(found.network, 11)
     scores = flow_classification.figures(classify, stacks, "test")
     assert scores == pytest.approx(run[1]["scores"], rel=1e-4)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import assert_bit_identical
 
+from runs import assert_bit_identical
 from unsup_video.configs import finetune
 from unsup_video.training import checkpoints, distribution, loop, optimizers
 from unsup_video.training.tasks.base import Task, score_best

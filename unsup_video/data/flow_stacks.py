@@ -6,7 +6,6 @@ start at any flow; records of stacks contain one stack per frame.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,102 +95,96 @@ def stacked(flows: tf.Tensor) -> tf.Tensor:
     return tf.reshape(moved, [*tf.unstack(tf.shape(flows))[:-4], height, width, n * channels])
 
 
-@dataclasses.dataclass(frozen=True)
-class Stacks:
-    """The data of a run.
-
-    Attributes:
-        form: of a stack. classes: names of the labels.
-        train: (batch_size, start) -> endless `tf.data.Dataset` of {"stack": (B, size, size, 2 L)
-            float32, "label": (B,) int32}, random crops, half of them mirrored; `start` is the
-            number of stacks already consumed.
-        evaluation: (split, batch_size) -> `tf.data.Dataset` of {"stack": as above, "sequence": (B,)
-            int64, the index of the video, "first": (B,) int64, the index of the first flow}: centre
-            crops, `config.eval.stacks_per_video` of every video of the split, evenly spaced, or all
-            it has.
-        labels: for each split (N,) int32, those of the videos that are not too short, in order.
-        description: what the data is, for people and for run.json.
-    """
-
-    form: Form
-    classes: tuple[str, ...]
-    train: Callable[..., tf.data.Dataset]
-    evaluation: Callable[[str, int], tf.data.Dataset]
-    labels: dict[str, np.ndarray]
-    description: dict
-
-
 def form(config: ConfigDict) -> Form:
     """Returns the form of the input of the CNN of `config`."""
     return Form(config.model.size, config.data.stack, config.data.subtract_mean)
 
 
-def build(config: ConfigDict) -> Stacks:
-    """Builds the data that `config.data` describes; its splits are those of `sources.split`.
+class Stacks:
+    """The data of a run, which `config.data` describes; its splits are those of `sources.split`.
+
+    Attributes:
+        form: of a stack. classes: names of the labels.
+        labels: for each split (N,) int32, those of the videos that are not too short, in order.
+        description: what the data is, for people and for run.json.
 
     Raises:
         FileNotFoundError, ValueError: the flow is missing, damaged, without classes, or does not
             fit `config`; a video has no label.
     """
-    data = config.data
-    if not data.records:
-        raise ValueError(
-            "config.data.records is missing: the optical flow to train on. From videos in a folder "
-            "for each class: python -m data_prep.flow --videos=FOLDER --out=data/flow, then "
-            "--config.data.records=data/flow"
-        )
-    shape = form(config)
-    parts = {name: sources.split(config, name) for name in splits.SPLITS}
-    sizes = {name: shape.window(part.folder) for name, part in parts.items()}
-    labels = {name: _labels(part) for name, part in parts.items()}
-    classes = _classes(parts)
-    starts = {
-        name: _evaluation_starts(name, part, sizes[name], config.eval.stacks_per_video)
-        for name, part in parts.items()
-    }
 
-    frames = Frames(parts["train"].folder, parts["train"].chosen, data.shuffle_mb << 20)
-
-    def train(batch_size, start):
-        limit = data.stacks_per_video or None
-        stream = windows.training(frames, sizes["train"], config.seed, start, limit)
-        augment = _augmentation(
-            shape, sizes["train"], frames.manifest.frame_shape, config.seed, labels["train"]
-        )
-        stream = stream.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        return stream.batch(batch_size, drop_remainder=True).prefetch(2)
-
-    def evaluation(name, batch_size):
-        part = parts[name]
-        frame_shape = records.Manifest.load(part.folder).frame_shape
-
-        def centre(window):
-            flows = tf.reshape(window["frames"], (sizes[name], *frame_shape))
-            return {
-                "stack": stacked(cropped(flows, shape)),
-                "sequence": window["sequence"],
-                "first": window["first"],
-            }
-
-        stacks = windows.at(part.folder, sizes[name], starts[name])
-        stacks = stacks.map(centre, num_parallel_calls=tf.data.AUTOTUNE)
-        return stacks.batch(batch_size).prefetch(2)
-
-    return Stacks(
-        shape,
-        classes,
-        train,
-        evaluation,
-        {name: labels[name][np.unique(starts[name][:, 0])] for name in splits.SPLITS},
-        {
-            "kind": f"{len(classes)} classes of optical flow, stacks of {shape.stack}",
+    def __init__(self, config: ConfigDict):
+        data = config.data
+        if not data.records:
+            raise ValueError(
+                "config.data.records is missing: the optical flow to train on. From videos in a "
+                "folder for each class: python -m data_prep.flow --videos=FOLDER --out=data/flow, "
+                "then --config.data.records=data/flow"
+            )
+        self.form = form(config)
+        self._seed, self._per_video = config.seed, data.stacks_per_video or None
+        self._parts = parts = {name: sources.split(config, name) for name in splits.SPLITS}
+        self._sizes = {name: self.form.window(part.folder) for name, part in parts.items()}
+        self._labels = {name: _labels(part) for name, part in parts.items()}
+        self.classes = _classes(parts)
+        self._starts = {
+            name: _evaluation_starts(name, part, self._sizes[name], config.eval.stacks_per_video)
+            for name, part in parts.items()
+        }
+        self._frames = Frames(parts["train"].folder, parts["train"].chosen, data.shuffle_mb << 20)
+        self.labels = {
+            name: self._labels[name][np.unique(self._starts[name][:, 0])] for name in splits.SPLITS
+        }
+        self.description = {
+            "kind": f"{len(self.classes)} classes of optical flow, stacks of {self.form.stack}",
             "source": str(data.records),
             "sha256": {
                 name: records.Manifest.load(part.folder).fingerprint for name, part in parts.items()
             },
-            "parts": {name: _size(part, sizes[name], starts[name]) for name, part in parts.items()},
-        },
-    )
+            "parts": {
+                name: _size(part, self._sizes[name], self._starts[name])
+                for name, part in parts.items()
+            },
+        }
+
+    def train(self, batch_size: int, start: int) -> tf.data.Dataset:
+        """Returns an endless stream of random crops, half of them mirrored.
+
+        Args:
+            start: number of stacks already consumed.
+
+        Returns:
+            Batches of {"stack": (B, size, size, 2 L) float32, "label": (B,) int32}.
+        """
+        size = self._sizes["train"]
+        stream = windows.training(self._frames, size, self._seed, start, self._per_video)
+        augment = _augmentation(
+            self.form, size, self._frames.manifest.frame_shape, self._seed, self._labels["train"]
+        )
+        stream = stream.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+        return stream.batch(batch_size, drop_remainder=True).prefetch(2)
+
+    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
+        """Returns centre crops: `config.eval.stacks_per_video` of every video, evenly spaced.
+
+        Returns:
+            Batches of {"stack": (B, size, size, 2 L) float32, "sequence": (B,) int64, the index of
+            the video, "first": (B,) int64, the index of the first flow}.
+        """
+        folder, size = self._parts[split].folder, self._sizes[split]
+        frame_shape = records.Manifest.load(folder).frame_shape
+
+        def centre(window):
+            flows = tf.reshape(window["frames"], (size, *frame_shape))
+            return {
+                "stack": stacked(cropped(flows, self.form)),
+                "sequence": window["sequence"],
+                "first": window["first"],
+            }
+
+        stacks = windows.at(folder, size, self._starts[split])
+        stacks = stacks.map(centre, num_parallel_calls=tf.data.AUTOTUNE)
+        return stacks.batch(batch_size).prefetch(2)
 
 
 def _classes(parts):

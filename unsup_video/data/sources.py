@@ -1,7 +1,7 @@
 """The clips that a run trains, validates and tests on, (B, T, D) float32, from its config."""
 
+import abc
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,23 +15,32 @@ from unsup_video.models import video_models
 from unsup_video.utils.indices import evenly_spread
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(abc.ABC):
     """The data of one run.
 
     Attributes:
         frame_shape: (H, W), (H, W, C), or (D,) of features. D is its product.
-        train: (batch_size, start) -> endless `tf.data.Dataset` of (B, T, D) float32; `start` is
-            the number of clips already consumed.
-        evaluation: (split, count) -> (count, T, D) float32, always the same clips, fewer if the
-            split has fewer; split is "validation" or "test".
         description: what the data is and where it comes from, for people and for run.json.
     """
 
     frame_shape: tuple[int, ...]
-    train: Callable[..., tf.data.Dataset]
-    evaluation: Callable[[str, int], np.ndarray]
     description: dict
+
+    @abc.abstractmethod
+    def train(self, batch_size: int, start: int) -> tf.data.Dataset:
+        """Returns an endless stream of (B, T, D) float32.
+
+        Args:
+            start: number of clips already consumed.
+        """
+
+    @abc.abstractmethod
+    def evaluation(self, split: str, count: int) -> np.ndarray:
+        """Returns (count, T, D) float32, always the same clips, fewer if the split has fewer.
+
+        Args:
+            split: "validation" or "test".
+        """
 
     @functools.cached_property
     def _statistics(self):
@@ -73,33 +82,39 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
     )
 
 
-def moving_mnist_source(config: ConfigDict) -> Source:
+class MovingMnistSource(Source):
     """Generates training clips without end, and evaluation clips from digits never trained on."""
-    data = config.data
-    params = generator(config)
 
-    @functools.cache
-    def images(split):
-        return digits.load_digits(split, data.digits_dir or None, data.digits_source)
-
-    def batches(split, batch_size, start=0, count=None):
-        stream = moving_mnist.stream_seed(config.seed, split)
-        return moving_mnist.batches(
-            images(split).images, params, stream, batch_size, start=start, count=count
-        )
-
-    return Source(
-        frame_shape=(data.frame_size, data.frame_size),
-        train=lambda batch_size, start: (
-            batches("train", batch_size, start).map(to_frames).prefetch(2)
-        ),
-        evaluation=lambda split, count: collect(batches(split, 100, count=count)),
-        description={
+    def __init__(self, config: ConfigDict):
+        self.frame_shape = (config.data.frame_size, config.data.frame_size)
+        self._data, self._seed = config.data, config.seed
+        self._params = generator(config)
+        self._images: dict[str, digits.Digits] = {}
+        self.description = {
             "kind": "Moving MNIST, generated",
-            "source": images("train").source,
-            "sha256": {split: images(split).sha256 for split in digits.SPLITS},
-        },
-    )
+            "source": self._digits("train").source,
+            "sha256": {split: self._digits(split).sha256 for split in digits.SPLITS},
+        }
+
+    def train(self, batch_size, start):
+        return self._batches("train", batch_size, start).map(to_frames).prefetch(2)
+
+    def evaluation(self, split, count):
+        return collect(self._batches(split, 100, count=count))
+
+    def _digits(self, split):
+        if split not in self._images:
+            data = self._data
+            self._images[split] = digits.load_digits(
+                split, data.digits_dir or None, data.digits_source
+            )
+        return self._images[split]
+
+    def _batches(self, split, batch_size, start=0, count=None):
+        images, stream = self._digits(split).images, moving_mnist.stream_seed(self._seed, split)
+        return moving_mnist.batches(
+            images, self._params, stream, batch_size, start=start, count=count
+        )
 
 
 @dataclass(frozen=True)
@@ -150,50 +165,51 @@ def split(config: ConfigDict, name: str) -> Split:
     return Split(folder, splits.choose(entries, name, official))
 
 
-def records_source(config: ConfigDict) -> Source:
+class RecordsSource(Source):
     """Cuts windows from the splits on disk; evaluation windows are spread evenly over a split."""
-    data = config.data
-    length = data.frames_in + data.frames_out
-    parts = {name: split(config, name) for name in splits.SPLITS}
-    manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
-    for name, manifest in manifests.items():
-        made_for = manifest.source.get("split") if "generator" in manifest.source else None
-        if parts[name].chosen is None and made_for not in (None, name):
-            raise ValueError(
-                f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
-                f"{name}; write it again: python -m data_prep.moving_mnist --split={name}"
-            )
-    starts = {name: _window_starts(name, part, length) for name, part in parts.items()}
-    shape = manifests["train"].frame_shape
-    for name, manifest in manifests.items():
-        if manifest.frame_shape != shape:
-            raise ValueError(
-                f"{parts[name].folder}: frames of {manifest.frame_shape}, but those of "
-                f"{parts['train'].folder} are {shape}"
-            )
 
-    frames = Frames(parts["train"].folder, parts["train"].chosen)
+    def __init__(self, config: ConfigDict):
+        data = config.data
+        self._seed = config.seed
+        self._length = length = data.frames_in + data.frames_out
+        self._parts = parts = {name: split(config, name) for name in splits.SPLITS}
+        manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
+        for name, manifest in manifests.items():
+            made_for = manifest.source.get("split") if "generator" in manifest.source else None
+            if parts[name].chosen is None and made_for not in (None, name):
+                raise ValueError(
+                    f"{parts[name].folder} was generated from {made_for} digits, so it is not for "
+                    f"{name}; write it again: python -m data_prep.moving_mnist --split={name}"
+                )
+        self._starts = {name: _window_starts(name, part, length) for name, part in parts.items()}
+        self.frame_shape = manifests["train"].frame_shape
+        for name, manifest in manifests.items():
+            if manifest.frame_shape != self.frame_shape:
+                raise ValueError(
+                    f"{parts[name].folder}: frames of {manifest.frame_shape}, but those of "
+                    f"{parts['train'].folder} are {self.frame_shape}"
+                )
+        self._frames = Frames(parts["train"].folder, parts["train"].chosen)
+        for output in video_models.decoder_outputs(config.model).values():
+            if np.isfinite(output.limits).any():
+                _check_limits(self.evaluation("train", 100), output, data.records)
+        self.description = {
+            "kind": f"records, {manifests['train'].kind}",
+            "source": str(data.records),
+            "made_of": manifests["train"].source,
+            "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+            "parts": {n: _size(part, length, self._starts[n]) for n, part in parts.items()},
+        }
 
-    def train(batch_size, start):
-        stream = windows.training(frames, length, config.seed, start)
+    def train(self, batch_size, start):
+        stream = windows.training(self._frames, self._length, self._seed, start)
         clips = stream.map(lambda window: window["frames"])
         return clips.batch(batch_size, drop_remainder=True).prefetch(2)
 
-    def evaluation(name, count):
-        chosen = evenly_spread(count, len(starts[name]))
-        return read(parts[name].folder, length, starts[name][chosen])
-
-    for output in video_models.decoder_outputs(config.model).values():
-        if np.isfinite(output.limits).any():
-            _check_limits(evaluation("train", 100), output, data.records)
-    description = {
-        "kind": f"records, {manifests['train'].kind}",
-        "source": str(data.records),
-        "made_of": manifests["train"].source,
-        "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
-        "parts": {name: _size(part, length, starts[name]) for name, part in parts.items()},
-    }
-    return Source(shape, train, evaluation, description)
+    def evaluation(self, split, count):
+        starts = self._starts[split]
+        chosen = evenly_spread(count, len(starts))
+        return read(self._parts[split].folder, self._length, starts[chosen])
 
 
 def _window_starts(name, split, length):
@@ -240,5 +256,5 @@ def build(config: ConfigDict) -> Source:
         ValueError, FileNotFoundError: the data is missing, damaged, or too short.
     """
     if config.data.records:
-        return records_source(config)
-    return moving_mnist_source(config)
+        return RecordsSource(config)
+    return MovingMnistSource(config)

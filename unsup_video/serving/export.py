@@ -165,7 +165,7 @@ def _clips(trained, model):
             starts = windows.starts(part.folder, length, chosen=part.chosen)
             clips = sources.read(part.folder, length, starts[evenly_spread(_CLIPS, len(starts))])
         else:
-            source = sources.moving_mnist_source(trained.config)
+            source = sources.MovingMnistSource(trained.config)
             clips = source.evaluation("validation", _CLIPS)[:, :length]
         if clips.shape[-1] == dim:
             return clips, f"{len(clips)} clips of the validation data"

@@ -36,8 +36,8 @@ def completed(config: dict) -> dict:
         section: {**earlier.get(section, {}), **value} if isinstance(value, dict) else value
         for section, value in config.items()
     }
-    if sections.get("name") in configs.ALIASES:
-        sections["name"] = configs.ALIASES[sections["name"]]
+    if "name" in config:
+        sections["name"] = configs.ALIASES.get(config["name"], config["name"])
     return {"task": task, **sections}
 
 
