@@ -24,7 +24,6 @@ from absl import flags
 
 from eval import common
 from unsup_video.evaluation import own_clips
-from unsup_video.models import losses
 from unsup_video.utils import cli
 from unsup_video.video import inputs
 
@@ -118,11 +117,12 @@ def _generated(model, steps):
 
 
 def _print_scores(model, found):
-    unit = losses.unit(model.model.output)
+    outputs = model.model.decoder_outputs
     for part, score in found.scores.items():
+        unit = outputs[part].frame_unit
         print(f"{part}: {score:.1f} {unit}, of {found.scored[part]:,} frames")
         for name, what in _FLOORS.items():
-            if name != "targets" or model.model.output == "logistic":
+            if found.floors[part][name]:  # the truth itself has no squared loss
                 print(f"  {found.floors[part][name]:.1f}: {what}")
     if found.future is not None and "future" not in found.scores:
         print("future: no score, since the input ends where the prediction begins")

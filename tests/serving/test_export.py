@@ -1,6 +1,7 @@
 """Exported models: what they compute, what they refuse, and that evaluations take them."""
 
 import dataclasses
+import html
 import json
 import shutil
 import subprocess
@@ -411,7 +412,7 @@ def test_evaluations_give_the_figures_of_the_run_and_write_elsewhere(model, save
     runs = report.collect([saved], [evaluations])
     text = page.render(runs, "python -m eval.report", "2026-01-31T12:00:00+00:00")
     assert "tiny-1" in text
-    assert text.count("metrics.jsonl stays in the run's folder") == 2
+    assert html.unescape(text).count("metrics.jsonl stays in the run's folder") == 2
 
 
 def test_foreign_files_do_no_harm_where_nothing_reads_them(exported, tmp_path):

@@ -129,10 +129,10 @@ def test_its_features_are_those_of_its_kernel(tmp_path):
 
 def test_the_optimisers_factor_is_the_encoders():
     recipe = percepts_small.get_config().recipe
-    optimizer = optimizers.FanInAdam(fan_in=recipe.fan_in, encoder_factor=0.5)
+    recipe.encoder_factor = 0.5
     model = video_models.build(frame_dim=6, units=4, cell="gru")
     biases = {v.path: v for v in model.training.trainable_variables if v.path.endswith("bias")}
-    factors = {path: optimizer._factor(bias) for path, bias in biases.items()}
+    factors = {path: optimizers.rate_factor(recipe, bias) for path, bias in biases.items()}
     of_encoder = {"encoder_gru_1/bias", "encoder_gru_1/recurrent_bias"}
     assert of_encoder < factors.keys()
     assert {path for path, factor in factors.items() if factor == 0.5} == of_encoder

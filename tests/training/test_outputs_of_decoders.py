@@ -12,9 +12,10 @@ from unsup_video.configs import percepts_small
 from unsup_video.data import sources
 from unsup_video.evaluation import future_prediction, testset
 from unsup_video.models.outputs import OUTPUTS, Output
-from unsup_video.report import page
+from unsup_video.report import page_videos
 from unsup_video.serving import export
-from unsup_video.training import experiment, fields, trained, workdir
+from unsup_video.training import fields, trained, workdir
+from unsup_video.training.tasks import base, pretraining
 
 
 class Huber(Output):
@@ -48,7 +49,8 @@ def percepts(tmp_path_factory):
         path = labelled.pretrained(config, tmp_path_factory.mktemp("runs") / "huber", lines.append)
         model = trained.load(path)
         opened = workdir.Workdir.open(path, config.to_dict())
-        results = experiment.test(config, model.model, sources.build(config), opened)
+        task = pretraining.Pretraining(config, model.model, sources.build(config))
+        results = base.score_best(task, opened)
         opened.lock.close()
         yield model, results, lines
 
@@ -66,7 +68,7 @@ def test_the_losses_are_those_of_each_decoders_output(percepts):
     assert floor["copy_last"] == pytest.approx(huber(future, past[:, -1:]).mean())
     assert floor["targets"] == 0
     units = "squared loss/frame (reconstruction), huber loss/frame (future)"
-    assert units in experiment.table(model.config, results)
+    assert units in pretraining.table(model.config, results)
     assert any(units in line for line in lines)
 
 
@@ -103,7 +105,7 @@ def test_it_is_evaluated_and_shown(percepts):
     assert reconstruction.value == pytest.approx(results["scores"]["free_running/reconstruction"])
     assert not evaluation.find(part="future", metric="squared_loss")
     assert future_prediction.table([evaluation]).splitlines()[0].split()[4] == "huber_loss"
-    assert page._future_loss(SimpleNamespace(prediction=evaluation)) == future
+    assert page_videos._future_loss(SimpleNamespace(prediction=evaluation)) == future
 
 
 def test_it_is_exported(percepts, tmp_path):
@@ -123,5 +125,5 @@ def test_runs_made_before_have_one_output_for_all_decoders():
     model = {"kind": "composite", "output": "relu", "units": 3}
     completed = fields.completed({"name": "x", "model": model})["model"]
     assert completed["output_reconstruction"] == completed["output_future"] == ""
-    classifier = {"kind": "lstm", "units": 3}
+    classifier = {"kind": "lstm", "units": 3, "init": ""}
     assert "output_future" not in fields.completed({"model": classifier})["model"]

@@ -298,7 +298,7 @@ BAD = {
     "nothing.npy": (lambda path: np.save(path, CLIP[:, :0]), "damaged|empty|shape"),
     "objects.npy": (
         lambda path: np.save(path, np.array([{}]), allow_pickle=True),
-        "truncated, damaged, or not of NumPy's",
+        "truncated, damaged, or not a NumPy file",
     ),
     "strange.npz": (
         lambda path: np.savez(path, X=CLIP, xx=CLIP),

@@ -13,11 +13,7 @@ from unsup_video.configs import base
 
 
 def get_config(recipe=""):
-    config = base.get_config(recipe)
+    config = base.get_config(recipe, use="frames")
     config.name = "frames"
     config.data.records = "data/frames"
-    if config.recipe.name == "modern":
-        # Lower than on digits, since few pixels of natural pictures are 0. On bouncing shapes,
-        # frames_small learns faster with it than with the 1e-3 of patches (docs/own_frames.md).
-        config.recipe.learning_rate = 4e-3
     return config

@@ -7,8 +7,9 @@ function of what is trained on, one of `USES`, and says itself which learning ra
 
 from ml_collections import ConfigDict
 
-# What is trained on: Moving MNIST; natural videos, as patches or percepts; labels, by a classifier.
-USES = ("digits", "natural", "labels")
+# What is trained on: Moving MNIST; whole frames of one's own; natural videos, as patches or
+# percepts; labels, by a classifier.
+USES = ("digits", "frames", "natural", "labels")
 
 
 def toronto(use: str = "digits") -> ConfigDict:
@@ -62,7 +63,7 @@ def modern(use: str = "digits") -> ConfigDict:
             name="modern",
             optimizer="adam",
             # Of a kernel of `fan_in` inputs, see `optimizers.rate_factor`.
-            learning_rate={"digits": 8e-3, "natural": 1e-3, "labels": 3e-4}[use],
+            learning_rate={"digits": 8e-3, "frames": 4e-3, "natural": 1e-3, "labels": 3e-4}[use],
             fan_in=512,
             output_factor=2.0,
             schedule="warmup_linear",  # warm-up, then linear decay to zero at the last step

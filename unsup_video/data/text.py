@@ -39,26 +39,26 @@ def lines(path: str | os.PathLike) -> list[tuple[int, str]]:
 def values(
     path: str | os.PathLike, names: Collection[str], what: str, key: Callable[[str], str] = str
 ) -> dict[str, tuple[int, str]]:
-    """A value for each of `names`, from lines `NAME VALUE` in any order: (line number, value).
+    """Returns {name: (line number, value)} for `names`, from lines `NAME VALUE` in any order.
 
     A NAME may have spaces, a VALUE has none.
 
     Args:
-        what: VALUE, for messages, such as "LABEL". key: makes one of `names` of a NAME.
+        what: name of VALUE in messages, such as "LABEL". key: turns a NAME into one of `names`.
 
     Raises:
-        ValueError: a bad line, with its number; a name twice; another name, or one that is not
-            there. Others as of `lines`.
+        ValueError: a bad line, with its number; a repeated name; a name that is missing or
+            unknown. The errors of `lines`.
     """
-    found = {}
+    values = {}
     for number, line in lines(path):
         name, *value = line.rsplit(maxsplit=1)
         if not value:
-            raise ValueError(f"{path}, line {number}: {line!r}, NAME {what} expected, one a line")
-        if (name := key(name)) in found:
+            raise ValueError(f"{path}, line {number}: {line!r}, NAME {what} expected, one per line")
+        if (name := key(name)) in values:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
-        found[name] = number, value[0]
-    if differing := sorted(found.keys() ^ set(names)):
-        problem = "is not there" if differing[0] in found else f"has no {what.lower()}"
+        values[name] = number, value[0]
+    if differing := sorted(values.keys() ^ set(names)):
+        problem = "is not there" if differing[0] in values else f"has no {what.lower()}"
         raise ValueError(f"{path}: {differing[0]} {problem} ({len(differing)} in all)")
-    return found
+    return values

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video.evaluation import predict, testset
-from unsup_video.models import losses
 from unsup_video.pictures import visualize
 from unsup_video.training.trained import Trained
 from unsup_video.utils import files
@@ -26,7 +25,7 @@ class Future:
         reconstruction: (N, T, *shape), and future: (N, S, *shape) float32; None where the model has
             no such decoder.
         scores: part -> its loss, the mean over frames of which the truth is known, in the unit of
-            `losses.unit`. floors: part -> those of `losses.floors`, of the same frames.
+            `Output.frame_unit`. floors: part -> those of `Output.floors`, of the same frames.
         scored: part -> how many frames that were.
     """
 
@@ -50,20 +49,22 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
             model that predicts nothing.
 
     Raises:
-        ValueError: a clip, which is named, has too few frames; values outside of [0, 1] for a
-            logistic output.
+        ValueError: a clip, which is named, has too few frames; values outside of the
+            limits of an output, [0, 1] for a logistic one.
     """
     shape, read = trained.frame_shape, trained.config.data.frames_in
-    output = trained.model.output
+    outputs = trained.model.decoder_outputs
+    low = max(output.limits[0] for output in outputs.values())
+    high = min(output.limits[1] for output in outputs.values())
     for name, clip in zip(names, clips, strict=True):
         if len(clip) < read:
             raise ValueError(
                 f"{name}: {len(clip)} frames, but {trained.path} reads {read} before it predicts"
             )
-        if output == "logistic" and (clip.min() < 0 or clip.max() > 1):
+        if clip.min() < low or clip.max() > high:
             raise ValueError(
                 f"{name}: values from {clip.min():g} to {clip.max():g}, but {trained.path} was "
-                "trained on values in [0, 1]"
+                f"trained on values in [{low:g}, {high:g}]"
             )
     past = np.stack([clip[:read] for clip in clips])
     truth = tuple(clip[read : read + steps] for clip in clips)
@@ -86,11 +87,8 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
         counts = list(enumerate(known[part]))
         scores[part] = sum(each[i, :count].sum() for i, count in counts) / scored[part]
         of_clips = [  # of each by itself: they differ in length
-            losses.floors(
-                output,
-                flat(past[i : i + 1]),
-                flat(targets[part][i : i + 1, :count]),
-                trained.mean_frame,
+            outputs[part].floors(
+                flat(past[i : i + 1]), flat(targets[part][i : i + 1, :count]), trained.mean_frame
             )
             for i, count in counts
             if count
