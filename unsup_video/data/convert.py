@@ -404,12 +404,12 @@ def annotations(path: str | Path, arrays: dict[str, np.ndarray]) -> Annotations:
     )
     if labels is not None:
         labels = [None if label == labelling.NONE else label for label in labels]
-    codes, splits = known.get("split"), None
-    if codes is not None:
-        if not np.isin(codes, (0, 1, 2)).all():
+    splits = None
+    if "split" in known:
+        rows = known["split"]
+        if not np.isin(rows, (0, 1, 2)).all():
             raise ValueError(f"{path}: a split is 0 (unused), 1 (train) or 2 (test)")
-        rows = codes[:, None] if codes.ndim == 1 else codes
-        splits = [tuple(row) for row in rows.astype(int).tolist()]
+        splits = [tuple(row) for row in rows.reshape(len(rows), -1).astype(int).tolist()]
     return Annotations(names, labels, groups, splits)
 
 
