@@ -1,4 +1,4 @@
-"""The signatures of an exported classifier: functions of raw frames with checks, see `signatures`."""
+"""The signatures of an exported classifier: checked functions of raw frames, see `signatures`."""
 
 import contextlib
 
