@@ -294,7 +294,7 @@ class Fits:
         of = np.repeat(np.arange(len(judged)), blocks.shape[1])
         blocks = blocks.reshape(-1, len(data.classes)).astype(np.float64)
         means = classification.video_means(blocks, of, len(judged))
-        figures = classification.Classified(means, blocks, of, None, None).figures(
+        figures = classification.Predictions(means, blocks, of, None, None).figures(
             data.labels[judged]
         )
         return {

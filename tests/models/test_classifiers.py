@@ -89,7 +89,7 @@ def test_mean_frame_is_regression_on_the_mean():
 def test_state_is_regression_on_what_the_encoder_remembers():
     classifier = built("state", layers=2, dropout=0.5)
     x, states = X, []
-    for lstm in classifier.lstms:
+    for lstm in classifier.cells:
         x, h, c = lstm(x)
         states += [np.asarray(h), np.asarray(c)]
     kernel, bias = classifier.head.kernel.numpy(), classifier.head.bias.numpy()

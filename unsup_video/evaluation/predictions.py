@@ -11,7 +11,7 @@ import numpy as np
 from unsup_video.data import folders, records
 from unsup_video.evaluation import action_pictures
 from unsup_video.models import classification
-from unsup_video.models.classification import Classified
+from unsup_video.models.classification import Predictions
 from unsup_video.training.trained import Trained
 from unsup_video.utils import files
 from unsup_video.video import decoding, percepts
@@ -188,7 +188,7 @@ def read(path: Path, trained: Trained, job: Callable[[], percepts.Percepts]) -> 
 # ---------------------------------------------------------------------- predictions
 
 
-def predict(trained: Trained, frames: np.ndarray) -> Classified:
+def predict(trained: Trained, frames: np.ndarray) -> Predictions:
     """What a classifier says of the frames (T, D) float32 of one video, and of its blocks."""
     data, size = trained.config.data, trained.config.eval.batch_size
     length = min(len(frames), data.frames)  # a shorter video is one block by itself
@@ -202,7 +202,7 @@ def predict(trained: Trained, frames: np.ndarray) -> Classified:
     return classification.classify(trained.model, blocks(), 1)
 
 
-def over_time(found: Classified) -> tuple[np.ndarray, np.ndarray, str]:
+def over_time(found: Predictions) -> tuple[np.ndarray, np.ndarray, str]:
     """(numbers of frames from 1 (n,), probabilities there (n, K), what these are), of one video.
 
     They are of its blocks, at their middles, since within each the classifier begins anew; of a

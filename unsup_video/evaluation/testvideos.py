@@ -9,7 +9,7 @@ from unsup_video.data import overlap, sources
 from unsup_video.data import records as records_module
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classification
-from unsup_video.models.classification import Classified
+from unsup_video.models.classification import Predictions
 from unsup_video.training import precision
 from unsup_video.training.tasks import finetuning
 from unsup_video.training.trained import Trained
@@ -36,7 +36,7 @@ class TestVideos:
     seen: dict[str, int | str]
 
     @functools.cached_property
-    def classified(self) -> Classified:
+    def classified(self) -> Predictions:
         """What the classifier says of them, in blocks as long and as far apart as in training."""
         of, size = self.trained.config.data, self.trained.config.eval.batch_size
         blocks = self.videos.blocks(of.frames, of.stride, size)

@@ -10,7 +10,7 @@ from unsup_video.models.classifiers import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
-class Classified:
+class Predictions:
     """Probabilities of N videos, from M blocks of them, over K classes.
 
     Attributes:
@@ -54,7 +54,7 @@ def video_means(blocks: np.ndarray, videos: np.ndarray, count: int) -> np.ndarra
 
 def classify(
     classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
-) -> Classified:
+) -> Predictions:
     """Classifies `count` videos from their blocks, which `LabelledVideos.blocks` yields."""
     run = _steps(classifier)
     steps, videos, firsts = [], [], []
@@ -71,7 +71,7 @@ def classify(
         for batch in steps
     ]
     videos_of_windows = np.concatenate(videos)
-    return Classified(
+    return Predictions(
         video_means(means, videos_of_windows, count),
         means,
         videos_of_windows,

@@ -221,7 +221,7 @@ class Finetuning(Task):
         return self._scores(self.data.validation)
 
     def test(self):
-        """Returns {"videos": N, "scores": `Classified.figures`} for the test videos."""
+        """Returns {"videos": N, "scores": `Predictions.figures`} for the test videos."""
         return {"videos": len(self.data.test), "scores": self._scores(self.data.test)}
 
     def _scores(self, videos):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
-from unsup_video.models.classification import Classified, video_means
+from unsup_video.models.classification import Predictions, video_means
 from unsup_video.training import checkpoints, experiment, fields
 from unsup_video.training.tasks.base import Task
 
@@ -75,7 +75,7 @@ class FlowClassification(Task):
         """Returns the scores on the test videos.
 
         Returns:
-            {"classes": K, "videos": N, "stacks": N, "scores": `Classified.figures`,
+            {"classes": K, "videos": N, "stacks": N, "scores": `Predictions.figures`,
             "most_frequent_class": the accuracy, in %, of always guessing the class with the most
             training videos}.
         """
@@ -95,10 +95,10 @@ class FlowClassification(Task):
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
 
-def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Classified]:
+def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Predictions]:
     """Returns a function of the data and a split that classifies the videos of the split.
 
-    The blocks of the `Classified` are stacks, with one step each. The probabilities of a video are
+    The blocks of the `Predictions` are stacks, with one step each. The probabilities of a video are
     the mean of the softmax over its stacks (Simonyan & Zisserman 2014, section 5).
     """
 
@@ -114,13 +114,13 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
         steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
         videos, numbers = np.unique(sequences, return_inverse=True)
         means = video_means(steps, numbers, len(videos))
-        return Classified(means, steps, numbers, firsts, steps[:, None])
+        return Predictions(means, steps, numbers, firsts, steps[:, None])
 
     return classify
 
 
-def figures(classify: Callable[[Stacks, str], Classified], stacks: Stacks, part: str) -> dict:
-    """Returns the scores of `classify`, a `classifier`, on a split: see `Classified.figures`."""
+def figures(classify: Callable[[Stacks, str], Predictions], stacks: Stacks, part: str) -> dict:
+    """Returns the scores of `classify`, a `classifier`, on a split: see `Predictions.figures`."""
     return classify(stacks, part).figures(stacks.labels[part])
 
 
