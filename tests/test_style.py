@@ -25,7 +25,16 @@ WORKED_ON = {"unsup_video/data/moving_mnist.py", "unsup_video/video/jobs.py"}  #
 # A docstring says what a function does or returns, in a sentence with a subject or a verb.
 OPENINGS = re.compile(r"(What|How|Of|Whether|Where|Which|Those|That)\b")
 NAMES = {"of", "found", "most"}  # of what? these say nothing
-CLASSES = {"Classified", "Exported", "Found", "Inflated", "Measured", "Opened", "Reported"}
+CLASSES = {
+    "Classified",
+    "Exported",
+    "Found",
+    "Inflated",
+    "Measured",
+    "Opened",
+    "Reported",
+    "Trained",
+}
 # "frames a second" is "frames per second".
 PER = re.compile(
     r"\b(bits|bytes|clips|examples|files|flows|frames|images|labels|nats|pixels|sequences|stacks"

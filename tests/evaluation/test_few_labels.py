@@ -261,7 +261,7 @@ def test_a_state_is_that_of_the_pretrained_encoder(data, pretrained):
     ((trainer, _),) = fits.trainers.values()
     classifier = trainer.task.classifier
     assert classifier.kind == "state"
-    for mine, theirs in zip(classifier.lstms, pretrained.model.lstms, strict=True):
+    for mine, theirs in zip(classifier.cells, pretrained.model.cells, strict=True):
         for a, b in zip(mine.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 

@@ -53,7 +53,7 @@ def test_a_model_is_a_start_of_finetuning(name, tmp_path):
     finetuned = labelled.finetuned(config, tmp_path / "run")
     assert finetuned.classes == ("right", "left") and finetuned.step == 2
     model = trained.load(ROOT / "saved_models" / name).model
-    for mine, theirs in zip(finetuned.model.lstms, model.lstms, strict=True):
+    for mine, theirs in zip(finetuned.model.cells, model.cells, strict=True):
         for a, b in zip(mine.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 

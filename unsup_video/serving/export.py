@@ -27,7 +27,7 @@ from unsup_video.models.quantization import StoredWeights
 from unsup_video.serving import classifier_signatures, model_card, signatures, warmup
 from unsup_video.training import checkpoints, experiment, precision
 from unsup_video.training import trained as trained_module
-from unsup_video.training.trained import CARD, EXTRA, SUMS, Trained
+from unsup_video.training.trained import CARD, EXTRA, SUMS, TrainedModel
 from unsup_video.utils import files
 from unsup_video.utils.indices import evenly_spread
 
@@ -43,7 +43,7 @@ _COPIED = (
 )
 
 
-def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> Path:
+def write(trained: TrainedModel, out: str | Path, kernel_dtype: str = "float32") -> Path:
     """Exports a model atomically as the next version in `out`; returns the version's folder.
 
     Its matrix products run in `trained.config.precision`, which for a loaded model is the dtype of
@@ -81,7 +81,7 @@ def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> P
     return version
 
 
-def write_once(trained: Trained, out: str | Path) -> Path:
+def write_once(trained: TrainedModel, out: str | Path) -> Path:
     """The newest version in `out` if it has these very weights, else what `write` does."""
     newest = trained_module.version(out)
     if newest is not None and (newest / CARD).exists():

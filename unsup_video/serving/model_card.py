@@ -10,11 +10,11 @@ import tensorflow as tf
 import unsup_video
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.serving import signatures
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 
 def build(
-    trained: Trained,
+    trained: TrainedModel,
     functions: Mapping[str, tf.types.experimental.ConcreteFunction],
     gemm_dtype: str,
     quantization: dict,

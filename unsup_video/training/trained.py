@@ -27,7 +27,7 @@ _KEY_END = "/.ATTRIBUTES/VARIABLE_VALUE"  # of every variable in TensorFlow's ch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # compared, and hashed, by identity
-class Trained:
+class TrainedModel:
     """A trained model and its origin.
 
     Attributes:
@@ -133,7 +133,9 @@ def name_of(path: Path) -> str:
     return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
 
 
-def load(path: str | Path, precision: str | None = None, digits_dir: str | None = None) -> Trained:
+def load(
+    path: str | Path, precision: str | None = None, digits_dir: str | None = None
+) -> TrainedModel:
     """Loads the best checkpoint of a run, or a SavedModel.
 
     The weights of a SavedModel are read as data; its program is not run. `path` is the folder of a
@@ -276,7 +278,7 @@ def _initial(path, origin, precision):
     config, frame_shape, mean_frame, classes, data = origin
     config.precision = precision or config.precision
     model = build(config, frame_shape, mean_frame, classes)
-    return Trained(
+    return TrainedModel(
         path, config, model, 0, "", frame_shape, mean_frame, precision=precision, data=data
     )
 
@@ -294,7 +296,7 @@ def build(
     return experiment.build_model(config, frame_shape, cast(np.ndarray, mean_frame), scale)
 
 
-def untrained(trained: Trained, seed: int = 0) -> VideoModel:
+def untrained(trained: TrainedModel, seed: int = 0) -> VideoModel:
     """Builds a model of the same architecture with the initial weights of its recipe."""
     keras.utils.set_random_seed(seed)
     return cast(VideoModel, trained.rebuilt(trained.config))

@@ -16,7 +16,7 @@ from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
 from unsup_video.training import experiment, fields
 from unsup_video.training.tasks.base import Task
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 NO_INIT = "none"  # config.model.init for random weights
 
@@ -131,7 +131,7 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
     )
 
 
-def take_architecture(config: ConfigDict, init: Trained | None) -> None:
+def take_architecture(config: ConfigDict, init: TrainedModel | None) -> None:
     """Copies the architecture of a pretrained encoder into `config.model`.
 
     Raises:
@@ -148,7 +148,7 @@ def take_architecture(config: ConfigDict, init: Trained | None) -> None:
 
 
 def start(
-    config: ConfigDict, data: Data, init: Trained | None, scale: float | None = None
+    config: ConfigDict, data: Data, init: TrainedModel | None, scale: float | None = None
 ) -> tuple[Classifier, list[str]]:
     """Returns (the classifier at step 0, the names of the arrays copied from the encoder).
 
@@ -173,7 +173,7 @@ def start(
     return classifier, classifiers.copy_encoder(cast(VideoModel, init.model), classifier)
 
 
-def with_init(description: dict, init: Trained | None) -> dict:
+def with_init(description: dict, init: TrainedModel | None) -> dict:
     """Adds the encoder's fingerprint to `Data.description`, so that a resumed run has the same."""
     if init is None:
         return description
