@@ -9,7 +9,7 @@ a classifier is trained, with all percepts on the device. A composite that was p
 training part is a contender for each number of `--pretrain_steps`.
 
 The scale of percepts is the standard deviation of the first 16 frames of up to 500 training videos,
-where `finetuning.spread` takes windows at random places.
+where `finetuning.standard_deviation` reads windows with random starts.
 """
 
 import argparse
@@ -294,7 +294,7 @@ class Fits:
         of = np.repeat(np.arange(len(judged)), blocks.shape[1])
         blocks = blocks.reshape(-1, len(data.classes)).astype(np.float64)
         means = classification.video_means(blocks, of, len(judged))
-        figures = classification.Classified(means, blocks, of, None, None).figures(
+        figures = classification.Predictions(means, blocks, of, None, None).figures(
             data.labels[judged]
         )
         return {

@@ -24,29 +24,29 @@ from benchmarks import _common
 from unsup_video.configs import finetune, moving_mnist_1layer
 from unsup_video.serving import export
 from unsup_video.training import experiment
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 CLASSES = tuple(f"class {k}" for k in range(101))  # as many as UCF-101 has
 
 
-def composite(units: int, frame_size: int, folder: Path) -> Trained:
+def composite(units: int, frame_size: int, folder: Path) -> TrainedModel:
     """The paper's model of Moving MNIST."""
     config, shape = moving_mnist_1layer.get_config(), (frame_size, frame_size)
     config.model.units, config.data.frame_size = units, frame_size
     model = experiment.build_model(config, shape, np.full(frame_size**2, 0.05, np.float32))
-    return Trained(folder, config, model, 0, "", shape, None)
+    return TrainedModel(folder, config, model, 0, "", shape, None)
 
 
-def classifier(units: int, frame_size: int, folder: Path) -> Trained:
+def classifier(units: int, frame_size: int, folder: Path) -> TrainedModel:
     """A classifier of percepts, which have as many values as a frame has pixels."""
     config, shape = finetune.get_config(), (frame_size**2,)
     config.model.update({"units": units, "init": "none"})
-    return Trained(
+    return TrainedModel(
         folder, config, experiment.build_classifier(config, CLASSES, shape), 0, "", shape, None
     )
 
 
-def signatures(trained: Trained) -> dict:
+def signatures(trained: TrainedModel) -> dict:
     """Those of a model, exported and loaded again."""
     trained.path.mkdir()  # what the model card says of a run
     run = {"data": {"kind": "none", "source": "random weights, for a measurement"}}

@@ -28,7 +28,7 @@ def check_arguments(argv) -> None:
         raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
 
 
-def models() -> list[trained.Trained]:
+def models() -> list[trained.TrainedModel]:
     """The trained video models that the flags name, loaded one after the other.
 
     Raises:
@@ -44,7 +44,7 @@ def models() -> list[trained.Trained]:
     return found
 
 
-def classifiers() -> list[trained.Trained]:
+def classifiers() -> list[trained.TrainedModel]:
     """The trained classifiers that the flags name, those of --workdir first.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the training commands share."""
+"""Flags and functions that the training commands share."""
 
 import hashlib
 import json
@@ -16,30 +16,32 @@ from unsup_video.training import distribution, loop, precision, profiling, unrea
 from unsup_video.training.tasks import base
 from unsup_video.training.workdir import Workdir
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG_NAME.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/CONFIG_NAME.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
-    "Start anew in workdir; the run that is there is kept in workdir/.replaced "
-    "until the new one is finished.",
+    "Start anew in workdir; keeps the old run in workdir/.replaced until the new one is finished.",
 )
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "none",
     distribution.STRATEGIES,
-    "none: one device; mirrored: all GPUs of this "
-    "machine; multiworker: all of the processes that TF_CONFIG lists. See docs/scale.md.",
+    "Train on one device (none), on all GPUs of this machine (mirrored), or on those of all "
+    "processes that TF_CONFIG lists (multiworker). See docs/scale.md.",
 )
 _PRECISION = flags.DEFINE_enum(
-    "precision", None, precision.CHOICES, "Of the matrix products; short for --config.precision."
+    "precision",
+    None,
+    precision.CHOICES,
+    "Precision of the matrix products; short for --config.precision.",
 )
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps",
     None,
-    "FIRST,LAST step to write a trace of, such as 10,20. See docs/profiling.md.",
+    "Write a trace of the steps FIRST,LAST, such as 10,20. See docs/profiling.md.",
 )
 
-# "Try again later" of sysexits.h: the run was told to stop, its state is saved.
+# EX_TEMPFAIL of sysexits.h: a signal stopped the run, and its state is saved.
 EXIT_INTERRUPTED = 75
 
 
@@ -50,16 +52,16 @@ def check_arguments(argv: list[str]) -> None:
 
 
 def set_up(config: ConfigDict) -> tf.distribute.Strategy:
-    """The strategy that the flags name; the network and the trainer are made in its scope.
+    """Returns the strategy of the flags; make the network and the trainer in its scope.
 
-    Also sets `config.precision` where the flag is given, seeds all that is random, and makes
-    operations deterministic where the config says so.
+    It also sets `config.precision` from the flag, sets the random seeds, and makes operations
+    deterministic if the config asks for that.
 
     Raises:
-        ValueError: flags that cannot be followed.
+        ValueError: a flag has a value that cannot be used.
     """
     config.precision = _PRECISION.value or config.precision
-    _profile_steps()  # what is wrong with it is no news after an hour
+    _profile_steps()  # now, so that an error surfaces before training
     strategy = distribution.strategy(_STRATEGY.value)
     keras.utils.set_random_seed(config.seed)
     if config.train.deterministic:
@@ -72,9 +74,9 @@ def _profile_steps():
 
 
 def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -> None:
-    """Refuses changes of fields that a new run would ignore; arguments as of `unread.check`.
+    """Refuses changes of fields that a new run would ignore; see `unread.check`.
 
-    A run that is there already goes on with the config that it has.
+    An existing run is resumed with its stored config.
     """
     if _OVERWRITE.value or not (_path(config) / "config.json").exists():
         unread.check(config, named, ignored)
@@ -83,12 +85,12 @@ def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -
 def open_workdir(
     config: ConfigDict, strategy: tf.distribute.Strategy, ignored: Collection[str]
 ) -> Workdir:
-    """The folder of the run, as the flags say; `ignored` and errors as of `Workdir.open`."""
+    """Opens the folder of the run that the flags name; see `Workdir.open`."""
     if not distribution.is_chief(strategy):
         return Workdir.join(_path(config))
     workdir = Workdir.open(_path(config), config.to_dict(), _OVERWRITE.value, ignored)
     if workdir.replaced.exists():
-        print(f"the run that was there is in {workdir.replaced} until this one is finished")
+        print(f"the old run is in {workdir.replaced} until this one is finished")
     return workdir
 
 
@@ -103,22 +105,22 @@ def run(
     export: Callable[[], Path | None] = lambda: None,
     pretraining: dict | None = None,
 ) -> tuple[dict, Path | None]:
-    """Trains, tests and exports; of a run that is finished it reads the results.
+    """Trains, tests and exports; reads the results of a finished run.
 
-    Of several processes only the first one comes back from here.
+    If several processes train, only the first one returns.
 
     Args:
-        info: more for run.json.
-        export: exports it, where that was not done yet.
+        info: more items for run.json.
+        export: a function that exports the run if that is not done yet.
         pretraining: `overlap.run_contents` of the run whose encoder this one starts from.
 
     Returns:
-        what `base.score_best` and `export` return.
+        The return values of `base.score_best` and `export`.
 
     Raises:
-        SystemExit: with `EXIT_INTERRUPTED`, the run was interrupted, and the same command goes on;
-            with 0, this process has done its part of it.
-        ValueError: the processes are not of one run.
+        SystemExit: with `EXIT_INTERRUPTED` if the run was interrupted, and the same command resumes
+            it; with 0 in the other processes, when training is finished.
+        ValueError: the processes do not train the same run.
     """
     config, strategy = trainer.config, trainer.strategy
     gemm_dtype = precision.gemm_dtype(config.precision)
@@ -142,7 +144,7 @@ def run(
     results = workdir.path / "results.json"
     finished = any(trainer.gathered(is_chief and results.exists()))
     if not finished:
-        if is_chief and config.data.records:  # what is generated is in run.json
+        if is_chief and config.data.records:  # run.json describes generated data
             _note_data(config, workdir, pretraining)
         try:
             loop.run(trainer, workdir, info, _profile_steps())
@@ -151,22 +153,22 @@ def run(
             raise SystemExit(EXIT_INTERRUPTED) from None
     if not is_chief:
         print("trained; the first process tests and exports")
-        trainer.gathered(True)  # it may have to be started again meanwhile, with all of them
+        trainer.gathered(True)  # waits, since the first process may need a restart of all
         raise SystemExit(0)
     if finished:
         print("this run is finished; --overwrite starts it anew")
-        found = json.loads(results.read_text())
+        scores = json.loads(results.read_text())
     else:
         print("testing the best checkpoint ...")
-        found = base.score_best(trainer.task, workdir)
+        scores = base.score_best(trainer.task, workdir)
     exported = export()
     workdir.delete_replaced()
     trainer.gathered(True)
-    return found, exported
+    return scores, exported
 
 
 def _note_data(config, workdir, pretraining):
-    """Keeps what a new run is trained on in its folder, and says where it is tested on that."""
+    """Records the training data of a new run, and prints which of them are in its test data."""
     if not (workdir.path / "run.json").exists():
         began = time.perf_counter()
         overlap.write(workdir.path, overlap.read_contents(config, pretraining))
@@ -176,7 +178,7 @@ def _note_data(config, workdir, pretraining):
 
 
 def _check_same(trainer, what):
-    """Raises ValueError where the processes do not have the same JSON values `what`."""
+    """Raises ValueError if the JSON values `what` differ between the processes."""
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     number = int(digest[:13], 16)  # 52 bits, as many as a float64 holds
     if len(set(trainer.gathered(number))) > 1:

@@ -8,11 +8,11 @@ from unsup_video.serving import export
 from unsup_video.training import trained
 from unsup_video.training.workdir import Workdir
 
-_EXPORT = flags.DEFINE_bool("export", True, "Export the best checkpoint at the end.")
+_EXPORT = flags.DEFINE_bool("export", True, "Export the best checkpoint after training.")
 
 
 def exported(workdir: Workdir) -> Path | None:
-    """The export of the best checkpoint, made now where there is none yet; None with --noexport."""
+    """Exports the best checkpoint if that is not done yet; returns None with --noexport."""
     if not _EXPORT.value:
         return None
     print(f"exporting to {workdir.export} ...")

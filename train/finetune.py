@@ -4,14 +4,14 @@
     python -m train.finetune --init=none --records=data/percepts --config.model.units=256
     python -m train.finetune --init=none --config.model.kind=single_frame --records=data/percepts
 
-It starts from the encoder of a run of train.pretrain, or of its export, or from random weights, and
-reads percepts with labels. The same command again resumes a run that was interrupted.
+The classifier starts from the encoder of a run of train.pretrain, or of its export, or from random
+weights, and reads percepts with labels. The same command resumes an interrupted run.
 """
 
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start-up
 
 from absl import flags
 from ml_collections import config_flags
@@ -24,15 +24,15 @@ from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."
+    "config", None, "Experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: finetune."
 )
 _INIT = flags.DEFINE_string(
     "init",
     None,
-    "Run or SavedModel whose encoder it starts from, or none; short for --config.model.init.",
+    "Run or SavedModel with the encoder to start from, or none; short for --config.model.init.",
 )
 _RECORDS = flags.DEFINE_string(
-    "records", None, "The labelled percepts; short for --config.data.records."
+    "records", None, "Folder of the labelled percepts; short for --config.data.records."
 )
 
 
@@ -89,7 +89,7 @@ def main(argv):
         overlap.run_contents(init.origin, init.config) if init else None,
     )
 
-    # ------------------------------------------------------------------ what came out
+    # ------------------------------------------------------------------ results
     print(f"\n{finetuning.table(results)}\n")
     if exported:
         print(f"exported: {exported}")

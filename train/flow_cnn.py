@@ -3,19 +3,19 @@
     python -m data_prep.flow --videos=my_videos --out=data/flow        # a sub-folder for each class
     python -m train.flow_cnn --config=flow_cnn --config.data.records=data/flow
 
-NAME is flow_cnn (single flows), flow_cnn_stack10 (stacks of 10), flow_cnn_small (the default:
-minutes on a laptop), or the path of one's own config. Every field has a flag, for example
---config.model.dropout=0.5. The same command again resumes a run that was interrupted. Then
+NAME is flow_cnn (single flows), flow_cnn_stack10 (stacks of 10), flow_cnn_small (the default, which
+takes minutes on a laptop), or the path of your own config. Every field has a flag, for example
+--config.model.dropout=0.5. The same command resumes an interrupted run. Then
 
     python -m data_prep.flow_percepts --cnn=runs/flow_cnn --flow=data/flow --out=data/flow_percepts
 
-makes percepts of fc6, as data_prep.percepts does of frames.
+makes percepts of flow from fc6, as data_prep.percepts does from frames.
 """
 
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start-up
 
 from ml_collections import config_flags
 
@@ -28,7 +28,7 @@ from unsup_video.training.tasks import flow_classification
 from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, NAME or FILE.py; default: flow_cnn_small."
+    "config", None, "Experiment, NAME or FILE.py; default: flow_cnn_small."
 )
 
 
@@ -57,7 +57,7 @@ def main(argv):
     # ------------------------------------------------------------------ training
     results, _ = common.run(trainer, workdir, {"data": stacks.description})
 
-    # ------------------------------------------------------------------ what came out
+    # ------------------------------------------------------------------ results
     expect = comparison.expected(config, results.get("classes"))
     print(f"\n{flow_classification.table(config, results, expect)}\n")
     cli.print_next(

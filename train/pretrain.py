@@ -1,13 +1,13 @@
 """Pretrains a video model: `python -m train.pretrain [--config=NAME[:RECIPE]] [--workdir=DIR]`.
 
-NAME is a config of unsup_video/configs, or the path of one's own. Every field has a flag, for
-example --config.model.units=512. The same command again resumes a run that was interrupted.
+NAME is a config in unsup_video/configs, or the path of your own config. Every field has a flag, for
+example --config.model.units=512. The same command resumes an interrupted run.
 """
 
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start-up
 
 from absl import flags
 from ml_collections import config_flags
@@ -22,10 +22,10 @@ from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: quickstart."
+    "config", None, "Experiment, NAME[:RECIPE] or FILE.py[:RECIPE]; default: quickstart."
 )
 _DIGITS_DIR = flags.DEFINE_string(
-    "digits_dir", None, "Folder of MNIST's idx files; short for --config.data.digits_dir."
+    "digits_dir", None, "Folder with MNIST's idx files; short for --config.data.digits_dir."
 )
 
 _LARGER = {
@@ -82,7 +82,7 @@ def main(argv):
         lambda: exports.exported(workdir),
     )
 
-    # ------------------------------------------------------------------ what came out
+    # ------------------------------------------------------------------ results
     print(f"\n{pretraining.table(config, results, comparison.expected(config))}\n")
     if pictures := sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
         print("look at:", *pictures, sep="\n  ")

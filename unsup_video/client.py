@@ -1,18 +1,18 @@
-"""Sends a video, images or an array to a TensorFlow Serving server, and keeps the answer.
+"""Sends a video, images or an array to a TensorFlow Serving server, and saves the answer.
 
     python -m unsup_video.client --model=quickstart --input=video.mp4 --steps=20 --out=future.gif
     python -m unsup_video.client --model=quickstart --input=clips.npy --signature=encode --out=h.npz
     python -m unsup_video.client --model=quickstart --status
 
-It learns from the server what the model takes: frames are cut to the shape of the model's, resized,
-and made grey where the model has no colours, and it says so. --input is whatever `eval.predict`
-takes. With `--requests` it measures how long answers take. Status 1 where something is wrong, also
-where a `--status` is not AVAILABLE.
+It asks the server for the inputs of the model, then crops and resizes frames to the model's shape,
+makes them grey if the model has no colours, and prints these changes. --input takes the same files
+as `eval.predict`. With `--requests` it measures the time of answers. The exit status is 1 after an
+error, and if no version is AVAILABLE with `--status`.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start-up
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,29 +25,33 @@ from unsup_video.utils import cli
 from unsup_video.video import inputs
 
 _SERVER = flags.DEFINE_string(
-    "server", None, "HOST:PORT; default localhost:8500, with --rest localhost:8501."
+    "server", None, "Server, HOST:PORT; default: localhost:8500, with --rest localhost:8501."
 )
-_REST = flags.DEFINE_bool("rest", False, "REST instead of gRPC.")
+_REST = flags.DEFINE_bool("rest", False, "Use REST instead of gRPC.")
 _MODEL = flags.DEFINE_string("model", None, "Name of the model on the server.")
-_VERSION = flags.DEFINE_integer("version", None, "Which version; default the newest.", 0)
-_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that an answer may take.", 0.001)
-_STATUS = flags.DEFINE_bool("status", False, "Only say which versions and signatures there are.")
+_VERSION = flags.DEFINE_integer("version", None, "Version of the model; default: the newest.", 0)
+_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds to wait for an answer.", 0.001)
+_STATUS = flags.DEFINE_bool("status", False, "Only print the versions and signatures.")
 _INPUT = flags.DEFINE_string(
-    "input", None, "A video, a GIF, a .npy or .npz file, a folder of images, or one of all these."
+    "input", None, "Video, GIF, .npy or .npz file, folder of images, or folder of all of these."
 )
 _SIGNATURE = flags.DEFINE_string(
-    "signature", client.DEFAULT_SIGNATURE, "What is asked of the model."
+    "signature", client.DEFAULT_SIGNATURE, "Signature of the model to call."
 )
-_FRAMES = flags.DEFINE_integer("frames", 10, "Frames of the input that the model reads.", 1)
-_STEPS = flags.DEFINE_integer("steps", 20, "Frames to predict.", 1)
-_FPS = flags.DEFINE_float("fps", None, "Resample a video or GIF to so many frames a second.")
-_START = flags.DEFINE_float("start", 0.0, "The second of a video or GIF to start at.")
+_FRAMES = flags.DEFINE_integer("frames", 10, "Number of frames to send.", 1)
+_STEPS = flags.DEFINE_integer("steps", 20, "Number of frames to predict.", 1)
+_FPS = flags.DEFINE_float(
+    "fps", None, "Resample videos and GIFs to this number of frames per second."
+)
+_START = flags.DEFINE_float("start", 0.0, "Time in a video or GIF at which to start, in seconds.")
 _RANGE = cli.define_range()
 _OUT = flags.DEFINE_multi_string(
-    "out", [], "FILE.gif for frames, FILE.npz for all outputs; can be given for each."
+    "out", [], "Write frames to FILE.gif, or all outputs to FILE.npz; can be given twice."
 )
-_REQUESTS = flags.DEFINE_integer("requests", 1, "Send so many, and say how long they take.", 1)
-_PARALLEL = flags.DEFINE_integer("parallel", 1, "How many of them at a time.", 1)
+_REQUESTS = flags.DEFINE_integer(
+    "requests", 1, "Send this number of requests, and print how long they take.", 1
+)
+_PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of requests to send at the same time.", 1)
 
 
 def main(argv):
@@ -84,14 +88,16 @@ def main(argv):
     shape = client.frame_shape(definition)
     for path in _OUT.value:
         client.check_out(path, shape, definition.outputs)
-    count = _FRAMES.value + _STEPS.value  # what follows is shown beside the prediction
-    found = inputs.clips(
+    count = (
+        _FRAMES.value + _STEPS.value
+    )  # the frames after those sent are shown beside the prediction
+    read = inputs.clips(
         _INPUT.value, shape, count, _FPS.value, _START.value, cli.value_range(_RANGE)
     )
-    for clip in found:
+    for clip in read:
         if clip.changed:
             print(f"{clip.name}: {clip.changed}")
-    clips = client.stacked(found)
+    clips = client.stacked(read)
     sent, after = clips[:, : _FRAMES.value], clips[:, _FRAMES.value :]
     asked = client.request(model, _SIGNATURE.value, sent, _STEPS.value)
     outputs = asked.send(model)
@@ -116,7 +122,7 @@ def _refuse(beside, *others):
 
 
 def _measure(model, asked, requests, parallel):
-    """Answers to the same request, `parallel` at a time: a line about how long they took."""
+    """Sends a request repeatedly, `parallel` at a time; returns a line about the times."""
 
     def timed(_):
         begin = time.perf_counter()
@@ -141,7 +147,7 @@ def _version(model, outputs):
 
 
 def print_status(model: remote.Grpc | remote.Rest) -> None:
-    """Prints versions and signatures. Raises ValueError where none of the versions is AVAILABLE."""
+    """Prints versions and signatures. Raises ValueError if no version is AVAILABLE."""
     versions = model.versions()
     for version in versions:
         print(f"{model.name} version {version.number}: {version.state} {version.error}".strip())

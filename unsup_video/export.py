@@ -3,13 +3,13 @@
     python -m unsup_video.export --workdir=runs/quickstart --out=saved_models/quickstart
     python -m unsup_video.export --workdir=RUN --out=saved_models/NAME --kernel_dtype=int8
 
-Writes saved_models/quickstart/VERSION, with the next number that is free; `serving/export.py` says
-what is in it.
+It writes saved_models/quickstart/VERSION, with the next free number; `serving/export.py` describes
+its files.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes hide ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start-up
 
 from absl import flags
 
@@ -18,21 +18,21 @@ from unsup_video.serving import export
 from unsup_video.training import trained
 from unsup_video.utils import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run whose best checkpoint is exported.")
-_OUT = flags.DEFINE_string("out", None, "Folder of the versions, such as saved_models/NAME.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run whose best checkpoint to export.")
+_OUT = flags.DEFINE_string("out", None, "Folder for the versions, such as saved_models/NAME.")
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ("float32", "bfloat16"),
-    "Dtype of the matrix products; default: that of the training. bfloat16 is slow on a CPU "
+    "Dtype of the matrix products; default: that of the training. bfloat16 is slow on CPUs "
     "without AMX.",
 )
 _KERNEL_DTYPE = flags.DEFINE_enum(
     "kernel_dtype",
     "float32",
     quantization.DTYPES,
-    "Dtype in which kernels are stored: float16 halves the export, int8 leaves 30%. The model card "
-    "says what that changes.",
+    "Dtype in which to store kernels: float16 halves the size of the export, int8 reduces it to "
+    "30%. The model card states the effect on the outputs.",
 )
 
 

@@ -97,7 +97,7 @@ def test_a_video_is_the_mean_of_its_blocks_and_a_block_of_its_steps():
 def test_windows_and_steps_count_by_group():
     steps = np.random.default_rng(0).random((5, 3, 2))
     videos = np.array([0, 0, 1, 2, 2])
-    found = classification.Classified(
+    found = classification.Predictions(
         steps.mean(1)[:3], steps.mean(1), videos, np.array([0, 2, 0, 0, 2]), steps
     )
     labels, groups = np.array([0, 1, 1]), np.array([4, 4, 9])

@@ -13,7 +13,7 @@ from unsup_video.evaluation import long_range, results, testset
 from unsup_video.models import video_models
 from unsup_video.training import experiment
 from unsup_video.training import trained as trained_module
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 READ, PREDICTED, STEPS, CLIPS = 4, 3, 14, 3
 
@@ -152,7 +152,7 @@ def tiny(path, kind="composite"):
     path.mkdir()
     info = {"data": sources.MovingMnistSource(config).description}
     (path / "run.json").write_text(json.dumps(info))
-    return Trained(path, config, model, 1, "0" * 64, (32, 32), mean_frame)
+    return TrainedModel(path, config, model, 1, "0" * 64, (32, 32), mean_frame)
 
 
 @pytest.fixture(scope="module")

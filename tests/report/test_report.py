@@ -21,7 +21,7 @@ from unsup_video.evaluation import testset as test_sets
 from unsup_video.pictures import charts
 from unsup_video.report import cells, page, page_videos, report, sections
 from unsup_video.report.section import Options
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 TIME = "2026-01-31T12:00:00+00:00"
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
@@ -326,7 +326,7 @@ def test_a_figure_that_cannot_be_made_says_why(tmp_path, no_charts):
 def autoencoder(monkeypatch):
     """A model; what is asked of other modules comes back as their evaluations."""
     model = SimpleNamespace(outputs=("reconstruction",), kind="autoencoder")
-    trained = Trained(Path("x"), ConfigDict({"data": {}}), model, 1, "", (8, 8), None)
+    trained = TrainedModel(Path("x"), ConfigDict({"data": {}}), model, 1, "", (8, 8), None)
     monkeypatch.setattr(test_sets, "of_model", lambda config, *given: given)
     for module in (future_prediction, out_of_domain, features):
         monkeypatch.setattr(
@@ -453,7 +453,7 @@ def test_runs_are_read_from_their_folders(tmp_path):
         lines = [json.dumps(line) + "\n" for line in run.metrics]
         (run.path / "metrics.jsonl").write_text("".join(lines) + '{"step": 50, "cut sho')
         config = ConfigDict({**run.config, "recipe": {"name": "modern"}})
-        models.append(Trained(run.path, config, None, 40, "c0ffee", (8, 8), None))
+        models.append(TrainedModel(run.path, config, None, 40, "c0ffee", (8, 8), None))
     collected = report.collect(models, [run.evaluations for run in runs])
     for run, read in zip(runs, collected, strict=True):
         assert (read.name, read.path, read.config, read.info, read.metrics) == (

@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 from test_report import TIME, Page, make, section
 
 from unsup_video.evaluation import action_recognition, few_labels, intervals, paper, testvideos
-from unsup_video.models.classification import Classified
+from unsup_video.models.classification import Predictions
 from unsup_video.models.classifiers import Classifier
 from unsup_video.pictures import charts
 from unsup_video.report import page, report
 from unsup_video.report.section import Options
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 CLASSES = ("Dive", "Run & jump", "<b>Swim")
 LABELS = np.array([0, 0, 1, 1])
@@ -59,7 +59,7 @@ def classifier(folder, name="ft", kind="lstm", init="runs/pre", data="feed", see
     }
     path = folder / name
     path.mkdir()
-    trained = Trained(
+    trained = TrainedModel(
         path,
         ConfigDict(config),
         Classifier(kind, CLASSES, None, [], None, None),
@@ -69,7 +69,7 @@ def classifier(folder, name="ft", kind="lstm", init="runs/pre", data="feed", see
         None,
     )
     sure = 0.8 * np.eye(3)[GUESSES] + 0.2 / 3
-    found = Classified(sure, sure, np.arange(4), np.zeros(4, int), np.stack([sure, sure], 1))
+    found = Predictions(sure, sure, np.arange(4), np.zeros(4, int), np.stack([sure, sure], 1))
     seen = {"train": 0, "validation": 0} if seen is None else seen
     test = SimpleNamespace(
         trained=trained,
@@ -444,7 +444,7 @@ def test_the_new_figures_are_stored(tmp_path):
 
 
 def test_a_classifier_is_tested_on_its_videos(monkeypatch):
-    trained = Trained(
+    trained = TrainedModel(
         Path("x"),
         ConfigDict(),
         Classifier("lstm", CLASSES, None, [], None, None),

@@ -98,7 +98,7 @@ def test_an_overwritten_run_is_kept_until_the_new_one_is_finished(uninterrupted,
     assert (aside / "results.json").exists() and not (workdir / "results.json").exists()
     assert what_training_left(aside).keys() == what_training_left(uninterrupted[0]).keys()
     status, output = Run(workdir, "--config.seed=1").finish()
-    assert status == 0 and f"the run that was there is in {aside} until" in output
+    assert status == 0 and f"the old run is in {aside} until" in output
     assert (workdir / "results.json").exists() and not aside.exists()
 
 

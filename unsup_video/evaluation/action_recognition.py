@@ -7,7 +7,7 @@ import numpy as np
 from unsup_video.evaluation import action_pictures, results
 from unsup_video.evaluation.naming import names
 from unsup_video.evaluation.testvideos import TestVideos
-from unsup_video.models.classification import Classified
+from unsup_video.models.classification import Predictions
 
 KIND = "action_recognition"
 FUSION_KIND = "action_recognition_fusion"
@@ -305,7 +305,7 @@ def _window_rows(data, found, labels, topk, groups):
     ]
 
 
-def _step_rows(data, found: Classified, labels, groups):
+def _step_rows(data, found: Predictions, labels, groups):
     rows = []
     sums = np.zeros(found.blocks.shape)
     for t in range(found.steps.shape[1]):

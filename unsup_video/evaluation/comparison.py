@@ -97,7 +97,7 @@ def table_2(model: Mapping, tested: Mapping) -> float | None:
     training and in the test. The recipe may be another one.
 
     Args:
-        model: `Trained.describe()`. tested: `testset.TestSet.description`.
+        model: `TrainedModel.describe()`. tested: `testset.TestSet.description`.
     """
     kind = tested["kind"]
     if kind not in _TABLE_2 or "trained_on" not in model:  # the latter of an earlier version

@@ -10,7 +10,7 @@ from unsup_video.evaluation import results
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
 from unsup_video.training import trained as trained_module
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 KIND = "features"
 _INK = 0.05  # of the brightest pixel of the mean frame, which makes a pixel one that is used
@@ -25,7 +25,10 @@ _UNITS = {
 
 
 def evaluate(
-    trained: Trained, count: int = 200, recompute: bool = False, log: Callable[[str], None] = print
+    trained: TrainedModel,
+    count: int = 200,
+    recompute: bool = False,
+    log: Callable[[str], None] = print,
 ) -> results.Evaluation:
     """Draws and measures the features with the largest L2 norm.
 

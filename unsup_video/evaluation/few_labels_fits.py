@@ -48,7 +48,7 @@ class Fits:
                     f"asked for, the training part has {count} of {name}"
                 )
         # One scale for all: with a label or two there is none of their own to speak of.
-        self.scale = finetuning.spread(self.train, length)
+        self.scale = finetuning.standard_deviation(self.train, length)
         self.trainers = {}
 
     def search(self, rate: float, dropout: float, subset: int) -> dict:

@@ -10,7 +10,7 @@ from unsup_video.evaluation import comparison, metrics, predict, results, testse
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 KIND = "future_prediction"
@@ -18,7 +18,7 @@ _BLOCK = 500  # clips that are held at a time; each finished block is kept
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedModel,
     test_set: testset.TestSet,
     command: str,
     convention: str = "correct",

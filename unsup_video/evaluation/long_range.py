@@ -12,7 +12,7 @@ from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import charts, visualize
 from unsup_video.training import precision
 from unsup_video.training import trained as trained_module
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 KIND = "long_range"
@@ -26,7 +26,7 @@ _COLOURS = {"model": "#2f81c8", "untrained": "#cf6a22", "truth": "#28946a"}
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedModel,
     steps: int | None = None,
     clips: int | None = None,
     units: int = 200,

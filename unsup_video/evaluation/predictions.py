@@ -11,8 +11,8 @@ import numpy as np
 from unsup_video.data import folders, records
 from unsup_video.evaluation import action_pictures
 from unsup_video.models import classification
-from unsup_video.models.classification import Classified
-from unsup_video.training.trained import Trained
+from unsup_video.models.classification import Predictions
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 from unsup_video.video import decoding, percepts
 from unsup_video.video.listing import Video
@@ -64,7 +64,7 @@ def is_video(path: Path) -> bool:
 # ---------------------------------------------------------------------- percepts
 
 
-def percepts_job(trained: Trained, given: dict) -> percepts.Percepts:
+def percepts_job(trained: TrainedModel, given: dict) -> percepts.Percepts:
     """What makes percepts of videos as those were made that a classifier was trained on.
 
     The settings are those of the training data, as its run.json has them, or else its data set. A
@@ -156,7 +156,7 @@ def _as_recorded(trained, settings, given):
     return job
 
 
-def read(path: Path, trained: Trained, job: Callable[[], percepts.Percepts]) -> np.ndarray:
+def read(path: Path, trained: TrainedModel, job: Callable[[], percepts.Percepts]) -> np.ndarray:
     """The frames (T, D) float32 of a file, of a video as a data set would hold them.
 
     Args:
@@ -188,7 +188,7 @@ def read(path: Path, trained: Trained, job: Callable[[], percepts.Percepts]) -> 
 # ---------------------------------------------------------------------- predictions
 
 
-def predict(trained: Trained, frames: np.ndarray) -> Classified:
+def predict(trained: TrainedModel, frames: np.ndarray) -> Predictions:
     """What a classifier says of the frames (T, D) float32 of one video, and of its blocks."""
     data, size = trained.config.data, trained.config.eval.batch_size
     length = min(len(frames), data.frames)  # a shorter video is one block by itself
@@ -202,7 +202,7 @@ def predict(trained: Trained, frames: np.ndarray) -> Classified:
     return classification.classify(trained.model, blocks(), 1)
 
 
-def over_time(found: Classified) -> tuple[np.ndarray, np.ndarray, str]:
+def over_time(found: Predictions) -> tuple[np.ndarray, np.ndarray, str]:
     """(numbers of frames from 1 (n,), probabilities there (n, K), what these are), of one video.
 
     They are of its blocks, at their middles, since within each the classifier begins anew; of a
@@ -215,7 +215,7 @@ def over_time(found: Classified) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def run(
-    trained: Trained,
+    trained: TrainedModel,
     paths: list[Path],
     names: list[str],
     out: str | Path,

@@ -27,7 +27,7 @@ import numpy as np
 import unsup_video
 from unsup_video.evaluation import intervals
 from unsup_video.training import workdir
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 # 1 had features measured with their mean, and nothing teacher-forced; 2 had intervals that took
@@ -89,7 +89,7 @@ class Evaluation:
     Attributes:
         kind: the command, such as "future_prediction". folder: where it is stored.
         command: the command line that makes it. time: when it ran, ISO 8601.
-        model: `Trained.describe`. settings: what the figures depend on besides the model.
+        model: `TrainedModel.describe`. settings: what the figures depend on besides the model.
         seconds: what it took, by part. machine: the processor.
         rows, pictures: what came out.
     """
@@ -160,7 +160,7 @@ def drawn(
     return found
 
 
-def command(trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()) -> str:
+def command(trained: TrainedModel, kind: str, flags: dict, others: Sequence[str] = ()) -> str:
     """The command line of an evaluation of that model.
 
     Args:
@@ -184,7 +184,7 @@ def _json(values):
     return json.dumps(values, sort_keys=True, default=operator.index)  # numpy's integers too
 
 
-def folder_of(trained: Trained, kind: str, settings: dict) -> Path:
+def folder_of(trained: TrainedModel, kind: str, settings: dict) -> Path:
     """Where the evaluation of that model with these settings is stored."""
     identity = [SCHEMA_VERSION, kind, trained.sha256, settings]
     key = hashlib.sha256(_json(identity).encode()).hexdigest()[:10]
@@ -204,7 +204,7 @@ def check_writable(folder: str | Path, advice: str) -> None:
 
 
 def run(
-    trained: Trained,
+    trained: TrainedModel,
     kind: str,
     settings: dict,
     command: str,

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, overlap, records, sources, splits, windows
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils.indices import evenly_spread
 
 _SEED = 0  # of generated clips
@@ -114,7 +114,7 @@ def generated(
     count: int,
     num_digits: int | None = None,
     num_frames: int | None = None,
-    trained: Trained | None = None,
+    trained: TrainedModel | None = None,
 ) -> TestSet:
     """Moving MNIST of test digits, generated in the way of the frames that the run was trained on.
 
@@ -258,7 +258,7 @@ def _motion(manifest, starts, config):
 
 
 def of_model(
-    trained: Trained, folder: str | None, count: int | None, longest: int | None = None
+    trained: TrainedModel, folder: str | None, count: int | None, longest: int | None = None
 ) -> TestSet:
     """The test set of a command: `folder` where given, else that which the run's config describes.
 

@@ -9,10 +9,10 @@ from unsup_video.data import overlap, sources
 from unsup_video.data import records as records_module
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classification
-from unsup_video.models.classification import Classified
+from unsup_video.models.classification import Predictions
 from unsup_video.training import precision
 from unsup_video.training.tasks import finetuning
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,14 +29,14 @@ class TestVideos:
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
-    trained: Trained
+    trained: TrainedModel
     videos: LabelledVideos
     part: str
     split: int
     seen: dict[str, int | str]
 
     @functools.cached_property
-    def classified(self) -> Classified:
+    def classified(self) -> Predictions:
         """What the classifier says of them, in blocks as long and as far apart as in training."""
         of, size = self.trained.config.data, self.trained.config.eval.batch_size
         blocks = self.videos.blocks(of.frames, of.stride, size)
@@ -82,7 +82,7 @@ class TestVideos:
 
 
 def select(
-    trained: Trained,
+    trained: TrainedModel,
     records: str | None = None,
     split: int | None = None,
     part: str = "test",
@@ -109,7 +109,7 @@ def select(
     return TestVideos(trained, videos, part, config.data.split, seen(trained, videos))
 
 
-def seen(trained: Trained, videos: LabelledVideos) -> dict[str, int | str]:
+def seen(trained: TrainedModel, videos: LabelledVideos) -> dict[str, int | str]:
     """How many of these videos each part of a run had, `overlap.seen`; the videos are read."""
     contents = overlap.split_contents(sources.Split(videos.folder, videos.chosen))
     return overlap.seen(overlap.run_contents(trained.origin, trained.config), contents)

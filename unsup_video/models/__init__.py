@@ -1,4 +1,4 @@
-"""The paper: recurrent layers, encoder and decoders, their outputs, classifiers.
+"""The models of the paper: recurrent layers, encoder and decoders, their outputs, classifiers.
 
 from unsup_video.models import PeepholeLSTM, VideoModel, build
 """

@@ -1,10 +1,10 @@
-"""Recurrent layers: what a model asks of one, the LSTM, the GRU, and the table of them, `CELLS`.
+"""Recurrent layers: their base class, the LSTM, the GRU, and the table of them, `CELLS`.
 
-Written in `keras.ops`, so they run on every Keras backend; on TensorFlow the time loop is
+They are written in `keras.ops`, so they run on every Keras backend. On TensorFlow the time loop is
 `fast_lstm` or `fast_gru`, except inside `portable`.
 
-Another cell is a `RecurrentLayer` and a line in `CELLS`; `--config.model.cell=NAME` then trains,
-finetunes, evaluates and exports with it.
+To add a cell, write a `RecurrentLayer` and add it to `CELLS`; `--config.model.cell=NAME` then
+trains, finetunes, evaluates and exports with it.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ _PORTABLE = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable():
-    """Inside, layers are called in plain operations: for a graph that another program will run.
+    """Traces layers without XLA or custom gradients, so that another program can run the graph.
 
-    The fast path insists on XLA, which TensorFlow Serving refuses on a CPU, and keeps the gates of
-    every step for a gradient.
+    The fast path needs XLA, which TensorFlow Serving refuses on a CPU, and keeps the gates of
+    every step for the gradient.
     """
     token = _PORTABLE.set(True)
     try:
@@ -34,11 +34,11 @@ def portable():
 
 
 def project(x, kernel, bias, gemm_dtype):
-    """`x W + b` over the last axis, as ONE product over all leading axes.
+    """Returns `x W + b` over the last axis, computed as ONE product over all leading axes.
 
     Args:
         x: (..., D). kernel: (D, N). bias: (N,).
-        gemm_dtype: dtype in which the product runs; the result has the kernel's dtype.
+        gemm_dtype: dtype of the product; the result has the kernel's dtype.
     """
     shape = ops.shape(x)
     rows = ops.reshape(ops.cast(x, gemm_dtype), (-1, shape[-1]))
@@ -47,23 +47,24 @@ def project(x, kernel, bias, gemm_dtype):
 
 
 class RecurrentLayer(keras.layers.Layer):
-    """A recurrent layer, as encoder, decoders and classifiers use it; see `CELLS`.
+    """The base class of the recurrent layers that encoders, decoders and classifiers use.
 
-    A subclass states its states and gates in the attributes below, and one step in `_cell`. It may
-    add weights of its own (`_add_weights`, `_recurrent_weights`) and a faster time loop for
-    TensorFlow (`_fast_recurrence`).
+    A subclass names its states and gates in the attributes below and defines one step in `_cell`.
+    It may add weights of its own (`_add_weights`, `_recurrent_weights`) and a faster time loop
+    for TensorFlow (`_fast_recurrence`).
 
-    Weights, with N = `len(kernel_parts)`: `kernel` (D, N units), absent in a layer without input;
-    `recurrent_kernel` (units, N units); those of the subclass; `bias` (N units,).
+    With N = `len(kernel_parts)`, the weights are `kernel` (D, N units), absent in a layer without
+    input; `recurrent_kernel` (units, N units); those of the subclass; and `bias` (N units,).
 
     Attributes:
-        state_names: of its states, each (B, units), as signatures name them. The first state is the
+        state_names: names of the states, each (B, units), in signatures. The first state is the
             layer's output.
-        state_labels: of the same states, as pictures name them; the first is "output".
-        kernel_parts: what the columns of the kernels lead to, `units` columns each.
-        kept_by: which of these parts is the gate that keeps the state.
-        gate_ranges: name -> (low, high) of what `gates` returns, as far as it is bounded.
-        has_peepholes: whether it takes `use_peepholes` and `peephole_initializer`.
+        state_labels: names of the same states in pictures; the first is "output".
+        kernel_parts: names of the gates and inputs that the columns of the kernels compute, `units`
+            columns each.
+        kept_by: the one of these parts that is the gate that keeps the state.
+        gate_ranges: name -> (low, high) of each bounded value that `gates` returns.
+        has_peepholes: whether the layer takes `use_peepholes` and `peephole_initializer`.
 
     Args:
         units: size of every state.
@@ -78,11 +79,11 @@ class RecurrentLayer(keras.layers.Layer):
         inputs: (B, T, D); or None for a layer without input, which then needs `initial_state` and
             `steps`. A layer is built for one of the two.
         initial_state: a list of the states, each (B, units). Default: zeros.
-        steps: T of a layer without input, an integer or a scalar integer tensor.
+        steps: T for a layer without input, an integer or a scalar integer tensor.
 
     Returns:
         (sequence, *states): the output of every step (B, T, units), and the states after the last
-        one, (B, units) each.
+        step, (B, units) each.
     """
 
     state_names: tuple[str, ...] = ("h",)
@@ -112,31 +113,31 @@ class RecurrentLayer(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.gemm_dtype = gemm_dtype or self.compute_dtype
 
-    # ------------------------------------------------------------------ what a cell is
+    # ------------------------------------------------------------------ for subclasses
 
     def _add_weights(self):
-        """Creates the weights that a subclass has besides kernels and bias."""
+        """Creates the weights that a subclass adds to the kernels and the bias."""
 
     def _recurrent_weights(self):
-        """The weights that a step needs, as tensors: what `_cell` gets after the state."""
+        """Returns the weights that a step needs, as tensors: the last arguments of `_cell`."""
         return (ops.convert_to_tensor(self.recurrent_kernel),)
 
     def _cell(self, projected, state, recurrent_kernel):
-        """One step on (..., units).
+        """Computes one step on (..., units).
 
         Args:
             projected: x_t W + b, (..., N units). state: the states before the step.
 
         Returns:
-            (the states after it, a dict of its gates: what there is to see besides the states).
+            (the states after the step, a dict of its gates for pictures).
         """
         raise NotImplementedError
 
     def _fast_recurrence(self, projected, *arguments):
-        """`_scan` on TensorFlow, faster: states, `_recurrent_weights`, steps -> sequences."""
+        """A faster `_scan` on TensorFlow: states, `_recurrent_weights`, steps -> sequences."""
         return self._scan(projected, *arguments)
 
-    # ------------------------------------------------------------------ what a model uses
+    # ------------------------------------------------------------------ for models
 
     def build(self, inputs_shape=None, initial_state_shape=None):
         """Creates the weights; `inputs_shape` is (B, T, D), or None for a layer without input."""
@@ -164,17 +165,21 @@ class RecurrentLayer(keras.layers.Layer):
         return (states[0], *(state[:, -1] for state in states))
 
     def step(self, inputs, state):
-        """One step: inputs (B, D) or None, states (B, units) -> states after it, output first."""
+        """Returns the states after one step, output first.
+
+        Args:
+            inputs: (B, D) or None. state: the states before the step, (B, units) each.
+        """
         projected = self.bias
         if inputs is not None:
             projected = project(inputs, self.kernel, self.bias, self.gemm_dtype)
         return self._cell(projected, state, *self._recurrent_weights())[0]
 
     def gates(self, inputs, initial_state=None, steps=None):
-        """The unit's activity over time, for pictures such as the paper's figure 7.
+        """Returns the activity of the units over time, for pictures such as the paper's figure 7.
 
-        Arguments as in a call. Returns a dict of (B, T, units): the gates of the cell, and its
-        states by `state_labels`; "output" is the last.
+        It takes the arguments of a call and returns a dict of (B, T, units): the gates of the cell,
+        then its states under their `state_labels`; "output" is the last.
         """
         arguments = self._arguments(inputs, initial_state, steps)
         projected, start, _ = arguments
@@ -205,7 +210,7 @@ class RecurrentLayer(keras.layers.Layer):
             "gemm_dtype": self.gemm_dtype,
         }
 
-    # Keras's own pair takes the initial state's shape for the input's in a layer without input.
+    # In a layer without input, Keras would take the shape of the initial state for the input's.
     def get_build_config(self):
         if not self.built:
             return None
@@ -215,10 +220,10 @@ class RecurrentLayer(keras.layers.Layer):
         dim = config["input_dim"]
         self.build(None if dim is None else (None, None, dim))
 
-    # ------------------------------------------------------------------ running over time
+    # ------------------------------------------------------------------ the time loop
 
     def _arguments(self, inputs, initial_state, steps):
-        """(projected input or bias, states, T) of a call."""
+        """Returns (projected input or bias, states, T) of a call."""
         if (inputs is None) != (self.kernel is None):
             raise ValueError(
                 f"{self.name} was built {'with' if self.kernel is not None else 'without'} input "
@@ -239,7 +244,7 @@ class RecurrentLayer(keras.layers.Layer):
         return projected, initial_state, steps
 
     def _run(self, projected, state, steps):
-        """Every state after every step, (B, T, units) each."""
+        """Returns every state after every step, (B, T, units) each."""
         fast = keras.backend.backend() == "tensorflow" and not _PORTABLE.get()
         recurrence = self._fast_recurrence if fast else self._scan
         return recurrence(projected, *state, *self._recurrent_weights(), steps)
@@ -254,13 +259,13 @@ class RecurrentLayer(keras.layers.Layer):
             after, _ = self._cell(z if has_input else projected, carry, *weights)
             return tuple(after), tuple(after)
 
-        # Without input a clock is scanned: `length` must be a Python integer, `steps` need not be.
+        # Without input it scans zeros, since `steps` may be a tensor, and `length` may not.
         z = ops.transpose(projected, (1, 0, 2)) if has_input else ops.zeros((steps,))
         _, states = ops.scan(step, tuple(state), z)
         return [ops.transpose(state, (1, 0, 2)) for state in states]
 
     def _recurrent_product(self, h, recurrent_kernel):
-        """h R, in `gemm_dtype` and back."""
+        """Returns h R, computed in `gemm_dtype`, in the dtype of h."""
         product = ops.matmul(
             ops.cast(h, self.gemm_dtype), ops.cast(recurrent_kernel, self.gemm_dtype)
         )
@@ -275,17 +280,18 @@ class PeepholeLSTM(RecurrentLayer):
         f_t = sigmoid(W_xf x_t + W_hf h_{t-1} + w_cf * c_{t-1} + b_f)
         g_t =    tanh(W_xc x_t + W_hc h_{t-1} + b_c)
         c_t = f_t * c_{t-1} + i_t * g_t
-        o_t = sigmoid(W_xo x_t + W_ho h_{t-1} + w_co * c_t + b_o)      (sees the NEW cell)
+        o_t = sigmoid(W_xo x_t + W_ho h_{t-1} + w_co * c_t + b_o)      (uses the NEW cell)
         h_t = o_t * tanh(c_t)
 
-    Its own weight is `peepholes` (3, units) for i, f, o, absent with `use_peepholes=False`.
+    It adds the weight `peepholes` (3, units) for i, f, o, absent with `use_peepholes=False`.
     `gates` returns input_gate, forget_gate, output_gate, input (g, after the tanh), cell (c) and
     output (h).
 
     Args:
         use_peepholes: False gives the ordinary LSTM.
         peephole_initializer: a Keras initializer or its name.
-        Others, call arguments and results as of `RecurrentLayer`; a call returns (sequence, h, c).
+        The others, the call arguments and the results are those of `RecurrentLayer`; a call returns
+            (sequence, h, c).
     """
 
     state_names = ("h", "c")
@@ -352,7 +358,7 @@ class PeepholeLSTM(RecurrentLayer):
         return [o * ops.tanh(c), c], gates
 
     def _fast_recurrence(self, *arguments):
-        from unsup_video.models import fast_lstm  # only here is TensorFlow itself used
+        from unsup_video.models import fast_lstm  # the only part that needs TensorFlow
 
         return fast_lstm.recurrence(*arguments, self.gemm_dtype)
 
@@ -366,19 +372,19 @@ class PeepholeLSTM(RecurrentLayer):
 
 @keras.saving.register_keras_serializable("unsup_video")
 class GRU(RecurrentLayer):
-    """Gated recurrent unit (Cho et al. 2014), as `keras.layers.GRU(reset_after=True)` and cuDNN
-    have it:
+    """Gated recurrent unit (Cho et al. 2014) in the form that cuDNN and
+    `keras.layers.GRU(reset_after=True)` compute:
 
         z_t = sigmoid(W_xz x_t + b_z + W_hz h_{t-1} + d_z)
         r_t = sigmoid(W_xr x_t + b_r + W_hr h_{t-1} + d_r)
         g_t =    tanh(W_xg x_t + b_g + r_t * (W_hg h_{t-1} + d_g))
         h_t = z_t * h_{t-1} + (1 - z_t) * g_t
 
-    Its own weight is `recurrent_bias` d (3 units,), which starts at zero; Keras keeps b and d in
-    one array. z, the update gate, keeps the state: `forget_bias` is the initial value of b_z.
+    It adds the weight `recurrent_bias` d (3 units,), which starts at zero; Keras stores b and d in
+    one array. The update gate z keeps the state: `forget_bias` is the initial value of b_z.
     `gates` returns update_gate, reset_gate, input (g, after the tanh) and output (h).
 
-    Arguments and results as of `RecurrentLayer`; a call returns (sequence, h).
+    Arguments and results are those of `RecurrentLayer`; a call returns (sequence, h).
     """
 
     kernel_parts = ("update_gate", "reset_gate", "input")
@@ -407,7 +413,7 @@ class GRU(RecurrentLayer):
         return [z * h + (1 - z) * g], {"update_gate": z, "reset_gate": r, "input": g}
 
     def _fast_recurrence(self, *arguments):
-        from unsup_video.models import fast_gru  # only here is TensorFlow itself used
+        from unsup_video.models import fast_gru  # the only part that needs TensorFlow
 
         return [fast_gru.recurrence(*arguments, self.gemm_dtype)]
 
@@ -416,7 +422,7 @@ CELLS: dict[str, type[RecurrentLayer]] = {"lstm": PeepholeLSTM, "gru": GRU}
 
 
 def get(name: str) -> type[RecurrentLayer]:
-    """The cell of that name. Raises ValueError, with the names that there are."""
+    """Returns the cell with this name. Raises ValueError, listing all names, if there is none."""
     if name not in CELLS:
         raise ValueError(f"unknown cell {name!r}: one of {', '.join(CELLS)}")
     return CELLS[name]
@@ -424,11 +430,11 @@ def get(name: str) -> type[RecurrentLayer]:
 
 # ---------------------------------------------------------------------- stacks
 #
-# The states of a stack of layers are one flat list: all of the bottom layer, then of the next one.
+# The states of a stack of layers are one flat list: those of the bottom layer come first.
 
 
 def state_sizes(layers: Sequence[RecurrentLayer]) -> dict[str, int]:
-    """Name -> size of every state of a stack, in their order: h_1, c_1, h_2, .. of LSTMs."""
+    """Returns name -> size of every state of a stack, in order: h_1, c_1, h_2, .. for LSTMs."""
     return {
         f"{name}_{number}": layer.units
         for number, layer in enumerate(layers, 1)
@@ -437,13 +443,13 @@ def state_sizes(layers: Sequence[RecurrentLayer]) -> dict[str, int]:
 
 
 def by_layer(layers: Sequence[RecurrentLayer], states: Sequence) -> list[list]:
-    """The states of a stack, as a list for each layer."""
+    """Divides the states of a stack into a list for each layer."""
     left = iter(states)
     return [[next(left) for _ in layer.state_names] for layer in layers]
 
 
 def advance(layers: Sequence[RecurrentLayer], x, states: Sequence) -> tuple:
-    """One step of a stack: x (B, D) or None, its states -> (the top output, the states after)."""
+    """Runs one step of a stack: x (B, D) or None, states -> (the top output, the states after)."""
     after = []
     for layer, state in zip(layers, by_layer(layers, states), strict=True):
         x, *others = layer.step(x, state)
@@ -455,7 +461,7 @@ def advance(layers: Sequence[RecurrentLayer], x, states: Sequence) -> tuple:
 
 
 def _integer(steps):
-    """An integer, of Python, numpy or a tensor, as Python's where it is known, else as int32."""
+    """Returns a Python integer if the number is known while tracing, otherwise an int32 tensor."""
     try:
         return operator.index(steps)
     except TypeError:
@@ -465,6 +471,6 @@ def _integer(steps):
 
 
 def check_steps(name, steps):
-    """Raises ValueError for a number below 1, where it is known."""
+    """Raises ValueError for a number below 1, if it is known while tracing."""
     if isinstance(steps, int) and steps < 1:
         raise ValueError(f"{name}: at least 1 step is needed, got {steps}")

@@ -1,4 +1,4 @@
-"""From windows to videos: what a classifier says of whole videos (the paper's section 3.3)."""
+"""The classification of whole videos from their windows (the paper's section 3.3)."""
 
 import dataclasses
 import functools
@@ -10,14 +10,14 @@ from unsup_video.models.classifiers import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
-class Classified:
+class Predictions:
     """Probabilities of N videos, from M blocks of them, over K classes.
 
     Attributes:
-        probabilities: (N, K) float64, of each video: the mean over its blocks.
-        blocks: (M, K) float64, of each block: the mean over its steps. videos: (M,) int64, the
-            block's video. firsts: (M,) int64, its first frame.
-        steps: (M, T, K) float32, of every step; nan behind the end of a shorter block.
+        probabilities: (N, K) float64, those of each video: the mean over its blocks.
+        blocks: (M, K) float64, those of each block: the mean over its steps. videos: (M,) int64,
+            the video of each block. firsts: (M,) int64, the index of its first frame.
+        steps: (M, T, K) float32, those of every step; nan after the end of a shorter block.
     """
 
     probabilities: np.ndarray
@@ -27,11 +27,11 @@ class Classified:
     steps: np.ndarray
 
     def figures(self, labels: np.ndarray) -> dict[str, float]:
-        """How well videos with these labels (N,) were classified.
+        """Scores the probabilities against the labels of the videos, (N,).
 
         Returns:
-            "video_cross_entropy", nats; "video_accuracy" and "window_accuracy", the share of videos
-            and of blocks whose most probable class is the label, in %.
+            "video_cross_entropy", in nats; "video_accuracy" and "window_accuracy", the shares of
+            videos and of blocks whose most probable class is the label, in %.
         """
         right = self.probabilities[np.arange(len(labels)), labels]
         return {
@@ -42,7 +42,11 @@ class Classified:
 
 
 def video_means(blocks: np.ndarray, videos: np.ndarray, count: int) -> np.ndarray:
-    """(count, K) float64: the mean of each video's blocks (M, K), which `videos` (M,) tells."""
+    """Returns the mean of each video's blocks, (count, K) float64.
+
+    Args:
+        blocks: (M, K). videos: (M,) int, the video of each block. count: the number of videos.
+    """
     sums = np.zeros((count, blocks.shape[1]))
     np.add.at(sums, videos, blocks)
     return sums / np.bincount(videos, minlength=count)[:, None]
@@ -50,24 +54,24 @@ def video_means(blocks: np.ndarray, videos: np.ndarray, count: int) -> np.ndarra
 
 def classify(
     classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
-) -> Classified:
-    """Classifies `count` videos by their blocks, those of `LabelledVideos.blocks`."""
+) -> Predictions:
+    """Classifies `count` videos from their blocks, which `LabelledVideos.blocks` yields."""
     run = _steps(classifier)
     steps, videos, firsts = [], [], []
-    for frames, of, first in blocks:
+    for frames, video, first in blocks:
         steps.append(run(frames))
-        videos.append(of)
+        videos.append(video)
         firsts.append(first)
-    longest = max(found.shape[1] for found in steps)
-    means = np.concatenate([found.mean(axis=1, dtype=np.float64) for found in steps])
+    longest = max(batch.shape[1] for batch in steps)
+    means = np.concatenate([batch.mean(axis=1, dtype=np.float64) for batch in steps])
     padded = [
-        found
-        if found.shape[1] == longest
-        else np.pad(found, ((0, 0), (0, longest - found.shape[1]), (0, 0)), constant_values=np.nan)
-        for found in steps
+        batch
+        if batch.shape[1] == longest
+        else np.pad(batch, ((0, 0), (0, longest - batch.shape[1]), (0, 0)), constant_values=np.nan)
+        for batch in steps
     ]
     videos_of_windows = np.concatenate(videos)
-    return Classified(
+    return Predictions(
         video_means(means, videos_of_windows, count),
         means,
         videos_of_windows,

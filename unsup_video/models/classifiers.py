@@ -1,4 +1,4 @@
-"""Action classifiers (the paper's section 3.3): an encoder's layers, a softmax at every step."""
+"""Action classifiers (the paper's section 3.3): the layers of an encoder and a softmax per step."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from unsup_video.models.cells import RecurrentLayer
 from unsup_video.models.layers import Dropout, FrameScale
 from unsup_video.models.video_models import Initialization, VideoModel, recurrent_stack
 
-# The recurrent classifier, of any cell, and what it is compared with: regression on each frame by
-# itself (the paper's baseline), on the mean of the frames, and on the state of an encoder that is
-# not trained: all states of all its layers after the last frame.
+# "lstm" is the recurrent classifier, of any cell. The others are its baselines: regression on each
+# single frame (the paper's baseline), on the mean of the frames, and on the state of an encoder
+# that is not trained further, which is all states of all layers after the last frame.
 KINDS = ("lstm", "single_frame", "mean_frame", "state")
 RECURRENT = ("lstm", "state")
 
@@ -21,12 +21,12 @@ class Classifier:
     """A classifier of videos.
 
     Attributes:
-        kind: of `KINDS`. classes: their names, K of them.
-        network: frames (B, T, D) -> logits (B, T, K), one softmax a step; the prediction for the
-            frames is the mean over the steps. Every T can be read.
-        cells: its recurrent layers, bottom first; [] of a baseline without.
-        head: the layer that gives the logits.
-        frame_scale: what frames are divided by, or None; as of `models.VideoModel`.
+        kind: one of `KINDS`. classes: the names of the K classes.
+        network: frames (B, T, D) -> logits (B, T, K), one softmax per step; the prediction for the
+            frames is the mean over the steps. T can be any number.
+        cells: the recurrent layers, bottom first; [] in a baseline without any.
+        head: the layer that computes the logits.
+        frame_scale: the layer that divides frames by their scale, or None; see `VideoModel`.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Classifier:
     frame_scale: FrameScale | None
 
     def read(self, frames):
-        """Frames as the layers see them."""
+        """Returns frames divided by the scale, as the recurrent layers read them."""
         return self.frame_scale(frames) if self.frame_scale else frames
 
 
@@ -59,15 +59,14 @@ def build(
     """Builds a classifier.
 
     Args:
-        classes: names of at least two. frame_dim: D. kind: of `KINDS`.
-        units, layers, cell, use_peepholes: of the recurrent layers, named as an encoder's; see
-            `models.build`.
-        dropout: rate between the layers and before the softmax, of kind "lstm". Every step and unit
-            has a mask of its own; the recurrent connections have none, so that nothing is dropped
-            through time.
-        input_dropout: rate for the frames, in the same way.
-        freeze: train the softmax alone.
-        frame_scaling, initialization, gemm_dtype: as of `models.build`.
+        classes: at least two names. frame_dim: D. kind: one of `KINDS`.
+        units, layers, cell, use_peepholes: sizes and kind of the recurrent layers, as in
+            `models.build`; the layers have the names of an encoder's.
+        dropout: dropout rate between the layers and before the softmax, for kind "lstm". The mask
+            is drawn anew for every step and unit; the recurrent connections have no dropout.
+        input_dropout: dropout rate for the frames, in the same way.
+        freeze: trains only the softmax.
+        frame_scaling, initialization, gemm_dtype: as in `models.build`.
 
     Raises:
         ValueError: an unknown kind or cell, fewer than two classes, a size below 1, a rate outside
@@ -105,7 +104,7 @@ def build(
             if kind == "lstm":
                 x = dropped(x, dropout, f"dropout_{k + 1}")
     if kind in ("mean_frame", "state"):
-        # The same at every step, so that all kinds have the same output.
+        # Repeated at every step, so that all kinds have the same output shape.
         read = ops.mean(x, axis=1) if kind == "mean_frame" else ops.concatenate(states, axis=-1)
         x = read[:, None] + ops.zeros_like(x[..., :1])
     head = keras.layers.Dense(
@@ -116,23 +115,23 @@ def build(
 
 
 def step_cross_entropy(labels, logits):
-    """Cross entropy of the softmax of every step, a scalar: the mean over steps and clips, in nats.
+    """Returns the mean cross entropy of the softmax over steps and clips, a scalar in nats.
 
     Args:
-        labels: (B,) int, of the clip and so of all its steps. logits: (B, T, K).
+        labels: (B,) int, one per clip, which holds for all its steps. logits: (B, T, K).
     """
     every = ops.broadcast_to(labels[:, None], ops.shape(logits)[:2])
     return ops.mean(ops.sparse_categorical_crossentropy(every, logits, from_logits=True))
 
 
 def copy_encoder(model: VideoModel, classifier: Classifier) -> list[str]:
-    """Starts a classifier from a pretrained encoder: recurrent layers and scale.
+    """Copies the recurrent layers and the scale of a pretrained encoder into a classifier.
 
     Returns:
-        the names of the arrays that were copied.
+        The names of the arrays that were copied.
 
     Raises:
-        ValueError: the two do not have the same arrays; all that differ are named.
+        ValueError: the two do not have the same arrays; the message names all that differ.
     """
     here = _arrays(classifier)
     there = _arrays(model)

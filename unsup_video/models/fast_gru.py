@@ -1,4 +1,4 @@
-"""The TensorFlow fast path of `cells.GRU`; `fast_loop` says what makes it fast."""
+"""The fast time loop of `cells.GRU` on TensorFlow; `fast_loop` explains why it is fast."""
 
 import tensorflow as tf
 
@@ -7,10 +7,10 @@ from unsup_video.models.fast_loop import columns, compiled, loop, transpose
 
 @compiled
 def _cell(recurrent, recurrent_bias, projected, h_prev):
-    """One step: `recurrent` R' h_{t-1} and `projected` W' x_t + b, both (3 units, B).
+    """Computes one step from `recurrent` R' h_{t-1} and `projected` W' x_t + b, both (3 units, B).
 
-    Gate order z, r, g; `recurrent_bias` (3 units, 1). Returns (h, gates), where gates (4 units, B)
-    are z, r, g, and what r multiplies.
+    The gates are in the order z, r, g; `recurrent_bias` is (3 units, 1). Returns (h, gates), where
+    gates (4 units, B) are z, r, g, and the value that r multiplies.
     """
     recurrent = tf.cast(recurrent, h_prev.dtype) + recurrent_bias
     recurrent_z, recurrent_r, recurrent_g = tf.split(recurrent, 3, axis=0)
@@ -23,11 +23,11 @@ def _cell(recurrent, recurrent_bias, projected, h_prev):
 
 @compiled
 def _cell_gradient(dh_out, dh_product, dh, gates, h_prev):
-    """The gradient of `_cell` with respect to `recurrent` (3 units, B), the pre-activation of g
-    (units, B), and h_prev where it is not multiplied by the kernel.
+    """Returns the gradient of `_cell` with respect to `recurrent` (3 units, B), the pre-activation
+    of g (units, B), and h_prev as far as it does not pass through the kernel.
 
-    `dh_product` and `dh` come from step t + 1, through the kernel and past it; `dh_out` comes from
-    outside the loop. The gradients of z and r are the same in `recurrent` and in `projected`.
+    `dh_product` and `dh` come from step t + 1, through the kernel and directly; `dh_out` comes from
+    outside the loop. For z and r, `recurrent` and `projected` have the same gradient.
     """
     z, r, g, recurrent_g = tf.split(gates, 4, axis=0)
     dh = dh_out + tf.cast(dh_product, g.dtype) + dh
@@ -38,7 +38,7 @@ def _cell_gradient(dh_out, dh_product, dh, gates, h_prev):
 
 
 def recurrence(projected, h0, recurrent_kernel, recurrent_bias, steps, gemm_dtype):
-    """Runs the GRU over time (equations: `cells.GRU`).
+    """Runs the GRU over time; `cells.GRU` has the equations.
 
     Args:
         projected: x_t W + b of every step, (B, T, 3 units); or, for a layer without input, the
@@ -46,7 +46,7 @@ def recurrence(projected, h0, recurrent_kernel, recurrent_bias, steps, gemm_dtyp
         h0: (B, units), the initial state.
         recurrent_kernel: (units, 3 units). recurrent_bias: (3 units,).
         steps: T, a Python integer or a scalar int32 tensor.
-        gemm_dtype: dtype in which the recurrent products run; all else keeps h0's dtype.
+        gemm_dtype: dtype of the recurrent products; everything else keeps the dtype of h0.
 
     Returns:
         h after every step, (B, T, units).
@@ -83,7 +83,7 @@ def recurrence(projected, h0, recurrent_kernel, recurrent_bias, steps, gemm_dtyp
             (dh_product, dh), values = loop(
                 steps, backward, (tf.cast(zeros, gemm_dtype), zeros), (dtype, dtype)
             )
-            # The loop went from the last step to the first.
+            # The loop ran from the last step to the first.
             d_recurrent, dg = (tf.reverse(value, [0]) for value in values)
             dkernel = tf.matmul(
                 columns(tf.cast(h_before, gemm_dtype)),

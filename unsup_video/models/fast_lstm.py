@@ -1,4 +1,4 @@
-"""The TensorFlow fast path of `cells.PeepholeLSTM`; `fast_loop` says what makes it fast."""
+"""The fast time loop of `cells.PeepholeLSTM` on TensorFlow; see `fast_loop` for the reasons."""
 
 import tensorflow as tf
 
@@ -7,9 +7,10 @@ from unsup_video.models.fast_loop import columns, compiled, loop, transpose
 
 @compiled
 def _cell(recurrent, projected, c_prev, peepholes):
-    """One step: `recurrent` R' h_{t-1} and `projected` W' x_t + b, both (4 units, B).
+    """Computes one step from `recurrent` R' h_{t-1} and `projected` W' x_t + b, both (4 units, B).
 
-    Gate order i, f, g, o; `peepholes` (3, units, 1) for i, f, o. Returns (h, c, gates).
+    The gates are in the order i, f, g, o; `peepholes` (3, units, 1) are those of i, f, o. Returns
+    (h, c, gates).
     """
     i, f, g, o = tf.split(tf.cast(recurrent, c_prev.dtype) + projected, 4, axis=0)
     i = tf.sigmoid(i + peepholes[0] * c_prev)
@@ -22,7 +23,7 @@ def _cell(recurrent, projected, c_prev, peepholes):
 
 @compiled
 def _cell_gradient(dh_out, dh, dc_out, dc, gates, c, c_prev, peepholes):
-    """The gradient of `_cell` with respect to its pre-activations (4 units, B) and c_prev.
+    """Returns the gradient of `_cell` with respect to its pre-activations (4 units, B) and c_prev.
 
     `dh` and `dc` come from step t + 1, `dh_out` and `dc_out` from outside the loop.
     """
@@ -39,7 +40,7 @@ def _cell_gradient(dh_out, dh, dc_out, dc, gates, c, c_prev, peepholes):
 
 
 def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype):
-    """Runs the peephole LSTM over time (equations: `cells.PeepholeLSTM`).
+    """Runs the peephole LSTM over time; `cells.PeepholeLSTM` has the equations.
 
     Args:
         projected: x_t W + b of every step, (B, T, 4 units); or, for a layer without input, the
@@ -47,7 +48,7 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
         h0, c0: (B, units), the initial state.
         recurrent_kernel: (units, 4 units). peepholes: (3, units).
         steps: T, a Python integer or a scalar int32 tensor.
-        gemm_dtype: dtype in which the recurrent products run; all else keeps c0's dtype.
+        gemm_dtype: dtype of the recurrent products; everything else keeps the dtype of c0.
 
     Returns:
         (h, c), each (B, T, units): output and cell after every step.
@@ -89,7 +90,7 @@ def recurrence(projected, h0, c0, recurrent_kernel, peepholes, steps, gemm_dtype
             (dh0, dc0), (dz_all,) = loop(
                 steps, backward, (tf.cast(zeros, gemm_dtype), zeros), (dtype,)
             )
-            dz_all = tf.reverse(dz_all, [0])  # the loop went from the last step to the first
+            dz_all = tf.reverse(dz_all, [0])  # the loop ran from the last step to the first
             dkernel = tf.matmul(
                 columns(tf.cast(h_before, gemm_dtype)),
                 columns(tf.cast(dz_all, gemm_dtype)),

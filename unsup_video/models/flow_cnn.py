@@ -1,9 +1,10 @@
-"""The temporal-stream CNN: from a stack of optical flow to the class of its video.
+"""The temporal-stream CNN, which predicts the class of a video from a stack of optical flow.
 
 Simonyan & Zisserman 2014, "Two-stream convolutional networks for action recognition in videos"
 (arXiv 1406.2199), figure 1 and section 5: CNN-M-2048 of Chatfield et al. 2014 (arXiv 1405.3531)
-with 2 L input channels for L flows, and without the second normalisation. What that paper leaves
-open, the padding, is of CNN-M's published configuration, which rounds the sizes after pooling up.
+with 2 L input channels for L flows, and without the second normalisation. That paper does not give
+the padding, which is taken from the published configuration of CNN-M: sizes after pooling are
+rounded up.
 """
 
 import keras
@@ -20,8 +21,8 @@ _POOL, _POOL_STRIDE = 3, 2
 class LocalResponseNormalization(keras.layers.Layer):
     """Channel i of x becomes x_i / (2 + 1e-4 * s_i)^0.75 with s_i = x_(i-2)^2 + .. + x_(i+2)^2.
 
-    Krizhevsky et al. 2012, section 3.3, with their constants; over the channels, the last axis.
-    Channels outside count as 0.
+    This is section 3.3 of Krizhevsky et al. 2012, with their constants, over the channels, the last
+    axis. Channels beyond the first and the last count as 0.
     """
 
     def call(self, x):
@@ -46,22 +47,25 @@ def build(
     dropout: float = 0.9,
     gemm_dtype: str = "float32",
 ) -> keras.Model:
-    """A functional model: (B, size, size, channels) float32, pixels a frame -> (B, classes) logits.
+    """Builds the CNN, a functional model from flows to logits.
+
+    It takes (B, size, size, channels) float32, in pixels per frame, and returns (B, classes)
+    float32.
 
     Args:
-        filters, kernels, strides, paddings: of the convolutions, conv1, conv2, ..; a padding of 1
-            puts one row of zeros on every side. Each ends with a ReLU.
-        norm_after, pool_after: numbers of the convolutions, from 1, that local response
-            normalisation, and then max-pooling of 3x3 with a stride of 2, follow.
-        full: units of the fully connected layers, fc6, fc7, ..; each ends with a ReLU, then
-            dropout.
-        dropout: the share of the values that are dropped.
-        gemm_dtype: "float32" or "bfloat16", of the convolutions and full layers but the last one.
-            Weights, and what comes out, are float32.
+        filters, kernels, strides, paddings: one value for each convolution, conv1, conv2, ..; a
+            padding of 1 adds one row of zeros on every side. A ReLU follows each convolution.
+        norm_after, pool_after: numbers of the convolutions, from 1, after which local response
+            normalisation, and then 3x3 max-pooling with a stride of 2, is applied.
+        full: units of the fully connected layers, fc6, fc7, ..; a ReLU and dropout follow each.
+        dropout: the fraction of the values that is dropped.
+        gemm_dtype: "float32" or "bfloat16", the dtype of the convolutions and of all full layers
+            except the last. Weights and logits are float32.
 
     Raises:
-        ValueError: not one kernel, stride and padding for every filter; a layer that is not there;
-            no full layer; an input that is too small for the layers.
+        ValueError: the numbers of filters, kernels, strides and paddings differ; `norm_after` or
+            `pool_after` names a layer that does not exist; there is no full layer; the input is too
+            small for the layers.
     """
     if not len(filters) == len(kernels) == len(strides) == len(paddings):
         raise ValueError(
@@ -102,7 +106,7 @@ def build(
             x = LocalResponseNormalization(name=f"norm{i}")(x)
         if i in pool_after:
             check(x.shape[1], _POOL, f"pool{i}")
-            # Rounded up: with a row of zeros, which are no maximum of what is never negative.
+            # Pad with zeros to round up: after a ReLU they do not change a maximum.
             extra = (x.shape[1] - _POOL) % _POOL_STRIDE
             if extra:
                 x = keras.layers.ZeroPadding2D(((0, extra), (0, extra)), name=f"ceil{i}")(x)
@@ -117,5 +121,5 @@ def build(
 
 
 def percepts(network: keras.Model) -> keras.Model:
-    """The part of `build`'s model that gives the percepts: (B, full[0]) float32, never negative."""
+    """Returns the part of a network of `build` up to the percepts, (B, full[0]) float32, >= 0."""
     return keras.Model(network.input, network.get_layer(PERCEPT).output)

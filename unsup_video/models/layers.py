@@ -1,6 +1,6 @@
-"""The layers of a model that are not recurrent, and the frame decoder, a stack of recurrent ones.
+"""The frame decoder, the frame scale and dropout; `cells.py` has the recurrent layers.
 
-Written in `keras.ops`, so they run on every Keras backend. `cells.py` has the recurrent ones.
+They are written in `keras.ops`, so they run on every Keras backend.
 """
 
 import keras
@@ -12,9 +12,9 @@ from unsup_video.models.cells import advance, by_layer, check_steps, project, st
 
 @keras.saving.register_keras_serializable("unsup_video")
 class FrameScale(keras.layers.Layer):
-    """Frames in units of their own spread: `x / scale`, or `x * scale` with `inverse=True`.
+    """Divides frames by a scale, such as their standard deviation; `inverse=True` multiplies.
 
-    `scale` is one number, a weight that is not trained: it goes wherever the model's weights go.
+    `scale` is one number, a weight that is not trained, so that every checkpoint holds it.
     """
 
     def build(self, shape):
@@ -27,10 +27,10 @@ class FrameScale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("unsup_video")
 class Dropout(keras.layers.Dropout):
-    """Keras' dropout, with a mask that does not depend on how many devices share a batch.
+    """Keras' dropout with a mask that does not depend on the number of devices that share a batch.
 
-    Each draws the mask of the whole batch and applies the rows that are its own: the masks of one
-    device's examples are not those of another's, and together they are what one device alone draws.
+    Every device draws the mask of the whole batch and applies the rows of its own examples, so that
+    masks differ between devices and together equal the mask that a single device draws.
     """
 
     def __init__(self, rate, noise_shape=None, **kwargs):
@@ -49,13 +49,13 @@ class Dropout(keras.layers.Dropout):
 
 
 def _replica():
-    """(number of this device, number of devices) of those that share a batch."""
+    """Returns (index of this device, number of devices) among those that share a batch."""
     if keras.backend.backend() != "tensorflow":
         return 0, 1
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
-    if context is None:  # called outside of `Strategy.run`: one device does it for all
+    if context is None:  # outside of `Strategy.run`: one device computes the whole batch
         return 0, 1
     return context.replica_id_in_sync_group, context.num_replicas_in_sync
 
@@ -64,21 +64,22 @@ def _replica():
 class Decoder(keras.layers.Layer):
     """A stack of recurrent layers that writes frames, starting from the encoder's state.
 
-    The top layer's h_t gives the frame, as pre-activation: `h_t kernel + bias`, kernel (units, D).
-    An unconditional decoder has no input at any step. A conditional one reads the previous frame:
-    the true one where `teacher` is given (teacher forcing), else its own, after the non-linearity
-    (feedback). At the first step there is no previous frame: the input is zero.
+    The pre-activation of a frame is `h_t kernel + bias`, with h_t of the top layer and the kernel
+    (units, D). An unconditional decoder has no input at any step. A conditional one reads the
+    previous frame: the true one if `teacher` is given (teacher forcing), otherwise its own, after
+    the non-linearity (free running). At the first step, without a previous frame, the input is
+    zero.
 
     Args:
         cells: `cells.RecurrentLayer`s, unbuilt, bottom first.
         frame_dim: D, size of a frame.
-        conditional: whether it reads the previous frame.
-        output: a name of `outputs.OUTPUTS`, which turns pre-activations into frames.
-        kernel_initializer: of the output kernel; the output bias starts at zero.
+        conditional: whether the decoder reads the previous frame.
+        output: a name in `outputs.OUTPUTS`, which turns pre-activations into frames.
+        kernel_initializer: initializer of the output kernel; the output bias starts at zero.
 
     Call arguments:
-        states: those of every layer in turn, each (B, units).
-        clock: (B, S) or (B, S, ...): only its second size, the number of frames S, is read.
+        states: the states of every layer in turn, each (B, units).
+        clock: (B, S) or (B, S, ...); only its second size, the number of frames S, is used.
         teacher: (B, S, D), the true frames, for teacher forcing. An unconditional decoder never
             reads it.
 
@@ -96,7 +97,7 @@ class Decoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        outputs.get(output)  # an unknown one is an error here
+        outputs.get(output)  # raises ValueError for an unknown name
         self.cells = list(cells)
         self.frame_dim = frame_dim
         self.conditional = conditional
@@ -123,7 +124,7 @@ class Decoder(keras.layers.Layer):
         return project(h, self.kernel, self.bias, self.cells[-1].gemm_dtype)
 
     def activate(self, x):
-        """Pre-activations -> frames."""
+        """Turns pre-activations into frames."""
         return outputs.get(self.output_name).activate(x)
 
     def call(self, states, clock, teacher=None):
@@ -144,7 +145,7 @@ class Decoder(keras.layers.Layer):
         return self.feedback(ticks, initial_state=[*states, first])
 
     def _feedback_step(self, state):
-        """(pre-activation of this frame, next state) from [the states, previous frame]."""
+        """Returns (pre-activation of this frame, next state) from [the states, previous frame]."""
         *states, x = state
         h, next_states = advance(self.cells, x, states)
         frame = self._frames(h)
@@ -170,9 +171,9 @@ class Decoder(keras.layers.Layer):
 
 
 class _FeedbackCell:
-    """What `keras.layers.RNN` asks of a cell; the RNN's input is a clock and is not read.
+    """The decoder's step as a cell of `keras.layers.RNN`, which does not use its input.
 
-    Not a layer itself, since the weights belong to the decoder.
+    It is not a layer itself, since the weights belong to the decoder.
     """
 
     def __init__(self, step, state_size, compute_dtype):

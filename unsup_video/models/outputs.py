@@ -1,11 +1,11 @@
-"""What a decoder writes: how its pre-activations become frames, and what a frame costs.
+"""Outputs of decoders: the activation that turns pre-activations into frames, and the loss.
 
-A frame's loss is SUMMED over its D pixels or features; a data set's figure is the MEAN over
-frames and sequences: nats per frame for the cross entropy, squared units per frame for the
-squared loss.
+The loss of a frame is the SUM over its D pixels or features; the figure of a data set is the MEAN
+over frames and sequences, in nats per frame for the cross entropy and in squared units per frame
+for the squared loss.
 
-`OUTPUTS` is the one place that knows which outputs there are. Another one is a class here and a
-line in that table; `--config.model.output=NAME` then trains, evaluates and exports with it.
+`OUTPUTS` lists all outputs. To add one, write a class here and add it to that table;
+`--config.model.output=NAME` then trains, evaluates and exports with it.
 """
 
 import math
@@ -16,13 +16,13 @@ from keras import ops
 
 
 class Output:
-    """The output of a decoder: its activation and its loss. This one has no activation and the
-    squared loss; a subclass states what differs.
+    """The output of a decoder: its activation and its loss. This class has no activation and the
+    squared loss; a subclass overrides what differs.
 
     Attributes:
         metric: name of the loss in tables and files.
-        unit: of the loss; "" where it has none of its own.
-        limits: (low, high), the values that the targets may have.
+        unit: unit of the loss; "" if it has none of its own.
+        limits: (low, high), the range of values that the targets may have.
     """
 
     metric = "squared_loss"
@@ -31,47 +31,47 @@ class Output:
 
     @property
     def frame_unit(self) -> str:
-        """Unit of the loss of a frame, for people."""
+        """The unit of the loss per frame, as tables show it."""
         return f"{self.unit or self.metric.replace('_', ' ')}/frame"
 
     def activate(self, x):
-        """Pre-activations (..., D) -> frames (..., D), in `keras.ops`."""
+        """Turns pre-activations (..., D) into frames (..., D), in `keras.ops`."""
         return x
 
     def value_losses(self, targets, frames):
-        """Loss of every single value: targets and frames (..., D) -> (..., D), in `keras.ops`."""
+        """Returns the loss of every value (..., D) of targets and frames, in `keras.ops`."""
         return 0.5 * ops.square(frames - targets)
 
     def frame_losses(self, targets, x):
-        """Loss of every frame: targets and pre-activations (..., D) -> (...), in `keras.ops`."""
+        """Returns the loss per frame (...) of targets and pre-activations (..., D)."""
         return ops.sum(self.value_losses(targets, self.activate(x)), axis=-1)
 
     def frame_scores(self, targets: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """`frame_losses` of finished frames (after the activation), computed in float64."""
+        """Returns the loss per frame, in float64, of frames after the activation."""
         losses = self.value_losses(np.float64(targets), np.float64(frames))
         return ops.convert_to_numpy(losses).sum(-1)
 
     def bias(self, frame: np.ndarray) -> np.ndarray:
-        """The pre-activations (D,) of a frame (D,): the output bias that predicts this frame."""
+        """Returns the output bias (D,) with which a decoder predicts this frame (D,)."""
         return frame
 
     def hedge(self, frames: np.ndarray) -> np.ndarray:
-        """Frames of a guess that is certain of every value, as the loss should be given them."""
+        """Moves the frames of a certain guess away from values that the loss punishes too hard."""
         return frames
 
     def floors(self, past: np.ndarray, targets: np.ndarray, mean_frame: np.ndarray) -> dict:
-        """What needs no learning, as mean loss of a frame.
+        """Returns the mean losses per frame of predictions that need no model.
 
         Args:
             past: (N, T, D), the input. targets: (N, S, D). mean_frame: (D,), of the training data.
 
         Returns:
-            "targets": the loss of the truth itself, for the cross entropy the targets' entropy: no
-            model can go below. "copy_last": the last input frame repeated, hedged. "mean_frame":
-            the same frame always.
+            "targets": the loss of the targets themselves, for the cross entropy their entropy; no
+            model can get below it. "copy_last": the loss of repeating the last input frame, after
+            `hedge`. "mean_frame": the loss of always predicting the mean frame.
         """
 
-        def mean(guesses):  # clip by clip, to need no float64 copy of the data set
+        def mean(guesses):  # clip by clip, to avoid a float64 copy of the data set
             pairs = zip(targets, guesses, strict=True)
             return float(np.mean([self.frame_scores(clip, guess).mean() for clip, guess in pairs]))
 
@@ -83,10 +83,10 @@ class Output:
 
 
 class Logistic(Output):
-    """Values in [0, 1], read as probabilities: the sigmoid and the cross entropy, in nats.
+    """Probabilities in [0, 1]: the sigmoid, and the cross entropy in nats.
 
     `frame_scores` clips frames to [1e-7, 1 - 1e-7], so that every logarithm is finite. `hedge`
-    clips to [0.01, 0.99], since a sharp wrong pixel costs an unbounded amount.
+    clips to [0.01, 0.99], since the loss of a certain and wrong pixel has no bound.
     """
 
     metric = "cross_entropy"
@@ -98,8 +98,8 @@ class Logistic(Output):
 
     def frame_losses(self, targets, x):
         # -y log s(x) - (1 - y) log(1 - s(x)) = max(x, 0) - x y + log(1 + exp(-|x|)), which cannot
-        # overflow, with (x + |x|) / 2 for the maximum: where x is 0, automatic differentiation then
-        # gives s(0) - y, and not the 1 - y that it makes of a maximum.
+        # overflow. The maximum is written as (x + |x|) / 2, so that automatic differentiation gives
+        # s(0) - y at x = 0; with a maximum it would give 1 - y.
         size = ops.abs(x)
         each = 0.5 * size + x * (0.5 - targets) + ops.log1p(ops.exp(-size))
         return ops.sum(each, axis=-1)
@@ -117,7 +117,7 @@ class Logistic(Output):
 
 
 class ReLU(Output):
-    """Values that are never negative, with the squared loss."""
+    """Values of at least 0: the ReLU, and the squared loss."""
 
     def activate(self, x):
         return ops.relu(x)
@@ -127,19 +127,23 @@ OUTPUTS: dict[str, Output] = {"logistic": Logistic(), "linear": Output(), "relu"
 
 
 def get(name: str) -> Output:
-    """The output of that name. Raises ValueError, with the names that there are."""
+    """Returns the output with this name. Raises ValueError, listing all, if there is none."""
     if name not in OUTPUTS:
         raise ValueError(f"unknown output {name!r}: one of {', '.join(OUTPUTS)}")
     return OUTPUTS[name]
 
 
 def metrics() -> tuple[str, ...]:
-    """The names that a loss can have in tables and files."""
+    """Returns the names of all losses in tables and files."""
     return tuple(dict.fromkeys(output.metric for output in OUTPUTS.values()))
 
 
 def frame_units(outputs: Mapping[str, Output]) -> str:
-    """Unit of the losses of several decoders, by their names, for people."""
+    """Returns the unit of the losses of several decoders, as tables show it.
+
+    Args:
+        outputs: name of the decoder -> its output.
+    """
     units = {name: output.frame_unit for name, output in outputs.items()}
     if len(set(units.values())) == 1:
         return next(iter(units.values()))

@@ -1,4 +1,4 @@
-"""Kernels in fewer bits than float32, which makes an export smaller.
+"""Storage of kernels in fewer bits than float32, which makes an export smaller.
 
 Kernels are the matrices of the layers, nearly all weights of a model. In float16 they are rounded.
 In int8 every `BLOCK` neighbours in a row share a float32 scale, and a weight is an integer from
@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 DTYPES = ("float32", "float16", "int8")
-# Weights of neighbouring pixels are alike in size, while some parts of a frame have far larger ones
-# than others: one scale for a whole row, or column, would lose much more.
+# Weights of neighbouring pixels have similar sizes, but some parts of a frame have far larger ones:
+# one scale for a whole row or column would lose much more precision.
 BLOCK = 32
 
 
@@ -25,7 +25,9 @@ def check_dtype(kernel_dtype: str) -> None:
 
 
 def quantize(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel (N, M) float32 as (values (N, M) int8, scales (N, ceil(M / BLOCK)) float32).
+    """Turns a kernel (N, M) float32 into values and scales.
+
+    Returns (values (N, M) int8, scales (N, ceil(M / BLOCK)) float32).
 
     No weight changes by more than half its scale.
     """
@@ -33,13 +35,13 @@ def quantize(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks = -(-columns // BLOCK)
     padded = np.pad(kernel, ((0, 0), (0, blocks * BLOCK - columns))).reshape(rows, blocks, BLOCK)
     scales = np.abs(padded).max(axis=-1) / np.float32(127)
-    scales[scales == 0] = 1  # only zeros, which any scale gives
+    scales[scales == 0] = 1  # a block of zeros, for which any scale works
     values = np.rint(padded / scales[..., None]).astype(np.int8)
     return values.reshape(rows, -1)[:, :columns], scales
 
 
 def dequantize(values, scales) -> tf.Tensor:
-    """The kernel (N, M) float32 of what `quantize` gives; in a graph, and of arrays."""
+    """Returns the kernel (N, M) float32 of the arrays or tensors that `quantize` returns."""
     rows, columns = values.shape
     blocks = scales.shape[1]
     padded = tf.pad(values, ((0, 0), (0, blocks * BLOCK - columns)))
@@ -48,16 +50,16 @@ def dequantize(values, scales) -> tf.Tensor:
 
 
 class StoredWeights:
-    """The weights of a network as an export stores them.
+    """The weights of a network in the form that an export stores.
 
     Args:
-        weights: name -> variable. kernel_dtype: of `DTYPES`.
+        weights: name -> variable. kernel_dtype: one of `DTYPES`.
 
     Attributes:
-        module: the variables to save. `weights` has those in float32 and float16 by name, `int8`
-            and `scales` the two parts of every kernel in int8.
-        kernels: path of the variable -> its kernel as it is computed with, a float32 array; empty
-            where kernels stay in float32.
+        module: the variables to save. `weights` holds those in float32 and float16 by name; `int8`
+            and `scales` hold the two parts of every kernel in int8.
+        kernels: path of a variable -> the kernel that the export computes with, a float32 array;
+            empty if kernels stay in float32.
 
     Raises:
         ValueError: an unknown dtype, or a kernel that float16 cannot hold.
@@ -66,7 +68,7 @@ class StoredWeights:
     def __init__(self, weights: dict[str, keras.Variable], kernel_dtype: str):
         check_dtype(kernel_dtype)
         self.kernels: dict[str, np.ndarray] = {}
-        # path -> a function that gives the kernel in the graph being traced
+        # path -> a function that makes the kernel in the graph that is being traced
         self._tensors: dict[str, Callable] = {}
         full, int8, scales = {}, {}, {}
         for name, variable in weights.items():
@@ -83,10 +85,10 @@ class StoredWeights:
 
     def _add_float16(self, name, variable):
         kernel = variable.numpy()
-        most = np.finfo(np.float16).max
-        if np.abs(kernel).max() > most:
+        largest = np.finfo(np.float16).max
+        if np.abs(kernel).max() > largest:
             raise ValueError(
-                f"{name}: float16 holds no more than {most:.0f}, and the largest weight is "
+                f"{name}: float16 holds no more than {largest:.0f}, and the largest weight is "
                 f"{np.abs(kernel).max():.4g}; store the kernels in int8 or float32"
             )
         stored = tf.Variable(kernel.astype(np.float16), trainable=False)
@@ -102,10 +104,10 @@ class StoredWeights:
         return values, scales
 
     def scope(self, layers: list[keras.Layer]) -> keras.StatelessScope:
-        """Inside, these layers compute with their kernels as they are stored.
+        """Returns a context in which these layers compute with the stored kernels.
 
-        In a graph the kernels are made from what is stored where the scope is entered, at every
-        call. So enter it in each function that is traced, and outside of loops.
+        Entering it in a graph adds operations that make the kernels from the stored values at every
+        call, so enter it in each traced function, outside of loops.
         """
         variables = {v.path: v for layer in layers for v in layer.weights}
         return keras.StatelessScope(

@@ -13,7 +13,7 @@ from unsup_video.models import cells, outputs
 from unsup_video.models.cells import RecurrentLayer
 from unsup_video.models.layers import Decoder, FrameScale
 
-# What each kind of model decodes.
+# The decoders of each kind of model.
 KINDS = {
     "autoencoder": ("reconstruction",),
     "future_predictor": ("future",),
@@ -25,20 +25,21 @@ CONDITIONAL_INPUTS = {"truth": "trained on the true frames", "own": "trained on 
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """How the weights of a model start.
+    """The distributions of the initial weights of a model.
 
     Attributes:
-        kernel: half-width of the uniform distribution of all kernels; 0 stands for the paper's
+        kernel: half-width of the uniform distribution of all kernels; 0 means the paper's
             1/sqrt(fan_in).
-        peepholes: half-width for the peepholes; 0 starts them at zero.
-        forget_bias: of the gate of every cell that keeps its state. All other biases start at zero.
+        peepholes: half-width of the distribution of the peepholes; 0 starts them at zero.
+        forget_bias: initial bias of the gate that keeps the state, in every cell. All other biases
+            start at zero.
     """
 
     kernel: float = 0.0
     peepholes: float = 0.0
     forget_bias: float = 0.0
 
-    # New objects on every call: an initializer object that is reused repeats its values.
+    # Every call makes a new object, since a Keras initializer repeats its values when it is reused.
     def kernel_initializer(self):
         if not self.kernel:
             return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -54,26 +55,26 @@ class Initialization:
 class VideoModel:
     """One model in its functional forms; all share the same layers and weights.
 
-    D is the size of a flattened frame, T the frames read, S the frames predicted (any number).
-    Reconstructions are in REVERSED order: v_T, .., v_1.
+    D is the size of a flattened frame, T the number of frames read, and S the number of frames
+    predicted, which can be any. Reconstructions are in REVERSED order: v_T, .., v_1.
 
     Attributes:
-        kind: a key of `KINDS`. outputs: what it decodes, `KINDS[kind]`.
+        kind: a key of `KINDS`. outputs: the names of its decoders, `KINDS[kind]`.
         encoder: frames (B, T, D) -> the representation, the states of every layer in turn,
-            (B, units) each: [h, c] of an LSTM.
+            (B, units) each: [h, c] for an LSTM.
         decoders: name -> functional model {"states": .., "clock": (B, S)} -> frames (B, S, D),
-            free-running. Only the clock's length S is read.
+            free-running. Only the length S of the clock is used.
         training: {"past": (B, T, D), "future": (B, S, D)} -> {"reconstruction": (B, T, D),
-            "future": (B, S, D)}, as far as decoded, before the non-linearity; conditional
-            decoders read what `conditional_input` says.
-        teacher_forced: `training` where conditional decoders read the true frames.
+            "future": (B, S, D)}, for the decoders that the model has, before the non-linearity;
+            conditional decoders read the frames that `conditional_input` selects.
+        teacher_forced: like `training`, but conditional decoders always read the true frames.
         free_running: {"past": (B, T, D), "clock": (B, S)} -> the same keys, still before the
             non-linearity; conditional decoders read their own frames.
         inference: `free_running` after the non-linearity: frames.
         decoder_layers: name -> `Decoder`.
         conditional_input: "truth" or "own", see `build`.
-        frame_scale: what frames are divided by when they are read, and predictions multiplied by;
-            None in a model that takes frames as they are.
+        frame_scale: the layer that divides frames when the model reads them and multiplies its
+            predictions; None in a model that does not scale frames.
     """
 
     kind: str
@@ -89,7 +90,7 @@ class VideoModel:
 
     @property
     def network(self) -> keras.Model:
-        """The model that is trained, and has all weights: `training`."""
+        """The network that is trained and has all weights: `training`."""
         return self.training
 
     @property
@@ -98,56 +99,58 @@ class VideoModel:
         return [layer for layer in self.encoder.layers if isinstance(layer, RecurrentLayer)]
 
     def encode(self, frames) -> list:
-        """`encoder`, with a list of states also where there is only one, which Keras unpacks."""
+        """Returns the states of `encoder` as a list, also a single one, which Keras unpacks."""
         states = self.encoder(frames)
         return list(states) if isinstance(states, list | tuple) else [states]
 
     def read(self, frames):
-        """Frames as the layers of encoder and decoders see them."""
+        """Returns frames divided by the scale, as encoder and decoders read them."""
         return self.frame_scale(frames) if self.frame_scale else frames
 
     @property
     def decoder_outputs(self) -> dict[str, outputs.Output]:
-        """Name -> the output of that decoder: its activation and its loss."""
-        return {name: outputs.get(of.output_name) for name, of in self.decoder_layers.items()}
+        """Name of each decoder -> its output, with its activation and its loss."""
+        layers = self.decoder_layers
+        return {name: outputs.get(layer.output_name) for name, layer in layers.items()}
 
     @property
     def limits(self) -> tuple[float, float]:
-        """(low, high) of the values that frames may have, for the losses of all decoders."""
+        """(low, high), the range of values that frames may have for the losses of all decoders."""
         lows, highs = zip(*(output.limits for output in self.decoder_outputs.values()), strict=True)
         return max(lows), min(highs)
 
     def frame_losses(self, targets: Mapping, x: Mapping) -> dict:
-        """Loss of every frame, by decoder.
+        """Returns the loss per frame of each decoder.
 
         Args:
-            targets: name -> frames (.., D). x: name -> pre-activations (.., D), of some or all
+            targets: name -> frames (.., D). x: name -> pre-activations (.., D), for some or all
                 decoders.
 
         Returns:
-            name -> (..), of every name in `x`: the sum over D.
+            name -> losses (..), sums over D, for every name in `x`.
         """
         return {name: self.decoder_outputs[name].frame_losses(targets[name], x[name]) for name in x}
 
-    def start_at(self, mean_frame: np.ndarray, spread: float = 1.0) -> None:
-        """Has every decoder predict this frame, (D,), at first, by its output bias.
+    def start_at(self, mean_frame: np.ndarray, scale: float = 1.0) -> None:
+        """Sets the output bias of every decoder so that training starts from this frame.
 
-        `spread` is the frame scale's value.
+        Args:
+            mean_frame: (D,). scale: the value of the frame scale.
         """
         for name, decoder in self.decoder_layers.items():
-            decoder.bias.assign(self.decoder_outputs[name].bias(mean_frame / spread))
+            decoder.bias.assign(self.decoder_outputs[name].bias(mean_frame / scale))
 
     def blur_pixel_kernels(self, frame_shape: tuple[int, ...], sigma: float) -> None:
-        """Smooths every kernel that reads or writes frames over the grid of pixels.
+        """Blurs, over the grid of pixels, every kernel that reads or writes frames.
 
         White noise puts most of a kernel's norm into spatial frequencies that no video has; a
         blurred kernel starts with features of the size of strokes. Each feature, the weights
-        between one unit or gate and all pixels, keeps its norm. A feature that the blur makes 0,
-        such as one of zeros, stays as it is.
+        between one unit or gate and all pixels, keeps its norm. A feature that the blur turns into
+        zeros does not change.
 
         Args:
             frame_shape: (H, W) or (H, W, C); channels are blurred separately.
-            sigma: standard deviation of the Gaussian, in pixels; 0 changes nothing.
+            sigma: standard deviation of the Gaussian, in pixels; 0 means no blur.
         """
         if not sigma:
             return
@@ -187,9 +190,9 @@ def recurrent_stack(
     use_peepholes: bool = True,
     gemm_dtype: str | None = None,
 ) -> list[RecurrentLayer]:
-    """Layers of a cell of `cells.CELLS`, named NAME_CELL_1, .., bottom first.
+    """Builds layers of one of `cells.CELLS`, named NAME_CELL_1, .., bottom first.
 
-    A cell that has no peepholes ignores `use_peepholes`.
+    A cell without peepholes ignores `use_peepholes`.
     """
     kind = cells.get(cell)
 
@@ -210,14 +213,14 @@ def recurrent_stack(
 
 
 def decoders_of(kind: str) -> tuple[str, ...]:
-    """What a model of this kind decodes. Raises ValueError for an unknown kind."""
+    """Returns the names of the decoders of a kind. Raises ValueError for an unknown kind."""
     if kind not in KINDS:
         raise ValueError(f"unknown kind of model {kind!r}: one of {', '.join(KINDS)}")
     return KINDS[kind]
 
 
 def output_names(model: Mapping) -> dict[str, str]:
-    """Decoder -> name of its output: its own where it has one, else that of all decoders.
+    """Returns decoder -> name of its output: its own if it has one, else that of all decoders.
 
     Args:
         model: the fields "kind", "output" and, where present, "output_reconstruction" and
@@ -228,7 +231,10 @@ def output_names(model: Mapping) -> dict[str, str]:
 
 
 def decoder_outputs(model: Mapping) -> dict[str, outputs.Output]:
-    """Decoder -> its output; `model` as of `output_names`. Raises ValueError for an unknown one."""
+    """Returns decoder -> its output, for a `model` as in `output_names`.
+
+    Raises ValueError for an unknown output.
+    """
     return {name: outputs.get(output) for name, output in output_names(model).items()}
 
 
@@ -253,26 +259,28 @@ def build(
 
     Args:
         kind: "autoencoder", "future_predictor" or "composite".
-        frame_dim: D. units: of every recurrent layer. layers: of the encoder and each decoder.
+        frame_dim: D. units: size of every recurrent layer. layers: number of recurrent layers in
+            the encoder and in each decoder.
         conditional_reconstruction, conditional_future: whether that decoder reads its previous
             frame.
         conditional_input: the previous frame that conditional decoders read in training. "truth":
             the true one (teacher forcing, the paper's text). "own": the one that the decoder wrote,
-            as it does afterwards; the gradient passes through these frames. Other decoders
-            have no input and ignore it.
-        output: of the decoders, a name of `outputs.OUTPUTS`: "logistic" (cross entropy), "linear"
-            or "relu" (squared loss).
-        output_reconstruction, output_future: of that decoder alone; "" for `output`.
-        cell: of all recurrent layers, a name of `cells.CELLS`: "lstm" or "gru".
-        use_peepholes: False gives ordinary LSTMs; a GRU has none.
-        frame_scaling: gives the model a `FrameScale`, which starts at 1. The units of frames and
-            losses stay those of the data.
-        initialization: how the weights start. Seed with `keras.utils.set_random_seed`.
+            as in use; the gradient passes through these frames. Unconditional decoders ignore it.
+        output: the output of the decoders, a name in `outputs.OUTPUTS`: "logistic" (cross entropy),
+            "linear" or "relu" (squared loss).
+        output_reconstruction, output_future: the output of that decoder; "" means `output`.
+        cell: the cell of all recurrent layers, a name in `cells.CELLS`: "lstm" or "gru".
+        use_peepholes: False builds ordinary LSTMs; a GRU has no peepholes.
+        frame_scaling: adds a `FrameScale`, which starts at 1, to the model. Frames and losses keep
+            the units of the data.
+        initialization: distributions of the initial weights; `keras.utils.set_random_seed` sets
+            their seed.
         gemm_dtype: "bfloat16" runs the matrix products in bfloat16 and all else in float32.
 
     Raises:
-        ValueError: an unknown kind, output or cell; a size below 1; a field of a decoder that the
-            kind does not have; a scale for outputs with a largest value.
+        ValueError: the kind, an output or the cell is unknown; a size is below 1; an argument is
+            for a decoder that the kind does not have; `frame_scaling` is set for an output with a
+            largest value.
     """
     decoders_of(kind)
     if conditional_input not in CONDITIONAL_INPUTS:

@@ -55,7 +55,7 @@ BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 of te
 
 
 def architecture(model: dict) -> str:
-    """Of `Trained.describe()`, in a few words."""
+    """Of `TrainedModel.describe()`, in a few words."""
     kind, cell = model["kind"], model.get("cell", "lstm")  # earlier evaluations do not name it
     if kind in KINDS and kind not in RECURRENT:
         return f"{kind.replace('_', ' ')} classifier"

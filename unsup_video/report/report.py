@@ -19,7 +19,7 @@ from unsup_video.evaluation.naming import names
 from unsup_video.report import page, page_actions, page_few_labels, sections
 from unsup_video.report.section import Options
 from unsup_video.training import workdir
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 _FILES = ("index.html", "results.json", "results.csv")
@@ -33,7 +33,7 @@ class Run:
     Attributes:
         name: that no other run of the page has. path: its folder.
         config, info, metrics: its config.json, run.json and metrics.jsonl.
-        model: `Trained.describe()`.
+        model: `TrainedModel.describe()`.
         evaluations: kind -> evaluation, or the reason why there is none.
         classes: of a classifier; () of a video model.
     """
@@ -121,7 +121,7 @@ def _variant(name, model):
 
 
 def evaluate(
-    trained: Trained, options: Options, log: Callable[[str], None] = print
+    trained: TrainedModel, options: Options, log: Callable[[str], None] = print
 ) -> dict[str, results.Evaluation | str]:
     """Every evaluation of the page, kind -> evaluation; those that are stored are read.
 
@@ -144,7 +144,7 @@ def evaluate(
 
 
 def collect(
-    models: list[Trained], evaluations: list[dict[str, results.Evaluation | str]]
+    models: list[TrainedModel], evaluations: list[dict[str, results.Evaluation | str]]
 ) -> list[Run]:
     """The runs of the page: their files, and what `evaluate` gave for each model."""
     runs = []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from unsup_video.evaluation import results
 from unsup_video.report.cells import Table
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Section:
     template: str
     kind: str = ""
 
-    def applies_to(self, trained: Trained) -> bool:
+    def applies_to(self, trained: TrainedModel) -> bool:
         """Whether `evaluate` has to be called for a model."""
         return False
 
     def evaluate(
-        self, trained: Trained, options: Options, log: Callable[[str], None]
+        self, trained: TrainedModel, options: Options, log: Callable[[str], None]
     ) -> results.Evaluation:
         """The evaluation of a model that the section applies to, stored or new.
 

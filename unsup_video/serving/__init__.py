@@ -1,1 +1,1 @@
-"""From a run to a served model: signatures, the SavedModel, and a client."""
+"""Export and serving of a trained model: signatures, the SavedModel, and a client."""

@@ -1,4 +1,4 @@
-"""What an exported classifier computes: like `signatures`, functions of raw frames with checks."""
+"""The signatures of an exported classifier: checked functions of raw frames, see `signatures`."""
 
 import contextlib
 
@@ -15,25 +15,27 @@ def build(
     frame_shape: tuple[int, ...],
     scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The signatures of a classifier of K classes; `encode` where it has recurrent layers.
+    """Builds the signatures of a classifier of K classes.
 
-    And `step` where it is of kind "lstm", whose layers give probabilities at every step.
+    Classifiers with recurrent layers have `encode`; those of kind "lstm", whose layers give
+    probabilities at every step, also have `step`.
 
-    B clips, T frames each (any number), `shape` that of a frame. States are those of
-    every layer, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each.
+    B is the number of clips, T their number of frames, which can be any, and `shape` the shape of a
+    frame. The states are those of every layer, h_1, c_1, h_2, .. for LSTMs, (B, units) float32
+    each.
 
         classify, serving_default: frames (B, T, *shape) float32 -> probabilities (B, K) float32,
             the mean over the steps; classes (B, K) string, their names; label (B,) string, the most
             probable one; step_probabilities (B, T, K) float32.
         encode: frames -> the states after the last frame.
         step: frame (B, *shape), states -> the states after that frame, and its probabilities
-            (B, K). A stream starts from states of zeros; `classify` is the mean over its steps.
+            (B, K). A stream starts from states of zeros; `classify` returns the mean over steps.
 
     Args:
-        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+        scope: the context for calls of layers, such as `quantization.StoredWeights.scope`.
 
-    They raise InvalidArgumentError for a wrong rank or size, values that are not finite or, of
-    pixels, not in [0, 1].
+    The signatures raise InvalidArgumentError for a wrong rank or size, for values that are not
+    finite, and for pixels outside of [0, 1].
     """
     cells, names = classifier.cells, np.array(classifier.classes)
     frames, frame, states = parts.inputs(frame_shape, cells)

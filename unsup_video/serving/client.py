@@ -1,4 +1,4 @@
-"""Clips of a file, a request made of them, and what is kept of the answer."""
+"""Requests to a server: the clips to send, the request itself, and its outputs."""
 
 import dataclasses
 import os
@@ -13,17 +13,17 @@ from unsup_video.utils import files
 from unsup_video.video import inputs
 
 DEFAULT_SIGNATURE = "predict_future"
-_FRAMES = ("frames", "frame")  # the input that clips are for: of a whole clip, or one at a time
+_FRAMES = ("frames", "frame")  # the inputs for a whole clip, and for one frame at a time
 _PICTURES = ("reconstruction", "future", "next_frame")  # outputs that are frames
 _SHOWN = 8  # values of an output that are printed
 
-# ---------------------------------------------------------------------- what is sent
+# ---------------------------------------------------------------------- the request
 
 
 def frame_shape(signature: remote.Signature) -> tuple[int, ...]:
-    """(H, W), (H, W, C) or (D,): of the frames that a signature takes.
+    """Returns the shape of the frames that a signature takes: (H, W), (H, W, C) or (D,).
 
-    Raises ValueError where it takes none.
+    Raises ValueError if it takes no frames.
     """
     for name, axes in zip(_FRAMES, (2, 1), strict=True):
         shape = signature.inputs[name].shape[axes:] if name in signature.inputs else ()
@@ -33,8 +33,10 @@ def frame_shape(signature: remote.Signature) -> tuple[int, ...]:
 
 
 def stacked(clips: Sequence[inputs.Clip]) -> np.ndarray:
-    """Clips of `inputs.clips` as (B, T, *shape), as long as the shortest; float32 unless all are
-    uint8 pixels."""
+    """Stacks clips of `inputs.clips` to (B, T, *shape), cut to the length of the shortest.
+
+    The dtype is uint8 if all clips are pixels, otherwise float32.
+    """
     length = min(len(clip.frames) for clip in clips)
     frames = [clip.frames[:length] for clip in clips]
     if all(part.dtype == np.uint8 for part in frames):
@@ -46,16 +48,16 @@ def _unit(pixels):
     return np.float32(pixels / 255)
 
 
-# ---------------------------------------------------------------------- what comes back
+# ---------------------------------------------------------------------- the answer
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Clips on their way to a signature. `request` makes it.
+    """Clips for a signature; `request` makes it.
 
     Attributes:
-        signature: its name. clips: (B, T, *shape), of the signature's dtype. steps: frames to
-            predict, of every clip, where the signature asks for that.
+        signature: the name of the signature. clips: (B, T, *shape), in the signature's dtype.
+        steps: the number of frames to predict for every clip, if the signature takes it.
     """
 
     signature: str
@@ -64,11 +66,12 @@ class Request:
     steps: int
 
     def send(self, model: remote.Grpc | remote.Rest) -> remote.Outputs:
-        """The outputs by name. Of frames predicted, the first `steps`: a server that joins requests
-        gives as many as the longest of them asked for.
+        """Sends the request; returns the outputs by name.
 
-        A stream is of one version, `model.answering`: states mean something else to another. Raises
-        ValueError where the server no longer has that one.
+        Only the first `steps` predicted frames are kept, since a server that joins requests returns
+        as many as the longest of them asked for. A stream uses one version, `model.answering`,
+        since its states have no meaning for another. Raises ValueError if the server no longer has
+        that version.
         """
         inputs = self.definition.inputs
         if "frame" in inputs:
@@ -82,7 +85,7 @@ class Request:
         return outputs
 
     def _stream(self, model):
-        """Frame by frame, with the states going back in; the outputs after the last frame."""
+        """Sends one frame at a time with the last states; returns the outputs of the last one."""
         clips, tensors = len(self.clips), self.definition.inputs
         state = {
             name: np.zeros((clips, *tensor.shape[1:]), tensor.dtype)
@@ -99,8 +102,10 @@ class Request:
 def request(
     model: remote.Grpc | remote.Rest, signature: str, clips: np.ndarray, steps: int
 ) -> Request:
-    """A request; uint8 pixels go to the `_uint8` form of the signature, where the model has it, and
-    else as numbers in [0, 1].
+    """Makes a request.
+
+    uint8 pixels go to the `_uint8` form of the signature if the model has one, otherwise they are
+    converted to numbers in [0, 1].
 
     Raises ValueError: there is no such signature, or it does not take these clips.
     """
@@ -122,7 +127,7 @@ def request(
 
 
 def describe(outputs: dict[str, np.ndarray]) -> list[str]:
-    """A line for each output, and for each clip the likeliest classes where there are classes."""
+    """Returns a line for each output, and one for each clip with its most probable classes."""
     lines = []
     for name, value in sorted(outputs.items()):
         if value.dtype == object or value.size <= _SHOWN:
@@ -137,8 +142,8 @@ def describe(outputs: dict[str, np.ndarray]) -> list[str]:
         classes = np.broadcast_to(outputs["classes"], probabilities.shape)
         for clip, (p, names) in enumerate(zip(probabilities, classes, strict=True), 1):
             best = np.argsort(-p, kind="stable")[:5]
-            found = ", ".join(f"{_text(names[k])} {p[k]:.3f}" for k in best)
-            lines.append(f"  clip {clip}: {found}")
+            probable = ", ".join(f"{_text(names[k])} {p[k]:.3f}" for k in best)
+            lines.append(f"  clip {clip}: {probable}")
     return lines
 
 
@@ -149,10 +154,11 @@ def _text(value):
 def check_out(
     path: str | os.PathLike, shape: tuple[int, ...] | None = None, names: Iterable[str] = ()
 ) -> None:
-    """Raises ValueError or OSError where `write` could not write outputs to `path`.
+    """Raises ValueError or OSError if `write` could not write outputs to `path`.
 
     Args:
-        shape: of a frame. names: of the outputs. Without them only the path is checked.
+        shape: the shape of a frame. names: the names of the outputs. Without them only the path is
+            checked.
     """
     files.check_place(path, (".gif", ".npz"))
     if shape is None or _suffix(path) == ".npz":
@@ -178,16 +184,17 @@ def write(
     """Writes all outputs (.npz), or the first clip's frames as an animation (.gif).
 
     Args:
-        sent: (B, T, *shape), what the model read. after: (B, S, *shape), what came next, as far as
-            it is known: shown beside what is predicted.
+        sent: (B, T, *shape), the frames that the model read. after: (B, S, *shape), the frames that
+            really followed, as far as they are known; the animation shows them for comparison.
 
     Raises:
-        ValueError: another extension, or a .gif of outputs that are no pictures. OSError.
+        ValueError: the extension is another one, or a .gif is asked for outputs that are no
+            pictures. OSError: the file cannot be written.
     """
     shape = sent.shape[2:]
     check_out(path, shape, outputs)
     if _suffix(path) == ".npz":
-        # A .npz keeps strings without pickle only in numpy's own kind of them.
+        # A .npz can store strings without pickle only as numpy's bytes.
         arrays = {name: x.astype(bytes) if x.dtype == object else x for name, x in outputs.items()}
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)

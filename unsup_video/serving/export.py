@@ -3,11 +3,12 @@
     python -m unsup_video.export --workdir=runs/quickstart --out=saved_models/quickstart
     python -m unsup_video.export --workdir=RUN --out=saved_models/NAME --kernel_dtype=int8
 
-Writes saved_models/quickstart/VERSION, with the next number that is free: `saved_model.pb` and
-`variables/`; `model_card.json` and `README.md`, what it is; and in `assets.extra/` the run's
-`config.json`, `run.json`, `results.json`, and `mean_frame.npy` or, of a classifier, `classes.json`;
-and the sha256 of every file. The signatures are those of `unsup_video.serving.signatures` and
-`unsup_video.serving.classifier_signatures`; docs/serving.md shows how to call them.
+It writes saved_models/quickstart/VERSION, with the next free number: `saved_model.pb` and
+`variables/`; the model card, `model_card.json` and `README.md`; and in `assets.extra/` the run's
+`config.json`, `run.json`, `results.json`, and `mean_frame.npy` or, for a classifier,
+`classes.json`; and the sha256 of every file. The signatures are those of
+`unsup_video.serving.signatures` and `unsup_video.serving.classifier_signatures`; docs/serving.md
+shows how to call them.
 """
 
 import json
@@ -26,12 +27,12 @@ from unsup_video.models.quantization import StoredWeights
 from unsup_video.serving import classifier_signatures, model_card, signatures, warmup
 from unsup_video.training import checkpoints, experiment, precision
 from unsup_video.training import trained as trained_module
-from unsup_video.training.trained import CARD, EXTRA, SUMS, Trained
+from unsup_video.training.trained import CARD, EXTRA, SUMS, TrainedModel
 from unsup_video.utils import files
 from unsup_video.utils.indices import evenly_spread
 
-_CLIPS = 10  # on which is measured what the storage of kernels changes
-# Of the run, where present.
+_CLIPS = 10  # number of clips for measuring the effect of storing kernels in fewer bits
+# Files that are copied from the run if they exist.
 _COPIED = (
     "config.json",
     "run.json",
@@ -42,21 +43,21 @@ _COPIED = (
 )
 
 
-def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> Path:
-    """Exports a model as the next version in `out`, which is returned; wholly or not at all.
+def write(trained: TrainedModel, out: str | Path, kernel_dtype: str = "float32") -> Path:
+    """Exports a model atomically as the next version in `out`; returns the version's folder.
 
-    Its matrix products run in `trained.config.precision`, for a loaded model the dtype of the
-    training; in float32 where that is "auto", since it will run on another machine.
+    Its matrix products run in `trained.config.precision`, which for a loaded model is the dtype of
+    the training; in float32 if that is "auto", since the export will run on another machine.
 
     Args:
-        kernel_dtype: of `quantization.DTYPES`, in which kernels are stored. From others than
-            float32 the graph makes float32 ones at every call.
+        kernel_dtype: one of `quantization.DTYPES`, in which kernels are stored. If it is not
+            float32, the graph converts the kernels to float32 at every call.
 
     Raises:
-        ValueError: an unknown `kernel_dtype`, or one that cannot hold the kernels; `trained` is an
-            export in another dtype than float32; `out` is something else than a folder of versions,
-            or in use by another process.
-        OSError: it cannot be written.
+        ValueError: `kernel_dtype` is unknown, or cannot hold the kernels; `trained` is an export
+            whose kernels are not in float32; `out` is not a folder of versions, or another process
+            is using it.
+        OSError: the export cannot be written.
     """
     quantization.check_dtype(kernel_dtype)
     if trained.kernel_dtype != "float32":
@@ -80,7 +81,7 @@ def write(trained: Trained, out: str | Path, kernel_dtype: str = "float32") -> P
     return version
 
 
-def write_once(trained: Trained, out: str | Path) -> Path:
+def write_once(trained: TrainedModel, out: str | Path) -> Path:
     """The newest version in `out` if it has these very weights, else what `write` does."""
     newest = trained_module.version(out)
     if newest is not None and (newest / CARD).exists():
@@ -100,7 +101,7 @@ def _write(trained, folder, version, kernel_dtype):
         functions = signatures.build(
             model, trained.frame_shape, trained.config.data.frames_out, stored.scope
         )
-    # Gradients would need the project's Python code, and none are asked for.
+    # Gradients would need the Python code of this project, and a server computes none.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(stored.module, folder, functions, options)
 
@@ -112,7 +113,7 @@ def _write(trained, folder, version, kernel_dtype):
     quantized = {"kernel_dtype": kernel_dtype}
     if stored.kernels:
         quantized |= _errors(trained, model, stored)
-    card = model_card.of(trained, functions, gemm_dtype, quantized, version)
+    card = model_card.build(trained, functions, gemm_dtype, quantized, version)
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card.text(card), encoding="utf-8")
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
@@ -121,7 +122,7 @@ def _write(trained, folder, version, kernel_dtype):
 
 
 def _portable(trained):
-    """(the model for any machine, the dtype of its matrix products)."""
+    """Returns (a model that any machine can run, the dtype of its matrix products)."""
     wanted = trained.config.precision
     wanted = "float32" if wanted == "auto" else wanted
     if precision.gemm_dtype(trained.config.precision) == wanted:
@@ -134,7 +135,7 @@ def _portable(trained):
 
 
 def _errors(trained, model, stored):
-    """What the storage of kernels changes: for the model card."""
+    """Measures the effect of storing kernels in fewer bits, for the model card."""
     kernels = {v.path: v.numpy() for v in model.network.weights}
     clips, described = _clips(trained, model)
     before = _outputs(trained, model, clips)
@@ -155,7 +156,7 @@ def _errors(trained, model, stored):
 
 
 def _clips(trained, model):
-    """((N, T, D) float32 as the model reads them, what they are)."""
+    """Returns (clips (N, T, D) float32 for the model, a description of them)."""
     data = trained.config.data
     length = data.frames if trained.task == "finetuning" else data.frames_in
     dim = int(np.prod(trained.frame_shape))
@@ -170,18 +171,18 @@ def _clips(trained, model):
         if clips.shape[-1] == dim:
             return clips, f"{len(clips)} clips of the validation data"
     except (OSError, ValueError):
-        pass  # the data is elsewhere, or was replaced
+        pass  # the data are not on this machine, or were replaced
     scale = 1 if model.frame_scale is None else float(model.frame_scale.scale)
     noise = scale * np.random.default_rng(0).random((_CLIPS, length, dim), np.float32)
     return noise, f"{_CLIPS} clips of noise, since the validation data could not be read"
 
 
 def _outputs(trained, model, clips):
-    """Name -> array: what the model is for, of clips (N, T, D)."""
+    """Returns name -> array, the main outputs of the model for clips (N, T, D)."""
     with portable():
         if trained.task == "finetuning":
             logits = model.network(clips, training=False)
             return {"step_probabilities": tf.nn.softmax(logits).numpy()}
         clock = np.zeros((len(clips), trained.config.data.frames_out), np.float32)
-        found = model.inference({"past": clips, "clock": clock})
-        return {name: frames.numpy() for name, frames in found.items()}
+        outputs = model.inference({"past": clips, "clock": clock})
+        return {name: frames.numpy() for name, frames in outputs.items()}

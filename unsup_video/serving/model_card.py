@@ -1,4 +1,4 @@
-"""The model card of an export: what a SavedModel is, as JSON and for people."""
+"""The model card of an export, as JSON and as Markdown."""
 
 import datetime
 import json
@@ -10,22 +10,22 @@ import tensorflow as tf
 import unsup_video
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.serving import signatures
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
 
-def of(
-    trained: Trained,
+def build(
+    trained: TrainedModel,
     functions: Mapping[str, tf.types.experimental.ConcreteFunction],
     gemm_dtype: str,
     quantization: dict,
     version: Path,
 ) -> dict:
-    """The card, JSON values.
+    """Builds the card, in JSON values.
 
     Args:
-        functions: the signatures. gemm_dtype: of their matrix products.
-        quantization: {"kernel_dtype": ..}, and what it changes where that is not float32.
-        version: the folder NAME/VERSION that the export will be.
+        functions: the signatures. gemm_dtype: the dtype of their matrix products.
+        quantization: {"kernel_dtype": ..}, and its measured effect if it is not float32.
+        version: the folder NAME/VERSION of the export.
     """
     config = trained.config
     run = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def of(
 
 
 def _purpose(trained):
-    """What it was trained to do."""
+    """Returns the items of the card about the purpose of the model."""
     data = trained.config.data
     if trained.task == "finetuning":
         return {"classes": list(trained.classes), "frames": data.frames, "stride": data.stride}
@@ -67,7 +67,7 @@ def _purpose(trained):
 
 
 def _describe(function):
-    def of(specs):
+    def described(specs):
         return {
             name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
             for name, spec in specs.items()
@@ -75,13 +75,13 @@ def _describe(function):
 
     inputs = tf.nest.flatten(function.structured_input_signature)
     return {
-        "inputs": of({spec.name: spec for spec in inputs}),
-        "outputs": of(function.structured_outputs),
+        "inputs": described({spec.name: spec for spec in inputs}),
+        "outputs": described(function.structured_outputs),
     }
 
 
 def text(card: dict) -> str:
-    """The card for people, in Markdown."""
+    """Returns the card as Markdown."""
     what, training, figures, limits, note = (_of_classifier if "classes" in card else _of_video)(
         card
     )
@@ -105,7 +105,7 @@ def text(card: dict) -> str:
         f"{card['step']:,} (sha256 {card['sha256']}), {training}.",
         f"- **Data**: {card['data']['kind']}: {card['data']['source']}.",
         *figures,
-        f"- **Limits**: it knows no videos but such as it was trained on. {limits}",
+        f"- **Limits**: intended only for videos like its training data. {limits}",
         *_storage(card),
         f"- **Arithmetic**: matrix products in {card['gemm_dtype']}, all else in float32.",
         "- **Check the files**: `sha256sum -c assets.extra/sha256sums.txt`.",
@@ -113,8 +113,8 @@ def text(card: dict) -> str:
         "| signature | inputs | outputs |",
         "|---|---|---|",
         *(
-            f"| `{name}` | {tensors(found['inputs'])} | {tensors(found['outputs'])} |"
-            for name, found in card["signatures"].items()
+            f"| `{name}` | {tensors(signature['inputs'])} | {tensors(signature['outputs'])} |"
+            for name, signature in card["signatures"].items()
         ),
         "",
         note,
@@ -126,7 +126,7 @@ def _storage(card):
     if card["kernel_dtype"] == "float32":
         return ["- **Storage**: all weights in float32."]
     output = card["output_error"]
-    figures = " Figures above are of the run's own weights, in float32." if card["results"] else ""
+    figures = " The figures above were measured with float32 weights." if card["results"] else ""
     return [
         f"- **Storage**: kernels in {card['kernel_dtype']}, all other weights in float32. That "
         f"changes a weight by at most {card['kernel_error']:.2g}, and {output['of']} for "
@@ -140,7 +140,7 @@ def _of_video(card):
     how = card.get("conditional_input")
     decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
     figures = [
-        f"- **Test loss a frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
+        f"- **Test loss per frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
         for name, value in results.get("scores", {}).items()
     ]
     return (
@@ -148,9 +148,9 @@ def _of_video(card):
         f"{decoders}",
         f"to read {card['frames_in']} frames and predict {card['frames_out']}",
         figures,
-        f"At most {card['max_steps']:,} frames are predicted at once; those after the first "
-        f"{card['frames_out']} are beyond its training.",
-        "A reconstruction is in reversed order, the last frame read first.",
+        f"It predicts at most {card['max_steps']:,} frames at once; training covered the first "
+        f"{card['frames_out']} only.",
+        "A reconstruction is in reversed order: it starts with the last frame read.",
     )
 
 
@@ -179,7 +179,7 @@ def _of_classifier(card):
         what,
         f"on windows of {card['frames']} frames{encoder}",
         [f"- **Classes**: {len(card['classes'])}: {', '.join(card['classes'])}.", *figures],
-        "Whatever is shown to it, it names one of its classes.",
-        f"A video's probabilities are the mean over its blocks of {card['frames']} frames, one "
-        f"every {card['stride']}, as evaluations have it.",
+        "It names one of its classes for every video, also for videos of other classes.",
+        f"The probabilities of a video are the mean over its blocks of {card['frames']} frames, "
+        f"one every {card['stride']} frames, as in the evaluations.",
     )

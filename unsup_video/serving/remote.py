@@ -3,8 +3,9 @@
     model = remote.Grpc("localhost:8500", "quickstart")
     future = model.predict("predict_future_uint8", {"frames": clips, "steps": steps})["future"]
 
-Errors are the same for both: ConnectionError where nobody answers, TimeoutError where the answer
-does not come, ValueError with the server's own words for what it refuses; all in one line.
+Both raise the same errors, with messages of one line: ConnectionError if there is no server,
+TimeoutError if the answer takes too long, and ValueError with the server's own message if it
+refuses the request.
 """
 
 import copy
@@ -22,15 +23,15 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
-LARGEST = (1 << 31) - 1  # bytes of a message, for gRPC and protobuf
+LARGEST = (1 << 31) - 1  # bytes of the largest message of gRPC and protobuf
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An input or output.
+    """An input or output of a signature.
 
     Attributes:
-        dtype: such as "float32" or "string". shape: None for a free size.
+        dtype: the dtype, such as "float32" or "string". shape: its sizes; None for any size.
     """
 
     dtype: str
@@ -39,7 +40,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """Name -> `Tensor`."""
+    """The inputs and outputs of a signature, by name."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
@@ -50,8 +51,8 @@ class Version:
     """A version of the model on the server.
 
     Attributes:
-        number: of the version. state: START, LOADING, AVAILABLE, UNLOADING or END. error: why it is
-            not available, "" where nothing went wrong.
+        number: the number of the version. state: START, LOADING, AVAILABLE, UNLOADING or END.
+        error: the reason why it is not available, "" if there is none.
     """
 
     number: int
@@ -60,11 +61,11 @@ class Version:
 
 
 class Outputs(dict):
-    """Name -> array, (clips, ..); strings are bytes, in an array of objects.
+    """The outputs of a request: name -> array (clips, ..); strings are arrays of bytes objects.
 
     Attributes:
-        version: the number of the version that gave this answer; None where the server does not
-            say, which is over REST, where no version was asked for.
+        version: the number of the version that answered; None over REST without a version in the
+            request, since the server does not tell.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], version: int | None):
@@ -73,14 +74,14 @@ class Outputs(dict):
 
 
 class _Model:
-    """What both have in common; see `Grpc` and `Rest` for the arguments."""
+    """The base class of `Grpc` and `Rest`, which describe the arguments."""
 
     def __init__(self, server: str, name: str, version: int | None, timeout: float):
         host, _, port = server.rpartition(":")
         if not host or "/" in host or not port.isdecimal():
             raise ValueError(f"a server is HOST:PORT, as localhost:{self.port}; got {server!r}")
         self.server, self.name, self.version, self.timeout = server, name, version, timeout
-        # A proxy, which the environment may name, would look for it on its own machine.
+        # A proxy that the environment names would look for localhost on its own machine.
         self._use_proxy = not _is_this_machine(host)
 
     def __str__(self):
@@ -89,24 +90,26 @@ class _Model:
 
     @functools.cached_property
     def signatures(self) -> dict[str, Signature]:
-        """All signatures, by name. Of `answering`, and asked for once."""
+        """All signatures of the version `answering`, by name; asked for only once."""
         return self._metadata[1]
 
     @functools.cached_property
     def answering(self) -> int:
-        """The version of `signatures`: `version`, or else what was the newest at first contact.
-        Each answer has its own, see `Outputs`."""
+        """The version of `signatures`: `version`, or the newest at first contact. Each answer names
+        its own version, see `Outputs`."""
         return self._metadata[0]
 
     def pinned(self) -> "Grpc | Rest":
-        """The same model, on the same connection, that asks for the version `answering` in every
-        request: for requests that belong together, also where a newer one is loaded meanwhile."""
-        found = copy.copy(self)
-        found.version = self.answering
-        return found
+        """Returns this model, on the same connection, fixed to the version `answering`.
+
+        Use it for requests that belong together, since the server may load a newer version.
+        """
+        pinned = copy.copy(self)
+        pinned.version = self.answering
+        return pinned
 
     def signature(self, name: str) -> Signature:
-        """Raises ValueError, with what there is, where there is none of that name."""
+        """Returns a signature. Raises ValueError, listing all, if there is none with this name."""
         if name not in self.signatures:
             raise ValueError(
                 f"{self} has no signature {name!r}; it has {', '.join(sorted(self.signatures))}"
@@ -137,13 +140,13 @@ class _Model:
 
 
 class Grpc(_Model):
-    """A model, over gRPC. Needs tensorflow-serving-api.
+    """A model over gRPC, which needs tensorflow-serving-api.
 
     Args:
-        server: HOST:PORT. name: of the model. version: None for the newest. timeout: seconds that
-            an answer may take.
+        server: HOST:PORT. name: the name of the model. version: its version; None for the newest.
+        timeout: seconds to wait for an answer.
 
-    Raises ModuleNotFoundError where tensorflow-serving-api is missing.
+    Raises ModuleNotFoundError if tensorflow-serving-api is missing.
     """
 
     protocol, port = "gRPC", 8500
@@ -153,7 +156,7 @@ class Grpc(_Model):
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-        # gRPC's own limit of 4 MiB is less than 26 clips of 10 predicted frames of 64x64.
+        # gRPC's default limit of 4 MiB is less than 26 clips of 10 predicted frames of 64x64.
         options = [
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
@@ -167,19 +170,19 @@ class Grpc(_Model):
         self._channel.close()
 
     def versions(self) -> list[Version]:
-        """All versions that the server knows of, or the one that was asked for."""
+        """Returns all versions that the server has, or the one that `version` names."""
         from tensorflow_serving.apis import get_model_status_pb2 as status
 
         request = status.GetModelStatusRequest()
         self._specify(request.model_spec)
-        found = self._call(self._service.GetModelStatus, request).model_version_status
+        statuses = self._call(self._service.GetModelStatus, request).model_version_status
         return [
             Version(
                 v.version,
                 status.ModelVersionStatus.State.Name(v.state),
                 _line(v.status.error_message),
             )
-            for v in found
+            for v in statuses
         ]
 
     @functools.cached_property
@@ -189,12 +192,12 @@ class Grpc(_Model):
         request = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._specify(request.model_spec)
         response = self._call(self._prediction.GetModelMetadata, request)
-        found = metadata.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(found)
-        return response.model_spec.version.value, _signatures(found.signature_def)
+        definitions = metadata.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
+        return response.model_spec.version.value, _signatures(definitions.signature_def)
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> Outputs:
-        """The outputs of a signature, by name."""
+        """Calls a signature; returns its outputs by name."""
         return self._outputs(self._call(self._prediction.Predict, self._request(signature, inputs)))
 
     def _request(self, signature, inputs):
@@ -228,7 +231,7 @@ class Grpc(_Model):
             return method(request, timeout=self.timeout)
         except grpc.RpcError as error:
             code, reason = error.code(), _line(error.details())
-        # Also what a server says of itself whose queue of batches is full.
+        # A server whose queue of batches is full also answers UNAVAILABLE.
         if code == grpc.StatusCode.UNAVAILABLE and "queue" not in reason:
             raise self._not_reachable(reason)
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -241,16 +244,16 @@ class Grpc(_Model):
 
 
 class Rest(_Model):
-    """A model, over REST: JSON, which needs no package, and several times the bytes of gRPC.
+    """A model over REST, which needs no package, but several times the bytes of gRPC, as JSON.
 
-    Arguments as of `Grpc`.
+    It takes the arguments of `Grpc`.
     """
 
     protocol, port = "REST", 8501
 
     def __init__(self, server: str, name: str, version: int | None = None, timeout: float = 60.0):
         super().__init__(server, name, version, timeout)
-        proxies = None if self._use_proxy else {}  # None: those of the environment
+        proxies = None if self._use_proxy else {}  # None means those of the environment
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
 
     @property
@@ -259,10 +262,10 @@ class Rest(_Model):
         return url if self.version is None else f"{url}/versions/{self.version}"
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing, since no connection stays open."""
 
     def versions(self) -> list[Version]:
-        """All versions that the server knows of, or the one that was asked for."""
+        """Returns all versions that the server has, or the one that `version` names."""
         answer = self._call("")
         try:
             return [
@@ -278,25 +281,25 @@ class Rest(_Model):
     def _metadata(self):
         answer = self._call("/metadata")
         try:
-            found = answer["metadata"]["signature_def"]["signature_def"]
+            stored = answer["metadata"]["signature_def"]["signature_def"]
             definitions = {
                 name: json_format.ParseDict(value, meta_graph_pb2.SignatureDef(), True)
-                for name, value in found.items()
+                for name, value in stored.items()
             }
             return int(answer["model_spec"]["version"]), _signatures(definitions)
         except (KeyError, TypeError, ValueError, AttributeError, json_format.ParseError):
             raise self._strange() from None
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> Outputs:
-        """The outputs of a signature, by name."""
+        """Calls a signature; returns its outputs by name."""
         expected = self.signature(signature).outputs
         given = {name: value.tolist() for name, value in inputs.items()}
         answer = self._call(":predict", {"signature_name": signature, "inputs": given})
         try:
-            found = answer["outputs"]
-            if len(expected) == 1:  # the name is left out
-                found = dict.fromkeys(expected, found)
-            arrays = {name: _array(value, expected[name].dtype) for name, value in found.items()}
+            outputs = answer["outputs"]
+            if len(expected) == 1:  # REST leaves out the name of a single output
+                outputs = dict.fromkeys(expected, outputs)
+            arrays = {name: _array(value, expected[name].dtype) for name, value in outputs.items()}
             return Outputs(arrays, self.version)
         except (KeyError, TypeError, AttributeError):
             raise self._strange() from None
@@ -335,18 +338,20 @@ class Rest(_Model):
 
 
 def _is_this_machine(host):
-    """Whether a name or address, one of IPv6 with or without brackets, is of this machine alone."""
+    """Returns True for names and addresses of this machine, IPv6 with or without brackets."""
     host = host.strip("[]").rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
     address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified  # who connects to 0.0.0.0 stays here
+    return (
+        address.is_loopback or address.is_unspecified
+    )  # connecting to 0.0.0.0 reaches this machine
 
 
 def _line(text):
-    """The first line: TensorFlow goes on with names of nodes."""
+    """Returns the first line, since TensorFlow adds lines with names of nodes."""
     return str(text or "").strip().split("\n")[0].strip()
 
 
@@ -360,7 +365,7 @@ def _signatures(definitions):
             for name, info in infos.items()
         }
 
-    # TensorFlow's own, such as __saved_model_init_op, are not for requests.
+    # TensorFlow's own signatures, such as __saved_model_init_op, are not for requests.
     return {
         name: Signature(tensors(definition.inputs), tensors(definition.outputs))
         for name, definition in definitions.items()

@@ -1,4 +1,4 @@
-"""What the signatures of exported models share: how they are made, and checks of their input."""
+"""The parts that the signatures of all exported models share: tracing, and checks of the input."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from unsup_video.models.cells import RecurrentLayer, portable, state_sizes
 
-MAX_FRAMES = 100_000  # that one request may hold, of all its clips together
+MAX_FRAMES = 100_000  # the most frames in one request, in all its clips together
 
 # Layers -> the context in which they are called.
 Scope = Callable[[list[keras.Layer]], contextlib.AbstractContextManager]
@@ -18,10 +18,12 @@ Scope = Callable[[list[keras.Layer]], contextlib.AbstractContextManager]
 def build(
     functions: dict[str, tuple], frame_shape: tuple[int, ...]
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """Signatures that any machine can run; of frames that are pictures also for pixels, NAME_uint8.
+    """Traces signatures that any machine can run.
+
+    If frames are pictures, every signature NAME also gets a form for pixels, NAME_uint8.
 
     Args:
-        functions: name -> (function, the TensorSpecs of its inputs, that of frames first).
+        functions: name -> (function, the TensorSpecs of its inputs, frames first).
     """
     with portable():
         signatures = {name: _concrete(*function) for name, function in functions.items()}
@@ -36,7 +38,7 @@ def build(
 def inputs(
     frame_shape: tuple[int, ...], cells: list[RecurrentLayer]
 ) -> tuple[tf.TensorSpec, tf.TensorSpec, list[tf.TensorSpec]]:
-    """Of the inputs `frames` (B, T, *shape), `frame` (B, *shape), and the states, all float32."""
+    """Returns the specs of `frames` (B, T, *shape), `frame` (B, *shape) and the states, float32."""
     return (
         tf.TensorSpec((None, None, *frame_shape), tf.float32, "frames"),
         tf.TensorSpec((None, *frame_shape), tf.float32, "frame"),
@@ -52,11 +54,13 @@ def _concrete(function, *inputs):
 
 
 def _of_pixels(function, frame_shape, frames, *others):
-    """`function` with pixels 0..255 as its first input."""
+    """Traces `function` with pixels 0..255 as its first input."""
 
     def from_pixels(pixels, *others):
-        few = _few(pixels, frame_shape, frames.name)  # before they take 4 times the memory
-        few.set_shape(frames.shape)  # as promised; the checks of `function` hold it to that
+        few = _few(
+            pixels, frame_shape, frames.name
+        )  # before the cast, which takes 4 times the memory
+        few.set_shape(frames.shape)  # `function` checks it
         return function(tf.cast(few, tf.float32) / 255, *tf.nest.flatten(others))
 
     return _concrete(from_pixels, tf.TensorSpec(frames.shape, tf.uint8, frames.name), *others)
@@ -66,23 +70,23 @@ def _of_pixels(function, frame_shape, frames, *others):
 
 
 def _require(x, condition, message, *values):
-    """x, where the condition holds."""
+    """Returns x, with a check of the condition in the graph."""
     check = tf.raw_ops.Assert(condition=condition, data=[message, *values], summarize=10)
     with tf.control_dependencies([check]):
         return tf.identity(x)
 
 
 def _unknown(x):
-    """x of a shape that is not known before it arrives.
+    """Returns x without a static shape.
 
-    A server does not hold an input to the signature's shape. Were the shape known, the checks would
-    be decided, and left out, when the graph is made.
+    A server does not check an input against the signature's shape. With a static shape the checks
+    would be decided, and left out, while the graph is traced.
     """
     return tf.raw_ops.PlaceholderWithDefault(input=x, shape=tf.TensorShape(None))
 
 
 def _sized(x, wanted, message):
-    """x, where its shape is `wanted`; None stands for any size from 1 on."""
+    """Returns x, checked to have the shape `wanted`; None means any size of at least 1."""
     x = _unknown(x)
     x = _require(x, tf.equal(tf.rank(x), len(wanted)), message, tf.shape(x))
     shape = tf.shape(x)
@@ -93,8 +97,10 @@ def _sized(x, wanted, message):
 
 
 def _few(frames, frame_shape, name):
-    """x, where it is no more than a machine can work on. A request of a hundred bytes can claim any
-    number of frames, and TensorFlow fills them in."""
+    """Returns the frames, checked to be at most `MAX_FRAMES`.
+
+    A request of a hundred bytes can claim any number of frames, and TensorFlow fills them in.
+    """
     x = _unknown(frames)
     return _require(
         x,
@@ -111,12 +117,12 @@ def _finite(x, name):
 
 
 def limits(frame_shape, others=(-np.inf, np.inf)) -> tuple[float, float]:
-    """(low, high) of the values of frames: 0 and 1 of pixels; `others` of frames that are none."""
+    """Returns (low, high), the range of values: (0, 1) for pixels, `others` for other frames."""
     return (0, 1) if len(frame_shape) > 1 else others
 
 
 def read_frames(frames, axes, frame_shape, limits, name):
-    """Raw frames -> (.., D) float32, behind `axes` axes; checked to lie in `limits`."""
+    """Flattens raw frames, after `axes` axes, to (.., D) float32; checks them against `limits`."""
     batch = ("clips", "frames")[:axes]
     message = (
         f"{name} must have the shape ({', '.join((*batch, *map(str, frame_shape)))}), with at "
@@ -140,20 +146,20 @@ def read_frames(frames, axes, frame_shape, limits, name):
     )
 
 
-def read_steps(steps, batch, most):
-    """steps (B,) int32, one for each of `batch` clips; checked to lie in 1..`most`."""
+def read_steps(steps, batch, largest):
+    """Returns steps (B,) int32, one for each of `batch` clips, checked to be in 1..`largest`."""
     steps = _sized(steps, (batch,), "steps must hold one number for each clip; its shape is")
     steps = _require(
         steps,
-        tf.reduce_all(tf.logical_and(steps >= 1, steps <= most)),
-        f"steps must lie in 1..{most}; they are",
+        tf.reduce_all(tf.logical_and(steps >= 1, steps <= largest)),
+        f"steps must lie in 1..{largest}; they are",
         steps,
     )
     return answerable(steps, batch, tf.reduce_max(steps))
 
 
 def answerable(x, clips, frames):
-    """x, where an answer of so many frames of so many clips is not too much to ask for."""
+    """Returns x, with a check that the answer has at most `MAX_FRAMES` frames in all."""
     return _require(
         x,
         clips * frames <= MAX_FRAMES,
@@ -164,7 +170,7 @@ def answerable(x, clips, frames):
 
 
 def read_states(states, x, cells):
-    """The states of a stack, (B, units) each, of as many clips as x (B, D); checked."""
+    """Returns the states of a stack, checked to be (B, units) for the B clips of x (B, D)."""
     return [
         _read_state(state, tf.shape(x)[0], size, name)
         for state, (name, size) in zip(states, state_sizes(cells).items(), strict=True)

@@ -1,8 +1,9 @@
-"""What an exported model computes: functions of raw frames, which check their input in the graph.
+"""The signatures of an exported model: functions of raw frames that check their input in the graph.
 
-Every input has the batch as its first axis, also the number of frames to predict: so a server can
-join requests. `NAME_uint8` is the signature `NAME` of pixels 0..255, float32 ones are in [0, 1].
-Frames that are no pictures (shape (D,), such as percepts) only have the float32 form.
+The first axis of every input is the batch, also for the number of frames to predict, so that a
+server can join requests. The signature `NAME` takes float32 pixels in [0, 1], and `NAME_uint8`
+takes pixels 0..255. For frames that are no pictures (shape (D,), such as percepts) there is only
+the float32 form.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from unsup_video.models.cells import advance, state_sizes
 from unsup_video.models.video_models import VideoModel
 from unsup_video.serving import signature_parts as parts
 
-MAX_STEPS = 1000  # frames that one request may ask for
+MAX_STEPS = 1000  # the most frames that one request can ask for
 
 
 def build(
@@ -23,33 +24,33 @@ def build(
     frames_out: int,
     scope: parts.Scope = contextlib.nullcontext,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The signatures of a model; those that need a decoder it does not have are left out.
+    """Builds the signatures of a model, without those that need a decoder it does not have.
 
-    B clips, T frames each, S frames predicted, `shape` that of a frame. States are those of
-    every layer of the encoder, h_1, c_1, h_2, .. of LSTMs, (B, units) float32 each; so are all
-    outputs float32.
+    B is the number of clips, T the number of frames read, and `shape` the shape of a frame. The
+    states are those of every layer of the encoder, h_1, c_1, h_2, .. for LSTMs, (B, units) each.
+    All outputs are float32.
 
         encode: frames (B, T, *shape) -> the states after the last frame.
         reconstruct: frames -> reconstruction (B, T, *shape), in REVERSED order.
-        predict_future: frames, steps (B,) int32 -> future (B, max(steps), *shape). Row i is that
-            of a request of its own in its first steps[i] frames, and goes on after them.
-        serving_default: frames -> reconstruction, and `frames_out` frames of future.
+        predict_future: frames, steps (B,) int32 -> future (B, max(steps), *shape). The first
+            steps[i] frames of row i are those that a separate request would return.
+        serving_default: frames -> reconstruction, and future of `frames_out` frames.
         step: frame (B, *shape), states -> the states after that frame, and next_frame (B, *shape),
-            what `predict_future` gives for one step. A stream starts from states of zeros.
+            which is the first frame of `predict_future`. A stream starts from states of zeros.
 
     Args:
-        scope: entered wherever layers are called, such as `quantization.StoredWeights.scope`.
+        scope: the context for calls of layers, such as `quantization.StoredWeights.scope`.
 
-    They raise InvalidArgumentError for a wrong rank or size; values that are not finite or, of
-    pixels, not in [0, 1], or outside of what the model's losses take; steps outside of
-    1..`MAX_STEPS`.
+    The signatures raise InvalidArgumentError for a wrong rank or size; for values that are not
+    finite, outside of [0, 1] for pixels, or outside of the range of the model's losses; and for
+    steps outside of 1..`MAX_STEPS`.
     """
     names = list(state_sizes(model.cells))
     frames, frame, states = parts.inputs(frame_shape, model.cells)
     limits = parts.limits(frame_shape, model.limits)
     dim = int(np.prod(frame_shape))
 
-    # Traced once each, for all signatures.
+    # Each is traced once, for all signatures.
     @tf.function(input_signature=[tf.TensorSpec((None, None, dim))])
     def encode(frames):
         with scope([model.encoder]):
@@ -75,7 +76,7 @@ def build(
         return parts.read_frames(frames, axes, frame_shape, limits, name)
 
     def show(frames):
-        """(.., D) -> (.., *shape)."""
+        """Reshapes (.., D) to (.., *shape)."""
         shape = tf.concat([tf.shape(frames)[:-1], frame_shape], 0)
         return tf.ensure_shape(tf.reshape(frames, shape), (*frames.shape[:-1], *frame_shape))
 

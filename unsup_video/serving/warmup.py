@@ -1,7 +1,7 @@
-"""Warm-up requests: TensorFlow Serving answers them before it says that a model is ready.
+"""Warm-up requests, which TensorFlow Serving answers before it reports a model as ready.
 
-So the first real request does not pay for what TensorFlow does once, on the first run of a graph. A
-request that fails would keep the model from being served; these are what `signatures` accepts.
+They save the first real request the time that TensorFlow spends once, on the first run of a graph.
+A request that fails would prevent the server from serving the model, so these are valid ones.
 """
 
 import os
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-NAME = "tf_serving_warmup_requests"  # of the file, which the server looks for in assets.extra
-_LENGTH = 10  # frames to read, and to predict; the graphs are those of any number
+NAME = "tf_serving_warmup_requests"  # the file that the server looks for in assets.extra
+_LENGTH = 10  # number of frames to read and to predict; any number uses the same graphs
 
 
 def write(
@@ -19,10 +19,10 @@ def write(
     """Writes a request for each signature, a clip of zeros: a TFRecord of PredictionLog messages.
 
     Args:
-        functions: what `signatures.build` or `classifier_signatures.build` gives. Of the axes
-            (clips, frames, ..) of their inputs, those that are open are filled in.
+        functions: the signatures of `signatures.build` or `classifier_signatures.build`. One clip
+            of 10 frames fills the axes of their inputs that have no fixed size.
 
-    Raises tf.errors.OpError: it cannot be written.
+    Raises tf.errors.OpError if the file cannot be written.
     """
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for name, function in functions.items():
@@ -39,13 +39,13 @@ def _tensor(spec):
 
 # ---------------------------------------------------------------------- the message
 #
-# Its classes are in tensorflow-serving-api, which an export should not need. All of its fields on
-# the way to the tensors are strings or messages, which protobuf writes in one way. The numbers are
-# those of prediction_log.proto, predict.proto and model.proto.
+# Its classes are in tensorflow-serving-api, which an export should not need. All fields above the
+# tensors are strings or messages, which protobuf encodes in the same way. The field numbers are
+# those in prediction_log.proto, predict.proto and model.proto.
 
 
 def prediction_log(signature: str, inputs: Mapping[str, object]) -> bytes:
-    """A PredictionLog of a PredictRequest, serialised.
+    """Serialises a PredictionLog of a PredictRequest.
 
     Args:
         inputs: name -> TensorProto.
@@ -57,7 +57,7 @@ def prediction_log(signature: str, inputs: Mapping[str, object]) -> bytes:
 
 
 def _field(number, payload):
-    """A field of a string or a message: key, size, bytes."""
+    """Encodes a field with a string or a message: key, size, bytes."""
     size, rest = [], len(payload)
     while rest > 127:
         size.append(rest & 127 | 128)

@@ -1,1 +1,1 @@
-"""Training: optimisers, the loop, the folder of a run and its checkpoints."""
+"""Training: the loop, optimisers, the folder of a run and its checkpoints."""

@@ -1,10 +1,10 @@
-"""Checkpoints: exact, checksummed, and never half-written.
+"""Checkpoints: exact, with checksums, written atomically.
 
-A folder each, `step-00001000/`: `arrays.npz` with every array under its name, and
-`checkpoint.json` with the step, the sha256 of arrays.npz, and whatever else belongs to the state.
-The best one is kept apart, as `best-00000800/`; and, for each checkpoint that a run can be resumed
-from, the one that was the best at that step, which it may turn out to be again. Files and folders
-with other names are left alone.
+Each checkpoint is a folder, such as `step-00001000/`: `arrays.npz` has every array under its name,
+and `checkpoint.json` has the step, the sha256 of arrays.npz, and the rest of the state. The best
+checkpoint is kept separately, as `best-00000800/`. So is, for each checkpoint that a run can be
+resumed from, the best one up to that step, since a resumed run may find no better one. Files and
+folders with other names are left alone.
 """
 
 import json
@@ -34,8 +34,8 @@ def _save(folder: Path, prefix, step, arrays, meta):
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}
             (temporary / "checkpoint.json").write_text(json.dumps(text, indent=2) + "\n")
     except OSError as error:
-        found = [*_found(folder, "best").values(), *_found(folder, "step").values()]
-        kept = ", ".join(p.name for p in found) or "none before it"
+        left = [*_folders(folder, "best").values(), *_folders(folder, "step").values()]
+        kept = ", ".join(path.name for path in left) or "none before it"
         raise OSError(error.errno, f"{error.strerror}; checkpoints kept: {kept}") from error
     _remove_superseded(folder)
     return path
@@ -45,8 +45,8 @@ def _path(folder, prefix, step):
     return Path(folder) / f"{prefix}-{step:08d}"
 
 
-def _found(folder, prefix):
-    """{step: folder} of the checkpoints with this prefix, the newest first."""
+def _folders(folder, prefix):
+    """Returns step -> folder of the checkpoints with this prefix, the newest first."""
     steps = {
         int(match[1]): path
         for path in Path(folder).glob(f"{prefix}-*")
@@ -57,7 +57,7 @@ def _found(folder, prefix):
 
 def _remove_superseded(folder):
     """Removes all but the newest two checkpoints, and the best ones that no resume can need."""
-    steps, bests = _found(folder, "step"), _found(folder, "best")
+    steps, bests = _folders(folder, "step"), _folders(folder, "best")
     kept = list(steps)[:2]
     needed = set(list(bests)[:1])
     for step in kept:
@@ -69,10 +69,10 @@ def _remove_superseded(folder):
 
 
 def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict) -> Path:
-    """Saves the state after `step` and removes all but the newest two.
+    """Saves the state after `step` and removes all checkpoints but the newest two.
 
     Raises:
-        OSError: it could not be written, for example on a full disk; nothing earlier is touched.
+        OSError: it cannot be written, for example on a full disk; earlier checkpoints are kept.
     """
     return _save(Path(folder), "step", step, arrays, meta)
 
@@ -80,15 +80,15 @@ def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], me
 def save_best(
     folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], meta: dict
 ) -> Path:
-    """Saves the best state so far, apart from the others.
+    """Saves the best state so far, separately from the others.
 
-    The one before stays as long as a run could be resumed from a step at which it was the best.
+    The previous best one is kept as long as a run can be resumed from a step at which it was best.
     """
     return _save(Path(folder), "best", step, arrays, meta)
 
 
 def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
-    """(step, arrays, meta) of a checkpoint.
+    """Reads a checkpoint; returns (step, arrays, meta).
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -111,24 +111,24 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """Hexadecimal sha256 of a checkpoint's arrays, as recorded when it was saved."""
+    """Returns the hexadecimal sha256 of a checkpoint's arrays that was recorded on saving."""
     return json.loads((Path(path) / "checkpoint.json").read_text())["sha256"]
 
 
 def latest(folder: str | os.PathLike) -> Path | None:
-    """The newest checkpoint that is whole; None if there is none at all.
+    """Returns the newest undamaged checkpoint; None if there is no checkpoint at all.
 
-    Damaged ones are named in a warning. Raises CheckpointError if all are damaged.
+    A warning names each damaged one. Raises CheckpointError if all are damaged.
     """
-    found = _found(folder, "step")
-    for path in found.values():
+    paths = _folders(folder, "step").values()
+    for path in paths:
         try:
             restore(path)
         except CheckpointError as error:
             warnings.warn(f"{error}; trying the checkpoint before", stacklevel=2)
         else:
             return path
-    if found:
+    if paths:
         raise CheckpointError(
             f"{folder}: every checkpoint is damaged; put back a copy, or start the run anew"
         )
@@ -136,50 +136,49 @@ def latest(folder: str | os.PathLike) -> Path | None:
 
 
 def discard_after(folder: str | os.PathLike, step: int) -> None:
-    """Removes what is newer than the checkpoint that a run is resumed from."""
+    """Removes all checkpoints after `step`, from which a run is resumed."""
     for prefix in ("step", "best"):
-        for number, path in _found(folder, prefix).items():
+        for number, path in _folders(folder, prefix).items():
             if number > step:
                 files.discard(path)
 
 
 def best_at(folder: str | os.PathLike, step: int) -> Path:
-    """Where the checkpoint is that was the best one at `step`, when it was saved."""
+    """Returns the path of the checkpoint that was saved as the best one at `step`."""
     return _path(folder, "best", step)
 
 
 def best(folder: str | os.PathLike) -> Path:
-    """The best checkpoint.
+    """Returns the path of the best checkpoint.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    found = _found(folder, "best")
-    if not found:
+    paths = list(_folders(folder, "best").values())
+    if not paths:
         raise FileNotFoundError(f"{folder}: no best checkpoint; was the run ever validated?")
-    return next(iter(found.values()))
+    return paths[0]
 
 
 # ---------------------------------------------------------------------- names of arrays
 
 
 def weights(network: keras.Model) -> dict[str, keras.Variable]:
-    """The weights of a network under the names that a checkpoint has for them."""
+    """Returns the weights of a network under their names in a checkpoint."""
     return {f"model/{v.path}": v for v in network.weights}
 
 
 def state(network: keras.Model) -> dict[str, keras.Variable]:
-    """`weights`, and the seeds of dropout."""
-    found = weights(network)
+    """Returns `weights` and the seeds of dropout."""
     seeds = [v for v in network.variables if not any(v is w for w in network.weights)]
-    return found | {f"seed/{i}": v for i, v in enumerate(seeds)}
+    return weights(network) | {f"seed/{i}": v for i, v in enumerate(seeds)}
 
 
 def load_weights(network: keras.Model, arrays: dict[str, np.ndarray], path) -> None:
-    """Copies a checkpoint's weights into `network`; `path` is named in errors.
+    """Copies a checkpoint's weights into `network`; errors name `path`.
 
     Raises:
-        ValueError: a weight is missing, left over, or has another shape; all are named.
+        ValueError: weights are missing, left over, or of another shape; the message names them all.
     """
     assign(weights(network), {k: a for k, a in arrays.items() if k.startswith("model/")}, path)
 
@@ -188,10 +187,10 @@ def load_best(network: keras.Model, folder: str | os.PathLike) -> tuple[int, str
     """Copies the weights of the best checkpoint into `network`.
 
     Returns:
-        The step at which they were taken, and the checkpoint's `fingerprint`.
+        The step of the checkpoint, and its `fingerprint`.
 
     Raises:
-        FileNotFoundError: there is none. CheckpointError: it is damaged. ValueError: as
+        FileNotFoundError: there is none. CheckpointError: it is damaged. ValueError: as in
             `load_weights`.
     """
     path = best(folder)
@@ -201,7 +200,7 @@ def load_best(network: keras.Model, folder: str | os.PathLike) -> tuple[int, str
 
 
 def assign(variables: dict[str, keras.Variable], stored: dict[str, np.ndarray], path) -> None:
-    """Copies arrays into the variables of the same names; as `load_weights`."""
+    """Copies arrays into the variables of the same names. Raises as `load_weights` does."""
     problems = [f"{k}: missing in the checkpoint" for k in variables.keys() - stored.keys()]
     problems += [f"{k}: not in this model" for k in stored.keys() - variables.keys()]
     problems += [

@@ -1,8 +1,8 @@
-"""Over which devices and processes training is spread: TensorFlow's own strategies.
+"""Training on several devices and processes, with TensorFlow's own strategies.
 
-Every batch is divided evenly among the replicas, one for each device, in the order of its examples.
-Gradients and figures are reduced over all of them before anything is done with them, so that a run
-is the same however many share the work, but for the order in which numbers are added up.
+Every batch is divided evenly among the replicas, one per device, in the order of its examples.
+Gradients and figures are reduced over all replicas before they are used, so that the number of
+devices does not change a run, apart from the order in which numbers are added up.
 """
 
 import json
@@ -14,15 +14,15 @@ STRATEGIES = ("none", "mirrored", "multiworker")
 
 
 def strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of that name.
+    """Returns the strategy with this name.
 
     - none: one device, the first GPU or the CPU.
-    - mirrored: all GPUs of this machine, or all its logical CPUs where there is none.
-    - multiworker: all GPUs (or the CPU) of every process that the variable TF_CONFIG lists. It has
-      to be made before TensorFlow does anything else.
+    - mirrored: all GPUs of this machine, or all its logical CPUs if it has no GPU.
+    - multiworker: all GPUs (or the CPU) of every process that the variable TF_CONFIG lists. It must
+      be created before TensorFlow does anything else.
 
     Raises:
-        ValueError: an unknown name, or a TF_CONFIG that is missing or says nothing of workers.
+        ValueError: the name is unknown, or TF_CONFIG is missing or lists no workers.
     """
     if name == "none":
         return tf.distribute.get_strategy()
@@ -32,9 +32,9 @@ def strategy(name: str) -> tf.distribute.Strategy:
         )
     if name == "multiworker":
         _check_tf_config(os.environ.get("TF_CONFIG", ""))
-        # A thread waits in each of the few reductions that a step has under way. With one for each
-        # of two cores all do, none is left to serve the other process, and a step takes half a
-        # minute; with eight it did not any more.
+        # Every reduction in progress blocks a thread. With one thread per core on two cores all of
+        # them wait, none is left to answer the other process, and a step takes half a minute; with
+        # eight threads this did not happen any more.
         tf.config.threading.set_inter_op_parallelism_threads(max(32, os.cpu_count() or 1))
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"unknown strategy {name!r}: one of {', '.join(STRATEGIES)}")
@@ -50,9 +50,9 @@ def _check_tf_config(text):
     if not text:
         raise ValueError(f"--strategy=multiworker needs the environment variable {_EXAMPLE}")
     try:
-        found = json.loads(text)
-        workers, task = found["cluster"]["worker"], found["task"]
-        if others := found["cluster"].keys() - {"worker"}:
+        config = json.loads(text)
+        workers, task = config["cluster"]["worker"], config["task"]
+        if others := config["cluster"].keys() - {"worker"}:
             raise ValueError(f"all processes are workers here, and there is a {min(others)}")
         if task["type"] != "worker" or not 0 <= int(task["index"]) < len(workers):
             raise ValueError(f"no worker of {len(workers)} is {task['type']} {task['index']}")
@@ -64,18 +64,18 @@ def _check_tf_config(text):
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run's folder: the first one of those that train together."""
+    """Returns True in the first of the processes that train together, which writes the run."""
     return strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
 
 
 def processes(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together."""
+    """Returns the number of processes that train together."""
     resolver = strategy.cluster_resolver
     return 1 if resolver is None else len(resolver.cluster_spec().job_tasks("worker"))
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """What shares the work, for people."""
+    """Returns a line for people about the devices and processes that share the work."""
     text = f"{strategy.num_replicas_in_sync} devices"
     if processes(strategy) == 1:
         return text
@@ -86,7 +86,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:
-    """Raises ValueError for a batch that cannot be divided evenly."""
+    """Raises ValueError for a batch that cannot be divided evenly among the devices."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise ValueError(
@@ -96,10 +96,10 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:
 
 
 def shares(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """What one process trains on: each whole batch's parts for its replicas, one after the other.
+    """Returns the parts of every batch for the replicas of one process, one after the other.
 
     Args:
-        batches: of (B, ...) tensors, the same in every process.
+        batches: batches of (B, ...) tensors, the same in every process.
     """
     replicas = context.num_replicas_in_sync
     if replicas == 1:
@@ -113,19 +113,19 @@ def shares(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.
 
         return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(part, batch))
 
-    # Without end: else all processes would ask each other before every step whether one is there.
+    # Infinite: otherwise all processes would agree before every step on whether a batch is left.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return batches.flat_map(parts).apply(endless).prefetch(2 * here)
 
 
 def reduce(value, how: str = "mean"):
-    """The mean or the sum over all replicas of tensors; called inside of `Strategy.run`."""
+    """Returns the mean or the sum of tensors over all replicas; call it inside `Strategy.run`."""
     op = {"mean": tf.distribute.ReduceOp.MEAN, "sum": tf.distribute.ReduceOp.SUM}[how]
-    # A copy, since what was made outside of `run` is one tensor for all, which none can reduce.
+    # A copy, since a tensor made outside of `run` is shared by all replicas and cannot be reduced.
     here = tf.nest.map_structure(tf.identity, value)
     return tf.distribute.get_replica_context().all_reduce(op, here)
 
 
 def gather(value):
-    """The values that all replicas have, (replicas, ...); called inside of `Strategy.run`."""
+    """Returns the values of all replicas, (replicas, ...); call it inside `Strategy.run`."""
     return tf.distribute.get_replica_context().all_gather(tf.identity(value)[None], axis=0)

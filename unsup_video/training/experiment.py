@@ -1,4 +1,4 @@
-"""From a config to a model, and the files of a run that say which model it has."""
+"""Models built from a config, and the files of a run that describe its model."""
 
 import contextlib
 import json
@@ -13,17 +13,20 @@ from unsup_video.models.classifiers import Classifier
 from unsup_video.training import fields, precision
 from unsup_video.utils import files
 
-CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the outputs
+CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the logits
 
 
 def build_model(
-    config: ConfigDict, frame_shape: tuple[int, ...], mean_frame: np.ndarray, spread: float = 1.0
+    config: ConfigDict,
+    frame_shape: tuple[int, ...],
+    mean_frame: np.ndarray,
+    standard_deviation: float = 1.0,
 ) -> video_models.VideoModel:
-    """The model of `config`, with the recipe's starting weights.
+    """Builds the model of `config`, with the initial weights of its recipe.
 
     Args:
-        frame_shape: (H, W[, C]) or (D,). mean_frame, spread: of the training data, see `Source`;
-            they only matter for a model that is to be trained.
+        frame_shape: (H, W[, C]) or (D,). mean_frame, standard_deviation: those of the training
+            data, see `Source`; they matter only for a model that will be trained.
     """
     config = ConfigDict(fields.completed(config.to_dict()))
     model = video_models.build(
@@ -33,26 +36,29 @@ def build_model(
         initialization=video_models.Initialization(**config.recipe.init),
         gemm_dtype=precision.gemm_dtype(config.precision),
     )
-    _set_scale(model, spread)
+    _set_scale(model, standard_deviation)
     if len(frame_shape) > 1:  # features have no neighbours
         model.blur_pixel_kernels(frame_shape, config.recipe.pixel_blur)
     if config.recipe.mean_frame_bias:
-        # Start from predicting the mean frame, instead of spending the first steps on it.
-        model.start_at(mean_frame, spread if model.frame_scale else 1.0)
+        # Start from predicting the mean frame, instead of spending the first steps on learning it.
+        model.start_at(mean_frame, standard_deviation if model.frame_scale else 1.0)
     return model
 
 
 def build_classifier(
-    config: ConfigDict, classes: tuple[str, ...], frame_shape: tuple[int, ...], spread: float = 1.0
+    config: ConfigDict,
+    classes: tuple[str, ...],
+    frame_shape: tuple[int, ...],
+    standard_deviation: float = 1.0,
 ) -> Classifier:
-    """The classifier of `config`, with starting weights.
+    """Builds the classifier of `config`, with initial weights.
 
     Args:
-        frame_shape: (D,) or that of a picture. spread: what frames are divided by; it only matters
-            for a classifier that does not start from an encoder.
+        frame_shape: (D,) or that of a picture. standard_deviation: the divisor of the frames; it
+            matters only for a classifier that does not start from an encoder.
 
     Raises:
-        ValueError: as of `classifiers.build`; data that are all the same.
+        ValueError: as in `classifiers.build`; or all values of the data are the same.
     """
     options = {key: value for key, value in config.model.items() if key != "init"}
     classifier = classifiers.build(
@@ -62,21 +68,21 @@ def build_classifier(
         gemm_dtype=precision.gemm_dtype(config.precision),
         **options,
     )
-    _set_scale(classifier, spread)
+    _set_scale(classifier, standard_deviation)
     return classifier
 
 
-def _set_scale(model, spread):
+def _set_scale(model, scale):
     if model.frame_scale is None:
         return
-    if not spread > 0:
+    if not scale > 0:
         raise ValueError("model.frame_scaling: all values of the training data are the same")
-    model.frame_scale.scale.assign(spread)
+    model.frame_scale.scale.assign(scale)
 
 
 @contextlib.contextmanager
 def reading(folder: Path, command: str) -> Iterator[None]:
-    """Inside, files of a run are read, which `command` makes; errors say what is wrong with it.
+    """Turns errors while reading files of a run, which `command` makes, into clear messages.
 
     Raises:
         FileNotFoundError: a file is missing. ValueError: it is damaged.
@@ -93,7 +99,7 @@ def reading(folder: Path, command: str) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> ConfigDict:
-    """Reads FOLDER/config.json, with the fields that an earlier version did not write."""
+    """Reads FOLDER/config.json and adds the fields that an earlier version did not write."""
     stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return ConfigDict(fields.completed(stored))
 

@@ -1,17 +1,17 @@
-"""The fields of a config, and those that configs of earlier versions lack."""
+"""The fields of a config, and values for those that configs of earlier versions lack."""
 
 from collections.abc import Iterator, Mapping
 
 from unsup_video import configs
 
-# Of `config.task`: what is trained -> the command that trains it.
+# `config.task` -> the command that trains it.
 COMMANDS = {
     "pretraining": "train.pretrain",
     "finetuning": "train.finetune",
     "flow_classification": "train.flow_cnn",
 }
 
-# What runs did that were made before the field existed, by task.
+# For each task, the values that describe runs made before these fields existed.
 _RECURRENT: dict[str, dict] = {
     "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
@@ -26,9 +26,9 @@ _EARLIER: dict[str, dict[str, dict]] = {
 
 
 def completed(config: dict) -> dict:
-    """A config, as nested dicts, with the fields that it lacks if an earlier version wrote it.
+    """Adds to a config, nested dicts, the fields that it lacks if an earlier version wrote it.
 
-    Their values stand for what that version did. A packaged config has the name it has today.
+    Their values describe what that version did. A packaged config has the name it has today.
     """
     task = config.get("task") or _task(config)
     earlier = _EARLIER.get(task, {})
@@ -42,19 +42,19 @@ def completed(config: dict) -> dict:
 
 
 def _task(config):
-    """The task of a config that does not name it: the only place that guesses."""
+    """Infers the task of a config that does not name it."""
     if "stack" in config.get("data", {}):
         return "flow_classification"
     return "finetuning" if "init" in config.get("model", {}) else "pretraining"
 
 
 def check_task(config: Mapping, task: str) -> None:
-    """Raises ValueError where a config, also of an earlier version, is one of another task."""
-    found = completed(dict(config))["task"]
-    if found != task:
-        known = f": python -m {COMMANDS[found]} trains it" if found in COMMANDS else ""
+    """Raises ValueError if a config, also one of an earlier version, is for another task."""
+    own = completed(dict(config))["task"]
+    if own != task:
+        known = f": python -m {COMMANDS[own]} trains it" if own in COMMANDS else ""
         raise ValueError(
-            f"config {config['name']!r} is one of {found}, and {COMMANDS[task]} does {task}{known}"
+            f"config {config['name']!r} is one of {own}, and {COMMANDS[task]} does {task}{known}"
         )
 
 
@@ -72,8 +72,8 @@ def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
     """Raises ValueError for the first number that is out of its range.
 
     Args:
-        at_least_one: fields of the task, such as "data.frames_in", that must be at least 1, besides
-            those of every task. The patience of the early stop must be at least 0.
+        at_least_one: fields of the task, such as "data.frames_in", that must be at least 1, in
+            addition to those of every task. The patience of early stopping must be at least 0.
     """
     for field in (*at_least_one, *_AT_LEAST_ONE):
         section, name = field.split(".")
@@ -84,7 +84,7 @@ def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
 
 
 def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(name, value) of every field of nested dicts; names such as "model.units"."""
+    """Yields (name, value) of every field of nested dicts, with names such as "model.units"."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")

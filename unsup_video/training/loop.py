@@ -12,7 +12,7 @@ from unsup_video.utils import progress
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; its state is saved."""
+    """A signal stopped the run; its state is saved."""
 
 
 def run(
@@ -22,22 +22,23 @@ def run(
     profile_steps: tuple[int, int] | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Trains to `config.train.steps`, from the newest valid checkpoint where there is one.
+    """Trains up to `config.train.steps`, from the newest valid checkpoint if there is one.
 
-    Writes run.json with `info` (see `Workdir.write_run_info`) and the checkpoint it starts from.
-    Of several processes (see `distribution`) all read `workdir`, and only the first one writes.
-    A trace of the steps `profile_steps`, (first, last), is written to its tb/, see `profiling`.
+    It writes run.json with `info` (see `Workdir.write_run_info`) and the name of the checkpoint
+    that it resumes from. If several processes train (see `distribution`), all read `workdir`, and
+    only the first one writes to it. A trace of the steps `profile_steps`, (first, last), goes to
+    its tb/, see `profiling`.
 
-    The state after step k is a function of the config alone, whenever and however often the run
-    was interrupted (with `config.train.deterministic`, and on one kind of machine).
+    The state after step k depends only on the config, and not on when and how often the run was
+    interrupted (with `config.train.deterministic`, and on one kind of machine).
 
-    Figures of a step stay on the device until they are logged, or until an evaluation or a
-    checkpoint comes. Then a figure that is not finite stops the run, and names its step.
+    The figures of a step stay on the device until they are logged, or until the next evaluation or
+    checkpoint. A figure that is not finite then stops the run, and the error names its step.
 
     Raises:
-        NonFiniteLoss: nothing of the bad step, and of those after it, is saved.
+        NonFiniteLoss: a loss is not finite; nothing from that step on is saved.
         CheckpointError: every checkpoint is damaged.
-        Interrupted: after SIGTERM or SIGINT, of any of the processes; the state is saved.
+        Interrupted: any of the processes received SIGTERM or SIGINT; the state is saved.
         ValueError: the processes do not see the same folder.
     """
     task, every = trainer.task, trainer.config.train
@@ -96,13 +97,13 @@ def _anything_is_due(trainer):
 
 
 class _Clock:
-    """The time that training takes: without compiling, and without what comes between steps."""
+    """Measures the time of training steps, without compiling and without work between steps."""
 
     def __init__(self, trainer, log):
         self.compiling = True
         self._trainer = trainer
         self._log = log
-        self._began = None  # (time, step); None while it stands still
+        self._began = None  # (time, step); None while the clock is stopped
 
     def start(self):
         if self._began is None:
@@ -111,7 +112,7 @@ class _Clock:
             self._began = time.perf_counter(), self._trainer.step
 
     def stop(self) -> float | None:
-        """Waits for the device; returns examples a second, None where they are not known.
+        """Waits for the device; returns the examples per second, None after the first step.
 
         Raises:
             NonFiniteLoss: see `Trainer.read`.
@@ -129,7 +130,7 @@ class _Clock:
 
 
 def _line(trainer, means, speed):
-    """How far a run is, and its figures."""
+    """Returns the progress line: steps, speed, remaining time and figures."""
     scores = "  ".join(
         f"{k} {v:.4g}" for k, v in means.items() if k not in ("gradient_norm", "learning_rate")
     )
@@ -143,7 +144,7 @@ def _line(trainer, means, speed):
 
 @contextlib.contextmanager
 def _pointing_to_the_last_checkpoint(workdir) -> Iterator[None]:
-    """Adds to a NonFiniteLoss what a user can do."""
+    """Adds the last good checkpoint and a way out to the message of a NonFiniteLoss."""
     try:
         yield
     except NonFiniteLoss as error:

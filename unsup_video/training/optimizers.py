@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 
 def learning_rate(recipe: ConfigDict, total_steps: int):
-    """The recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate."""
+    """Returns the recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate."""
     schedules = keras.optimizers.schedules
     if recipe.schedule == "staircase":
         return schedules.ExponentialDecay(
@@ -20,7 +20,7 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
         rates = [
             recipe.learning_rate * recipe.decay_rate**k for k in range(len(recipe.boundaries) + 1)
         ]
-        # Keras still takes the rate before it at a boundary itself, but steps count from 0.
+        # Keras changes the rate only after a boundary, and its steps count from 0.
         return schedules.PiecewiseConstantDecay([b - 1 for b in recipe.boundaries], rates)
     raise ValueError(
         f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
@@ -28,10 +28,10 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
 
 
 def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer from `OPTIMIZERS`, as the training loop uses it.
+    """Returns the recipe's optimizer from `OPTIMIZERS`, adapted to the training loop.
 
-    The learning rate of each variable is multiplied by its `rate_factor`. The gradients that it is
-    given have to be reduced over all devices already.
+    It multiplies the learning rate of each variable by its `rate_factor`, and expects gradients
+    that are already reduced over all devices.
 
     Args:
         rate: a learning rate or a schedule.
@@ -47,21 +47,21 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
 
 
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
-    """The number that the learning rate is multiplied by for one variable.
+    """Returns the factor by which the learning rate is multiplied for one variable.
 
-    With `recipe.encoder_factor` the weights of the encoder have so many times the learning rate.
-    With `recipe.fan_in` the learning rate is meant for kernels of so many inputs, and a kernel of n
-    inputs has fan_in / n of it; the kernels that write frames, those of a `Decoder`, have
-    `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
+    `recipe.encoder_factor` multiplies the learning rate of the encoder's weights. With
+    `recipe.fan_in` the learning rate is meant for kernels with that many inputs, and a kernel with
+    n inputs has fan_in / n times that rate; the kernels that write frames, those of a `Decoder`,
+    have `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
 
     Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
-    a kernel's inputs moves n times as far. With the division one rate suits kernels that read 4096
-    pixels and those that read a few hundred units, and models of every width (the rule for Adam of
-    Yang et al. 2022, arXiv 2203.03466).
+    the n inputs of a kernel moves n times as far. With the division, one rate suits kernels that
+    read 4096 pixels and those that read a few hundred units, and models of every width (the rule
+    for Adam of Yang et al. 2022, arXiv 2203.03466).
     """
     factor = 1.0
     if variable.path.startswith("encoder_"):
-        factor = recipe.get("encoder_factor", factor)  # only finetuning has one
+        factor = recipe.get("encoder_factor", factor)  # only recipes of finetuning have it
     if "fan_in" not in recipe or not variable.path.endswith("kernel"):
         return factor
     if variable.path.endswith("_decoder/kernel"):
@@ -71,10 +71,10 @@ def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
 
 def _adapted(optimizer, factor):
     """Makes any Keras optimizer multiply the learning rate of each variable by `factor(variable)`,
-    and take gradients that are reduced over all devices already.
+    and take gradients that are already reduced over all devices.
 
-    Keras has no public switch for either: it would add the gradients up over the devices itself,
-    before anything could be known of the whole batch's gradient.
+    Keras has no public switch for either: it would add up the gradients over the devices itself,
+    too late to compute the norm of the whole batch's gradient first.
     """
     build, update_step, factors = optimizer.build, optimizer.update_step, []
 
@@ -94,14 +94,14 @@ def _adapted(optimizer, factor):
 
 @keras.saving.register_keras_serializable("unsup_video")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to `peak` over the first steps, then falls linearly towards zero.
+    """A rate that rises linearly to `peak` over the first steps, then falls linearly to zero.
 
-    With w warm-up steps it is peak / w at step 0, so that the first update counts, `peak` at step
-    w - 1, and would be zero at step `total_steps`, the first one that is not of the run.
+    With w warm-up steps it is peak / w at step 0, so that the first update is not zero, `peak` at
+    step w - 1, and zero at step `total_steps`, the first one after the run.
 
     Args:
-        peak: the highest rate. total_steps: of the run.
-        warmup_fraction: w as a share of the run; w is at least 1.
+        peak: the highest rate. total_steps: the number of steps of the run.
+        warmup_fraction: w as a fraction of the run; w is at least 1.
     """
 
     def __init__(self, peak, total_steps, warmup_fraction):
@@ -127,16 +127,16 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("unsup_video")
 class ClippedMomentum(keras.optimizers.Optimizer):
-    """The update rule of the authors' releases, elementwise, for a weight w with gradient g:
+    """The update rule of the authors' code, elementwise, for a weight w with gradient g:
 
         g <- g + l2 w                                    (not for biases)
         r <- sqrt(rms_decay r^2 + (1 - rms_decay) g^2),  g <- g / (r + 1e-8)    (r starts at 1)
         s <- clip(momentum s - learning_rate g, -step_clip, step_clip)
         w <- w + s
 
-    The clip bounds the momentum-accumulated step, so that no weight ever moves further than
-    `step_clip` in one step. `rms_decay=0` leaves the second line out. The releases have no 1e-8:
-    a weight without gradient then ends in 0 / 0.
+    The clip bounds the step after momentum, so that no weight moves further than `step_clip` in
+    one step. `rms_decay=0` leaves out the second line. The authors' code has no 1e-8, so that a
+    weight without gradient ends in 0 / 0 there.
     """
 
     def __init__(
@@ -192,6 +192,6 @@ def _clipped_momentum(recipe, rate):
     return ClippedMomentum(rate, recipe.momentum, recipe.rms_decay, recipe.step_clip, recipe.l2)
 
 
-# `recipe.optimizer` -> a function of the recipe and a learning rate (a number or a schedule) that
-# makes the Keras optimizer from the recipe's fields.
+# `recipe.optimizer` -> a function that makes the Keras optimizer from the recipe and a learning
+# rate (a number or a schedule).
 OPTIMIZERS = {"adam": _adam, "clipped_momentum": _clipped_momentum}

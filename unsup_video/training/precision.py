@@ -1,4 +1,4 @@
-"""In which dtype the matrix products run."""
+"""The dtype of the matrix products."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ CHOICES = ("auto", "float32", "bfloat16")
 
 
 def gemm_dtype(precision: str) -> str:
-    """The dtype that `config.precision` stands for.
+    """Returns the dtype that `config.precision` means.
 
     "auto" is bfloat16 with a GPU, or a CPU that has AMX instructions. With AVX512-BF16 alone a
     training step takes 1.7 times as long as in float32 (docs/results/train_step.md), and with
     neither bfloat16 is emulated, and slower still.
 
     Raises:
-        ValueError: for another value than auto, float32, bfloat16.
+        ValueError: the value is not auto, float32 or bfloat16.
     """
     if precision not in CHOICES:
         raise ValueError(f"unknown precision {precision!r}: one of {', '.join(CHOICES)}")
@@ -27,7 +27,7 @@ def gemm_dtype(precision: str) -> str:
 
 
 def _cpu_flags() -> list[str]:
-    """The instruction sets of the first processor, as Linux names them; [] elsewhere."""
+    """Returns the instruction sets of the first processor, as Linux names them; [] elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))

@@ -1,6 +1,6 @@
-"""A trace of some training steps, which TensorBoard shows where xprof is installed.
+"""A trace of some training steps, which TensorBoard shows if xprof is installed.
 
-docs/profiling.md says how to take one and how to read it.
+docs/profiling.md explains how to take and read one.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from unsup_video.training.summaries import naming_the_folder
 
 
 def parse(text: str | None) -> tuple[int, int] | None:
-    """The first and the last step to profile, of "10,20"; None of nothing.
+    """Parses the first and the last step to profile, such as "10,20"; returns None for no text.
 
     Raises:
-        ValueError: the text is no such pair; says what to give instead.
+        ValueError: the text is no such pair.
     """
     if not text:
         return None
@@ -43,9 +43,9 @@ def parse(text: str | None) -> tuple[int, int] | None:
 class Profiler:
     """Profiles the steps of a range, once, into `logdir`/plugins/profile/TIME/.
 
-    Its two annotations, `step` and `input`, are around the same places in every step; outside of
-    the range they cost a microsecond. What leaving it as a context finds still being profiled, at
-    the end of a run or by an error or a signal, is written.
+    Every step uses its two annotations, `step` and `input`; outside of the range they cost a
+    microsecond. Leaving the context writes a trace that is still in progress, at the end of a run,
+    after an error or after a signal.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Profiler:
     ):
         """
         Args:
-            steps: the first and the last step to profile, counted from 1; None: none.
-            start, end: the last step before this process, and that of the run. The step after
-                `start`, in which this process compiles, is never profiled.
-            log: told what is profiled, or why nothing is.
+            steps: the first and the last step to profile, counted from 1; None profiles nothing.
+            start, end: the last step before this process, and the last step of the run. The step
+                after `start`, in which this process compiles, is never profiled.
+            log: called with messages about the profile, or the reason why there is none.
 
         Raises:
             ValueError: the run ends before `steps`.
@@ -86,29 +86,29 @@ class Profiler:
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Around getting a batch and training step `number` on it.
+        """Annotates getting a batch and training step `number` on it.
 
         Raises:
-            OSError: naming the folder, where the trace cannot be written after the last step.
+            OSError: the trace cannot be written after the last step; the message names the folder.
         """
         if number in self._steps and not self._running:
             self._log(f"profiling from step {number} to {self._steps[-1]}")
             tf.profiler.experimental.start(self.logdir)
             self._running = True
-        # _r=1 makes it the root event of a step, by which the pages of TensorBoard group.
+        # _r=1 makes this the root event of a step, by which TensorBoard groups its pages.
         with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
             yield
         if self._running and number == self._steps[-1]:
             self.close()
 
     def input(self) -> contextlib.AbstractContextManager:
-        """Around getting a batch: the time in it is the time that training waits for input."""
+        """Annotates getting a batch: this is the time that training waits for input."""
         return tf.profiler.experimental.Trace("input")
 
     @naming_the_folder
     def close(self) -> None:
-        """Stops, and writes what was profiled. Raises OSError naming the folder."""
-        # Both before what may fail: one trace is tried once, and no other one follows.
+        """Stops, and writes the trace. Raises OSError, which names the folder."""
+        # Reset first, so that a failed trace is not tried again.
         running, self._running = self._running, False
         steps, self._steps = self._steps, range(0)
         if not running:
@@ -127,4 +127,4 @@ class Profiler:
         except OSError as unwritten:
             if error is None:
                 raise
-            self._log(str(unwritten))  # must not hide why the run ended
+            self._log(str(unwritten))  # the error that ended the run is raised instead

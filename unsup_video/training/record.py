@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, which only the first of its processes writes."""
+"""The files that a run writes into its folder; only the first of its processes writes them."""
 
 from typing import Self
 
@@ -11,11 +11,11 @@ from unsup_video.training.workdir import Workdir
 class Record:
     """Writes run.json, metrics, checkpoints, samples and TensorBoard's files of a run.
 
-    What the run left after the checkpoint that it was resumed from is removed first.
+    It first removes everything that was written after the checkpoint that the run resumes from.
     """
 
     def __init__(self, trainer: Trainer, workdir: Workdir, info: dict):
-        """`info` is for run.json, see `Workdir.write_run_info`."""
+        """Writes `info` to run.json, see `Workdir.write_run_info`."""
         self.trainer = trainer
         self.workdir = workdir
         workdir.write_run_info(info)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def stops(log: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
-    """A list that gets SIGTERM or SIGINT when it comes; a second one raises KeyboardInterrupt."""
+    """Yields a list that collects SIGTERM or SIGINT; a second one raises KeyboardInterrupt."""
     received: list[signal.Signals] = []
 
     def receive(number, frame):

@@ -9,9 +9,9 @@ from PIL import Image
 
 
 def naming_the_folder(method):
-    """Turns TensorFlow's errors of writing, such as a full disk's, into an OSError.
+    """Decorates a method of an object with a `logdir` to raise an OSError that names the folder.
 
-    For methods of an object with a `logdir`.
+    TensorFlow raises errors of its own where writing fails, for example on a full disk.
     """
 
     @functools.wraps(method)
@@ -40,7 +40,7 @@ class TensorBoard:
 
     @naming_the_folder
     def animation(self, step: int, name: str, gif: bytes) -> None:
-        """Adds an image that moves: TensorBoard shows the bytes of a GIF as they are."""
+        """Adds an animation: TensorBoard shows the bytes of a GIF unchanged."""
         width, height = Image.open(io.BytesIO(gif)).size
         metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images")
@@ -52,5 +52,5 @@ class TensorBoard:
 
     @naming_the_folder
     def close(self) -> None:
-        """Writes what is pending."""
+        """Writes everything that is still in memory."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""A task in training: its optimiser, one step of it, and everything that a checkpoint holds."""
+"""A task in training: its optimiser, one step, and everything that a checkpoint holds."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,20 +10,20 @@ from unsup_video.training import checkpoints, distribution, optimizers
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.workdir import Workdir
 
-_STOP = "stop"  # among the figures of a step
+_STOP = "stop"  # the name of the request to stop among the figures of a step
 
 
 class NonFiniteLoss(ValueError):
-    """The loss or its gradient became infinite or NaN; the last checkpoint is still good."""
+    """The loss or its gradient is infinite or NaN; the last checkpoint is still good."""
 
 
 class Trainer:
-    """A task with its optimiser, its place in the run, and everything a checkpoint holds.
+    """A task with its optimiser, its position in the run, and everything that a checkpoint holds.
 
-    Made inside the scope of the strategy that it trains with, as the task's network is.
+    Create it, like the task's network, inside the scope of the strategy that it trains with.
 
     Raises:
-        ValueError: a batch that the strategy cannot divide.
+        ValueError: the strategy cannot divide the batch.
     """
 
     def __init__(self, config: ConfigDict, task: Task):
@@ -32,7 +32,7 @@ class Trainer:
         self.strategy = tf.distribute.get_strategy()
         distribution.check_batch_size(self.strategy, config.recipe.batch_size)
         self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
-        # A variable, set before every step, so that `rewind` can change the schedule.
+        # The rate is a variable that is set before every step, so that `rewind` can change it.
         self.optimizer = optimizers.optimizer(config.recipe, rate=0.0)
         self.optimizer.build(task.network.trainable_variables)
         self._begin()
@@ -42,11 +42,11 @@ class Trainer:
             lambda x: self.strategy.run(distribution.gather, (x,)), autograph=False
         )
         self._apply = self._apply_gradients
-        if not tf.distribute.has_strategy():  # which updates its variables outside of functions
+        if not tf.distribute.has_strategy():  # a strategy updates variables outside of functions
             self._apply = tf.function(self._apply, jit_compile=True, autograph=False)
 
     def _begin(self):
-        """The place in the run at step 0."""
+        """Sets the position in the run to step 0."""
         self.step = 0
         self.elapsed_s = 0.0
         self.sums: dict[str, float] = {}  # of the steps since the last log line
@@ -54,12 +54,12 @@ class Trainer:
         self.best: dict | None = None  # {"step": .., "score": ..}
         self.stale = 0  # evaluations since the best one
         self._unread: list[tf.Tensor] = []  # the figures of the last steps, on the device
-        self._last: tf.Tensor | None = None  # those of the last step
+        self._last: tf.Tensor | None = None  # the figures of the last step
 
     # ------------------------------------------------------------------ one step
 
     def batches(self) -> Iterator:
-        """What `train_step` takes, from the place in the run on, without end."""
+        """Returns endless batches for `train_step`, from the current step on."""
         start = self.step * self.config.recipe.batch_size
         return iter(
             self.strategy.distribute_datasets_from_function(
@@ -68,7 +68,7 @@ class Trainer:
         )
 
     def train_step(self, batch, stop: bool = False) -> bool:
-        """One update from a batch of `batches`.
+        """Updates the weights with one of `batches`.
 
         It does not wait for the device: the figures of the step stay there until `read`.
 
@@ -76,9 +76,9 @@ class Trainer:
             stop: whether this process was asked to stop.
 
         Returns:
-            Whether any process was asked, which all get to know after the same step. Of several
-            processes it is what they were asked before the step before this one, which has been
-            computed by now, so that none waits.
+            Whether any process was asked to stop; all processes return True after the same step.
+            If there are several, the answer is one step old, since that step has been computed by
+            now and no process has to wait.
         """
         self.optimizer.learning_rate = self.schedule(self.step)
         figures = self._train_step(batch, tf.constant(float(stop)))
@@ -93,7 +93,7 @@ class Trainer:
         return self.strategy.run(self._replica_step, (batch, stop))
 
     def _replica_step(self, batch, stop):
-        """One device's part of a step, which ends with the same weights as that of the others."""
+        """Runs one device's part of a step; all devices end with the same weights."""
         variables = self.task.network.trainable_variables
         with tf.GradientTape() as tape:
             total, figures = self.task.losses(batch)
@@ -115,7 +115,7 @@ class Trainer:
         """Waits for the device, and adds the figures of its steps to `sums`.
 
         Raises:
-            NonFiniteLoss: naming the first step with a figure that is not finite.
+            NonFiniteLoss: a figure is not finite; the message names its step.
         """
         if not self._unread:
             return
@@ -132,17 +132,17 @@ class Trainer:
         self._unread = []
 
     def interval_means(self) -> dict[str, float]:
-        """Means over the steps since the last call. Raises as `read` does."""
+        """Returns means over the steps since the last call. Raises as `read` does."""
         self.read()
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
 
     def validate(self) -> dict[str, float]:
-        """The task's figures, means over all processes.
+        """Returns the task's figures for the validation data, averaged over all processes.
 
         Raises:
-            NonFiniteLoss: naming the step; such a figure ranks no checkpoint.
+            NonFiniteLoss: a figure is not finite; the message names the step.
         """
         self.read()
         scores = self.means(self.task.validate())
@@ -150,20 +150,20 @@ class Trainer:
         return scores
 
     def gathered(self, number: float) -> list[float]:
-        """What all processes have; waits until each is here with its own."""
+        """Returns the numbers of all processes; waits until every process has called it."""
         if distribution.processes(self.strategy) == 1:
             return [number]
-        found = self._gather(tf.constant(number, tf.float64))
-        return list(self.strategy.experimental_local_results(found)[0].numpy())
+        numbers = self._gather(tf.constant(number, tf.float64))
+        return list(self.strategy.experimental_local_results(numbers)[0].numpy())
 
     def means(self, figures: dict[str, float]) -> dict[str, float]:
-        """The means over all processes, with which they take the same decisions."""
+        """Returns means over all processes, so that all take the same decisions."""
         return {name: float(np.mean(self.gathered(value))) for name, value in figures.items()}
 
-    # ------------------------------------------------------------------ the place in the run
+    # ------------------------------------------------------------------ the position in the run
 
     def due(self, every: int) -> bool:
-        """Whether what is done every so many steps, and at the end, is done after this step."""
+        """Returns True every `every` steps, and after the last step."""
         return self.step % every == 0 or self.step == self.config.train.steps
 
     @property
@@ -172,12 +172,12 @@ class Trainer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the early stop, if there is one, applies."""
+        """True if early stopping is on and its patience is used up."""
         patience = self.config.train.early_stop_evaluations
         return bool(patience) and self.stale >= patience
 
     def is_best(self, scores: dict[str, float]) -> bool:
-        """Whether these scores of `validate` are the best so far, which are then those to beat."""
+        """Returns True if these scores of `validate` are the best so far, and remembers them."""
         score = self.task.score(scores)
         if self.best is not None and score >= self.best["score"]:
             self.stale += 1
@@ -188,10 +188,10 @@ class Trainer:
     # ------------------------------------------------------------------ checkpoints
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's weights as a checkpoint holds them.
+        """Returns the network's weights under their names in a checkpoint.
 
         Raises:
-            NonFiniteLoss: naming the step and the first weight that is not finite.
+            NonFiniteLoss: a weight is not finite; the message names it and the step.
         """
         return self._finite(checkpoints.weights(self.task.network))
 
@@ -199,7 +199,7 @@ class Trainer:
         return {f"optimizer/{i:03d}/{v.name}": v for i, v in enumerate(self.optimizer.variables)}
 
     def _state(self):
-        """Every variable that the steps to come depend on."""
+        """Returns every variable that later steps depend on."""
         return {**checkpoints.state(self.task.network), **self._slots()}
 
     def _finite(self, variables):
@@ -211,14 +211,14 @@ class Trainer:
         return arrays
 
     def slots(self) -> dict[str, np.ndarray]:
-        """A copy of the optimiser's variables."""
+        """Returns a copy of the optimiser's variables."""
         return {name: v.numpy() for name, v in self._slots().items()}
 
     def rewind(self, config: ConfigDict, arrays: dict[str, np.ndarray]) -> None:
-        """Goes back to step 0 with `checkpoints.state` and `slots`, to train with another config.
+        """Returns to step 0 with `checkpoints.state` and `slots`, to train with another config.
 
         Nothing is compiled again, so model and optimiser must be the same; the learning rate, the
-        number of steps and the task's data need not be.
+        number of steps and the task's data can differ.
         """
         self.config = config
         self.schedule = optimizers.learning_rate(config.recipe, config.train.steps)
@@ -232,10 +232,10 @@ class Trainer:
         checkpoints.save(workdir.checkpoints, self.step, arrays, meta)
 
     def restore(self, path) -> None:
-        """Takes everything from a checkpoint.
+        """Restores weights, optimiser and position in the run from a checkpoint.
 
         Raises:
-            ValueError: the checkpoint is of another architecture or optimiser.
+            ValueError: the checkpoint is for another architecture or optimiser.
         """
         step, arrays, meta = checkpoints.restore(path)
         checkpoints.assign(self._state(), arrays, path)
@@ -245,16 +245,16 @@ class Trainer:
             setattr(self, k, v)
 
     def resume(self, workdir: Workdir, log: Callable[[str], None]) -> str | None:
-        """Goes on from the newest checkpoint, if there is one, in all processes from the same.
+        """Resumes from the newest checkpoint, if there is one; all processes from the same one.
 
         Returns:
-            The checkpoint's name.
+            The name of the checkpoint, or None.
 
         Raises:
             CheckpointError: every checkpoint is damaged.
             ValueError: the processes do not see the same folder.
         """
-        self.gathered(0)  # the first process has made, or emptied, the folder by now
+        self.gathered(0)  # the first process has created or emptied the folder by now
         newest = checkpoints.latest(workdir.checkpoints)
         if newest is not None:
             self.restore(newest)
@@ -270,9 +270,9 @@ class Trainer:
         return None if newest is None else newest.name
 
     def _check_best(self, workdir, log):
-        """Forgets the best score where its checkpoint is damaged or gone: another one will be best.
+        """Forgets the best score if its checkpoint is damaged or missing.
 
-        It is gone where an older version, which removed it too early, was killed.
+        It is missing if an older version, which removed it too early, was killed.
         """
         if self.best is None:
             return

@@ -1,4 +1,4 @@
-"""Config fields that a run would not read: a change to one of them is a mistake, and an error."""
+"""Config fields that a run would ignore: changing one of them is an error."""
 
 from ml_collections import ConfigDict
 
@@ -19,40 +19,44 @@ _GENERATOR = (
 def of_pretraining(
     config: ConfigDict, frame_shape: tuple[int, ...] | None = None
 ) -> dict[str, str]:
-    """The fields, such as "data.num_digits", that a run of train.pretrain ignores -> why.
+    """Returns the fields that a run of train.pretrain ignores, such as "data.num_digits" -> why.
 
     Args:
-        frame_shape: (H, W), (H, W, C), or (D,) of features; None where it is not known yet.
+        frame_shape: (H, W), (H, W, C), or (D,) of features; None if it is not known yet.
     """
-    found = _of_recipe(config)
+    ignored = _of_recipe(config)
     if config.data.records:
-        found |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
+        ignored |= {f"data.{name}": "data.records has the clips" for name in _GENERATOR}
     else:
-        found["data.split"] = "it divides data.records, and that is empty"
-    found |= _of_cell(config.model)
+        ignored["data.split"] = "it divides data.records, and that is empty"
+    ignored |= _of_cell(config.model)
     decoders = video_models.KINDS.get(config.model.kind, ())
     if not any(config.model[f"conditional_{name}"] for name in decoders):
-        found["recipe.conditional_input"] = "no decoder is conditional"
+        ignored["recipe.conditional_input"] = "no decoder is conditional"
     if decoders and all(config.model.get(f"output_{name}") for name in decoders):
-        found["model.output"] = "every decoder has an output of its own"
+        ignored["model.output"] = "every decoder has an output of its own"
     if frame_shape is not None and len(frame_shape) == 1:
-        found["recipe.pixel_blur"] = "the data are features, and not pixels"
-    return found
+        ignored["recipe.pixel_blur"] = "the data are features, and not pixels"
+    return ignored
 
 
 def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
-    """The same of train.finetune; `random`: it starts from random weights, from no encoder."""
+    """Returns the same for train.finetune.
+
+    Args:
+        random: whether the run starts from random weights instead of an encoder.
+    """
     model = config.model
-    found = _of_recipe(config) | {
+    ignored = _of_recipe(config) | {
         "recipe.mean_frame_bias": "a classifier has no decoder",
         "recipe.output_factor": "a classifier has no decoder",
         "recipe.conditional_input": "a classifier has no decoder",
         "recipe.pixel_blur": "only the kernels of pretraining are blurred",
     }
     if not config.data.videos_per_class:
-        found["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
+        ignored["data.subset_seed"] = "data.videos_per_class is 0, which stands for all videos"
     if model.kind not in classifiers.RECURRENT:
-        found |= dict.fromkeys(
+        ignored |= dict.fromkeys(
             (
                 "model.units",
                 "model.layers",
@@ -66,7 +70,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
             f"a {model.kind} classifier has no recurrent layer",
         )
     elif not random:
-        found |= dict.fromkeys(
+        ignored |= dict.fromkeys(
             (
                 "model.units",
                 "model.layers",
@@ -79,22 +83,22 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
             "the encoder of --init has its own",
         )
     else:
-        found |= _of_cell(model)
+        ignored |= _of_cell(model)
     if model.kind == "state":
         why = "a state classifier trains the softmax alone, on what an encoder remembers"
-        found |= {"model.dropout": why, "recipe.encoder_factor": why}
+        ignored |= {"model.dropout": why, "recipe.encoder_factor": why}
     if model.freeze:
-        found["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
-    return found
+        ignored["recipe.encoder_factor"] = "model.freeze trains the softmax alone"
+    return ignored
 
 
 def of_flow_cnn(config: ConfigDict) -> dict[str, str]:
-    """The same of train.flow_cnn."""
+    """Returns the same for train.flow_cnn."""
     return _of_recipe(config)
 
 
 def of_study(config: ConfigDict) -> dict[str, str]:
-    """The same of `few_labels.run`, for whatever contender."""
+    """Returns the same for `few_labels.run`, for every contender."""
     return of_finetuning(config, random=True) | {
         "train.log_every": "the short trainings of a study log nothing",
         "train.eval_every": "the last weights count in a study",
@@ -106,7 +110,7 @@ def of_study(config: ConfigDict) -> dict[str, str]:
 
 
 def _of_cell(model):
-    cell = model.get("cell", "lstm")  # a config of one's own need not have it
+    cell = model.get("cell", "lstm")  # configs of users need not have it
     if not cells.get(cell).has_peepholes:
         why = f"a {cell} has no peepholes"
         return {"model.use_peepholes": why, "recipe.init.peepholes": why}
@@ -126,17 +130,18 @@ def check(config: ConfigDict, named: ConfigDict, unread: dict[str, str]) -> None
     """Refuses a config with a changed field that the run would ignore.
 
     Args:
-        named: what the config was before it was changed, as its file has it.
+        named: the config before any change, as in its file.
         unread: the fields that are ignored -> why.
 
     Raises:
-        ValueError: naming every such field, its value and why it is ignored.
+        ValueError: the run would ignore changed fields; the message names each field, its value
+            and the reason.
     """
     flat, start = (dict(fields.flat(c.to_dict())) for c in (config, named))
     lines = [
         f"config.{name}={flat[name]} would be ignored, since {why}"
         for name, why in unread.items()
-        if flat.get(name) != start.get(name)  # a recipe of one's own need not have it
+        if flat.get(name) != start.get(name)  # recipes of users need not have it
     ]
     if lines:
         raise ValueError("; ".join(lines) + ". Leave that out, so that the config says what is run")

@@ -18,8 +18,8 @@ import unsup_video
 from unsup_video.training import fields
 from unsup_video.utils import files
 
-# A version of what a config stands for: its batches, its learning rates and its losses. It rises
-# where a run of an earlier version would go on as another one. Run.json has had it from 2 on.
+# The version of the batches, learning rates and losses that a config defines. It increases when a
+# run of an earlier version could not be resumed with the same result. run.json has it from 2 on.
 TRAINING_STREAM = 2
 
 _CONTENTS = {
@@ -43,13 +43,16 @@ _CONTENTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The folder of a run: config.json, run.json, mean_frame.npy (or classes.json of a
-    classifier), trained_on.npz (see `overlap`), metrics.jsonl, results.json; checkpoints/,
-    samples/, tb/, export/, and eval/, which the evaluations write. What has another name there,
-    such as a job's log, is never touched."""
+    """The folder of a run.
+
+    It has config.json, run.json, mean_frame.npy (or classes.json for a classifier),
+    trained_on.npz (see `overlap`), metrics.jsonl and results.json; checkpoints/, samples/, tb/,
+    export/, and eval/, which the evaluations write. Other files, such as the log of a job, are
+    never touched.
+    """
 
     path: Path
-    lock: io.TextIOBase | None  # open as long as this process writes the folder; None: it does not
+    lock: io.TextIOBase | None  # open while this process writes the folder; None if it only reads
 
     @property
     def checkpoints(self) -> Path:
@@ -83,26 +86,27 @@ class Workdir:
         overwrite: bool = False,
         ignored: Collection[str] = (),
     ) -> "Workdir":
-        """A new run's folder, or that of a run of the same config, to resume or show it.
+        """Creates the folder of a new run, or opens that of a run of the same config.
 
         Args:
-            config: the whole config, of JSON values. overwrite: start anew where a run is there.
-                That one is moved to `.replaced`, until `delete_replaced`. If it has no results,
-                and `.replaced` holds an earlier one, that is kept instead of it.
-            ignored: fields that the run does not read, such as "data.num_digits"; in those its
-                config may differ.
+            config: the whole config, of JSON values.
+            overwrite: start anew even if there is a run. The old run is moved to `.replaced`, until
+                `delete_replaced`. If it has no results and `.replaced` already holds an earlier
+                run, the earlier one is kept instead.
+            ignored: fields that the run does not read, such as "data.num_digits"; these may differ
+                from the stored config.
 
         Raises:
-            ValueError: another config's run is there (the fields that differ are named), an
-                unfinished run of an earlier version with another training stream, files that are no
-                run, or a process that is running it now.
-            OSError: the folder cannot be made or written.
+            ValueError: the folder has a run of another config (the message names the fields that
+                differ), an unfinished run of an earlier version with another training stream, or
+                files that are no run; or another process is writing it.
+            OSError: the folder cannot be created or written.
         """
         path = Path(path)
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
         stored = path / "config.json"
         try:
-            # A run may also be set aside, or on its way there when a process was killed.
+            # A run may also be in `.replaced`, or on its way there if a process was killed.
             if _stored_config(path) is None and not any(
                 (path / name).exists() for name in (files.REPLACED, files.MOVING)
             ):
@@ -130,32 +134,32 @@ class Workdir:
 
     @classmethod
     def join(cls, path: str | os.PathLike) -> "Workdir":
-        """The folder of a run that another process writes; this one only reads checkpoints."""
+        """Opens the folder of a run that another process writes, to read its checkpoints."""
         return cls(Path(path), lock=None)
 
     def delete_replaced(self) -> None:
-        """Deletes the run that was there before this one, which is finished now."""
+        """Deletes the run that this one, which is now finished, replaces."""
         if self.replaced.exists():
             files.discard(self.replaced)
 
     def exists(self) -> bool:
-        """Whether this process sees the run."""
+        """Returns True if this process sees the run."""
         return (self.path / "config.json").exists()
 
     def write_run_info(self, extra: dict) -> None:
-        """Writes run.json: what ran, where and when; a resumed run is added to its list.
+        """Writes run.json: command, versions, machine and time; adds to it when a run is resumed.
 
         Args:
             extra: more to write; extra["data"]["sha256"] identifies the data, extra["gemm_dtype"]
                 is the dtype of the matrix products.
 
         Raises:
-            ValueError: the run was started on other data, or with matrix products of another dtype.
+            ValueError: the run was started on other data, or with matrix products in another dtype.
         """
         info = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
-            "folder": os.getcwd(),  # to which relative paths in the config and the command belong
+            "folder": os.getcwd(),  # relative paths in the config and the command start here
             "git": git_state(Path(unsup_video.__file__).parent),
             "versions": {
                 "python": platform.python_version(),
@@ -188,7 +192,7 @@ class Workdir:
         files.write_text(file, json.dumps(info, indent=2) + "\n")
 
     def write_mean_frame(self, frame) -> None:
-        """Writes mean_frame.npy, (D,) float32: what evaluations compare with, without the data."""
+        """Writes mean_frame.npy, (D,) float32, which evaluations compare with."""
         with (
             files.atomic_write(self.path / "mean_frame.npy") as temporary,
             open(temporary, "wb") as file,
@@ -196,7 +200,7 @@ class Workdir:
             np.save(file, frame)
 
     def append_metrics(self, values: dict) -> None:
-        """Adds one line to metrics.jsonl. Raises OSError naming the file, on a full disk."""
+        """Adds one line to metrics.jsonl. Raises OSError, naming the file, on a full disk."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
@@ -208,39 +212,38 @@ class Workdir:
             ) from error
 
     def truncate_metrics(self, after_step: int) -> None:
-        """Drops what a run wrote after the checkpoint that it is resumed from."""
+        """Removes the lines after `after_step`, from which the run is resumed."""
         kept = [line for line in read_metrics(self.metrics) if line["step"] <= after_step]
         files.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_metrics(file: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; a last line that a crash cut short is left out."""
+    """Reads the lines of a metrics.jsonl, without a last line that a crash cut short."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _set_aside(path):
-    """Moves a run into `.replaced`, where it does not replace one with results if it has none."""
+    """Moves a run into `.replaced`; a run without results does not replace one with results."""
     contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
     if any((path / name).exists() for name in contents):
         files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())
 
 
 def _read(file):
-    """The dict in a JSON file of a run; None where there is no such file."""
+    """Reads the dict in a JSON file of a run; returns None if there is no such file."""
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: damaged ({error}); put back a copy") from None
-    return found
 
 
 def _stored_config(path):
-    """The config of the run in a folder; None where there is none.
+    """Reads the config of the run in a folder; returns None if there is no run.
 
-    Raises ValueError where config.json is of another program: that folder is no run.
+    Raises ValueError if config.json belongs to another program.
     """
     file = path / "config.json"
     config = _read(file)
@@ -250,28 +253,28 @@ def _stored_config(path):
 
 
 def _check_empty(path):
-    """Raises ValueError where a folder without a run has files; hidden ones do not count."""
+    """Raises ValueError if a folder without a run has files other than hidden ones."""
     if path.is_dir():
-        found = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-        if found:
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise ValueError(
-                f"{path} holds what is not of a run ({', '.join(found[:5])}{more}); use another "
+                f"{path} holds what is not of a run ({', '.join(names[:5])}{more}); use another "
                 "--workdir, or move that away"
             )
 
 
 def _check_same(path, there, config, ignored):
-    """Raises ValueError where the run that is there is another one than that of `config`.
+    """Raises ValueError if the stored run is not one of `config`.
 
-    `precision` may differ where the run's dtype is recorded: `write_run_info` holds to that.
+    `precision` may differ if the dtype of the run is recorded, which `write_run_info` checks.
     """
     info = _read(path / "run.json") or {}
     ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else [])}
-    if found := differences(there, config, ignored):
+    if lines := differences(there, config, ignored):
         raise ValueError(
             f"{path} holds a run of another config:\n  "
-            + "\n  ".join(found)
+            + "\n  ".join(lines)
             + "\nGive the values that it has there (--config.FIELD=VALUE) to go on with it, use "
             "another --workdir, or --overwrite to replace that run."
         )
@@ -284,11 +287,11 @@ def _check_same(path, there, config, ignored):
 
 
 def check_stream(stream: int | None, name: str, anew: str) -> None:
-    """Raises ValueError where another version began something, with another training stream.
+    """Raises ValueError if a version with another training stream began a run or a study.
 
     Args:
-        stream: its recorded `TRAINING_STREAM`; None where there is none, of the first one.
-        name: of what was begun. anew: how it is started anew.
+        stream: the recorded `TRAINING_STREAM`; None, from the first version, means 1.
+        name: of the run or study. anew: the flag that starts it anew, for the message.
     """
     stream = 1 if stream is None else stream
     if stream != TRAINING_STREAM:
@@ -301,9 +304,9 @@ def check_stream(stream: int | None, name: str, anew: str) -> None:
 
 
 def differences(stored: dict, config: dict, ignored: Collection[str] = ()) -> list[str]:
-    """The fields in which a stored config differs from another one, as `diff` has them.
+    """Returns the fields in which a stored config differs from another one, see `diff`.
 
-    Fields that an earlier version did not know stand for what it did, see `fields.completed`.
+    Fields that an earlier version did not have are added first, see `fields.completed`.
     """
     old, new = (
         {k: v for k, v in fields.flat(fields.completed(c)) if k not in ignored}
@@ -313,7 +316,7 @@ def differences(stored: dict, config: dict, ignored: Collection[str] = ()) -> li
 
 
 def diff(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """The fields in which two nested dicts differ, a line each: `a.b: 1 there, 2 here`."""
+    """Returns a line per field in which two nested dicts differ: `a.b: 1 there, 2 here`."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key, "nothing"), new.get(key, "nothing")
@@ -325,7 +328,7 @@ def diff(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def git_state(folder: Path) -> dict | None:
-    """{"sha": .., "dirty": ..} of the checkout that holds `folder`; None outside of one."""
+    """Returns {"sha": .., "dirty": ..} of the checkout with `folder`; None outside of one."""
 
     def git(*arguments):
         return subprocess.run(
@@ -333,14 +336,16 @@ def git_state(folder: Path) -> dict | None:
         ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # else: inside another project's checkout
+        git(
+            "ls-files", "--error-unmatch", "__init__.py"
+        )  # fails inside the checkout of another project
         return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def version(package: str) -> str | None:
-    """Version of an installed package; None where it is not installed."""
+    """Returns the version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -348,7 +353,7 @@ def version(package: str) -> str | None:
 
 
 def cpu() -> str:
-    """Name of the processor's model."""
+    """Returns the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

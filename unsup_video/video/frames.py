@@ -28,7 +28,8 @@ class Frames:
         size: (H, W); a frame is cut to these proportions around its centre, and resized.
         colour: RGB, or else luma.
         frames: of a window, at least 2; None for whole sequences.
-        fps: frames a second to resample videos and animations to; None for their own.
+        fps: the rate to which videos and animations are resampled, in frames per second; None for
+            their own.
         value_range: (lowest, highest) of values that are no 8-bit pixels, see `inputs.read`.
     """
 
@@ -58,10 +59,10 @@ class Frames:
 
     def records(self, video: Video) -> Iterator[records.Record]:
         shape = (*self.size, 3) if self.colour else self.size
-        found = inputs.fitted(inputs.read(video, self.fps, self.value_range), shape)
+        fitted = inputs.fitted(inputs.read(video, self.fps, self.value_range), shape)
         of_windows = dataclasses.replace(video, group=video.group or video.name)
         kept, count, windows = [], 0, 0
-        for frame in found:
+        for frame in fitted:
             kept.append(visualize.to_uint8(frame))
             count += 1
             if len(kept) == self.frames:

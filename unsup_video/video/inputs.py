@@ -68,9 +68,9 @@ def listing(path: str | os.PathLike) -> Listing:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
-    found, ignored = folders.files(path, EXTENSIONS) if path.is_dir() else ({path.name: path}, ())
+    named, ignored = folders.files(path, EXTENSIONS) if path.is_dir() else ({path.name: path}, ())
     sequences = {}  # (path, name) of each, once
-    for name, file in found.items():
+    for name, file in named.items():
         suffix = file.suffix.lower()
         if path.is_dir() and suffix in IMAGES:
             name, file = name.rpartition("/")[0] or path.resolve().name, file.parent
@@ -82,19 +82,19 @@ def listing(path: str | os.PathLike) -> Listing:
         raise ValueError(
             f"{path}: no sequence of frames{unused}; extensions known: {' '.join(EXTENSIONS)}"
         )
-    found, numbered = [], False  # (Video, its label or None)
+    labelled, numbered = [], False  # (Video, its label or None)
     for file, name in sorted(sequences.items(), key=lambda item: natural(item[1])):
         of_folder = name.split("/")[0] if "/" in name else None
         several = _of_array(file, name, of_folder)
         numbered |= any(label not in (None, of_folder) for _, label in several)
-        found += several or [(Video(str(file), name), of_folder)]
-    names = [video.name for video, _ in found]
+        labelled += several or [(Video(str(file), name), of_folder)]
+    names = [video.name for video, _ in labelled]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path}: two sequences are named {twice}; rename one of them")
-    videos = tuple(video for video, _ in found)
+    videos = tuple(video for video, _ in labelled)
     listed = Listing("input", videos, (), (), {"videos": str(path)}, ignored)
-    labels = {video.name: label for video, label in found}
+    labels = {video.name: label for video, label in labelled}
     return listings.labelled(listed, labels, path, numbered)
 
 
@@ -131,11 +131,12 @@ def _of_array(file, name, of_folder):
 def read(
     video: Video, fps: float | None = None, value_range: tuple[float, float] | None = None
 ) -> Iterator[np.ndarray]:
-    """The frames of a sequence, one by one.
+    """Yields the frames of a sequence, one by one.
 
     Args:
         video: of `listing`; its part `start`, `seconds` only where it is a video or an animation.
-        fps: frames a second to resample to, of a video or an animation; None for its own frames.
+        fps: the rate to which a video or an animation is resampled, in frames per second; None for
+            its own frames.
         value_range: (lowest, highest) of floating-point numbers and of integers that are not
             uint8; it becomes [0, 1]. None for [0, 1] of floating-point numbers.
 
@@ -192,8 +193,8 @@ def _frames(path, video, fps):
     elif suffix in (*ANIMATIONS, *IMAGES):
         yield from _animation(path, fps, video.start, video.seconds)
     else:
-        found = decoding.frames(path, fps, start=video.start, seconds=video.seconds)
-        yield from ((f"frame {number}", frame) for number, frame in enumerate(found, 1))
+        decoded = decoding.frames(path, fps, start=video.start, seconds=video.seconds)
+        yield from ((f"frame {number}", frame) for number, frame in enumerate(decoded, 1))
 
 
 def _has_times(path):
@@ -217,12 +218,12 @@ def _in_unit_range(frame, value_range, path, where, count):
             "values, LOWEST,HIGHEST, such as 0,65535",
         )
     low, high = value_range or (0.0, 1.0)
-    least, most = float(frame.min()), float(frame.max())
-    if not math.isfinite(least) or not math.isfinite(most):  # of what holds a NaN they are NaN
+    smallest, largest = float(frame.min()), float(frame.max())
+    if not math.isfinite(smallest) or not math.isfinite(largest):  # NaN if the frame holds a NaN
         raise VideoError(path, f"{where} holds a value that is not finite", count)
     margin = _ROUNDING * (high - low)
-    if least < low - margin or most > high + margin:
-        value = most if most > high + margin else least
+    if smallest < low - margin or largest > high + margin:
+        value = largest if largest > high + margin else smallest
         raise VideoError(
             path,
             f"{where} holds {value:g}, outside of the range {low:g} to {high:g}: say the range of "
@@ -308,7 +309,7 @@ def _opened(path, sequence):
 
 
 def _has_16_bits(image):
-    """Whether colours have 16 bits in the file, of which Pillow would read 8."""
+    """Returns True if colours have 16 bits in the file, of which Pillow would read only 8."""
     return image.mode.startswith("RGB") and any("16" in str(tile[3]) for tile in image.tile)
 
 
@@ -358,14 +359,14 @@ def _npz(path, size, changed):
             f"{', '.join(convert.ANNOTATIONS)}: rename them, or save the file without them"
         )
     known = convert.annotations(path, arrays)
-    for name, found in dataclasses.asdict(known).items():
-        if found is not None and len(found) != len(values):
-            raise ValueError(f"{path}: {len(values)} sequences, but {len(found)} {name}")
+    for name, entries in dataclasses.asdict(known).items():
+        if entries is not None and len(entries) != len(values):
+            raise ValueError(f"{path}: {len(values)} sequences, but {len(entries)} {name}")
     return values, known
 
 
 def _holds_several(path, array):
-    """Whether an array has N sequences. Raises ValueError where it has no frames."""
+    """Returns True if an array has N sequences. Raises ValueError if it has no frames."""
     shape = array.shape
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: {array.dtype}, numbers expected")
@@ -394,9 +395,9 @@ def _array_frames(path, number):
         raise VideoError(path, str(error).removeprefix(f"{path}: ")) from None
     if several != (number is not None) or (several and number >= len(array)):
         raise VideoError(path, f"shape {array.shape}: it was another file when it was listed")
-    of = "" if number is None else f"sequence {number}, "
+    prefix = "" if number is None else f"sequence {number}, "
     for index, frame in enumerate(array if number is None else array[number], 1):
-        yield f"{of}frame {index}", np.asarray(frame)
+        yield f"{prefix}frame {index}", np.asarray(frame)
 
 
 # ---------------------------------------------------------------------- to the shape of a model
@@ -421,20 +422,20 @@ def fitted(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.
         yield decoding.resize(frame, height, width).reshape(shape)
 
 
-def changes(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """What `fitted` does to frames of the shape `found`, for people; "" for nothing."""
+def changes(original: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Describes how `fitted` changes frames of the shape `original`; "" if it does not."""
     height, width = shape[:2]
-    part = _part(found, height, width)
+    part = _part(original, height, width)
     done = []
-    if part != found[:2]:
+    if part != original[:2]:
         done.append(f"cut to {part[0]}x{part[1]}")
     if part != (height, width):
         done.append(f"resized to {height}x{width}")
-    if len(found) == 3 and shape[2:] != (3,):
+    if len(original) == 3 and shape[2:] != (3,):
         done.append("made grey")
-    elif len(found) == 2 and shape[2:] == (3,):
+    elif len(original) == 2 and shape[2:] == (3,):
         done.append("grey repeated as RGB")
-    return f"frames of {found[0]}x{found[1]} {', '.join(done)}" if done else ""
+    return f"frames of {original[0]}x{original[1]} {', '.join(done)}" if done else ""
 
 
 def _part(shape, height, width):
@@ -467,7 +468,7 @@ def clips(
     fps: float | None = None,
     start: float = 0.0,
     value_range: tuple[float, float] | None = None,
-    most: int | None = None,
+    max_clips: int | None = None,
     usual_fps: float | None = None,
 ) -> list[Clip]:
     """The beginnings of the sequences of a file or a folder, as frames of a model.
@@ -477,7 +478,7 @@ def clips(
             .npy or .npz file of (T, D) or (N, T, D), which is taken as it is, as float32.
         length: at most so many frames; None for all. fps, value_range: as of `read`.
         start: seconds, of videos and animations.
-        most: at most so many sequences, the first ones; None for all.
+        max_clips: the largest number of sequences, the first ones; None for all.
         usual_fps: `fps` of videos and animations where that is None; of others it is only noted.
 
     Raises:
@@ -487,11 +488,11 @@ def clips(
     if len(shape) == 1:
         if fps or start or value_range:
             raise ValueError(f"{path}: vectors have no frame rate, start or range: leave them out")
-        return _vectors(Path(path), shape[0], length)[:most]
+        return _vectors(Path(path), shape[0], length)[:max_clips]
     if not visualize.drawable(shape):
         raise ValueError(f"{path}: the model takes frames of shape {shape}, which are no pictures")
-    found = []
-    for video in listing(path).videos[:most]:
+    result = []
+    for video in listing(path).videos[:max_clips]:
         video = dataclasses.replace(video, start=start)
         rate, changed = fps, []
         if fps is None and usual_fps and _has_times(Path(video.path)):
@@ -503,8 +504,8 @@ def clips(
         first = next(frames)
         kept = np.stack(list(fitted(itertools.chain([first], frames), shape)))
         changed += filter(None, [changes(first.shape, shape)])
-        found.append(Clip(video.name, kept, "; ".join(changed)))
-    return found
+        result.append(Clip(video.name, kept, "; ".join(changed)))
+    return result
 
 
 def _vectors(path, dim, length):

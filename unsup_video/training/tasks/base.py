@@ -1,5 +1,5 @@
-"""What every task has. One file in this folder is one task: the check of its config, its `Task`,
-and the table of its results."""
+"""The base class of tasks. Every other file in this folder is one task: the check of its config,
+its `Task`, and the table of its results."""
 
 import json
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from unsup_video.utils import files
 
 
 class Task:
-    """What is trained, on what, and how it is judged.
+    """A task defines the network, its data, its losses and its scores.
 
     Attributes:
-        config: of the run.
-        network: the Keras model whose weights are trained and kept in checkpoints.
-        unit: of the losses, as the progress line shows it.
-        reduction: "mean" or "sum": what is differentiated is that of the batch's examples.
+        config: the config of the run.
+        network: the Keras model whose weights are trained and saved in checkpoints.
+        unit: the unit of the losses in the progress line.
+        reduction: "mean" or "sum", the reduction over the examples of a batch in the loss.
     """
 
     config: ConfigDict
@@ -31,45 +31,45 @@ class Task:
     reduction = "mean"
 
     def train(self, start: int) -> tf.data.Dataset:
-        """Endless batches, from the one that comes after `start` examples."""
+        """Returns endless training batches, without the first `start` examples."""
         raise NotImplementedError
 
     def losses(self, batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """(what is differentiated, the figures to report) of a batch, in training; float32 scalars.
+        """Returns (the loss to differentiate, the figures to report) of a batch; float32 scalars.
 
-        Where several devices train, each has this of its share of the batch: of what is
-        differentiated `reduction` is taken over them, figures are averaged.
+        If several devices train, each computes these for its share of the batch; gradients are
+        reduced over the devices by `reduction`, and figures are averaged.
         """
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
-        """Figures of the validation data."""
+        """Returns figures for the validation data."""
         raise NotImplementedError
 
     def score(self, figures: dict[str, float]) -> float:
-        """What ranks checkpoints, from the figures of `validate`: the lower, the better."""
+        """Returns the score that ranks checkpoints, from `validate`'s figures; lower is better."""
         raise NotImplementedError
 
     def test(self) -> dict:
-        """Results on the test data; JSON values."""
+        """Returns the results on the test data, as JSON values."""
         raise NotImplementedError
 
     def prepare(self, log: Callable[[str], None]) -> None:
-        """Loads what `validate` needs, so that errors in it surface before training."""
+        """Loads the data for `validate`, so that errors in it surface before training."""
 
     def write(self, workdir: Workdir) -> None:
-        """Writes what evaluations need besides the weights."""
+        """Writes the files that evaluations need in addition to the weights."""
 
     def sample(self, workdir: Workdir, board: TensorBoard, step: int) -> None:
-        """Draws what the network does now, if that can be drawn."""
+        """Draws samples of the network's outputs, if they are pictures."""
 
 
 def score_best(task: Task, workdir: Workdir) -> dict:
     """Scores the best checkpoint of a run on the test data and writes results.json.
 
     Returns:
-        {"step": of the checkpoint, what `Task.test` returns, "seen": `overlap.seen` of the test
-        data}.
+        {"step": that of the checkpoint, the items of `Task.test`, "seen": `overlap.seen` for the
+        test data}.
     """
     step, _ = checkpoints.load_best(task.network, workdir.checkpoints)
     seen = overlap.seen_in_own_test(workdir.path, task.config)

@@ -1,4 +1,4 @@
-"""Finetuning as a task of the one loop: a classifier on labelled videos."""
+"""Finetuning: a classifier learns from labelled videos."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
 from unsup_video.training import experiment, fields
 from unsup_video.training.tasks.base import Task
-from unsup_video.training.trained import Trained
+from unsup_video.training.trained import TrainedModel
 
-NO_INIT = "none"  # config.model.init of random weights
+NO_INIT = "none"  # config.model.init for random weights
 
 _AT_LEAST_ONE = ("data.frames", "data.stride")
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a config that cannot be trained, whatever the data."""
+    """Raises ValueError for a config that cannot be trained on any data."""
     fields.check_task(config, "finetuning")
     fields.check_numbers(config, _AT_LEAST_ONE)
     if config.data.videos_per_class < 0:
@@ -45,7 +45,7 @@ class Data:
     """The labelled videos of a run.
 
     Attributes:
-        train, validation, test: the videos. description: for people and for run.json.
+        train, validation, test: the videos of each split. description: for people and run.json.
     """
 
     train: LabelledVideos
@@ -57,18 +57,18 @@ class Data:
 def videos(
     config: ConfigDict, part: str, shortest: int = 1, log: Callable[[str], None] = print
 ) -> LabelledVideos:
-    """The labelled videos of a part of `config.data.records`; says how many are left out, and why.
+    """Returns the labelled videos of a split of `config.data.records`; logs how many it omits.
 
     Args:
-        part: "train", "validation" or "test". shortest: number of frames that a video must have.
+        part: "train", "validation" or "test". shortest: the smallest number of frames of a video.
 
     Raises:
-        ValueError, FileNotFoundError: no data, or none that can be used.
+        ValueError, FileNotFoundError: there are no data, or no videos that can be used.
     """
-    found = sources.split(config, part)
-    entries = records.load_index(found.folder)
+    split = sources.split(config, part)
+    entries = records.load_index(split.folder)
     labels = np.array([entry.label for entry in entries])
-    chosen = np.ones(len(entries), bool) if found.chosen is None else found.chosen
+    chosen = np.ones(len(entries), bool) if split.chosen is None else split.chosen
     short = np.array([entry.frames < shortest for entry in entries], bool)
     for left_out, why in (
         (chosen & (labels < 0), "have no label"),
@@ -79,22 +79,22 @@ def videos(
             log(f"{part}: {left_out.sum():,} videos are not used, they {why} (such as {example})")
     if entries and not (chosen & (labels >= 0) & ~short).any():
         raise ValueError(
-            f"{found.folder}: of {chosen.sum():,} videos for {part} none has a label and "
+            f"{split.folder}: of {chosen.sum():,} videos for {part} none has a label and "
             f"{shortest} frames"
         )
-    return LabelledVideos(found.folder, chosen & (labels >= 0) & ~short)
+    return LabelledVideos(split.folder, chosen & (labels >= 0) & ~short)
 
 
 def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
-    """The labelled videos that `config.data` describes.
+    """Returns the labelled videos that `config.data` describes.
 
     Raises:
-        ValueError, FileNotFoundError: as of `videos`; a class without a video to train on.
+        ValueError, FileNotFoundError: as in `videos`; or a class has no video to train on.
     """
     per_class = config.data.videos_per_class
     train = videos(config, "train", config.data.frames, log)
     validation = videos(config, "validation", log=log)
-    test = videos(config, "test", log=log)  # now: what is wrong with it is no news after training
+    test = videos(config, "test", log=log)  # now, so that errors surface before training
     if per_class:
         train = train.subset(splits.few(train.labels, per_class, config.data.subset_seed))
     for other in (validation, test):
@@ -125,17 +125,17 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
             "source": str(config.data.records),
             "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
             "parts": {name: {"videos": len(part)} for name, part in parts.items()},
-            # How the frames were made: what it takes to make those of other videos.
+            # How the frames were made, which is needed to make those of other videos.
             "made": manifests["train"].source,
         },
     )
 
 
-def take_architecture(config: ConfigDict, init: Trained | None) -> None:
-    """Sets `config.model` to the encoder's architecture, of a pretrained model.
+def take_architecture(config: ConfigDict, init: TrainedModel | None) -> None:
+    """Copies the architecture of a pretrained encoder into `config.model`.
 
     Raises:
-        ValueError: it is a classifier's.
+        ValueError: `init` is a classifier.
     """
     if init is None:
         return
@@ -148,15 +148,15 @@ def take_architecture(config: ConfigDict, init: Trained | None) -> None:
 
 
 def start(
-    config: ConfigDict, data: Data, init: Trained | None, scale: float | None = None
+    config: ConfigDict, data: Data, init: TrainedModel | None, scale: float | None = None
 ) -> tuple[Classifier, list[str]]:
-    """(the classifier at step 0, the names of the arrays that it has from the encoder).
+    """Returns (the classifier at step 0, the names of the arrays copied from the encoder).
 
     Args:
-        scale: what frames are divided by, without an encoder; None for their `spread`.
+        scale: the divisor of the frames, without an encoder; None for their `standard_deviation`.
 
     Raises:
-        ValueError: the encoder reads other frames than those of the data.
+        ValueError: the encoder reads frames of another shape.
     """
     videos = data.train
     if init is not None and tuple(init.frame_shape) != tuple(videos.frame_shape):
@@ -166,28 +166,28 @@ def start(
         )
     if scale is None:
         scaled = config.model.frame_scaling and init is None
-        scale = spread(videos, config.data.frames) if scaled else 1.0
+        scale = standard_deviation(videos, config.data.frames) if scaled else 1.0
     classifier = experiment.build_classifier(config, videos.classes, videos.frame_shape, scale)
     if init is None:
         return classifier, []
     return classifier, classifiers.copy_encoder(cast(VideoModel, init.model), classifier)
 
 
-def with_init(description: dict, init: Trained | None) -> dict:
-    """`Data.description` with the encoder's fingerprint: a run goes on from no other."""
+def with_init(description: dict, init: TrainedModel | None) -> dict:
+    """Adds the encoder's fingerprint to `Data.description`, so that a resumed run has the same."""
     if init is None:
         return description
     return {**description, "sha256": {**description["sha256"], "init": init.sha256}}
 
 
-def spread(videos: LabelledVideos, frames: int) -> float:
-    """The standard deviation of all values of up to 500 windows at random places."""
-    found = next(iter(videos.training(frames, min(500, len(videos)), seed=0)))
-    return float(tf.math.reduce_std(found["frames"]))
+def standard_deviation(videos: LabelledVideos, frames: int) -> float:
+    """Returns the standard deviation of all values of up to 500 windows with random starts."""
+    windows = next(iter(videos.training(frames, min(500, len(videos)), seed=0)))
+    return float(tf.math.reduce_std(windows["frames"]))
 
 
 class Finetuning(Task):
-    """A classifier: cross entropy of the video's label at every step."""
+    """Trains a classifier with the cross entropy of the video's label at every step."""
 
     unit = "(nats/step, %)"
 
@@ -221,21 +221,21 @@ class Finetuning(Task):
         return self._scores(self.data.validation)
 
     def test(self):
-        """{"videos": N, "scores": `Classified.figures`} of the test videos."""
+        """Returns {"videos": N, "scores": `Predictions.figures`} for the test videos."""
         return {"videos": len(self.data.test), "scores": self._scores(self.data.test)}
 
     def _scores(self, videos):
-        of = self.config.data
-        blocks = videos.blocks(of.frames, of.stride, self.config.eval.batch_size)
+        data = self.config.data
+        blocks = videos.blocks(data.frames, data.stride, self.config.eval.batch_size)
         return classify(self.classifier, blocks, len(videos)).figures(videos.labels)
 
     def score(self, figures):
-        """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
+        """Returns the error of whole videos, in %; the cross entropy decides between equal ones."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
 
 def table(results: dict) -> str:
-    """The results as text."""
+    """Returns the results as text."""
     scores = results["scores"]
     return "\n".join(
         [
@@ -248,7 +248,7 @@ def table(results: dict) -> str:
 
 
 def check_fits(classifier: Classifier, videos: LabelledVideos) -> None:
-    """Raises ValueError where a classifier cannot read these videos, or has other classes."""
+    """Raises ValueError if a classifier cannot read these videos, or has other classes."""
     dim = classifier.network.input_shape[-1]
     if int(np.prod(videos.frame_shape)) != dim:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The flow CNN as a task of the one loop: the class of a video from a stack of its flow."""
+"""Flow classification: the flow CNN learns the class of a video from a stack of its flow."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
-from unsup_video.models.classification import Classified, video_means
+from unsup_video.models.classification import Predictions, video_means
 from unsup_video.training import checkpoints, experiment, fields
 from unsup_video.training.tasks.base import Task
 
@@ -20,7 +20,7 @@ _AT_LEAST_ONE = ("model.size", "data.stack", "data.shuffle_mb", "eval.stacks_per
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a config of something else, or a number out of its range."""
+    """Raises ValueError for a config of another task, or a number out of its range."""
     fields.check_task(config, "flow_classification")
     fields.check_numbers(config, _AT_LEAST_ONE)
     if config.data.stacks_per_video < 0:
@@ -30,7 +30,7 @@ def check(config: ConfigDict) -> None:
 
 
 def build_network(config: ConfigDict, classes: int, gemm_dtype: str = "float32") -> keras.Model:
-    """The CNN of `config`, see `flow_cnn.build`, with starting weights."""
+    """Builds the CNN of `config` with initial weights, see `flow_cnn.build`."""
     return flow_cnn.build(
         channels=flow_stacks.form(config).channels,
         classes=classes,
@@ -40,7 +40,7 @@ def build_network(config: ConfigDict, classes: int, gemm_dtype: str = "float32")
 
 
 class FlowClassification(Task):
-    """A flow CNN. Every stack has the label of its video."""
+    """Trains a flow CNN. Every stack has the label of its video."""
 
     unit = "(nats/stack, %)"
 
@@ -57,7 +57,7 @@ class FlowClassification(Task):
         return self.stacks.train(self.config.recipe.batch_size, start=start)
 
     def losses(self, batch):
-        """The cross entropy of the softmax, averaged over the batch."""
+        """Returns the cross entropy of the softmax, averaged over the batch."""
         logits = self.network(batch["stack"], training=True)
         loss = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
@@ -72,12 +72,12 @@ class FlowClassification(Task):
         return figures(self._classify, self.stacks, "validation")
 
     def test(self):
-        """How well the test videos are classified.
+        """Returns the scores on the test videos.
 
         Returns:
-            {"classes": K, "videos": N, "stacks": N, "scores": `Classified.figures`,
+            {"classes": K, "videos": N, "stacks": N, "scores": `Predictions.figures`,
             "most_frequent_class": the accuracy, in %, of always guessing the class with the most
-            videos to train on}.
+            training videos}.
         """
         stacks = self.stacks
         labels = stacks.labels["test"]
@@ -91,15 +91,15 @@ class FlowClassification(Task):
         }
 
     def score(self, figures):
-        """The error of whole videos, in %; of equal ones the lower cross entropy counts."""
+        """Returns the error of whole videos, in %; the cross entropy decides between equal ones."""
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
 
-def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Classified]:
-    """A function of the data and a part that classifies the part's videos.
+def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Predictions]:
+    """Returns a function of the data and a split that classifies the videos of the split.
 
-    The blocks of the `Classified` are stacks, with one step each. A video's probabilities are the
-    mean of the softmax over its stacks (Simonyan & Zisserman 2014, section 5).
+    The blocks of the `Predictions` are stacks, with one step each. The probabilities of a video are
+    the mean of the softmax over its stacks (Simonyan & Zisserman 2014, section 5).
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -107,25 +107,25 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
         return tf.nn.softmax(network(stack, training=False))
 
     def classify(stacks, part):
-        found = [
+        batches = [
             (softmax(batch["stack"]).numpy(), batch["sequence"].numpy(), batch["first"].numpy())
             for batch in stacks.evaluation(part, batch_size)
         ]
-        steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
         videos, numbers = np.unique(sequences, return_inverse=True)
         means = video_means(steps, numbers, len(videos))
-        return Classified(means, steps, numbers, firsts, steps[:, None])
+        return Predictions(means, steps, numbers, firsts, steps[:, None])
 
     return classify
 
 
-def figures(classify: Callable[[Stacks, str], Classified], stacks: Stacks, part: str) -> dict:
-    """How well `classify`, a `classifier`, does on a part: see `Classified.figures`."""
+def figures(classify: Callable[[Stacks, str], Predictions], stacks: Stacks, part: str) -> dict:
+    """Returns the scores of `classify`, a `classifier`, on a split: see `Predictions.figures`."""
     return classify(stacks, part).figures(stacks.labels[part])
 
 
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
-    """The results beside a guess and what to expect, as in `config.expect`, as text."""
+    """Returns a table of the results, a guess and the expected figures of `config.expect`."""
     head = f"test set, {results['videos']:,} videos, {results['stacks']:,} stacks"
     lines = [f"{head:<56}{'videos, %':>16}{'stacks, %':>16}"]
 
@@ -143,12 +143,12 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedFlowCNN:
-    """A trained flow CNN, of the folder of a run.
+    """A trained flow CNN, from the folder of a run.
 
     Attributes:
-        path: the run's folder. config: of the run. form: what the CNN reads.
-        classes: names of its outputs. network: with the weights of the best checkpoint.
-        step: at which they were taken. sha256: of the weights' checkpoint.
+        path: the folder of the run. config: the config of the run. form: the form of the stacks.
+        classes: the names of its classes. network: the CNN with the weights of the best checkpoint.
+        step: the step of that checkpoint. sha256: that of its arrays.
     """
 
     path: Path
@@ -161,11 +161,11 @@ class TrainedFlowCNN:
 
 
 def load(path: str | Path) -> TrainedFlowCNN:
-    """The best checkpoint of a run of `train.flow_cnn`.
+    """Loads the best checkpoint of a run of `train.flow_cnn`.
 
     Raises:
-        FileNotFoundError: there is no run, or it has no checkpoint yet. ValueError: it is damaged,
-            or a run of something else.
+        FileNotFoundError: there is no run, or it has no checkpoint yet. ValueError: a file is
+            damaged, or the run is one of another command.
     """
     path = Path(path)
     with experiment.reading(path, "train.flow_cnn"):

@@ -1,4 +1,4 @@
-"""Pretraining as a task of the one loop: what encoder and decoders learn without labels."""
+"""Pretraining: encoder and decoders learn from videos without labels."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _AT_LEAST_ONE = ("data.frames_in", "data.frames_out", "eval.validation_clips", "
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a config of another task, or a number that is out of its range.
+    """Raises ValueError for a config of another task, or a number out of its range.
 
     Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
     """
@@ -34,36 +34,36 @@ def check(config: ConfigDict) -> None:
 
 
 def score_name(model: VideoModel) -> str:
-    """The decoder whose free-running loss ranks checkpoints."""
+    """Returns the name of the decoder whose free-running loss ranks checkpoints."""
     return "future" if "future" in model.outputs else "reconstruction"
 
 
 def mode(model: VideoModel, name: str) -> str:
-    """How decoder `name` runs inside `model.training`; scores of the two never mix."""
+    """Returns "teacher_forced" or "free_running", the mode of a decoder in `model.training`."""
     is_taught = name in model.conditional and model.conditional_input == "truth"
     return "teacher_forced" if is_taught else "free_running"
 
 
 def decoder_targets(past, future) -> dict:
-    """What each decoder should give: the past REVERSED, and the future."""
+    """Returns the targets of the decoders: the REVERSED past, and the future."""
     return {"reconstruction": past[:, ::-1], "future": future}
 
 
 def split(clips, frames_in: int, frames_out: int):
-    """(B, T, D) clips -> the frames to read and the frames to predict."""
+    """Divides clips (B, T, D) into the frames to read and the frames to predict."""
     return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
 
 
 def _compiled_losses(model):
-    """`model.frame_losses`, fused by XLA: a third less time than op by op."""
+    """Compiles `model.frame_losses` with XLA, which takes a third less time."""
     return tf.function(model.frame_losses, jit_compile=True, autograph=False)
 
 
 def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
-    """A function: clips (N, T, D) -> mean loss a frame, {"free_running/future": .., ..}.
+    """Returns a function from clips (N, T, D) to mean losses per frame by name.
 
-    Decoders that read their previous frame are also scored teacher-forced, under that name. The
-    figures do not depend on the batch size of the evaluation.
+    The names are "free_running/future" and the like; conditional decoders are also scored under
+    "teacher_forced/..". The figures do not depend on the batch size of the evaluation.
     """
 
     frame_losses = _compiled_losses(model)
@@ -94,10 +94,10 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
 
 
 class Pretraining(Task):
-    """A video model on clips (B, T, D).
+    """Trains a video model on clips (B, T, D).
 
     Raises:
-        ValueError: an unknown `config.recipe.batch_reduction`.
+        ValueError: `config.recipe.batch_reduction` is unknown.
     """
 
     def __init__(self, config: ConfigDict, model: VideoModel, source: Source):
@@ -127,7 +127,7 @@ class Pretraining(Task):
         return self.source.train(self.config.recipe.batch_size, start=start)
 
     def losses(self, batch):
-        """Losses summed over frames and pixels, and over the batch or its mean."""
+        """Sums the losses over frames and pixels, and over the batch or its mean."""
         data = self.config.data
         past, future = split(batch, data.frames_in, data.frames_out)
         targets = decoder_targets(past, future)
@@ -145,7 +145,7 @@ class Pretraining(Task):
         return figures[f"free_running/{score_name(self.model)}"]
 
     def test(self):
-        """Mean losses a frame of the test clips.
+        """Returns the mean losses per frame of the test clips, and the floors.
 
         Returns:
             {"clips": N, "scores": {"free_running/future": ..}, "floors": {"future": {"targets": ..,
@@ -165,7 +165,7 @@ class Pretraining(Task):
         }
 
     def sample(self, workdir, board, step):
-        """Strips and animations of four clips, from all over the validation data."""
+        """Draws strips and animations of four clips, evenly spaced over the validation data."""
         shape, data = self.source.frame_shape, self.config.data
         if not visualize.drawable(shape):
             return
@@ -191,7 +191,7 @@ class Pretraining(Task):
 
 
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:
-    """The results beside the floors and what to expect, as in `config.expect`, as text."""
+    """Returns a table of the results, the floors and the expected figures of `config.expect`."""
     names = list(results["floors"])
     unit = outputs.frame_units(video_models.decoder_outputs(config.model))
     head = f"test set, {results['clips']:,} clips, {unit}"
@@ -213,6 +213,6 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
         "targets": "the targets' entropy: no model gets below",
     }.items():
         values = [results["floors"][name][floor] for name in names]
-        if any(values):  # the truth itself has no squared loss
+        if any(values):  # the targets have no squared loss
             row(label, values)
     return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))
