@@ -48,14 +48,14 @@ class Size:
         """
         u, t, rows = self.units, self.frames, self.batch * self.frames
         gates, output = u * 4 * u, u * self.frame_dim  # weights of such a product
-        found = [
+        products = [
             (self.frame_dim * 4 * u, rows, 2),
             (output, rows, 2 * 3),
             (gates, rows, 3 * 3 * (self.layers - 1)),
         ]  # between layers
         for steps, lstms in (t - 1, self.layers), (t, 2 * self.layers):
-            found += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
-        return found
+            products += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
+        return products
 
     @property
     def flop(self) -> int:

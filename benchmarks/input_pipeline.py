@@ -39,7 +39,7 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
     images = digits.load_digits("train").images
     config = base.get_config()
     config.eval.validation_clips = config.eval.test_clips = 1  # read by nobody here
-    found = {
+    datasets = {
         "generated, uint8": moving_mnist.batches(images, params, SEED, batch),
         "generated, as training reads it (float32)": sources.build(config).train(batch, start=0),
     }
@@ -57,11 +57,11 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
                 compression=compression,
             )
         config.data.records = path
-        found[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
-        found[f"{name}, as training reads them (float32, shuffled)"] = sources.build(config).train(
-            batch, start=0
-        )
-    return found
+        datasets[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
+        datasets[f"{name}, as training reads them (float32, shuffled)"] = sources.build(
+            config
+        ).train(batch, start=0)
+    return datasets
 
 
 def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data.Dataset]:
@@ -69,7 +69,7 @@ def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data
 
     Held in memory; and read from the disk, with memory for a seventh of them: 1 GiB of UCF-101.
     """
-    found = {}
+    datasets = {}
     for storage, compression in itertools.product(("uint8", "float16"), ("", "GZIP")):
         generator = np.random.default_rng(SEED)
 
@@ -93,8 +93,8 @@ def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data
         for where, memory in {"held": size, "from the disk": size // 7}.items():
             stream = windows.training(Frames(path, memory=memory), _WINDOW, SEED)
             clips = stream.map(lambda window: window["frames"])
-            found[f"{name}, {where}"] = clips.batch(batch, drop_remainder=True).prefetch(2)
-    return found
+            datasets[f"{name}, {where}"] = clips.batch(batch, drop_remainder=True).prefetch(2)
+    return datasets
 
 
 def rate_of(dataset: tf.data.Dataset, batch: int, batches: int):

@@ -44,22 +44,26 @@ def main():
     modes = parser.add_subparsers(required=True)
     parsers = {}
     for mode in (reference, check, train):
-        of = parsers[mode] = modes.add_parser(mode.__name__, help=mode.__doc__, allow_abbrev=False)
-        of.set_defaults(mode=mode)
-        of.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
+        subparser = parsers[mode] = modes.add_parser(
+            mode.__name__, help=mode.__doc__, allow_abbrev=False
+        )
+        subparser.set_defaults(mode=mode)
+        subparser.add_argument(
+            "--out", type=_common.path, required=True, help="folder of what is written"
+        )
     for mode in (check, train):
         parsers[mode].add_argument(
             "--precisions", type=_jax.values_of(str), default=[*_jax.PRECISIONS]
         )
     parsers[check].add_argument("--reference", type=_common.path, required=True)
-    of = parsers[train]
-    of.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
-    of.add_argument("--config", default="moving_mnist_1layer")
-    of.add_argument("--steps", type=int, required=True)
-    of.add_argument("--seeds", type=_jax.values_of(int), default=[0], help="a run each")
-    of.add_argument("--units", type=int, help="instead of the config's")
-    of.add_argument("--batch", type=int, help="instead of the recipe's")
-    of.add_argument("--clips", type=int, default=1000, help="of an evaluation")
+    subparser = parsers[train]
+    subparser.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
+    subparser.add_argument("--config", default="moving_mnist_1layer")
+    subparser.add_argument("--steps", type=int, required=True)
+    subparser.add_argument("--seeds", type=_jax.values_of(int), default=[0], help="a run each")
+    subparser.add_argument("--units", type=int, help="instead of the config's")
+    subparser.add_argument("--batch", type=int, help="instead of the recipe's")
+    subparser.add_argument("--clips", type=int, default=1000, help="of an evaluation")
     args = parser.parse_args()
     if args.mode is train and args.steps % EVALUATIONS:
         parser.error(f"--steps must be a multiple of {EVALUATIONS}")
@@ -134,7 +138,7 @@ def check(args):
 
 def _computed(precision):
     """CASE/WHAT/NAME -> array: predictions, the weights before training and, in float32, after."""
-    found = {}
+    arrays = {}
     for case in CASES:
         for recipe in ("modern", "toronto") if precision == "float32" else ("modern",):
             config = base.get_config(recipe)
@@ -143,7 +147,7 @@ def _computed(precision):
             network, rng = model.network, np.random.default_rng(0)
             for v in sorted(network.trainable_variables, key=lambda v: v.path):
                 v.assign(rng.uniform(-0.1, 0.1, v.shape))  # peepholes and biases are no zeros
-                found[f"{case}/start/{v.path}"] = ops.convert_to_numpy(v.value)
+                arrays[f"{case}/start/{v.path}"] = ops.convert_to_numpy(v.value)
             clips = rng.random((_STEPS, _BATCH, 2 * _FRAMES, _FRAME_DIM), np.float32) < 0.3
             clips = clips.astype(np.float32)
             inputs, _ = _jax.sides(clips[0], _FRAMES)
@@ -152,15 +156,15 @@ def _computed(precision):
                 "free_running": model.free_running(_jax.with_clock(inputs)),
             }.items():
                 for name, x in outputs.items():
-                    found[f"{case}/{what}/{name}"] = ops.convert_to_numpy(x)
+                    arrays[f"{case}/{what}/{name}"] = ops.convert_to_numpy(x)
             if precision != "float32":
                 continue
             train = _with_jax if keras.backend.backend() == "jax" else _with_tensorflow
             for v, value in zip(
                 network.trainable_variables, train(config, model, clips), strict=True
             ):
-                found[f"{case}/{recipe}/{v.path}"] = np.asarray(value)
-    return found
+                arrays[f"{case}/{recipe}/{v.path}"] = np.asarray(value)
+    return arrays
 
 
 def _with_tensorflow(config, model, clips):
@@ -204,15 +208,19 @@ def train(args):
             f"error: {args.digits} has too few digits: {_VALIDATION_DIGITS:,} of "
             "`train` are for validation"
         )
-    digits = {name: jnp.asarray(of) for name, of in digits.items()}
+    digits = {name: jnp.asarray(images) for name, images in digits.items()}
     results = []
     for precision in args.precisions:
         with _jax.matmul_precision(precision):
             runs = _Runs(args, precision, digits)
             for seed in args.seeds:
                 results.append(runs.run(seed))
-                found = {"device": _jax.device(), "config": runs.config.to_dict(), "runs": results}
-                files.write_text(args.out / "results.json", json.dumps(found, indent=1) + "\n")
+                outcome = {
+                    "device": _jax.device(),
+                    "config": runs.config.to_dict(),
+                    "runs": results,
+                }
+                files.write_text(args.out / "results.json", json.dumps(outcome, indent=1) + "\n")
 
 
 class _Runs:
@@ -260,32 +268,32 @@ class _Runs:
         numbers = np.arange(args.steps, dtype=np.int32)
         rates, seconds = _jax.rates(self.config.recipe, args.steps), 0.0
         for first in range(0, args.steps, self.steps):
-            of = slice(first, first + self.steps)
+            chunk = slice(first, first + self.steps)
             began = time.perf_counter()
             state, figures = jax.block_until_ready(
-                self.train(state, data, (numbers[of], rates[of]))
+                self.train(state, data, (numbers[chunk], rates[chunk]))
             )
             seconds += time.perf_counter() - began  # of training alone
-            found = {
+            record = {
                 "config": args.config,
                 "precision": self.precision,
                 "seed": seed,
-                "step": of.stop,
-                "step_seconds": seconds / of.stop,
+                "step": chunk.stop,
+                "step_seconds": seconds / chunk.stop,
                 **{f"train/{k}": float(v[-50:].mean()) for k, v in figures.items()},
                 **self._evaluated(state, "validation", self.validation),
             }
-            if not all(math.isfinite(found[f"train/{k}"]) for k in figures):
-                raise FloatingPointError(f"the loss is not finite by step {of.stop}")
-            print(line := json.dumps(found), flush=True)
+            if not all(math.isfinite(record[f"train/{k}"]) for k in figures):
+                raise FloatingPointError(f"the loss is not finite by step {chunk.stop}")
+            print(line := json.dumps(record), flush=True)
             with open(args.out / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         self._draw(state, args.out / f"sample_{self.precision}_{seed}.png")
-        return found | self._evaluated(state, "test", self.test)
+        return record | self._evaluated(state, "test", self.test)
 
     def _evaluated(self, state, part, clips):
-        found = self.evaluate(*state[:2], clips)
-        return {f"{part}/{name}": value for name, value in found.items()}
+        figures = self.evaluate(*state[:2], clips)
+        return {f"{part}/{name}": value for name, value in figures.items()}
 
     def _draw(self, state, path):
         """A picture of the first test clip."""
@@ -296,8 +304,8 @@ class _Runs:
         side = self.config.data.frame_size
         visualize.sample_figure(
             *(
-                of if of is None else np.asarray(of).reshape(-1, side, side)
-                for of in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
+                x if x is None else np.asarray(x).reshape(-1, side, side)
+                for x in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
             ),
             path,
         )

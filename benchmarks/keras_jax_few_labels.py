@@ -122,8 +122,8 @@ def load(path, split):
     with np.load(path) as arrays:
         x, scale, labels = arrays["X"], float(arrays["scale"]), arrays["label"]
         entries = [
-            SimpleNamespace(name=name, label=label, group=convert.group(name), splits=of)
-            for name, label, of in zip(
+            SimpleNamespace(name=name, label=label, group=convert.group(name), splits=own)
+            for name, label, own in zip(
                 arrays["name"].astype(str).tolist(),
                 labels.tolist(),
                 arrays["split"].tolist(),
@@ -139,20 +139,23 @@ def load(path, split):
 
 def check(data, per_class):
     """Raises ValueError for numbers of labelled videos that there are not."""
-    most = int(np.bincount(data.labels[data.parts["train"]], minlength=len(data.classes)).min())
-    if not 0 <= min(per_class) <= max(per_class) <= most:
-        raise ValueError(f"--per_class: from 1 to {most}, all that a class has for training, or 0")
+    smallest = int(np.bincount(data.labels[data.parts["train"]], minlength=len(data.classes)).min())
+    if not 0 <= min(per_class) <= max(per_class) <= smallest:
+        raise ValueError(
+            f"--per_class: from 1 to {smallest}, all that a class has for training, or 0"
+        )
 
 
 def windows(data, videos, steps, batch, length, seed):
     """Those of `Videos.training`: videos, first frames and labels, each (steps, batch)."""
     order = Order(np.full(len(videos), data.x.shape[1]), length, seed)
     epochs = -(-steps * batch // order.size)
-    found = np.concatenate([order.epoch(epoch) for epoch in range(epochs)])[: steps * batch]
-    sequences, firsts = order.place(found)
+    numbers = np.concatenate([order.epoch(epoch) for epoch in range(epochs)])[: steps * batch]
+    sequences, firsts = order.place(numbers)
     chosen = videos[sequences]
     return [
-        of.reshape(steps, batch).astype(np.int32) for of in (chosen, firsts, data.labels[chosen])
+        values.reshape(steps, batch).astype(np.int32)
+        for values in (chosen, firsts, data.labels[chosen])
     ]
 
 
@@ -187,9 +190,9 @@ class Lab:
         judged = _jax.free_running(model, frames_in, self.frames)(
             *state[:2], self.x[self.data.parts["validation"]]
         )
-        found = {name: float(of[-20:].mean()) for name, of in figures.items()}
-        print(f"pretrained for {steps} steps: training {found}, validation {judged}", flush=True)
-        if not all(map(math.isfinite, found.values())):
+        means = {name: float(losses[-20:].mean()) for name, losses in figures.items()}
+        print(f"pretrained for {steps} steps: training {means}, validation {judged}", flush=True)
+        if not all(map(math.isfinite, means.values())):
             raise FloatingPointError("the loss is not finite")
         for variable, value in zip(model.network.trainable_variables, state[0], strict=True):
             variable.assign(value)
@@ -221,7 +224,7 @@ class Lab:
 
     def _compile(self, config):
         classifier, length = self.classifier(config, 0), config.data.frames
-        places = np.arange(0, self.x.shape[1] - length + 1, config.data.stride)
+        starts = np.arange(0, self.x.shape[1] - length + 1, config.data.stride)
 
         def loss(outputs, labels):
             mean = classifiers.step_cross_entropy(labels, outputs)
@@ -242,9 +245,9 @@ class Lab:
                 classifier.network.stateless_call(
                     weights, others, read(x, videos, jnp.full(len(videos), first)), training=False
                 )[0]
-                for first in places
+                for first in starts
             ]
-            return jnp.stack([jax.nn.softmax(of).mean(1) for of in logits], axis=1)
+            return jnp.stack([jax.nn.softmax(values).mean(1) for values in logits], axis=1)
 
         return jax.jit(training.steps(batch)), judge, training.start()[2]
 
@@ -291,10 +294,10 @@ class Fits:
         blocks = np.asarray(judge(weights, others, lab.x, judged))  # (videos, blocks, K)
         if not np.isfinite(blocks).all():
             return {"diverged": True, "why": "the probabilities are not finite"}
-        of = np.repeat(np.arange(len(judged)), blocks.shape[1])
+        owners = np.repeat(np.arange(len(judged)), blocks.shape[1])
         blocks = blocks.reshape(-1, len(data.classes)).astype(np.float64)
-        means = classification.video_means(blocks, of, len(judged))
-        figures = classification.Classified(means, blocks, of, None, None).figures(
+        means = classification.video_means(blocks, owners, len(judged))
+        figures = classification.Classified(means, blocks, owners, None, None).figures(
             data.labels[judged]
         )
         return {

@@ -72,7 +72,7 @@ def read(trace: Path) -> Summary:
     (host,) = [plane for plane in space.planes if plane.name == "/host:CPU"]
     windows, waiting, work = {}, 0, []
     for line in host.lines:
-        found = []
+        spans = []
         for event in line.events:
             name = host.event_metadata[event.metadata_id].name
             start = line.timestamp_ns * 1000 + event.offset_ps
@@ -82,8 +82,8 @@ def read(trace: Path) -> Summary:
             elif name == "input":
                 waiting += event.duration_ps
             elif part := _part(name, stats, host, line.name):
-                found.append((start, start + event.duration_ps, part))
-        work += _innermost(found)
+                spans.append((start, start + event.duration_ps, part))
+        work += _innermost(spans)
     if not windows:
         raise ValueError(f"{trace} holds no whole training step")
     count = len(windows)
@@ -168,7 +168,7 @@ def size(config: dict) -> _common.Size | None:
     )
 
 
-def report(summary: Summary, of: _common.Size | None, rate: float | None) -> list[str]:
+def report(summary: Summary, lstm_size: _common.Size | None, rate: float | None) -> list[str]:
     """The parts of a step as a table, and how far it is from the floor.
 
     Args:
@@ -189,12 +189,12 @@ def report(summary: Summary, of: _common.Size | None, rate: float | None) -> lis
         _common.table(["part", "ms/step", "of the step"], rows),
         waiting,
     ]
-    if of:
-        floor, products = of.flop / rate, summary.parts[PRODUCTS]
+    if lstm_size:
+        floor, products = lstm_size.flop / rate, summary.parts[PRODUCTS]
         texts.append(
-            f"{of.flop / 1e9:.4g} GFLOP a step in matrix products; at the {rate / 1e9:.0f} GFLOP/s "
+            f"{lstm_size.flop / 1e9:.4g} GFLOP a step in matrix products; at the {rate / 1e9:.0f} GFLOP/s "
             f"of a large one, the floor, they take {1e3 * floor:.0f} ms. Here they take "
-            f"{1e3 * products:.0f} ms ({of.flop / products / 1e9:.0f} GFLOP/s), and the step "
+            f"{1e3 * products:.0f} ms ({lstm_size.flop / products / 1e9:.0f} GFLOP/s), and the step "
             f"{summary.step / floor:.2f} times the floor: {floor / summary.step:.0%} of its rate."
         )
     return texts
@@ -211,15 +211,15 @@ def main():
     args = parser.parse_args()
     try:
         summary = read(newest_trace(args.workdir))
-        of = size(json.loads((args.workdir / "config.json").read_text()))
+        lstm_size = size(json.loads((args.workdir / "config.json").read_text()))
         dtype = json.loads((args.workdir / "run.json").read_text())["gemm_dtype"]
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     rate = None
-    if of:  # the product that is the floor of train_step, too
-        shape = 4 * of.units, of.units, of.frames * of.batch
+    if lstm_size:  # the product that is the floor of train_step, too
+        shape = 4 * lstm_size.units, lstm_size.units, lstm_size.frames * lstm_size.batch
         rate = max(_common.gemm_rate(*shape, dtype) for _ in range(5))
-    _common.report("A profiled training step", report(summary, of, rate), args.out)
+    _common.report("A profiled training step", report(summary, lstm_size, rate), args.out)
 
 
 if __name__ == "__main__":

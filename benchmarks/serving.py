@@ -57,13 +57,13 @@ def signatures(trained: Trained) -> dict:
 
 def request(function, frames: int, batch: int) -> dict[str, tf.Tensor]:
     """Random inputs of a signature."""
-    random, found = np.random.default_rng(0), {}
+    random, inputs = np.random.default_rng(0), {}
     for name, spec in function.structured_input_signature[1].items():
         shape = [(batch, frames)[axis] if n is None else n for axis, n in enumerate(spec.shape)]
         values = np.full(shape, 10) if spec.dtype == tf.int32 else 255 * random.random(shape)
         scale = 1 if spec.dtype.is_integer else 255
-        found[name] = tf.cast(values / scale, spec.dtype)
-    return found
+        inputs[name] = tf.cast(values / scale, spec.dtype)
+    return inputs
 
 
 def main():

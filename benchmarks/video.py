@@ -125,8 +125,8 @@ def percepts(folder):
     if not folder:
         return np.maximum(np.random.default_rng(0).normal(0, 1, (100, 4096)), 0).astype(np.float32)
     size = records.Manifest.load(folder).count
-    found = records.pick(folder, evenly_spread(100, size))
-    values = [record.frames.astype(np.float32) * record.scale for record in found]
+    sample = records.pick(folder, evenly_spread(100, size))
+    values = [record.frames.astype(np.float32) * record.scale for record in sample]
     return np.concatenate(values)[:100]
 
 
@@ -182,8 +182,8 @@ def main():
         figures = _common.interleave(stages, args.rounds)
 
     rows = [
-        [stage, what, _common.spread(found, ",.1f"), f"{1000 / statistics.median(found):,.2f}"]
-        for (stage, what), found in figures.items()
+        [stage, what, _common.spread(rates, ",.1f"), f"{1000 / statistics.median(rates):,.2f}"]
+        for (stage, what), rates in figures.items()
     ]
     sizes = ", ".join(
         f"{size / len(values):,.0f} bytes a frame {name}" for name, size in per_frame.items()

@@ -144,23 +144,23 @@ def _predict(models, topk):
     if len(models) > 1:
         raise ValueError(f"--predict takes one model, {len(models)} are given")
     (model,) = models
-    most = max(topk or (min(5, len(model.classes)),))
-    if not 1 <= most <= len(model.classes):
-        raise ValueError(f"--topk={most}: {model.path} has {len(model.classes)} classes")
-    found, ignored = predictions.find(_PREDICT.value)
-    print(f"{len(found):,} files of {_PREDICT.value}")
+    largest = max(topk or (min(5, len(model.classes)),))
+    if not 1 <= largest <= len(model.classes):
+        raise ValueError(f"--topk={largest}: {model.path} has {len(model.classes)} classes")
+    paths, ignored = predictions.find(_PREDICT.value)
+    print(f"{len(paths):,} files of {_PREDICT.value}")
     if ignored:
         print(f"  files not used: {len(ignored):,}: {folders.shown(ignored)}")
     given = _cnn()
     job = functools.cache(lambda: predictions.percepts_job(model, given))
-    if any(map(predictions.is_video, found)):
+    if any(map(predictions.is_video, paths)):
         print(f"percepts: {job().cnn}, layer {job().layer or 'of the last global pooling'}")
     elif given:
         raise ValueError(f"{next(iter(given))} is for videos, and {_PREDICT.value} holds none")
     out = _OUT.value or model.evaluations / f"predictions-{Path(_PREDICT.value).resolve().name}"
     results.check_writable(out, "--out=FOLDER says where else predictions are written")
-    names = predictions.names(_PREDICT.value, found)
-    problems = predictions.run(model, found, names, out, job, most)
+    names = predictions.names(_PREDICT.value, paths)
+    problems = predictions.run(model, paths, names, out, job, largest)
     print(f"written: {out}/{predictions.TABLE}, and a picture of each file")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)

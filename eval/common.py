@@ -34,14 +34,14 @@ def models() -> list[trained.Trained]:
     Raises:
         ValueError: none is named, or a classifier. Whatever `trained.load` raises.
     """
-    found = _load("train.pretrain")
-    for model in found:
+    loaded = _load("train.pretrain")
+    for model in loaded:
         if model.task != "pretraining":
             raise ValueError(
                 f"{model.path} is a classifier of train.finetune, and predicts no frames: "
                 "python -m eval.action_recognition evaluates it"
             )
-    return found
+    return loaded
 
 
 def classifiers() -> list[trained.Trained]:
@@ -50,14 +50,14 @@ def classifiers() -> list[trained.Trained]:
     Raises:
         ValueError: none is named, or a video model. Whatever `trained.load` raises.
     """
-    found = _load("train.finetune")
-    for model in found:
+    loaded = _load("train.finetune")
+    for model in loaded:
         if model.task != "finetuning":
             raise ValueError(
                 f"{model.path} is a {model.config.model.kind} of train.pretrain, and names no "
                 f"actions: python -m train.finetune --init={model.path} makes a classifier of it"
             )
-    return found
+    return loaded
 
 
 def paths() -> list[str]:

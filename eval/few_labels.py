@@ -108,8 +108,12 @@ def main(argv):
 
 def _fingerprint(folders):
     """Changes with any byte of the data sets: of one its own fingerprint, of several a digest."""
-    found = sorted(records.Manifest.load(folder).fingerprint for folder in folders)
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    fingerprints = sorted(records.Manifest.load(folder).fingerprint for folder in folders)
+    return (
+        fingerprints[0]
+        if len(fingerprints) == 1
+        else hashlib.sha256("".join(fingerprints).encode()).hexdigest()
+    )
 
 
 def _described(model):
@@ -144,15 +148,15 @@ def _seen(config, models, names):
             the training list too: some data sets hold a clip under two names.
     """
     own = overlap.read_contents(config)
-    found = {"": overlap.seen(own, own["test"])}
+    seen = {"": overlap.seen(own, own["test"])}
     twice = overlap.shared_sequences(own["train"], own["test"]) | overlap.shared_sequences(
         own["validation"], own["test"]
     )
     for name, model in zip(names, models, strict=True):
         run = overlap.run_contents(model.origin, model.config)
-        found[name] = overlap.seen(run, own["test"])
+        seen[name] = overlap.seen(run, own["test"])
         others = np.zeros_like(twice)
-        for part in found[name]:
+        for part in seen[name]:
             if (shared := overlap.shared_sequences(run[part], own["test"])) is not None:
                 others |= shared & ~twice
         if others.any():
@@ -160,13 +164,13 @@ def _seen(config, models, names):
                 f"{model.path} was pretrained on {others.sum():,} of the {len(others):,} videos of "
                 "the test part: pretrain on the training part of the same --config.data.split"
             )
-    _warn(found)
-    return found
+    _warn(seen)
+    return seen
 
 
 def _warn(seen):
-    for name, found in seen.items():
-        for note in overlap.notes(found, None):
+    for name, parts in seen.items():
+        for note in overlap.notes(parts, None):
             print(f"{name or 'labelled videos'}: {note}")
 
 

@@ -75,10 +75,10 @@ def main(argv):
         + (f", was trained to predict {data.frames_out}" if predicts else "")
     )
     names, clips = _generated(model, steps) if _INPUT.value is None else _read(model, steps)
-    found = own_clips.run(model, names, clips, steps)
-    _print_scores(model, found)
+    output = own_clips.run(model, names, clips, steps)
+    _print_scores(model, output)
     for path in _OUT.value:
-        own_clips.write(found, path)
+        own_clips.write(output, path)
         print(f"written: {path}")
     return 0
 
@@ -89,7 +89,7 @@ def _read(model, steps):
         raise ValueError("--input is empty: a file or a folder is expected")
     fps = _FPS.value
     length = model.config.data.frames_in + steps
-    found = inputs.clips(
+    clips = inputs.clips(
         _INPUT.value,
         model.frame_shape,
         length,
@@ -99,13 +99,13 @@ def _read(model, steps):
         _CLIPS.value,
         own_clips.trained_fps(model),
     )
-    for clip in found:
+    for clip in clips:
         print(f"{clip.name}: {len(clip.frames)} frames{', ' if clip.changed else ''}{clip.changed}")
     scaled = [
         clip.frames / np.float32(255) if clip.frames.dtype == np.uint8 else clip.frames
-        for clip in found
+        for clip in clips
     ]
-    return [clip.name for clip in found], scaled
+    return [clip.name for clip in clips], scaled
 
 
 def _generated(model, steps):
@@ -117,14 +117,14 @@ def _generated(model, steps):
     return [f"clip {i + 1}" for i in range(len(clips))], clips
 
 
-def _print_scores(model, found):
+def _print_scores(model, output):
     unit = losses.unit(model.model.output)
-    for part, score in found.scores.items():
-        print(f"{part}: {score:.1f} {unit}, of {found.scored[part]:,} frames")
+    for part, score in output.scores.items():
+        print(f"{part}: {score:.1f} {unit}, of {output.scored[part]:,} frames")
         for name, what in _FLOORS.items():
             if name != "targets" or model.model.output == "logistic":
-                print(f"  {found.floors[part][name]:.1f}: {what}")
-    if found.future is not None and "future" not in found.scores:
+                print(f"  {output.floors[part][name]:.1f}: {what}")
+    if output.future is not None and "future" not in output.scores:
         print("future: no score, since the input ends where the prediction begins")
 
 

@@ -52,13 +52,13 @@ def main(argv):
     models = _models()
     report.names([model.path for model in models])  # before hours of evaluations
     options = report.Options(_CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute())
-    found = []
+    evaluations = []
     for model in models:
         print(f"{model.name}: evaluations")
-        found.append(report.evaluate(model, options))
+        evaluations.append(report.evaluate(model, options))
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    runs = report.collect(models, found)
+    runs = report.collect(models, evaluations)
     for path in report.write(runs, _OUT.value, command, time, _OVERWRITE.value, studies):
         print(f"written: {path}")
     return 0

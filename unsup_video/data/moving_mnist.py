@@ -126,8 +126,9 @@ def draw(params: MovingMnist, num_images: int, seed, indices):
     """
     bits = _bits_of_digits(params, seed, indices)
     which = bits[..., 0] * num_images // (1 << 32)
-    places = _ONE if params.bounce == "wrap" else _ONE + 1  # opposite walls are one place, or two
-    start = bits[..., 1:3] * places // (1 << 32)
+    # Opposite walls are one position if digits "wrap", and two otherwise.
+    positions = _ONE if params.bounce == "wrap" else _ONE + 1
+    start = bits[..., 1:3] * positions // (1 << 32)
     angle = _directions(params, bits) * _DIRECTIONS // params.directions
     direction = tf.gather(tf.constant(_CIRCLE), angle)
     low, high = (round(s * _ONE) for s in params.speed)

@@ -62,18 +62,18 @@ def evaluate(
     settings = {**test.settings, "topk": topk}
 
     def compute(folder):
-        found, labels, data = test.classified, test.videos.labels, test.label
+        classified, labels, data = test.classified, test.videos.labels, test.label
         groups = test.videos.groups
         rows = [
-            *_video_rows("model", data, found.probabilities, labels, topk, groups),
-            *_window_rows(data, found, labels, topk, groups),
-            *_step_rows(data, found, labels, groups),
-            *_class_rows("model", data, found.probabilities, labels, classes, groups),
+            *_video_rows("model", data, classified.probabilities, labels, topk, groups),
+            *_window_rows(data, classified, labels, topk, groups),
+            *_step_rows(data, classified, labels, groups),
+            *_class_rows("model", data, classified.probabilities, labels, classes, groups),
         ]
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
-        counts = _confusion(found.probabilities, labels)
+        counts = _confusion(classified.probabilities, labels)
         steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
-        return results.Found(
+        return results.Outcome(
             rows,
             results.drawn(
                 folder,
@@ -216,12 +216,14 @@ def _together(tests, kind, subject, settings, whole, each, command, topk, recomp
             *_video_rows(subject, data, probabilities, labels, topk, groups),
             *_class_rows(subject, data, probabilities, labels, classes, groups),
         ]
-        for name, (p, y, of) in zip(names([t.trained.path for t in tests]), each, strict=True):
-            rows += _video_rows(name, data, p, y, topk, of)
+        for name, (p, y, video_groups) in zip(
+            names([t.trained.path for t in tests]), each, strict=True
+        ):
+            rows += _video_rows(name, data, p, y, topk, video_groups)
         what = subject.replace("_", " ")
         title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
         counts = _confusion(probabilities, labels)
-        return results.Found(
+        return results.Outcome(
             rows,
             results.drawn(
                 folder,
@@ -297,22 +299,24 @@ def _video_rows(subject, data, probabilities, labels, topk, groups):
     ]
 
 
-def _window_rows(data, found, labels, topk, groups):
-    hits = _hits(found.blocks, labels[found.videos], topk)
+def _window_rows(data, classified, labels, topk, groups):
+    hits = _hits(classified.blocks, labels[classified.videos], topk)
     return [
-        results.row("model", data, "window", metric, values, unit="%", groups=groups[found.videos])
+        results.row(
+            "model", data, "window", metric, values, unit="%", groups=groups[classified.videos]
+        )
         for metric, values in hits.items()
     ]
 
 
-def _step_rows(data, found: Classified, labels, groups):
+def _step_rows(data, classified: Classified, labels, groups):
     rows = []
-    sums = np.zeros(found.blocks.shape)
-    for t in range(found.steps.shape[1]):
-        sums += found.steps[:, t]  # nan behind the end of a block
+    sums = np.zeros(classified.blocks.shape)
+    for t in range(classified.steps.shape[1]):
+        sums += classified.steps[:, t]  # nan behind the end of a block
         there = ~np.isnan(sums[:, 0])
-        videos = found.videos[there]
-        for part, values in (("step", found.steps[there, t]), ("steps_so_far", sums[there])):
+        videos = classified.videos[there]
+        for part, values in (("step", classified.steps[there, t]), ("steps_so_far", sums[there])):
             hits = 100.0 * (values.argmax(-1) == labels[videos])
             rows.append(
                 results.row(
@@ -343,9 +347,11 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
         if not row.sum():
             continue  # no video of that class: nothing was measured
         part = f"class/{classes[k]}"
-        of = labels == k
-        hits = 100.0 * (guesses[of] == k)
-        rows.append(results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[of]))
+        in_class = labels == k
+        hits = 100.0 * (guesses[in_class] == k)
+        rows.append(
+            results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[in_class])
+        )
         rows += [
             results.row(
                 subject, data, part, f"as/{classes[j]}", row[j], unit="videos", count=int(row.sum())
@@ -383,8 +389,8 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
 
     measured = [r for r in evaluation.rows if r.part.startswith("class/")]
     accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
-    of = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
-    lines.append(f"classes, the hardest first ({of})")
+    shown = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
+    lines.append(f"classes, the hardest first ({shown})")
     for row in accuracies[:_SHOWN]:
         taken = sorted(
             (r for r in measured if r.part == row.part and r.metric.startswith("as/")),

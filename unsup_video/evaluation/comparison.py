@@ -127,8 +127,8 @@ def _source_of_training(model):
     if data.get("records"):
         return trained_on.get("made_of", {})  # an earlier version did not record it
     generator = {**data, "speed": (data["speed_min"], data["speed_max"])}
-    of = {"source": trained_on.get("source", "")}
-    return {"generator": generator, "split": "train", "digits": of}
+    digits = {"source": trained_on.get("source", "")}
+    return {"generator": generator, "split": "train", "digits": digits}
 
 
 def _source_of_test(tested):

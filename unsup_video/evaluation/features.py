@@ -72,8 +72,8 @@ def evaluate(
             ),
         ]
         used = used_pixels(trained.mean_frame, shape)
-        rows = [row for subject, of in sets.items() for row in _rows(subject, of, used)]
-        return results.Found(rows, pictures)
+        rows = [row for subject, matrices in sets.items() for row in _rows(subject, matrices, used)]
+        return results.Outcome(rows, pictures)
 
     command = results.command(trained, KIND, {"count": count})
     return results.run(trained, KIND, {"count": shown}, command, compute, recompute, log)
@@ -142,7 +142,7 @@ def used_pixels(mean_frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _rows(subject, sets, used):
     rows = []
     for part, features in sets.items():
-        measured = [found for f in features if (found := measure(f, used))]
+        measured = [measurement for f in features if (measurement := measure(f, used))]
         if not measured:
             raise ValueError(f"all features of {part} are constant: nothing was trained")
         for name, unit in _UNITS.items():

@@ -175,17 +175,17 @@ def _claim(settings, folder):
     """Writes settings.json, or checks that it says the same."""
     from unsup_video.training import unread, workdir  # TensorFlow is for the workers
 
-    found = json.loads(json.dumps(dataclasses.asdict(settings)))
+    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     path = folder / _SETTINGS
     if not path.exists():
         stream = {"training_stream": workdir.TRAINING_STREAM}
-        files.write_text(path, json.dumps({**found, **stream}, indent=1) + "\n")
+        files.write_text(path, json.dumps({**wanted, **stream}, indent=1) + "\n")
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
     stream = stored.pop("training_stream", None)
     ignored = unread.of_study(ConfigDict(settings.config))
-    differences = workdir.differences(stored.pop("config"), found.pop("config"), ignored)
-    if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, found):
+    differences = workdir.differences(stored.pop("config"), wanted.pop("config"), ignored)
+    if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, wanted):
         raise ValueError(
             f"{folder} holds a study with other settings:\n  "
             + "\n  ".join(differences)
@@ -324,8 +324,8 @@ class _Lines:
         text = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         text = [line for line in text if line.endswith("\n")]
         try:
-            found = [json.loads(line) for line in text]
-            self.lines = {tuple(line.pop("key")): line for line in found}
+            entries = [json.loads(line) for line in text]
+            self.lines = {tuple(line.pop("key")): line for line in entries}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.path}: damaged ({error}); delete it, its fits are made anew"
@@ -355,13 +355,15 @@ class _Lines:
         Of equal ones that with the lower cross entropy; of those with which training did not
         diverge, None where it did with all.
         """
-        found, excluded = {}, self.excluded()
+        scores, excluded = {}, self.excluded()
         for key in searched:
             if key[1:3] not in excluded:
                 figures = self.lines[key]
                 pair = figures["accuracy"], -figures["cross_entropy"]
-                found.setdefault(key[1:3], []).append(pair)
-        return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None)
+                scores.setdefault(key[1:3], []).append(pair)
+        return max(
+            sorted(scores), key=lambda key: tuple(np.mean(scores[key], axis=0)), default=None
+        )
 
 
 def _contenders(settings, folder):
@@ -373,7 +375,7 @@ def _contenders(settings, folder):
 
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
     """The figures of a finished study, by number of videos, then by contender."""
-    found, names = [], _contenders(settings, Path(folder))
+    summaries, names = [], _contenders(settings, Path(folder))
     for k in settings.per_class:
         values, chosen, diverged = {}, {}, {}
         for name in names:
@@ -387,8 +389,8 @@ def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
                 ]
             )
             diverged[name] = tuple(sorted(lines.excluded()))
-        found += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
-    return found
+        summaries += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
+    return summaries
 
 
 def summary(
@@ -400,15 +402,23 @@ def summary(
     diverged: tuple[tuple[float, float | None], ...] = (),
 ) -> Summary:
     """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
-    of, baseline = values[name], values[BASELINE]
+    accuracies, baseline = values[name], values[BASELINE]
     gained = (None,) * 3
-    if name != BASELINE and len(of) and len(baseline):
-        gained = intervals.interval(of - baseline)
+    if name != BASELINE and len(accuracies) and len(baseline):
+        gained = intervals.interval(accuracies - baseline)
     gained = [None if x is None or math.isnan(x) else x for x in gained]
-    mean = float(of.mean()) if len(of) else math.nan
-    std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
+    mean = float(accuracies.mean()) if len(accuracies) else math.nan
+    std = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan
     return Summary(
-        name, per_class, learning_rate, dropout, tuple(of.tolist()), mean, std, *gained, diverged
+        name,
+        per_class,
+        learning_rate,
+        dropout,
+        tuple(accuracies.tolist()),
+        mean,
+        std,
+        *gained,
+        diverged,
     )
 
 
@@ -431,8 +441,8 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
                     **line,
                     "accuracies": tuple(line["accuracies"]),
                     "diverged": tuple(
-                        tuple(of) if isinstance(of, list) else (of, None)  # a rate alone
-                        for of in line.get("diverged", ())
+                        tuple(pair) if isinstance(pair, list) else (pair, None)  # a rate alone
+                        for pair in line.get("diverged", ())
                     ),
                     **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
                 }
@@ -483,7 +493,7 @@ def _names(summaries):
 def markdown(summaries: list[Summary]) -> str:
     """Two tables: accuracies, and what is gained over the baseline on the same subsets."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
-    found = {(s.contender, s.per_class): s for s in summaries}
+    by_cell = {(s.contender, s.per_class): s for s in summaries}
     head = "| videos a class | " + " | ".join(map(_number, numbers)) + " |"
     rule = "|---" * (len(numbers) + 1) + "|"
 
@@ -492,7 +502,7 @@ def markdown(summaries: list[Summary]) -> str:
             head,
             rule,
             *(
-                f"| {name} | " + " | ".join(cell(found[name, k]) for k in numbers) + " |"
+                f"| {name} | " + " | ".join(cell(by_cell[name, k]) for k in numbers) + " |"
                 for name in names
             ),
         ]
@@ -554,13 +564,13 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
         )
         drawn = []
         for number, name in enumerate(names):
-            found = [s for s in summaries if s.contender == name]
-            places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
-            errors = [0.0 if math.isnan(s.std) else s.std for s in found]
+            own = [s for s in summaries if s.contender == name]
+            positions = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in own]
+            errors = [0.0 if math.isnan(s.std) else s.std for s in own]
             drawn.append(
                 axes.errorbar(
-                    places,
-                    [s.mean for s in found],
+                    positions,
+                    [s.mean for s in own],
                     errors,
                     marker="o",
                     markersize=4,

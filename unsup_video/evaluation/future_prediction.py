@@ -70,7 +70,7 @@ def evaluate(
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
-        return results.Found(_rows(together, trained, test_set), seconds=seconds)
+        return results.Outcome(_rows(together, trained, test_set), seconds=seconds)
 
     return results.run(trained, KIND, settings, command, compute, recompute, log, parts.folder)
 
@@ -87,10 +87,10 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         return value
 
     def measure(what, targets, frames):
-        found = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
+        figures = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
         if lpips is not None:
-            found["lpips"] = lpips(targets, frames, trained.frame_shape)
-        scores.update({f"{what} {name}": values for name, values in found.items()})
+            figures["lpips"] = lpips(targets, frames, trained.frame_shape)
+        scores.update({f"{what} {name}": values for name, values in figures.items()})
 
     clips = timed("data", test_set.clips, start, count)
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
@@ -203,10 +203,10 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
         here = {"subject": subject, "mode": mode, "part": "future", "frame": None}
         cells = []
         for name in names:
-            found = evaluation.find(**here, metric=name)
-            text = _number(name, found[0].value) if found else "-"
-            if found and name == loss and subject == "model" and found[0].low is not None:
-                text += f" +- {found[0].high - found[0].value:.1f}"
+            rows = evaluation.find(**here, metric=name)
+            text = _number(name, rows[0].value) if rows else "-"
+            if rows and name == loss and subject == "model" and rows[0].low is not None:
+                text += f" +- {rows[0].high - rows[0].value:.1f}"
             cells.append(text)
         paper_text = f"{reference:.1f}" if reference else "-"
         lines.append(

@@ -102,7 +102,7 @@ def evaluate(
                 measured, data.frames_out, test_set.groups, folder / "persistence.png"
             ),
         ]
-        return results.Found(
+        return results.Outcome(
             _rows(measured, data.frames_out, steps, test_set.groups, test_set.label), pictures
         )
 
@@ -158,7 +158,7 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class Dynamics:
     """What is known of one subject, N clips.
 
     Attributes:
@@ -172,7 +172,7 @@ class Measured:
 
 
 def _measure(trained, models, test_set, steps, log):
-    """subject -> `Measured`, block by block of clips."""
+    """subject -> `Dynamics`, block by block of clips."""
     read, predicted = trained.config.data.frames_in, trained.config.data.frames_out
     blocks = {subject: [] for subject in (*models, "truth")}
     for start in range(0, test_set.count, _BLOCK):
@@ -193,8 +193,8 @@ def _measure(trained, models, test_set, steps, log):
             )
         log(f"{trained.name}: {start + len(clips)} of {test_set.count} clips")
     return {
-        subject: Measured(*(np.concatenate(values) for values in zip(*found, strict=True)))
-        for subject, found in blocks.items()
+        subject: Dynamics(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        for subject, parts in blocks.items()
     }
 
 
@@ -284,8 +284,11 @@ def _rows(measured, frames_out, steps, groups, data="test"):
             )
         )
 
-    for subject, found in measured.items():
-        for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
+    for subject, dynamics in measured.items():
+        for metric, values in {
+            "activity_energy": dynamics.energy,
+            "motion": dynamics.motion,
+        }.items():
             if values is None:
                 continue
             for t, column in enumerate(values.T):
@@ -294,13 +297,13 @@ def _rows(measured, frames_out, steps, groups, data="test"):
             compared = late_early(values, frames_out) if whole else None
             if compared is not None:
                 add(subject, f"{metric}_late_early", compared)
-        if found.power is None:
+        if dynamics.power is None:
             continue
-        variance = found.power.sum(1)
+        variance = dynamics.power.sum(1)
         add(subject, "variance", variance)
         if variance.mean() >= STILL:
-            frequency, share = peak(found.power, steps - frames_out)
-            count = len(found.power)
+            frequency, share = peak(dynamics.power, steps - frames_out)
+            count = len(dynamics.power)
             add(subject, "peak_frequency", frequency, "cycles/frame", count=count)
             if frequency > 1 / (steps - frames_out):
                 add(subject, "period", 1 / frequency, "frames", count=count)
@@ -406,15 +409,15 @@ def _draw_activity(activities, ranges, frames_out, path):
 def _draw_persistence(measured, frames_out, groups, path):
     with visualize.figure(path, (15, 4.5), dpi=100) as figure:
         energy, spectra, moved = figure.subplots(1, 3)
-        for subject, found in measured.items():
-            if found.energy is not None:
-                _line(energy, subject, found.energy, groups)
-                frequencies = np.arange(1, found.power.shape[1] + 1) / (
-                    found.energy.shape[1] - frames_out
+        for subject, dynamics in measured.items():
+            if dynamics.energy is not None:
+                _line(energy, subject, dynamics.energy, groups)
+                frequencies = np.arange(1, dynamics.power.shape[1] + 1) / (
+                    dynamics.energy.shape[1] - frames_out
                 )
-                power = found.power.mean(0)
+                power = dynamics.power.mean(0)
                 spectra.plot(frequencies, power, color=_COLOURS[subject], label=subject)
-            _line(moved, subject, found.motion, groups)
+            _line(moved, subject, dynamics.motion, groups)
         energy.set(title="activity: mean over units of (hₜ - hₜ₋₁)²", xlabel="step")
         spectra.set(
             title=f"power spectrum of h after step {frames_out}",
@@ -458,7 +461,7 @@ def table(evaluation: results.Evaluation) -> str:
     for subject in _COLOURS:
         cells = []
         for metric in _COLUMNS:
-            found = evaluation.find(subject=subject, metric=metric, frame=None)
-            cells.append(f"{found[0].value:>21.3g}" if found else f"{'-':>21}")
+            rows = evaluation.find(subject=subject, metric=metric, frame=None)
+            cells.append(f"{rows[0].value:>21.3g}" if rows else f"{'-':>21}")
         lines.append(f"{subject:<12}" + "".join(cells))
     return "\n".join(lines)

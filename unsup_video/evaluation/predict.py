@@ -47,8 +47,8 @@ def teacher_forced(trained: Trained, clips: np.ndarray, batch_size: int = 100) -
 def _in_batches(decode, past, future, batch_size):
     batches = []
     for start in range(0, len(past), batch_size):
-        of = slice(start, start + batch_size)
-        batches.append(decode(tf.constant(past[of]), tf.constant(future[of])))
+        here = slice(start, start + batch_size)
+        batches.append(decode(tf.constant(past[here]), tf.constant(future[here])))
     return {
         part: (
             np.concatenate([np.float64(batch[part][0]) for batch in batches]),

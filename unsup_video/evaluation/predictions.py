@@ -39,8 +39,8 @@ def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.is_dir():
-        found, ignored = folders.files(path, known)
-        used = list(found.values())
+        matches, ignored = folders.files(path, known)
+        used = list(matches.values())
     else:
         used, ignored = [path] if path.suffix.lower() in known else [], ()
     if not used:
@@ -50,10 +50,10 @@ def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
     return used, ignored
 
 
-def names(path: str | Path, found: list[Path]) -> list[str]:
+def names(path: str | Path, paths: list[Path]) -> list[str]:
     """A name for each file of `find(path)`: relative to that folder."""
     path = Path(path)
-    return [p.name if path.is_file() else p.relative_to(path).as_posix() for p in found]
+    return [p.name if path.is_file() else p.relative_to(path).as_posix() for p in paths]
 
 
 def is_video(path: Path) -> bool:
@@ -196,22 +196,30 @@ def predict(trained: Trained, frames: np.ndarray) -> Classified:
 
     def blocks():
         for start in range(0, len(firsts), size):
-            of = firsts[start : start + size]
-            yield np.stack([frames[f : f + length] for f in of]), np.zeros(len(of), int), of
+            starts = firsts[start : start + size]
+            yield (
+                np.stack([frames[f : f + length] for f in starts]),
+                np.zeros(len(starts), int),
+                starts,
+            )
 
     return classification.classify(trained.model, blocks(), 1)
 
 
-def over_time(found: Classified) -> tuple[np.ndarray, np.ndarray, str]:
+def over_time(classified: Classified) -> tuple[np.ndarray, np.ndarray, str]:
     """(numbers of frames from 1 (n,), probabilities there (n, K), what these are), of one video.
 
     They are of its blocks, at their middles, since within each the classifier begins anew; of a
     video of one block, of the steps.
     """
-    length = found.steps.shape[1]
-    if len(found.firsts) == 1:
-        return 1 + np.arange(length), found.steps[0], "frame (its step in the only window)"
-    return found.firsts + (length + 1) / 2, found.blocks, f"frame (middle of a window of {length})"
+    length = classified.steps.shape[1]
+    if len(classified.firsts) == 1:
+        return 1 + np.arange(length), classified.steps[0], "frame (its step in the only window)"
+    return (
+        classified.firsts + (length + 1) / 2,
+        classified.blocks,
+        f"frame (middle of a window of {length})",
+    )
 
 
 def run(
@@ -253,17 +261,17 @@ def run(
             continue
         for note in dict.fromkeys(notes):
             log(f"doubtful: {note}")
-        found = predict(trained, frames)
-        ranking = _ranking(trained, found)
+        classified = predict(trained, frames)
+        ranking = _ranking(trained, classified)
         log(
-            f"{name}: {_length(trained, frames, found)}: "
+            f"{name}: {_length(trained, frames, classified)}: "
             + ", ".join(f"{label} {p:.3f}" for label, _, p in ranking[:topk])
         )
         lines += [
             {
                 "file": str(path),
                 "frames": len(frames),
-                "blocks": len(found.firsts),
+                "blocks": len(classified.firsts),
                 "rank": rank + 1,
                 "class": label,
                 "probability": f"{p:.6f}",
@@ -272,7 +280,7 @@ def run(
         ]
         try:
             shown = _pictures(path, len(frames), job) if is_video(path) else None
-            _draw(name, frames, found, ranking, shown, out)
+            _draw(name, frames, classified, ranking, shown, out)
         except Exception as error:  # whatever drawing raises, the table does not depend on it
             log(f"{name}: no picture is drawn: {error}")
     out.mkdir(parents=True, exist_ok=True)
@@ -285,25 +293,25 @@ def run(
     return problems
 
 
-def _ranking(trained, found):
+def _ranking(trained, classified):
     """(name, index, probability) of all classes, the likeliest first."""
-    probabilities = found.probabilities[0]
+    probabilities = classified.probabilities[0]
     order = np.argsort(-probabilities, kind="stable")
     return [(trained.classes[k], int(k), float(probabilities[k])) for k in order]
 
 
-def _length(trained, frames, found):
-    window, blocks = trained.config.data.frames, len(found.firsts)
+def _length(trained, frames, classified):
+    window, blocks = trained.config.data.frames, len(classified.firsts)
     text = f"{len(frames):,} frames, {blocks:,} block{'s' * (blocks > 1)}"
     if len(frames) < window:
         text += f" (shorter than a window of {window}: read whole)"
     return text
 
 
-def _draw(name, frames, found, ranking, pictures, out):
+def _draw(name, frames, classified, ranking, pictures, out):
     path = out / files.safe_path(name, ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    *points, x_label = over_time(found)
+    *points, x_label = over_time(classified)
     action_pictures.over_time(
         *points, len(frames), ranking[:_DRAWN], f"{name}: {ranking[0][0]}", x_label, path, pictures
     )
@@ -313,11 +321,11 @@ def _pictures(path, length, job) -> dict[int, np.ndarray]:
     """Number from 1 -> (H, W, 3) uint8, of frames that are evenly spread over a video."""
     count = min(_PICTURES, length)
     wanted = {int((n + 0.5) * length / count) for n in range(count)}
-    found = {}
+    shown = {}
     for number, frame in enumerate(decoding.frames(path, job().fps)):
         if number in wanted:
             width = max(1, round(frame.shape[1] * _HEIGHT / frame.shape[0]))
-            found[number + 1] = decoding.resize(frame, _HEIGHT, width)
-        if len(found) == count:
+            shown[number + 1] = decoding.resize(frame, _HEIGHT, width)
+        if len(shown) == count:
             break
-    return found
+    return shown

@@ -112,7 +112,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass
-class Found:
+class Outcome:
     """What a computation hands over to be stored."""
 
     rows: list[Row]
@@ -149,15 +149,15 @@ def drawn(
         folder: of the evaluation. pictures: what to draw -> a function that writes it at a path.
         log: gets a line on a picture that cannot be drawn.
     """
-    found = []
+    written = []
     for picture, draw in pictures.items():
         try:
             draw(folder / picture.file)
         except Exception as error:  # whatever drawing raises
             log(f"{picture.file} is not drawn: {error}")
         else:
-            found.append(picture)
-    return found
+            written.append(picture)
+    return written
 
 
 def command(trained: Trained, kind: str, flags: dict, others: Sequence[str] = ()) -> str:
@@ -208,7 +208,7 @@ def run(
     kind: str,
     settings: dict,
     command: str,
-    compute: Callable[[Path], Found],
+    compute: Callable[[Path], Outcome],
     recompute: bool = False,
     log: Callable[[str], None] = print,
     parts: Path | None = None,
@@ -220,7 +220,7 @@ def run(
     Args:
         settings: JSON values; all that the figures depend on besides the model.
         command: the command line that makes this evaluation.
-        compute: folder -> `Found`; writes its pictures into `folder`.
+        compute: folder -> `Outcome`; writes its pictures into `folder`.
         recompute: replace one that is stored; other files in its folder stay.
         parts: a folder where `compute` keeps what an interrupted one goes on with; it is deleted
             once the evaluation is stored, and, with `recompute`, before.
@@ -262,7 +262,7 @@ def _computed(trained, kind, settings, command, compute, folder, recompute):
     began = time.perf_counter()
     with files.atomic_write(folder, replace=recompute) as temporary:
         temporary.mkdir()
-        found = compute(temporary)
+        outcome = compute(temporary)
         evaluation = Evaluation(
             kind=kind,
             folder=folder,
@@ -270,15 +270,15 @@ def _computed(trained, kind, settings, command, compute, folder, recompute):
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             model=trained.describe(),
             settings=settings,
-            seconds={**found.seconds, "total": time.perf_counter() - began},
+            seconds={**outcome.seconds, "total": time.perf_counter() - began},
             machine={
                 "cpu": workdir.cpu(),
                 "cores": os.cpu_count(),
                 "unsup_video": unsup_video.__version__,
                 "tensorflow": workdir.version("tensorflow"),
             },
-            rows=tuple(found.rows),
-            pictures=tuple(found.pictures),
+            rows=tuple(outcome.rows),
+            pictures=tuple(outcome.pictures),
         )
         _write(evaluation, temporary)
         if folder.exists():

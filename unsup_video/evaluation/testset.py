@@ -36,10 +36,10 @@ class Motion:
 
     def straight_on(self, indices: np.ndarray, frames_in: int) -> np.ndarray:
         """The frames of `moving_mnist.constant_velocity`, (N, T - frames_in, D) float32."""
-        found = moving_mnist.constant_velocity(
+        frames = moving_mnist.constant_velocity(
             self.images, self.params, self.stream, indices, frames_in
         )
-        return sources.to_frames(found).numpy()
+        return sources.to_frames(frames).numpy()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,8 +145,8 @@ def generated(
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
     source = overlap.Digits("test", chosen.source, chosen.sha256)
-    found = _moving_mnist(chosen.images, params, _SEED, source, count, description)
-    return found if trained is None else _judged(found, trained)
+    test_set = _moving_mnist(chosen.images, params, _SEED, source, count, description)
+    return test_set if trained is None else _check_suitable(test_set, trained)
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
@@ -274,7 +274,7 @@ def of_model(
         return generated(config, 10_000 if count is None else count, trained=trained)
     part = sources.Split(Path(folder)) if folder else sources.split(config, "test")
     length = config.data.frames_in + config.data.frames_out
-    test_set = _judged(from_records(part, length, count, config, longest), trained)
+    test_set = _check_suitable(from_records(part, length, count, config, longest), trained)
     if folder and (
         name := overlap.is_training_data(
             overlap.run_contents(trained.origin, config), test_set.contents
@@ -287,7 +287,7 @@ def of_model(
     return test_set
 
 
-def _judged(test_set, trained):
+def _check_suitable(test_set, trained):
     """A test set of which it is known what the run has seen of it."""
     run = overlap.run_contents(trained.origin, trained.config)
     return dataclasses.replace(test_set, seen=overlap.seen(run, test_set.contents))

@@ -38,8 +38,8 @@ class TestVideos:
     @functools.cached_property
     def classified(self) -> Classified:
         """What the classifier says of them, in blocks as long and as far apart as in training."""
-        of, size = self.trained.config.data, self.trained.config.eval.batch_size
-        blocks = self.videos.blocks(of.frames, of.stride, size)
+        data, size = self.trained.config.data, self.trained.config.eval.batch_size
+        blocks = self.videos.blocks(data.frames, data.stride, size)
         return classification.classify(self.trained.model, blocks, len(self.videos))
 
     @property
@@ -55,7 +55,7 @@ class TestVideos:
     @property
     def settings(self) -> dict:
         """What the figures depend on besides the weights, JSON values."""
-        of = self.trained.config
+        config = self.trained.config
         return {
             "data": records_module.Manifest.load(self.videos.folder).fingerprint,
             "split": self.split,
@@ -63,22 +63,22 @@ class TestVideos:
             "videos": len(self.videos),
             "short": self.short,
             "seen": self.seen,
-            "frames": of.data.frames,
-            "stride": of.data.stride,
-            "gemm_dtype": precision.gemm_dtype(of.precision),
+            "frames": config.data.frames,
+            "stride": config.data.stride,
+            "gemm_dtype": precision.gemm_dtype(config.precision),
         }
 
     def notes(self) -> list[str]:
         """What a reader of the figures has to know."""
-        found = []
+        notes = []
         frames = self.trained.config.data.frames
         if self.short:
-            found.append(
+            notes.append(
                 f"{self.short:,} of the {len(self.videos):,} videos are shorter than a "
                 f"window of {frames} frames: "
                 "each is one block by itself, read whole"
             )
-        return found + overlap.notes(self.seen, len(self.videos))
+        return notes + overlap.notes(self.seen, len(self.videos))
 
 
 def select(

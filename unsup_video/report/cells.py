@@ -114,9 +114,9 @@ def percent_cell(value: float, half: float | None) -> Cell:
     return Cell(f"{value:.1f}", value, "" if half is None else f"± {half:.1f}")
 
 
-def figures(found: Mapping[str, float], columns: Iterable[str]) -> list[str | None]:
+def figures(values: Mapping[str, float], columns: Iterable[str]) -> list[str | None]:
     """A cell for each column, None where there is no figure."""
-    return [f"{found[name]:.1f}" if name in found else None for name in columns]
+    return [f"{values[name]:.1f}" if name in values else None for name in columns]
 
 
 def cautions(name: str, notes: Iterable[str]) -> list[str]:

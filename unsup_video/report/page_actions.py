@@ -71,14 +71,16 @@ class Table1(_Actions):
         return cells.Table(head, lines, labels=3) if lines else None
 
     def content(self, runs, studies):
-        found = self.evaluated(runs)
-        if not found:
+        evaluated = self.evaluated(runs)
+        if not evaluated:
             return None
-        groups = _test_sets(found)
+        groups = _test_sets(evaluated)
         return {
             "groups": groups,
-            "accuracies": _accuracies(runs, found),
-            "cautions": [note for run in found for note in cells.cautions(run.name, _notes(run))],
+            "accuracies": _accuracies(runs, evaluated),
+            "cautions": [
+                note for run in evaluated for note in cells.cautions(run.name, _notes(run))
+            ],
             "steps": _over_steps(runs, groups),
             "commands": self.commands(runs),
         }
@@ -94,18 +96,18 @@ def _test_sets(runs):
     return list(groups.values())
 
 
-def _accuracies(runs, found):
+def _accuracies(runs, evaluated):
     metrics = {
         row.metric: cells.metric_title(row)
-        for run in found
+        for run in evaluated
         for row in _evaluation(run).find(part="video", unit="%")
     }
     columns = next(iter(paper.TABLE_1.values()))
     lines = []
-    for key in dict.fromkeys((*_ROWS, *map(_classifier, found))):
+    for key in dict.fromkeys((*_ROWS, *map(_classifier, evaluated))):
         title = _ROWS.get(key, key.replace("_", " "))
         reported, beside = paper.TABLE_1.get(title, {}), set()
-        for run in found:
+        for run in evaluated:
             if _classifier(run) == key:
                 comparable = reference(run) or {}
                 beside |= comparable.keys()
@@ -179,7 +181,7 @@ class Classes(_Actions):
     anchor, title, template = "classes", "Classes: what videos were taken for", "classes.html"
 
     def content(self, runs, studies):
-        found = [
+        entries = [
             {
                 "run": cells.run_cell(runs, run),
                 # Accuracy over steps is a chart of all runs, above.
@@ -193,7 +195,7 @@ class Classes(_Actions):
             }
             for run in self.evaluated(runs)
         ]
-        return {"runs": found} if found else None
+        return {"runs": entries} if entries else None
 
 
 def _by_class(evaluation):

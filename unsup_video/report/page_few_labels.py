@@ -23,12 +23,12 @@ def _number(per_class):
 
 def _cells(study, name, cell):
     """`cell` of each summary of a contender, None for a number that it lacks."""
-    found = {s.per_class: s for s in study.summaries if s.contender == name}
+    by_number = {s.per_class: s for s in study.summaries if s.contender == name}
 
     def content(s):
         return cell(s) if s.accuracies else "diverged"
 
-    return [content(found[k]) if k in found else None for k in study.numbers]
+    return [content(by_number[k]) if k in by_number else None for k in study.numbers]
 
 
 # ---------------------------------------------------------------------- Figure 12
@@ -54,7 +54,7 @@ class Figure12(Section):
         return cells.Table(head, lines, labels=3) if lines else None
 
     def content(self, runs, studies):
-        found = [
+        figures = [
             {
                 "anchor": _anchor(studies, study),
                 "name": study.name,
@@ -67,34 +67,34 @@ class Figure12(Section):
             }
             for study in studies
         ]
-        return {"studies": found} if found else None
+        return {"studies": figures} if figures else None
 
 
 def _cautions(study):
     """What was excluded, and whether a contender has seen videos of the test."""
-    found = []
+    lines = []
     for s in study.summaries:
         if s.diverged:
             note = f"training diverged with {few_labels.excluded(s)}"
-            found += cells.cautions(s.contender, [f"at {_number(s.per_class)} a class {note}"])
+            lines += cells.cautions(s.contender, [f"at {_number(s.per_class)} a class {note}"])
     for name, seen in (study.settings.get("seen") or {"": None}).items():
-        found += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
-    return found
+        lines += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
+    return lines
 
 
 def _curves(study, name):
     middle = (len(study.contenders) - 1) / 2
     own = []
     for index, contender in enumerate(study.contenders):
-        found = [s for s in study.summaries if s.contender == contender and s.accuracies]
-        spread = [0.0 if math.isnan(s.std) else s.std for s in found]
+        points = [s for s in study.summaries if s.contender == contender and s.accuracies]
+        spread = [0.0 if math.isnan(s.std) else s.std for s in points]
         own.append(
             charts.Line(
                 contender,
-                [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in found],
-                [s.mean for s in found],
-                low=[s.mean - std for s, std in zip(found, spread, strict=True)],
-                high=[s.mean + std for s, std in zip(found, spread, strict=True)],
+                [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in points],
+                [s.mean for s in points],
+                low=[s.mean - std for s, std in zip(points, spread, strict=True)],
+                high=[s.mean + std for s, std in zip(points, spread, strict=True)],
                 bars=True,
                 **charts.style(index),
             )
@@ -156,8 +156,8 @@ class Table3(Section):
     anchor, title, template = "table-3", "Table 3: kinds of pretraining", "table_3.html"
 
     def content(self, runs, studies):
-        found = [{"name": study.name, "variants": _variants(study)} for study in studies]
-        return {"studies": found} if found else None
+        tables = [{"name": study.name, "variants": _variants(study)} for study in studies]
+        return {"studies": tables} if tables else None
 
 
 def reference(study, name: str) -> dict[str, float]:

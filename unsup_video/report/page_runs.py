@@ -160,30 +160,30 @@ def _series(run, split, key):
 
 def _losses(runs, run):
     """The loss curves of one run, a chart for each quantity; None where there are none."""
-    found = _accuracies(run) if run.classes else _parts(run)
-    found = {key: lines for key, lines in found.items() if lines}
-    if not found:
+    panels = _accuracies(run) if run.classes else _parts(run)
+    panels = {key: lines for key, lines in panels.items() if lines}
+    if not panels:
         return None
     name = cells.anchor(runs, run)
     return cells.Charts(
         [
             charts.svg(lines, f"{name}-{number}", title, "step", unit, settled=True)
-            for number, ((title, unit), lines) in enumerate(found.items())
+            for number, ((title, unit), lines) in enumerate(panels.items())
         ],
-        [line for lines in found.values() for line in lines],
+        [line for lines in panels.values() for line in lines],
     )
 
 
 def _parts(run):
     """(title, unit) -> lines, of the losses of each part of a video model."""
-    found = {}
+    panels = {}
     for part in ("reconstruction", "future"):
-        lines = found.setdefault((f"Loss of the {part}", "loss per frame"), [])
+        lines = panels.setdefault((f"Loss of the {part}", "loss per frame"), [])
         for split in _LOOKS:
             for mode, dash in (("free_running", charts.SOLID), ("teacher_forced", charts.DASHED)):
                 label = f"{split}, {mode.replace('_', '-')}"
                 lines += _line(run, split, f"{mode}/{part}", label, dash)
-    return found
+    return panels
 
 
 def _accuracies(run):
@@ -228,14 +228,16 @@ def _learning(runs, group, number):
     for run in group:
         steps, seconds, values = _series(run, "validation", "free_running/future")
         look = charts.style(runs.index(run))
-        for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
-            of += [charts.Line(run.name, x, values, **look)] if steps else []
+        for curves, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
+            curves += [charts.Line(run.name, x, values, **look)] if steps else []
     title = "Future, validation, free-running"
     return cells.Charts(
         [
-            charts.svg(of, f"learning-{number}-{k}", title, label, "loss per frame", settled=True)
-            for k, (label, of) in enumerate(lines.items())
-            if of
+            charts.svg(
+                curves, f"learning-{number}-{k}", title, label, "loss per frame", settled=True
+            )
+            for k, (label, curves) in enumerate(lines.items())
+            if curves
         ],
         lines["step"],
     )

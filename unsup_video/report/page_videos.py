@@ -36,8 +36,8 @@ class Figure(Section):
         return self._module.evaluate(trained, **given, log=log)
 
     def content(self, runs, studies):
-        found = [self._run(runs, run) for run in self.evaluated(runs)]
-        return {"runs": found} if found else None
+        entries = [self._run(runs, run) for run in self.evaluated(runs)]
+        return {"runs": entries} if entries else None
 
     def _run(self, runs, run):
         link, evaluation = cells.run_cell(runs, run), run.evaluations[self.kind]
@@ -70,8 +70,8 @@ def _means(evaluation):
     return cells.Table(
         [*labels, *titles.values()],
         [
-            [*key[: len(labels)], *(cells.row_cell(found.get(name)) for name in titles)]
-            for key, found in lines.items()
+            [*key[: len(labels)], *(cells.row_cell(values.get(name)) for name in titles)]
+            for key, values in lines.items()
         ],
         len(labels),
     )
@@ -115,8 +115,8 @@ class _Prediction(Section):
 
 def _future_loss(run):
     """The row of the model's mean loss on the future; None for a model without one."""
-    found = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
-    return next((row for row in found if row.metric in outputs.metrics()), None)
+    rows = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
+    return next((row for row in rows if row.metric in outputs.metrics()), None)
 
 
 def _difference_cell(run):
@@ -169,17 +169,17 @@ def _describe(settings):
 
 def _titles(group, part):
     """metric -> its title, the loss first."""
-    found = [row for run in group for row in run.prediction.find(part=part, frame=None)]
+    rows = [row for run in group for row in run.prediction.find(part=part, frame=None)]
     return {
         row.metric: cells.metric_title(row)
-        for row in sorted(found, key=lambda row: row.metric not in outputs.metrics())
+        for row in sorted(rows, key=lambda row: row.metric not in outputs.metrics())
     }
 
 
 def _metric_cells(evaluation, subject, mode, part, titles):
     here = evaluation.find(subject=subject, mode=mode, part=part, frame=None)
-    found = {row.metric: row for row in here}
-    return [cells.row_cell(found.get(metric)) for metric in titles]
+    by_metric = {row.metric: row for row in here}
+    return [cells.row_cell(by_metric.get(metric)) for metric in titles]
 
 
 def _prediction_table(runs, group):
@@ -230,14 +230,14 @@ class Figure5(_Prediction):
     title = "Figure 5: reconstructions and predictions"
 
     def content(self, runs, studies):
-        found = self.evaluated(runs)
-        if not found:
+        evaluated = self.evaluated(runs)
+        if not evaluated:
             return None
         groups = enumerate(self.test_sets(runs), 1)
         return {
             "curves": [_frame_curves(runs, group, number) for number, group in groups],
             "commands": self.commands(runs),
-            "samples": [_samples(runs, run) for run in found],
+            "samples": [_samples(runs, run) for run in evaluated],
         }
 
 
@@ -283,12 +283,12 @@ def _frame_curves(runs, group, number):
 
 def _samples(runs, run):
     """What the run drew of validation clips when it was evaluated for the last time."""
-    found = [
+    matches = [
         (match, path)
         for path in (run.path / "samples").glob("step-*")
         if (match := _SAMPLE.fullmatch(path.name))
     ]
-    newest = max((int(match[1]) for match, _ in found), default=0)
+    newest = max((int(match[1]) for match, _ in matches), default=0)
     return {
         "run": cells.run_cell(runs, run),
         "pictures": [
@@ -297,7 +297,7 @@ def _samples(runs, run):
                 f"Validation clip {int(match[2]) + 1} at step {newest:,}: the truth and the model "
                 f"{run.name}",
             )
-            for match, path in sorted(found, key=lambda pair: pair[1].name)
+            for match, path in sorted(matches, key=lambda pair: pair[1].name)
             if int(match[1]) == newest
         ],
         "command": run.command,

@@ -99,15 +99,15 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
         ValueError: there is none, it is damaged, or it is given twice.
     """
     paths = [Path(folder) for folder in folders]
-    found = []
+    loaded = []
     for name, path in zip(names(paths), paths, strict=True):
         settings, summaries = few_labels.load(path)
         variants = {few_labels.BASELINE: "none"}
         for contender, model in settings["pretrained"].items():
             if (variant := _variant(contender, model)) is not None:
                 variants[contender] = variant
-        found.append(Study(name, path, settings, summaries, variants))
-    return found
+        loaded.append(Study(name, path, settings, summaries, variants))
+    return loaded
 
 
 def _variant(name, model):
@@ -131,16 +131,16 @@ def evaluate(
     Raises:
         ValueError, OSError: see `Section.evaluate`.
     """
-    found = {}
+    evaluations = {}
     for section in sections.SECTIONS:
-        if section.kind in found or not section.applies_to(trained):
+        if section.kind in evaluations or not section.applies_to(trained):
             continue
         try:
-            found[section.kind] = section.evaluate(trained, options, log)
+            evaluations[section.kind] = section.evaluate(trained, options, log)
         except results.Unsuitable as error:
-            found[section.kind] = str(error)
+            evaluations[section.kind] = str(error)
             log(f"{trained.name}: no {section.kind} in the report: {error}")
-    return found
+    return evaluations
 
 
 def collect(
@@ -148,7 +148,7 @@ def collect(
 ) -> list[Run]:
     """The runs of the page: their files, and what `evaluate` gave for each model."""
     runs = []
-    for name, trained, found in zip(
+    for name, trained, kinds in zip(
         names([m.path for m in models]), models, evaluations, strict=True
     ):
         runs.append(
@@ -161,7 +161,7 @@ def collect(
                 if trained.saved_model
                 else workdir.read_metrics(trained.path / "metrics.jsonl"),
                 model=trained.describe(),
-                evaluations=found,
+                evaluations=kinds,
                 classes=trained.classes,
             )
         )
@@ -199,11 +199,11 @@ def write(
     """
     check_folder(folder, overwrite)
     folder = Path(folder)
-    found = rows(runs, studies)
+    figures = rows(runs, studies)
     texts = [
         page.render(runs, command, time, studies),
-        _json(runs, studies, found, command, time),
-        _csv(found),
+        _json(runs, studies, figures, command, time),
+        _csv(figures),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in reversed(list(zip(_FILES, texts, strict=True))):
@@ -217,14 +217,14 @@ def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
     Those of studies have the kind "few_labels", a contender as the subject and the part
     "videos_per_class/K": "accuracy" with its interval over subsets, "accuracy_std", and "gain".
     """
-    found = [
+    figures = [
         (run.name, evaluation.kind, row)
         for run in runs
         for evaluation in run.evaluations.values()
         if not isinstance(evaluation, str)
         for row in evaluation.rows
     ]
-    found += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
+    figures += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
     return [
         {
             "run": name,
@@ -232,7 +232,7 @@ def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
             **dataclasses.asdict(row),
             "value": row.value if math.isfinite(row.value) else str(row.value),
         }
-        for name, kind, row in found
+        for name, kind, row in figures
     ]
 
 
@@ -266,10 +266,14 @@ def _json(runs, studies, rows, command, time):
             if run.classes
             else future_prediction.reference(run.prediction),
             "evaluations": {
-                kind: {"missing": found}
-                if isinstance(found, str)
-                else {"command": found.command, "time": found.time, "settings": found.settings}
-                for kind, found in run.evaluations.items()
+                kind: {"missing": evaluation}
+                if isinstance(evaluation, str)
+                else {
+                    "command": evaluation.command,
+                    "time": evaluation.time,
+                    "settings": evaluation.settings,
+                }
+                for kind, evaluation in run.evaluations.items()
             },
         }
         for run in runs

@@ -74,5 +74,5 @@ class Section:
 
     def commands(self, runs: list) -> list[str]:
         """The commands that make the evaluations of this kind."""
-        found = [run.evaluations[self.kind] for run in self.evaluated(runs)]
-        return list(dict.fromkeys(e.command for e in found if not isinstance(e, str)))
+        evaluations = [run.evaluations[self.kind] for run in self.evaluated(runs)]
+        return list(dict.fromkeys(e.command for e in evaluations if not isinstance(e, str)))

@@ -58,10 +58,10 @@ class Frames:
 
     def records(self, video: Video) -> Iterator[records.Record]:
         shape = (*self.size, 3) if self.colour else self.size
-        found = inputs.fitted(inputs.read(video, self.fps, self.value_range), shape)
+        resized = inputs.fitted(inputs.read(video, self.fps, self.value_range), shape)
         of_windows = dataclasses.replace(video, group=video.group or video.name)
         kept, count, windows = [], 0, 0
-        for frame in found:
+        for frame in resized:
             kept.append(visualize.to_uint8(frame))
             count += 1
             if len(kept) == self.frames:

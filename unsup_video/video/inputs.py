@@ -68,9 +68,9 @@ def listing(path: str | os.PathLike) -> Listing:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
-    found, ignored = folders.files(path, EXTENSIONS) if path.is_dir() else ({path.name: path}, ())
+    matches, ignored = folders.files(path, EXTENSIONS) if path.is_dir() else ({path.name: path}, ())
     sequences = {}  # (path, name) of each, once
-    for name, file in found.items():
+    for name, file in matches.items():
         suffix = file.suffix.lower()
         if path.is_dir() and suffix in IMAGES:
             name, file = name.rpartition("/")[0] or path.resolve().name, file.parent
@@ -82,19 +82,19 @@ def listing(path: str | os.PathLike) -> Listing:
         raise ValueError(
             f"{path}: no sequence of frames{unused}; extensions known: {' '.join(EXTENSIONS)}"
         )
-    found, numbered = [], False  # (Video, its label or None)
+    labelled, numbered = [], False  # (Video, its label or None)
     for file, name in sorted(sequences.items(), key=lambda item: natural(item[1])):
         of_folder = name.split("/")[0] if "/" in name else None
         several = _of_array(file, name, of_folder)
         numbered |= any(label not in (None, of_folder) for _, label in several)
-        found += several or [(Video(str(file), name), of_folder)]
-    names = [video.name for video, _ in found]
+        labelled += several or [(Video(str(file), name), of_folder)]
+    names = [video.name for video, _ in labelled]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path}: two sequences are named {twice}; rename one of them")
-    videos = tuple(video for video, _ in found)
+    videos = tuple(video for video, _ in labelled)
     listed = Listing("input", videos, (), (), {"videos": str(path)}, ignored)
-    labels = {video.name: label for video, label in found}
+    labels = {video.name: label for video, label in labelled}
     return listings.labelled(listed, labels, path, numbered)
 
 
@@ -192,8 +192,8 @@ def _frames(path, video, fps):
     elif suffix in (*ANIMATIONS, *IMAGES):
         yield from _animation(path, fps, video.start, video.seconds)
     else:
-        found = decoding.frames(path, fps, start=video.start, seconds=video.seconds)
-        yield from ((f"frame {number}", frame) for number, frame in enumerate(found, 1))
+        decoded = decoding.frames(path, fps, start=video.start, seconds=video.seconds)
+        yield from ((f"frame {number}", frame) for number, frame in enumerate(decoded, 1))
 
 
 def _has_times(path):
@@ -217,12 +217,12 @@ def _in_unit_range(frame, value_range, path, where, count):
             "values, LOWEST,HIGHEST, such as 0,65535",
         )
     low, high = value_range or (0.0, 1.0)
-    least, most = float(frame.min()), float(frame.max())
-    if not math.isfinite(least) or not math.isfinite(most):  # of what holds a NaN they are NaN
+    smallest, largest = float(frame.min()), float(frame.max())
+    if not math.isfinite(smallest) or not math.isfinite(largest):  # NaN if any value is NaN
         raise VideoError(path, f"{where} holds a value that is not finite", count)
     margin = _ROUNDING * (high - low)
-    if least < low - margin or most > high + margin:
-        value = most if most > high + margin else least
+    if smallest < low - margin or largest > high + margin:
+        value = largest if largest > high + margin else smallest
         raise VideoError(
             path,
             f"{where} holds {value:g}, outside of the range {low:g} to {high:g}: say the range of "
@@ -358,9 +358,9 @@ def _npz(path, size, changed):
             f"{', '.join(convert.ANNOTATIONS)}: rename them, or save the file without them"
         )
     known = convert.annotations(path, arrays)
-    for name, found in dataclasses.asdict(known).items():
-        if found is not None and len(found) != len(values):
-            raise ValueError(f"{path}: {len(values)} sequences, but {len(found)} {name}")
+    for name, column in dataclasses.asdict(known).items():
+        if column is not None and len(column) != len(values):
+            raise ValueError(f"{path}: {len(values)} sequences, but {len(column)} {name}")
     return values, known
 
 
@@ -394,9 +394,9 @@ def _array_frames(path, number):
         raise VideoError(path, str(error).removeprefix(f"{path}: ")) from None
     if several != (number is not None) or (several and number >= len(array)):
         raise VideoError(path, f"shape {array.shape}: it was another file when it was listed")
-    of = "" if number is None else f"sequence {number}, "
+    prefix = "" if number is None else f"sequence {number}, "
     for index, frame in enumerate(array if number is None else array[number], 1):
-        yield f"{of}frame {index}", np.asarray(frame)
+        yield f"{prefix}frame {index}", np.asarray(frame)
 
 
 # ---------------------------------------------------------------------- to the shape of a model
@@ -421,20 +421,20 @@ def fitted(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.
         yield decoding.resize(frame, height, width).reshape(shape)
 
 
-def changes(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+def changes(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """What `fitted` does to frames of the shape `found`, for people; "" for nothing."""
     height, width = shape[:2]
-    part = _part(found, height, width)
+    part = _part(given, height, width)
     done = []
-    if part != found[:2]:
+    if part != given[:2]:
         done.append(f"cut to {part[0]}x{part[1]}")
     if part != (height, width):
         done.append(f"resized to {height}x{width}")
-    if len(found) == 3 and shape[2:] != (3,):
+    if len(given) == 3 and shape[2:] != (3,):
         done.append("made grey")
-    elif len(found) == 2 and shape[2:] == (3,):
+    elif len(given) == 2 and shape[2:] == (3,):
         done.append("grey repeated as RGB")
-    return f"frames of {found[0]}x{found[1]} {', '.join(done)}" if done else ""
+    return f"frames of {given[0]}x{given[1]} {', '.join(done)}" if done else ""
 
 
 def _part(shape, height, width):
@@ -467,7 +467,7 @@ def clips(
     fps: float | None = None,
     start: float = 0.0,
     value_range: tuple[float, float] | None = None,
-    most: int | None = None,
+    count: int | None = None,
     usual_fps: float | None = None,
 ) -> list[Clip]:
     """The beginnings of the sequences of a file or a folder, as frames of a model.
@@ -487,11 +487,11 @@ def clips(
     if len(shape) == 1:
         if fps or start or value_range:
             raise ValueError(f"{path}: vectors have no frame rate, start or range: leave them out")
-        return _vectors(Path(path), shape[0], length)[:most]
+        return _vectors(Path(path), shape[0], length)[:count]
     if not visualize.drawable(shape):
         raise ValueError(f"{path}: the model takes frames of shape {shape}, which are no pictures")
-    found = []
-    for video in listing(path).videos[:most]:
+    kept_clips = []
+    for video in listing(path).videos[:count]:
         video = dataclasses.replace(video, start=start)
         rate, changed = fps, []
         if fps is None and usual_fps and _has_times(Path(video.path)):
@@ -503,8 +503,8 @@ def clips(
         first = next(frames)
         kept = np.stack(list(fitted(itertools.chain([first], frames), shape)))
         changed += filter(None, [changes(first.shape, shape)])
-        found.append(Clip(video.name, kept, "; ".join(changed)))
-    return found
+        kept_clips.append(Clip(video.name, kept, "; ".join(changed)))
+    return kept_clips
 
 
 def _vectors(path, dim, length):

@@ -297,15 +297,15 @@ def _read_parts(working):
     for path in sorted(working.glob("[0-9]*/[0-9]*.json")):
         head, *lines = path.read_text(encoding="utf-8").splitlines()
         head = json.loads(head)
-        found = [records.parse_entry(line) for line in lines]
+        part = [records.parse_entry(line) for line in lines]
         shape = shape or head["frame_shape"]
         if head["frame_shape"] != shape:
             raise ValueError(
-                f"{found[0].name}: frames of shape {tuple(head['frame_shape'])}, those of "
+                f"{part[0].name}: frames of shape {tuple(head['frame_shape'])}, those of "
                 f"{entries[0].name} have {tuple(shape)}; all of a data set have one shape"
             )
         good.append(int(path.parent.name) * _FOLDER_SIZE + int(path.stem))
-        entries += found
+        entries += part
         size += head["bytes"]
         doubtful += head["doubtful"]
     return good, entries, shape, size, doubtful
@@ -358,11 +358,11 @@ def _process(job, working, classes, number):
     lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": []}
 
     def examples():
-        for found in _records(job, video, classes):
-            lines.append(records.format_entry(records.entry_of(found)) + "\n")
-            head["frame_shape"] = found.frames.shape[1:]
-            head["bytes"] += found.frames.nbytes
-            yield records.serialize(found)
+        for example in _records(job, video, classes):
+            lines.append(records.format_entry(records.entry_of(example)) + "\n")
+            head["frame_shape"] = example.frames.shape[1:]
+            head["bytes"] += example.frames.nbytes
+            yield records.serialize(example)
 
     try:
         with files.atomic_write(_part(working, number, ".tfrecord")) as temporary:
@@ -384,12 +384,12 @@ def _records(job, video, classes):
     """The checked records of a video. Its errors are `VideoError`s, the job's `RuntimeError`s."""
     try:
         shape = None
-        for found in job.records(video):
-            shape = shape or found.frames.shape[1:]
-            problem = records.record_problem(found, job.dtype, classes)
-            if problem or found.frames.shape[1:] != shape:
-                raise ValueError(problem or f"frames of {shape} and {found.frames.shape[1:]}")
-            yield found
+        for example in job.records(video):
+            shape = shape or example.frames.shape[1:]
+            problem = records.record_problem(example, job.dtype, classes)
+            if problem or example.frames.shape[1:] != shape:
+                raise ValueError(problem or f"frames of {shape} and {example.frames.shape[1:]}")
+            yield example
     except VideoError:
         raise
     except OSError as error:
