@@ -199,7 +199,7 @@ def test_rows_are_those_of_the_videos_of_the_test_part(folder, fresh):
     assert f"{short} of the 12 videos are shorter than a window of 4 frames" in test.notes()[0]
     lines = []
     again = action_recognition.evaluate(test, "the command", topk=(1, 2), log=lines.append)
-    assert again.rows == evaluation.rows and "is there already" in lines[0]
+    assert again.rows == evaluation.rows and "exists and is used" in lines[0]
     other = action_recognition.evaluate(test, "the command")
     assert other.folder != evaluation.folder
 
@@ -497,7 +497,7 @@ def test_the_table_does_not_depend_on_pictures(fresh, tmp_path, monkeypatch):
     (out / predictions.TABLE).unlink()
     assert predictions.run(*arguments) == []
     assert (out / predictions.TABLE).read_text(encoding="utf-8") == table
-    assert sum("no picture is drawn: no font" in line for line in lines) == len(names)
+    assert sum("its picture cannot be drawn: no font" in line for line in lines) == len(names)
 
 
 def test_probabilities_over_time_are_those_of_blocks_or_steps(fresh):
@@ -571,7 +571,7 @@ def test_the_cnn_has_to_be_that_of_the_training_data(seen, tmp_path, monkeypatch
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="other.keras: its sha256 is"):
         predictions.percepts_job(model, {"cnn": str(tmp_path / "other.keras")})
-    with pytest.raises(ValueError, match="fps 5.0 is asked for, but .* made with none"):
+    with pytest.raises(ValueError, match="fps is 5.0, but .* made with none"):
         predictions.percepts_job(model, {"fps": 5.0})
 
 

