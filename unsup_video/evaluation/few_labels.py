@@ -147,7 +147,7 @@ def run(
         began = time.perf_counter()
         for number, (name, k) in enumerate(_worked(tasks, processes), 1):
             minutes = (time.perf_counter() - began) / 60
-            log(f"{number} of {len(tasks)}: {name}, {_number(k)} a class; {minutes:.1f} min")
+            log(f"{number} of {len(tasks)}: {name}, {_number(k)} per class; {minutes:.1f} min")
         summaries = summarize(settings, folder)
         _write(settings, summaries, folder, {"seen": seen, "classes": classes})
     return summaries
@@ -503,7 +503,7 @@ def markdown(summaries: list[Summary]) -> str:
     """Returns two tables: accuracies, and gains over the baseline on the same subsets."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
     by_cell = {(s.contender, s.per_class): s for s in summaries}
-    head = "| videos a class | " + " | ".join(map(_number, numbers)) + " |"
+    head = "| videos per class | " + " | ".join(map(_number, numbers)) + " |"
     rule = "|---" * (len(numbers) + 1) + "|"
 
     def lines(names, cell):
@@ -540,7 +540,7 @@ def markdown(summaries: list[Summary]) -> str:
             *lines([name for name in names if name != BASELINE], gain),
             *([""] if any(s.diverged for s in summaries) else []),
             *(
-                f"{s.contender}, {_number(s.per_class)} a class: training diverged "
+                f"{s.contender}, {_number(s.per_class)} per class: training diverged "
                 f"with {excluded(s)}."
                 for s in summaries
                 if s.diverged
@@ -567,7 +567,7 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
     labels = [fonts.legible(name) for name in names]
     with visualize.figure(path, (8.2, 5.2), labels) as figure:
         axes = figure.add_subplot(
-            xlabel="labelled videos a class",
+            xlabel="labelled videos per class",
             ylabel="accuracy on test videos, %",
             title="Mean and standard deviation over random subsets",
         )

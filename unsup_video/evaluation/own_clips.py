@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video.evaluation import predict, testset
-from unsup_video.models import losses
 from unsup_video.pictures import visualize
 from unsup_video.training.trained import Trained
 from unsup_video.utils import files
@@ -25,8 +24,8 @@ class Future:
         truth: for each clip the next frames in the file, (K, *shape), K from 0 to the steps.
         reconstruction: (N, T, *shape), and future: (N, S, *shape) float32; None where the model has
             no such decoder.
-        scores: part -> its loss, the mean over frames whose truth is known, in the unit of
-            `losses.unit`. floors: part -> those of `losses.floors`, for the same frames.
+        scores: part -> its loss, the mean over frames whose truth is known, in
+            `Output.frame_unit`s. floors: part -> those of `Output.floors`, for the same frames.
         scored: part -> the number of these frames.
     """
 
@@ -54,16 +53,16 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
             the error names it.
     """
     shape, read = trained.frame_shape, trained.config.data.frames_in
-    output = trained.model.output
+    outputs, (low, high) = trained.model.decoder_outputs, trained.model.limits
     for name, clip in zip(names, clips, strict=True):
         if len(clip) < read:
             raise ValueError(
                 f"{name}: {len(clip)} frames, but {trained.path} reads {read} before it predicts"
             )
-        if output == "logistic" and (clip.min() < 0 or clip.max() > 1):
+        if clip.min() < low or clip.max() > high:
             raise ValueError(
                 f"{name}: values from {clip.min():g} to {clip.max():g}, but {trained.path} was "
-                "trained on values in [0, 1]"
+                f"trained on values in [{low:g}, {high:g}]"
             )
     past = np.stack([clip[:read] for clip in clips])
     truth = tuple(clip[read : read + steps] for clip in clips)
@@ -86,11 +85,8 @@ def run(trained: Trained, names: Sequence[str], clips: Sequence[np.ndarray], ste
         counts = list(enumerate(known[part]))
         scores[part] = sum(each[i, :count].sum() for i, count in counts) / scored[part]
         of_clips = [  # one call per clip, since clips differ in length
-            losses.floors(
-                output,
-                flat(past[i : i + 1]),
-                flat(targets[part][i : i + 1, :count]),
-                trained.mean_frame,
+            outputs[part].floors(
+                flat(past[i : i + 1]), flat(targets[part][i : i + 1, :count]), trained.mean_frame
             )
             for i, count in counts
             if count

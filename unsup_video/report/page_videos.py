@@ -1,4 +1,4 @@
-"""What the page says of video models: table 2, figure 5, and figures of any other evaluation."""
+"""The page's sections on video models: table 2, figure 5, and figures of other evaluations."""
 
 import json
 import re
@@ -18,8 +18,8 @@ class Figure(Section):
     """The pictures and the means of an evaluation of video models, for each run.
 
     Args:
-        module: of evaluation/, with its `KIND`, and `evaluate(trained, recompute=, log=)`.
-        options: names of the fields of `Options` that its `evaluate` takes, too.
+        module: a module of evaluation/ with `KIND` and `evaluate(trained, recompute=, log=)`.
+        options: names of more fields of `Options` that its `evaluate` takes.
     """
 
     template = "figure.html"
@@ -55,7 +55,7 @@ class Figure(Section):
 
 
 def _means(evaluation):
-    """The rows that are of no single frame: a line for each thing measured, metrics across."""
+    """Returns a table of the means over frames: one column per metric; None if there are none."""
     means = evaluation.find(frame=None)
     if not means:
         return None
@@ -81,7 +81,7 @@ def _means(evaluation):
 
 
 class _Prediction(Section):
-    """What table 2 and figure 5 share: their evaluation."""
+    """Base class of table 2 and figure 5, which share one evaluation."""
 
     kind = future_prediction.KIND
 
@@ -104,7 +104,7 @@ class _Prediction(Section):
         )
 
     def test_sets(self, runs):
-        """The runs, in lists of those that were tested on the same clips in the same way."""
+        """Groups the runs that were tested on the same clips in the same way, in lists."""
         groups = {}
         for run in self.evaluated(runs):
             settings = run.prediction.settings
@@ -114,13 +114,13 @@ class _Prediction(Section):
 
 
 def _future_loss(run):
-    """The row of the model's mean loss on the future; None for a model without one."""
+    """Returns the row of the model's mean loss on the future; None without a future decoder."""
     rows = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
     return next((row for row in rows if row.metric in outputs.metrics()), None)
 
 
 def _difference_cell(run):
-    """How far the future's loss is above the paper's; None where it has none."""
+    """Returns the difference of the future's loss to the paper's; None without one."""
     row, paper = _future_loss(run), future_prediction.reference(run.prediction)
     if row is None or paper is None:
         return None
@@ -168,7 +168,7 @@ def _describe(settings):
 
 
 def _titles(group, part):
-    """metric -> its title, the loss first."""
+    """Returns {metric: title}, the loss first."""
     rows = [row for run in group for row in run.prediction.find(part=part, frame=None)]
     return {
         row.metric: cells.metric_title(row)
@@ -203,7 +203,7 @@ def _prediction_table(runs, group):
 
 
 def _aside(label, evaluation, subject, mode, titles):
-    """[a line that the paper's Table 2 has nothing to set beside]; [] where there is none."""
+    """Returns [a line without a figure of the paper's Table 2], or [] if it was not measured."""
     if not evaluation.find(subject=subject, mode=mode, part="future"):
         return []
     first, *others = _metric_cells(evaluation, subject, mode, "future", titles)
@@ -224,7 +224,7 @@ def _reconstruction_table(runs, group):
 
 
 class Figure5(_Prediction):
-    """Curves over the frames of the future, and what each run drew of validation clips."""
+    """Curves over the frames of the future, and each run's drawings of validation clips."""
 
     anchor, template = "figure-5", "figure_5.html"
     title = "Figure 5: reconstructions and predictions"
@@ -250,7 +250,7 @@ _DASHES = {
 
 
 def _frame_curves(runs, group, number):
-    """Charts of every metric over the frames of the future: the runs of a group, and its floors."""
+    """Draws every metric over the frames of the future, for a group of runs and its floors."""
     drawn, shown = [], []
     for metric in (*outputs.metrics(), *_CURVES):
         lines = []
@@ -282,7 +282,7 @@ def _frame_curves(runs, group, number):
 
 
 def _samples(runs, run):
-    """What the run drew of validation clips when it was evaluated for the last time."""
+    """Returns the run's latest drawings of validation clips."""
     matches = [
         (match, path)
         for path in (run.path / "samples").glob("step-*")

@@ -1,7 +1,7 @@
-"""One page of HTML about trained models, with everything that it shows inside it.
+"""Writes a self-contained HTML page about trained models.
 
-`collect` takes a run's own files and its evaluations together, `studies` reads those with few
-labels, `write` makes index.html of them, and results.json and results.csv with all figures.
+`collect` combines each run's own files with its evaluations, `studies` reads studies with few
+labels, and `write` makes index.html of them, and results.json and results.csv with all figures.
 """
 
 import csv
@@ -28,13 +28,13 @@ _STUDY = "few_labels"  # the kind of a study's rows
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What the page says of one run.
+    """A run as the page shows it.
 
     Attributes:
-        name: that no other run of the page has. path: its folder.
+        name: unique on the page. path: its folder.
         config, info, metrics: its config.json, run.json and metrics.jsonl.
         model: `Trained.describe()`.
-        evaluations: kind -> evaluation, or the reason why there is none.
+        evaluations: kind -> evaluation, or the reason why it is missing.
         classes: of a classifier; () of a video model.
     """
 
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that trained it, as one types it."""
+        """The command that trained the run, as a user types it."""
         program, *arguments = self.info["command"]
         program = Path(program)
         module = f"{program.parent.name}.{program.stem}"
@@ -62,18 +62,18 @@ class Run:
 
 
 def _typed(argument):
-    """An argument with the name of a packaged config, for which `configs.expand` put its path."""
+    """Replaces the path of a packaged config, which `configs.expand` inserted, by its name."""
     return re.sub(r"^(--?config=)?.*/unsup_video/configs/(\w+)\.py(?=:|$)", r"\1\2", argument)
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the page says of a study of `few_labels`.
+    """A study of `few_labels` as the page shows it.
 
     Attributes:
-        name: that no other study of the page has. path: its folder.
-        settings, summaries: as of `few_labels.load`.
-        variants: contender -> its row in `paper.TABLE_3`, of those that have one.
+        name: unique on the page. path: its folder.
+        settings, summaries: see `few_labels.load`.
+        variants: contender -> its row in `paper.TABLE_3`, for those that have one.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Study:
 
     @property
     def numbers(self) -> list[int]:
-        """Of labelled videos a class; 0 for all."""
+        """The numbers of labelled videos per class; 0 for all."""
         return list(dict.fromkeys(s.per_class for s in self.summaries))
 
 
@@ -96,7 +96,7 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
     """Reads studies of `few_labels`.
 
     Raises:
-        ValueError: there is none, it is damaged, or it is given twice.
+        ValueError: a study is missing, damaged, or given twice.
     """
     paths = [Path(folder) for folder in folders]
     loaded = []
@@ -111,7 +111,10 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
 
 
 def _variant(name, model):
-    """The row of `paper.TABLE_3` of a study's pretrained model as it was then, or by its name."""
+    """Returns the row of `paper.TABLE_3` for a study's pretrained model; None without one.
+
+    Studies of earlier versions do not record the kind of the model; its name tells.
+    """
     if "kind" in model:
         return paper.variant(
             model["kind"], model["conditional_reconstruction"], model["conditional_future"]
@@ -123,10 +126,10 @@ def _variant(name, model):
 def evaluate(
     trained: Trained, options: Options, log: Callable[[str], None] = print
 ) -> dict[str, results.Evaluation | str]:
-    """Every evaluation of the page, kind -> evaluation; those that are stored are read.
+    """Returns {kind: evaluation} for every evaluation of the page; reads those that are stored.
 
-    A figure that does not exist for this model, such as the long future of an autoencoder, is the
-    reason for that instead.
+    If an evaluation does not exist for this model, such as the long future of an autoencoder, the
+    reason takes its place.
 
     Raises:
         ValueError, OSError: see `Section.evaluate`.
@@ -146,7 +149,7 @@ def evaluate(
 def collect(
     models: list[Trained], evaluations: list[dict[str, results.Evaluation | str]]
 ) -> list[Run]:
-    """The runs of the page: their files, and what `evaluate` gave for each model."""
+    """Returns the runs of the page, from their files and the results of `evaluate`."""
     runs = []
     for name, trained, kinds in zip(
         names([m.path for m in models]), models, evaluations, strict=True
@@ -169,7 +172,7 @@ def collect(
 
 
 def check_folder(folder: str | Path, overwrite: bool) -> None:
-    """Raises ValueError for a folder whose files may not be replaced by those of a page."""
+    """Raises ValueError if a page in this folder would replace files."""
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise ValueError(
@@ -191,11 +194,11 @@ def write(
     """Writes results.csv, results.json and, last, index.html; returns them.
 
     Args:
-        command: the one that makes the page. time: ISO 8601, of the page.
+        command: the command line that makes the page. time: of the page, ISO 8601.
 
     Raises:
-        ValueError: see `check_folder`. OSError: it cannot be written, or a picture of an evaluation
-            cannot be read.
+        ValueError: see `check_folder`. OSError: `folder` cannot be written, or a picture of an
+            evaluation cannot be read.
     """
     check_folder(folder, overwrite)
     folder = Path(folder)
@@ -212,10 +215,11 @@ def write(
 
 
 def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
-    """All rows of all runs, with the columns "run" and "kind" in front; inf is the text "inf".
+    """Returns all rows of all runs, with the columns "run" and "kind" in front; inf as "inf".
 
-    Those of studies have the kind "few_labels", a contender as the subject and the part
-    "videos_per_class/K": "accuracy" with its interval over subsets, "accuracy_std", and "gain".
+    Rows of studies have the kind "few_labels", a contender as the subject, the part
+    "videos_per_class/K", and the metrics "accuracy" with its interval over subsets,
+    "accuracy_std", and "gain".
     """
     figures = [
         (run.name, evaluation.kind, row)
