@@ -91,7 +91,7 @@ def timed(function: Callable, *arguments) -> float:
 
 
 def interleave(contenders: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Measures all contenders in turn, `rounds` times, so that a slow minute affects all of them."""
+    """Measures all contenders in turn, `rounds` times, so that a slow minute affects all."""
     figures = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, measure in contenders.items():

@@ -68,7 +68,7 @@ class Training:
         self._rate = names.index("learning_rate")
 
     def start(self):
-        """Returns the state of the network's present weights, as copies: a step may overwrite them."""
+        """Returns copies of the network's state, which a step may overwrite."""
         return (*start_values(self.network), values(self.optimizer.variables))
 
     def steps(self, batch):

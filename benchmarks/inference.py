@@ -52,7 +52,7 @@ def predictors(model: video_models.VideoModel) -> dict:
     }
 
 
-def ms_a_frame(predict, past, horizons) -> float:
+def ms_per_frame(predict, past, horizons) -> float:
     """Returns milliseconds per frame from the difference of two horizons, both already compiled."""
     short, long = (
         _common.timed(lambda: predict(past, tf.zeros((len(past), horizon))).numpy())
@@ -92,8 +92,8 @@ def main():
         for batch in args.batches:
             past = tf.constant(keras.random.uniform((batch, 10, args.frame_dim)))
             for name, predict in predictors(model).items():
-                ms_a_frame(predict, past, args.horizons)  # compiles
-                contenders[batch, dtype, name] = lambda predict=predict, past=past: ms_a_frame(
+                ms_per_frame(predict, past, args.horizons)  # compiles
+                contenders[batch, dtype, name] = lambda predict=predict, past=past: ms_per_frame(
                     predict, past, args.horizons
                 )
     times = _common.interleave(contenders, args.rounds)

@@ -129,9 +129,9 @@ def check(args):
         [
             _jax.device(),
             "`training`, `free_running`: predictions from the same weights, before the "
-            "non-linearity; differences are relative to the largest one. `modern` (Adam), `toronto` "
-            "(clipped momentum): weights after five steps; differences are relative to the largest "
-            "change of that variable.",
+            "non-linearity; differences are relative to the largest one. `modern` (Adam), "
+            "`toronto` (clipped momentum): weights after five steps; differences are relative to "
+            "the largest change of that variable.",
             _common.table(
                 ["model", "what", "products", "largest share", "difference", "of", ""], rows
             ),
@@ -143,7 +143,7 @@ def check(args):
 
 
 def _computed(precision):
-    """Returns {CASE/WHAT/NAME: array}: predictions, initial weights and, in float32, trained ones."""
+    """Returns {CASE/WHAT/NAME: array}: predictions, initial and, in float32, trained weights."""
     arrays = {}
     for case in CASES:
         for recipe in ("modern", "toronto") if precision == "float32" else ("modern",):

@@ -103,7 +103,7 @@ def _integer(stat) -> int:
 
 
 def _part(name, stats, host, thread) -> str | None:
-    """Returns the part of the step that an event belongs to; None if it contains or awaits others."""
+    """Returns the part of the step that an event belongs to; None if it contains others."""
     if "hlo_module" in stats:
         text = host.stat_metadata[stats["hlo_module"].ref_value].name
     elif operation := _OPERATION.fullmatch(name):
@@ -153,7 +153,7 @@ def _divide(work: list[tuple], windows: Iterable[tuple]) -> dict[str, float]:
 
 
 def size(config: dict) -> _common.Size | None:
-    """Returns the size of a run's model, to count FLOP; None if `_common.Size` does not cover it."""
+    """Returns the size of a run's model, to count FLOP; None if `_common.Size` lacks it."""
     model, data = config["model"], config["data"]
     if model.get("kind") != "composite":
         return None
