@@ -159,14 +159,14 @@ def generate():
     indices = np.arange(_COUNT.value)
     which, _, _ = moving_mnist.draw(params, len(chosen.images), stream, indices)
     directions = moving_mnist.directions(params, stream, indices)
-    found = (
+    labelled_records = (
         records.Record(frames, name=f"{i:06d}", label=int(direction), group=f"digit {digit}")
         for i, frames, digit, direction in zip(
             indices, sequences, which.numpy()[:, 0], directions.numpy()[:, 0], strict=True
         )
     )
     classes = tuple(f"{360 * k / params.directions:g} degrees" for k in range(params.directions))
-    return found, _COUNT.value, source, classes
+    return labelled_records, _COUNT.value, source, classes
 
 
 def read_npy():

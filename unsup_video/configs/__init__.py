@@ -16,15 +16,15 @@ def path(name: str) -> str:
 
 
 def names(task: str | None = "pretraining") -> list[str]:
-    """The packaged experiments of a task, see `fields.COMMANDS`; None for those of all."""
-    return [name for name, of in sorted(_tasks().items()) if task in (None, of)]
+    """Returns the packaged experiments of a task, see `fields.COMMANDS`; None for all tasks."""
+    return [name for name, its_task in sorted(_tasks().items()) if task in (None, its_task)]
 
 
 @functools.cache
 def _tasks():
-    """{name: task} of the packaged experiments."""
-    found = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
-    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in found}
+    """Returns {name: task} of the packaged experiments."""
+    stems = {file.stem for file in _FOLDER.glob("*.py")} - {"__init__", "base", "recipes"}
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in stems}
     return {name: module.get_config().task for name, module in modules.items()}
 
 

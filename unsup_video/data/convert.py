@@ -60,11 +60,11 @@ class Percepts:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """What a .npz says of its N sequences; None for what it does not say.
+    """The annotations of the N sequences of a .npz file; None if the file has none of a kind.
 
     Attributes:
-        names, labels, groups: of each; the label is None of a sequence without one.
-        splits: of each what `records.Entry.splits` holds.
+        names, labels, groups: one per sequence; the label of a sequence without one is None.
+        splits: one value of `records.Entry.splits` per sequence.
     """
 
     names: list[str] | None = None
@@ -378,7 +378,7 @@ def _npz(path):
 
 
 def annotations(path: str | Path, arrays: dict[str, np.ndarray]) -> Annotations:
-    """What the `ANNOTATIONS` among the arrays of a .npz file say.
+    """Reads the `ANNOTATIONS` among the arrays of a .npz file.
 
     Raises:
         ValueError: an array of another shape or of other values; the message names it.

@@ -50,15 +50,15 @@ def values(
         ValueError: a bad line, with its number; a name twice; another name, or one that is not
             there. Others as of `lines`.
     """
-    found = {}
+    values = {}
     for number, line in lines(path):
         name, *value = line.rsplit(maxsplit=1)
         if not value:
             raise ValueError(f"{path}, line {number}: {line!r}, NAME {what} expected, one a line")
-        if (name := key(name)) in found:
+        if (name := key(name)) in values:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
-        found[name] = number, value[0]
-    if differing := sorted(found.keys() ^ set(names)):
-        problem = "is not there" if differing[0] in found else f"has no {what.lower()}"
+        values[name] = number, value[0]
+    if differing := sorted(values.keys() ^ set(names)):
+        problem = "is not there" if differing[0] in values else f"has no {what.lower()}"
         raise ValueError(f"{path}: {differing[0]} {problem} ({len(differing)} in all)")
-    return found
+    return values
