@@ -1,1 +1,1 @@
-"""Speed and memory, measured against what stock layers, other frameworks and the machine can do."""
+"""Measures speed and memory against stock layers, other frameworks and the machine's limits."""

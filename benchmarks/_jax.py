@@ -1,4 +1,4 @@
-"""The trainer of both `keras_jax` commands: Keras' JAX backend, without TensorFlow."""
+"""Trains models with Keras' JAX backend, without TensorFlow, for both `keras_jax` commands."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from keras import ops
 from unsup_video.models import video_models
 from unsup_video.training import optimizers
 
-if keras.backend.backend() == "jax":  # other backends import this too, for what needs no JAX
+if keras.backend.backend() == "jax":  # some functions here work with other backends, too
     import jax
     from jax import numpy as jnp
 
@@ -24,12 +24,12 @@ PRECISIONS = {
 
 
 def matmul_precision(name):
-    """A context: products of that precision."""
+    """Returns a context manager for matrix products of that precision."""
     return jax.default_matmul_precision(PRECISIONS[name][1])
 
 
 def require(backend: str) -> None:
-    """Raises SystemExit where Keras has another backend."""
+    """Raises SystemExit if Keras has another backend."""
     if keras.backend.backend() != backend:
         raise SystemExit(f"error: set KERAS_BACKEND={backend}")
 
@@ -39,20 +39,22 @@ def device() -> str:
 
 
 def values_of(kind: type) -> Callable[[str], list]:
-    """A type for argparse: values between commas."""
+    """Returns a type for argparse: values separated by commas."""
     return lambda text: [kind(value) for value in text.split(",")]
 
 
 class Training:
-    """The training of a Keras model in pure functions of its state, which is three lists of arrays:
-    the weights, the variables that are not trained, and the optimiser's.
+    """Trains a Keras model by pure functions of its state.
+
+    The state is three lists of arrays: the weights, the variables that are not trained, and the
+    optimiser's variables.
 
     Args:
-        network: the model. recipe: a config's, for the optimiser; every step is given its rate.
-        loss: (outputs, targets) -> (a mean over the batch, a dict of what else to report).
+        network: the model. recipe: a config's, for the optimiser; each step gets its own rate.
+        loss: (outputs, targets) -> (mean over the batch, dict of figures to report).
 
     Raises:
-        ValueError: a recipe that sums over the batch.
+        ValueError: the recipe sums over the batch.
     """
 
     def __init__(self, network, recipe, loss):
@@ -66,12 +68,15 @@ class Training:
         self._rate = names.index("learning_rate")
 
     def start(self):
-        """The state from the network's present weights. Copies: a step may overwrite them."""
+        """Returns copies of the network's state, which a step may overwrite."""
         return (*start_values(self.network), values(self.optimizer.variables))
 
     def steps(self, batch):
-        """(state, data, (what, rates)) -> (state, figures of every step): as many steps as `what`
-        has rows, without Python in between. `batch(data, row)` gives (inputs, targets)."""
+        """Returns a function (state, data, (rows, rates)) -> (state, figures of every step).
+
+        It does one step per row, without Python in between. `batch(data, row)` returns (inputs,
+        targets).
+        """
 
         def total(weights, others, inputs, targets):
             outputs, changed = self.network.stateless_call(weights, others, inputs, training=True)
@@ -100,7 +105,7 @@ def start_values(network):
 
 
 def call(model, network, weights, others, inputs):
-    """`model(inputs)`, which shares its layers with `network`, whose state is given."""
+    """Calls `model`, which shares its layers with `network`, with the given state of `network`."""
     known = dict(zip([v.path for v in network.trainable_variables], weights, strict=True))
     known |= dict(zip([v.path for v in network.non_trainable_variables], others, strict=True))
     outputs, _ = model.stateless_call(
@@ -113,12 +118,12 @@ def call(model, network, weights, others, inputs):
 
 
 def rates(recipe, steps):
-    """(steps,): the learning rates. They are data, so that training compiles once."""
+    """Returns the learning rates, (steps,), as data, so that training compiles once."""
     return np.asarray(optimizers.learning_rate(recipe, steps)(np.arange(steps)))
 
 
 def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
-    """The video model of a config, from random weights, as `experiment.build_model` has it."""
+    """Builds the video model of a config with random weights, like `experiment.build_model`."""
     keras.utils.set_random_seed(seed)
     model = video_models.build(
         **config.model,
@@ -137,13 +142,13 @@ def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
 
 
 def sides(clips, frames_in):
-    """(inputs, targets) of `VideoModel.training`, from clips (B, T, D)."""
+    """Returns (inputs, targets) of `VideoModel.training` for clips (B, T, D)."""
     past, future = clips[:, :frames_in], clips[:, frames_in:]
     return {"past": past, "future": future}, {"reconstruction": past[:, ::-1], "future": future}
 
 
 def with_clock(inputs):
-    """The inputs of a model that gets of the future no more than its number of frames."""
+    """Returns inputs that contain only the number of future frames, not the frames."""
     return {"past": inputs["past"], "clock": inputs["future"][:, :, 0]}
 
 
@@ -157,8 +162,10 @@ def video_loss(model):
 
 
 def free_running(model, frames_in, to_frames, batch=100):
-    """A function: state and clips (N, T, D) -> {name: mean loss a frame of what the model predicts
-    by itself}. `to_frames` makes frames of what is stored."""
+    """Returns a function (weights, others, clips (N, T, D)) -> {name: mean loss per frame}.
+
+    The model runs freely. `to_frames` converts stored values to frames.
+    """
 
     @jax.jit
     def of_batch(weights, others, clips):

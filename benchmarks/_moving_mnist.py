@@ -1,7 +1,7 @@
-"""Moving MNIST in plain array arithmetic, so that JAX can draw clips on the device that trains.
+"""Generates Moving MNIST in plain array arithmetic, so that JAX can run it on the training device.
 
 The rules, and the integers in fixed point, are those of `unsup_video.data.moving_mnist`, for one
-speed; only the random numbers are others. All functions take arrays of NumPy or of JAX.
+speed; only the random numbers differ. All functions take arrays of NumPy or of JAX.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ _DIRECTIONS = 1 << 16
 
 
 def velocities(speed: float) -> np.ndarray:
-    """(65536, 2) int32: y and x of the step a frame in every direction."""
+    """Returns (65536, 2) int32: y and x of the step per frame in every direction."""
     angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     circle = np.rint(_ONE * np.stack([np.sin(angles), np.cos(angles)], -1)).astype(np.int64)
     return (circle * round(speed * _ONE) // _ONE).astype(np.int32)
 
 
 def trajectory(start, velocity, frames: int, bounce: str = "clamp"):
-    """Start and velocity (B, n, 2) int32 -> positions (B, frames, n, 2) int32."""
+    """Returns positions (B, frames, n, 2) int32 from start and velocity (B, n, 2) int32."""
     xp = start.__array_namespace__()
     x, v = start, velocity
     path = []
@@ -33,10 +33,13 @@ def trajectory(start, velocity, frames: int, bounce: str = "clamp"):
 
 
 def render(images, which, positions, size: int):
-    """Digits `which`, (B, n), of (N, 28, 28) uint8 at (B, T, n, 2) -> (B, T, size, size) uint8.
+    """Draws digits `which`, (B, n), of (N, 28, 28) uint8 at positions (B, T, n, 2).
+
+    Returns:
+        (B, T, size, size) uint8.
 
     Raises:
-        ValueError: frames so large that int32 positions, which are all that JAX has, overflow.
+        ValueError: the frames are so large that int32 positions, JAX's integers, overflow.
     """
     if _ONE * (size - _DIGIT) > np.iinfo(np.int32).max:
         raise ValueError(f"frame_size {size}: at most 155 pixels")
@@ -51,7 +54,7 @@ def render(images, which, positions, size: int):
 
 
 def clips(key, images, data, count: int):
-    """`count` clips of a config's `data` section, drawn by JAX: (count, T, D) uint8."""
+    """Generates `count` clips for a config's `data` section by JAX: (count, T, D) uint8."""
     import jax
     from jax import numpy as jnp
 

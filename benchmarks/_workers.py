@@ -1,8 +1,8 @@
-"""Contenders in processes of their own, told over pipes when to run a step.
+"""Runs each contender in a process of its own, which gets commands over a pipe.
 
-So each one's peak memory is its own, any Python interpreter can run it, and the steps of all can
-be measured in turn although every one stays loaded and warm. They all keep their memory meanwhile:
-the machine needs the sum of their peaks.
+So each contender's peak memory can be measured, any Python interpreter can run it, and the steps of
+all contenders can be measured in turn while all stay loaded and warm. They keep their memory
+meanwhile: the machine needs the sum of their peaks.
 """
 
 import dataclasses
@@ -20,20 +20,21 @@ from benchmarks._common import Size
 
 _ROOT = Path(__file__).resolve().parents[1]
 _WARM_UP_STEPS = 2
-_PAUSE_S = 0.3  # before a step: the threads of the last one's process spin for up to 0.2 s
+_PAUSE_S = 0.3  # before a step: threads of the previous process spin for up to 0.2 s
 
 
 class Worker:
-    """One contender: `benchmarks.MODULE.CONTENDERS[name](size)`, which gives (step, info).
+    """One contender: `benchmarks.MODULE.CONTENDERS[name](size)`, which returns (step, info).
 
-    `step()` runs once and returns its seconds; `info` is a dict of what else there is to know.
-    It sees no GPU. It is killed where an answer takes more than `timeout`
-    seconds; before the first one it imports and compiles.
+    `step()` runs once and returns its seconds; `info` is a dict of further facts. The process sees
+    no GPU. It is killed if an answer takes more than `timeout` seconds; before the first answer it
+    imports and compiles.
 
     Attributes:
-        info: as above. peak_gb: the process's highest memory so far, the framework included.
+        info: see above. peak_gb: the process's peak memory so far, including the framework.
 
-    Raises RuntimeError, as `step` does: it ended, or was killed.
+    Raises:
+        RuntimeError: the process ended or was killed; `step` raises it, too.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Worker:
         self.info = self._answer()["info"]
 
     def _answer(self):
-        late = threading.Timer(self.timeout, self.process.kill)  # ends the line that is waited for
+        late = threading.Timer(self.timeout, self.process.kill)  # which ends `readline`
         late.start()
         line = self.process.stdout.readline()
         late.cancel()
@@ -72,12 +73,12 @@ class Worker:
             self._end()
             raise RuntimeError(
                 f"contender {self.name} ended, or did not answer in {self.timeout:g} s; its error, "
-                "where it had one, is above"
+                "if any, is above"
             )
         return json.loads(line)
 
     def step(self) -> float:
-        """Seconds of one step."""
+        """Runs one step and returns its seconds."""
         time.sleep(_PAUSE_S)
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
@@ -105,7 +106,7 @@ def _peak_gb():
 
 
 def _serve(module, name, size):
-    # The answers get the real standard output; what libraries print there goes to the errors.
+    # Answers use the real standard output; output of libraries goes to standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     step, info = importlib.import_module(f"benchmarks.{module}").CONTENDERS[name](Size(**size))

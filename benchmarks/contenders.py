@@ -1,7 +1,7 @@
 """The Keras contenders of `train_step`: ours, stock LSTMs, and a peephole cell in a stock RNN.
 
-The loss (fused by XLA), the optimiser and the data are the same for all, and those of our own
-training loop, so that only the recurrent layers differ.
+All use the loss (fused by XLA), the optimiser and the data of our own training loop, so that only
+the recurrent layers differ.
 """
 
 import keras
@@ -14,11 +14,11 @@ from unsup_video.models import video_models
 from unsup_video.models.outputs import OUTPUTS
 from unsup_video.training import precision
 
-LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # small enough that no contender's numbers run away
+LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # so small that no contender diverges
 
 
 class PeepholeCell(keras.layers.Layer):
-    """The peephole LSTM as a cell for `keras.layers.RNN`, as one would write it from the paper.
+    """The peephole LSTM as a cell for `keras.layers.RNN`, written directly from the paper.
 
     Weights as in `unsup_video.models.layers.PeepholeLSTM`; without `has_input` no input is read.
     """
@@ -51,10 +51,10 @@ class PeepholeCell(keras.layers.Layer):
 
 
 def _composite(recurrent, size):
-    """The composite, in and out as `video_models.VideoModel.training`, from stock Keras layers.
+    """Builds the composite from stock Keras layers, with the inputs of `VideoModel.training`.
 
-    `recurrent(name, has_input)` makes a layer that returns (sequence, h, c). A stock decoder
-    cannot go without input: it gets zeros of width 1.
+    `recurrent(name, has_input)` makes a layer that returns (sequence, h, c). A stock decoder needs
+    an input: it gets zeros of width 1.
     """
     past = keras.Input((None, size.frame_dim), name="past")
     future = keras.Input((None, size.frame_dim), name="future")
@@ -93,7 +93,7 @@ def _cell_model(size):
 
 
 def _training_step(model, size, learning_rate=LEARNING_RATE):
-    """A function that does one step, always on the same clips, and returns the loss before it."""
+    """Returns a function that does one step on fixed clips and returns the loss before it."""
     frame_losses = tf.function(OUTPUTS["logistic"].frame_losses, jit_compile=True, autograph=False)
     rng = np.random.default_rng(0)
     shape = (size.batch, size.frames, size.frame_dim)
@@ -158,11 +158,11 @@ CONTENDERS = {
 
 
 def differences_of_equal_models(size: Size) -> dict[str, float]:
-    """How far our model and the RNN cell's are apart, from the same weights on the same clips.
+    """Compares our model and the RNN cell's, from the same weights on the same clips.
 
     Returns:
-        "loss": relative difference. "gradient": of the weight where it is largest, the largest
-        difference over the largest element.
+        "loss": relative difference. "gradient": the largest difference over the largest element,
+        for the weight with the largest such ratio.
     """
     rng = np.random.default_rng(1)
     ours, cells = _our_model(size), _cell_model(size)
@@ -174,7 +174,7 @@ def differences_of_equal_models(size: Size) -> dict[str, float]:
     assert ours_by_name.keys() == twins.keys(), "the two models differ in their weights"
     start = {}
     for name, variable in ours_by_name.items():
-        # So wide that every term of the equations matters, and no gate is saturated.
+        # The range is so wide that every term of the equations matters, and no gate saturates.
         width = 1.0 if name.endswith("peepholes") else 2.0 / variable.shape[0] ** 0.5
         start[name] = rng.uniform(-width, width, variable.shape).astype(np.float32)
         variable.assign(start[name])

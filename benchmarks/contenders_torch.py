@@ -1,6 +1,6 @@
-"""PyTorch, op by op: a contender of `train_step`.
+"""PyTorch's contender of `train_step`, executed eagerly.
 
-Its interpreter needs torch and nothing else.
+Its interpreter needs only torch.
 """
 
 import torch
@@ -10,7 +10,7 @@ from benchmarks._common import Size, timed
 
 
 class Composite(nn.Module):
-    """The composite from stock LSTMs; the decoders get zeros of width 1 for input."""
+    """The composite from stock LSTMs; the decoders' inputs are zeros of width 1."""
 
     def __init__(self, size: Size):
         super().__init__()

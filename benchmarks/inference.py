@@ -1,10 +1,10 @@
-"""Free-running prediction, in milliseconds a frame, against what the machine allows:
+"""Measures free-running prediction, in milliseconds per frame, and compares with the machine:
 `python -m benchmarks.inference [--out=FILE.md]`.
 
-The model is the future predictor whose decoder reads its own last frame. It predicts a short and a
-long horizon; the difference is the time of the frames between, without the encoder. The floor is
-the longer of reading every weight once from memory and of computing every product, at the rates
-that this machine reaches in this run.
+The model is the future predictor whose decoder reads its own previous frame. It predicts a short
+and a long horizon; the difference is the time of the frames between, without the encoder. The floor
+is the longer of the times to read every weight once from memory and to compute every product, at
+the rates that this machine reaches in this run.
 """
 
 import os
@@ -23,7 +23,7 @@ from unsup_video.training import precision
 
 
 def predictors(model: video_models.VideoModel) -> dict:
-    """Ways to predict: name -> function (past, clock) of the clock's length of frames."""
+    """Returns ways to predict: {name: function (past, clock)}, one frame per step of the clock."""
     decoder = model.decoder_layers["future"]
     (cell,) = decoder.cells
     encode = tf.function(lambda past: model.encoder(past), autograph=False)
@@ -52,8 +52,8 @@ def predictors(model: video_models.VideoModel) -> dict:
     }
 
 
-def ms_a_frame(predict, past, horizons) -> float:
-    """From the horizons' difference; both were run before."""
+def ms_per_frame(predict, past, horizons) -> float:
+    """Returns milliseconds per frame from the difference of two horizons, both already compiled."""
     short, long = (
         _common.timed(lambda: predict(past, tf.zeros((len(past), horizon))).numpy())
         for horizon in horizons
@@ -64,12 +64,14 @@ def ms_a_frame(predict, past, horizons) -> float:
 def main():
     parser = _common.flags(__doc__)
     parser.add_argument("--frame_dim", type=int, default=64 * 64, help="pixels of a frame")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
-    parser.add_argument("--horizons", type=int, nargs=2, default=[10, 40])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="batch sizes")
+    parser.add_argument(
+        "--horizons", type=int, nargs=2, default=[10, 40], help="frames to predict, short and long"
+    )
     args = parser.parse_args()
     short, long = args.horizons
     if not 1 <= short < long:
-        parser.error("--horizons: a short one, then a longer one")
+        parser.error("--horizons: give a short one, then a longer one")
 
     dtypes = ["float32"] + ["bfloat16"] * (precision.gemm_dtype("auto") == "bfloat16")
     weights = 4 * args.units * (args.frame_dim + args.units) + args.units * args.frame_dim
@@ -90,8 +92,8 @@ def main():
         for batch in args.batches:
             past = tf.constant(keras.random.uniform((batch, 10, args.frame_dim)))
             for name, predict in predictors(model).items():
-                ms_a_frame(predict, past, args.horizons)  # compiles
-                contenders[batch, dtype, name] = lambda predict=predict, past=past: ms_a_frame(
+                ms_per_frame(predict, past, args.horizons)  # compiles
+                contenders[batch, dtype, name] = lambda predict=predict, past=past: ms_per_frame(
                     predict, past, args.horizons
                 )
     times = _common.interleave(contenders, args.rounds)
@@ -113,7 +115,7 @@ def main():
     ]
     parts = [
         f"1 x {args.units} units, conditional future predictor, {args.frame_dim} pixels: "
-        f"{weights / 1e6:.1f} million weights read, {2 * weights / 1e9:.3g} GFLOP a frame and "
+        f"{weights / 1e6:.1f} million weights read, {2 * weights / 1e9:.3g} GFLOP per frame and "
         "sequence.",
         _common.table(columns, sorted(rows, key=lambda row: row[:2])),
         f"Floor: {bandwidth / 1e9:.1f} GB/s from memory; "

@@ -1,10 +1,10 @@
-"""Sequences a second of the input pipeline, against what training consumes:
+"""Measures sequences per second of the input pipeline, and compares with training:
 `python -m benchmarks.input_pipeline [--step_seconds=S] [--out=FILE.md]`.
 
-Moving MNIST is read in the ways that training can read it: generated on the fly, and from records,
+Moving MNIST is read in all ways that training can read it: generated on the fly, and from records,
 raw and gzip, that are written to a temporary folder first. Then percepts: windows of 16 + 9 frames
 of 4096 values from records of longer videos, for a model of 2 layers. Without `--step_seconds` and
-`--percepts_step_seconds` our fastest training steps are timed here first (see train_step).
+`--percepts_step_seconds` the command first times our fastest training steps (see train_step).
 """
 
 import os
@@ -25,21 +25,21 @@ from unsup_video.data.frames import Frames
 from unsup_video.training import precision
 
 SEED = 0
-WANTED = 5  # times what training consumes
-# Taken before the clock starts in each round: what was prepared while another pipeline ran.
+WANTED = 5  # times the rate of training
+# Batches to skip before the clock starts: they were prepared while another pipeline ran.
 _DISCARDED = 5
 _PERCEPTS = 4096
-_VIDEO_FRAMES = 180  # as UCF-101's videos have on average
+_VIDEO_FRAMES = 180  # the average of UCF-101
 _WINDOW = 16 + 9
 
 
 def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset]:
-    """Endless data sets of batches: name -> data set. The records are written into `folder`."""
+    """Returns {name: endless data set of batches}; writes the records into `folder`."""
     params = moving_mnist.MovingMnist()
     images = digits.load_digits("train").images
     config = base.get_config()
-    config.eval.validation_clips = config.eval.test_clips = 1  # read by nobody here
-    found = {
+    config.eval.validation_clips = config.eval.test_clips = 1  # unused here
+    datasets = {
         "generated, uint8": moving_mnist.batches(images, params, SEED, batch),
         "generated, as training reads it (float32)": sources.build(config).train(batch, start=0),
     }
@@ -57,19 +57,20 @@ def pipelines(folder: str, batch: int, stored: int) -> dict[str, tf.data.Dataset
                 compression=compression,
             )
         config.data.records = path
-        found[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
-        found[f"{name}, as training reads them (float32, shuffled)"] = sources.build(config).train(
-            batch, start=0
-        )
-    return found
+        datasets[f"{name}, uint8"] = records.batches(f"{path}/train", batch).repeat()
+        datasets[f"{name}, as training reads them (float32, shuffled)"] = sources.build(
+            config
+        ).train(batch, start=0)
+    return datasets
 
 
 def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data.Dataset]:
-    """As `pipelines`, of percepts: half of the values are 0, as of VGG-16's fc6.
+    """Does the same for percepts, of which half of the values are 0, as of VGG-16's fc6.
 
-    Held in memory; and read from the disk, with memory for a seventh of them: 1 GiB of UCF-101.
+    They are held in memory, or read from the disk with memory for a seventh of them: 1 GiB for
+    UCF-101.
     """
-    found = {}
+    datasets = {}
     for storage, compression in itertools.product(("uint8", "float16"), ("", "GZIP")):
         generator = np.random.default_rng(SEED)
 
@@ -93,12 +94,12 @@ def percept_pipelines(folder: str, batch: int, videos: int) -> dict[str, tf.data
         for where, memory in {"held": size, "from the disk": size // 7}.items():
             stream = windows.training(Frames(path, memory=memory), _WINDOW, SEED)
             clips = stream.map(lambda window: window["frames"])
-            found[f"{name}, {where}"] = clips.batch(batch, drop_remainder=True).prefetch(2)
-    return found
+            datasets[f"{name}, {where}"] = clips.batch(batch, drop_remainder=True).prefetch(2)
+    return datasets
 
 
 def rate_of(dataset: tf.data.Dataset, batch: int, batches: int):
-    """A function that takes so many batches and returns sequences/s; it keeps its place."""
+    """Returns a function that takes the next `batches` batches and returns sequences/s."""
     iterator = iter(dataset)
 
     def take(count):
@@ -114,7 +115,7 @@ def rate_of(dataset: tf.data.Dataset, batch: int, batches: int):
 
 
 def fastest_step(size: _common.Size) -> float:
-    """Seconds of our training step in this machine's fastest precision."""
+    """Measures the seconds of our training step in this machine's fastest precision."""
     case = (f"ours_{precision.gemm_dtype('auto')}", size)
     return train_step.measure([case], rounds=3)[case].median
 
@@ -122,7 +123,7 @@ def fastest_step(size: _common.Size) -> float:
 def compare(
     datasets: dict[str, tf.data.Dataset], batch: int, batches: int, rounds: int, consumed: float
 ) -> str:
-    """A table of the data sets' rates against `consumed` sequences/s."""
+    """Returns a table of the data sets' rates compared with `consumed` sequences/s."""
     rates = _common.interleave(
         {name: rate_of(dataset, batch, batches) for name, dataset in datasets.items()}, rounds
     )
@@ -148,12 +149,14 @@ def compare(
 
 def main():
     parser = _common.flags(__doc__)
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--batches", type=int, default=20, help="taken in a round")
+    parser.add_argument("--batch", type=int, default=100, help="sequences per batch")
+    parser.add_argument("--batches", type=int, default=20, help="batches per round")
     parser.add_argument("--stored", type=int, default=2000, help="sequences in the records")
-    parser.add_argument("--videos", type=int, default=60, help="in the records of percepts")
-    parser.add_argument("--step_seconds", type=float, help="of the training step of that batch")
-    parser.add_argument("--percepts_step_seconds", type=float, help="the same, on percepts")
+    parser.add_argument("--videos", type=int, default=60, help="videos in the records of percepts")
+    parser.add_argument(
+        "--step_seconds", type=float, help="seconds of the training step; default: measured"
+    )
+    parser.add_argument("--percepts_step_seconds", type=float, help="the same for percepts")
     args = parser.parse_args()
     size = _common.Size(units=args.units, batch=args.batch)
     deep = _common.Size(units=args.units, batch=args.batch, layers=2, frame_dim=_PERCEPTS)

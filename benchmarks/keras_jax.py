@@ -1,5 +1,4 @@
-"""The models under Keras' JAX backend: do they compute the same on a GPU, and what does full-size
-training reach?
+"""Compares the models under Keras' JAX backend with TensorFlow, and trains at full size on a GPU.
 
     python -m benchmarks.keras_jax reference --out=FOLDER        # under TensorFlow, for `check`
     export KERAS_BACKEND=jax                                     # from here on: JAX, no TensorFlow
@@ -7,13 +6,13 @@ training reach?
     python -m benchmarks.keras_jax train --digits=digits.npz --steps=3000 --out=OUT
 
 `check` compares predictions, and weights after five steps of both optimisers, with TensorFlow's.
-`train` trains a Moving MNIST config on clips that are drawn on the device; digits.npz holds MNIST's
-60,000 training digits as `train` and the 10,000 others as `test`, (N, 28, 28) uint8. Evaluations on
-the way are of clips of the last 5,000 training digits, which are not trained on; the test digits
-are read once, by the last weights.
+`train` trains a Moving MNIST config on clips that are generated on the device; digits.npz holds
+MNIST's 60,000 training digits as `train` and the 10,000 others as `test`, (N, 28, 28) uint8.
+Evaluations during training use clips of the last 5,000 training digits, which are held out; the
+test digits are read once, with the final weights.
 
-Precisions of the matrix products: "float32" is float32 indeed, "tf32" what GPUs do with float32 by
-default, "bfloat16" the models' `gemm_dtype`.
+Precisions of the matrix products: "float32" is full float32, "tf32" the default of GPUs for
+float32, "bfloat16" the models' `gemm_dtype`.
 """
 
 import argparse
@@ -44,22 +43,33 @@ def main():
     modes = parser.add_subparsers(required=True)
     parsers = {}
     for mode in (reference, check, train):
-        of = parsers[mode] = modes.add_parser(mode.__name__, help=mode.__doc__, allow_abbrev=False)
-        of.set_defaults(mode=mode)
-        of.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
+        subparser = parsers[mode] = modes.add_parser(
+            mode.__name__, help=mode.__doc__, allow_abbrev=False
+        )
+        subparser.set_defaults(mode=mode)
+        subparser.add_argument(
+            "--out", type=_common.path, required=True, help="folder for the results"
+        )
     for mode in (check, train):
         parsers[mode].add_argument(
-            "--precisions", type=_jax.values_of(str), default=[*_jax.PRECISIONS]
+            "--precisions",
+            type=_jax.values_of(str),
+            default=[*_jax.PRECISIONS],
+            help="precisions of matrix products, separated by commas",
         )
-    parsers[check].add_argument("--reference", type=_common.path, required=True)
-    of = parsers[train]
-    of.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
-    of.add_argument("--config", default="moving_mnist_1layer")
-    of.add_argument("--steps", type=int, required=True)
-    of.add_argument("--seeds", type=_jax.values_of(int), default=[0], help="a run each")
-    of.add_argument("--units", type=int, help="instead of the config's")
-    of.add_argument("--batch", type=int, help="instead of the recipe's")
-    of.add_argument("--clips", type=int, default=1000, help="of an evaluation")
+    parsers[check].add_argument(
+        "--reference", type=_common.path, required=True, help="reference.npz of `reference`"
+    )
+    subparser = parsers[train]
+    subparser.add_argument("--digits", type=_common.path, required=True, help=".npz of MNIST")
+    subparser.add_argument("--config", default="moving_mnist_1layer", help="config to train")
+    subparser.add_argument("--steps", type=int, required=True, help="training steps")
+    subparser.add_argument(
+        "--seeds", type=_jax.values_of(int), default=[0], help="one run per seed"
+    )
+    subparser.add_argument("--units", type=int, help="units per layer; default: the config's")
+    subparser.add_argument("--batch", type=int, help="clips per batch; default: the recipe's")
+    subparser.add_argument("--clips", type=int, default=1000, help="clips per evaluation")
     args = parser.parse_args()
     if args.mode is train and args.steps % EVALUATIONS:
         parser.error(f"--steps must be a multiple of {EVALUATIONS}")
@@ -77,25 +87,25 @@ CASES = {
     "conditional": dict(layers=2, conditional_reconstruction=True, conditional_future=True),
     "squared": dict(output="linear", frame_scaling=True),
 }
-_UNITS, _FRAME_DIM, _FRAMES, _BATCH, _STEPS = 64, 144, 5, 6, 5  # of the models that are compared
+_UNITS, _FRAME_DIM, _FRAMES, _BATCH, _STEPS = 64, 144, 5, 6, 5  # sizes of the compared models
 _RATE = 1e-4
-# Share of the largest prediction, and of how far a variable moved, that a difference may have.
+# Maximum difference, relative to the largest prediction, or to the largest change of a variable.
 _TOLERANCE = {"training": 1e-5, "free_running": 1e-5, "modern": 1e-2, "toronto": 1e-2}
 
 
 def reference(args):
-    """Writes what TensorFlow computes to OUT/reference.npz."""
+    """Writes TensorFlow's results to OUT/reference.npz."""
     np.savez_compressed(args.out / "reference.npz", **_computed("float32"))
 
 
 def check(args):
-    """How far JAX's predictions and trained weights are from TensorFlow's."""
+    """Compares JAX's predictions and trained weights with TensorFlow's."""
     expected, worst = dict(np.load(args.reference)), {}
     for precision in args.precisions:
         with _jax.matmul_precision(precision):
             for name, value in _computed(precision).items():
                 case, what, variable = name.split("/", 2)
-                if what == "start":  # of random numbers that NumPy gives here too
+                if what == "start":  # NumPy draws the same random numbers
                     np.testing.assert_array_equal(value, expected[name])
                     continue
                 scale = expected[name]
@@ -119,9 +129,9 @@ def check(args):
         [
             _jax.device(),
             "`training`, `free_running`: predictions from the same weights, before the "
-            "non-linearity; a difference over the largest one. `modern` (Adam), `toronto` "
-            "(clipped momentum): weights after five steps; a difference over how far that "
-            "variable moved.",
+            "non-linearity; differences are relative to the largest one. `modern` (Adam), "
+            "`toronto` (clipped momentum): weights after five steps; differences are relative to "
+            "the largest change of that variable.",
             _common.table(
                 ["model", "what", "products", "largest share", "difference", "of", ""], rows
             ),
@@ -133,8 +143,8 @@ def check(args):
 
 
 def _computed(precision):
-    """CASE/WHAT/NAME -> array: predictions, the weights before training and, in float32, after."""
-    found = {}
+    """Returns {CASE/WHAT/NAME: array}: predictions, initial and, in float32, trained weights."""
+    arrays = {}
     for case in CASES:
         for recipe in ("modern", "toronto") if precision == "float32" else ("modern",):
             config = base.get_config(recipe)
@@ -142,8 +152,8 @@ def _computed(precision):
             model = _jax.build(config, (_FRAME_DIM,), 0, precision, spread=0.5)
             network, rng = model.network, np.random.default_rng(0)
             for v in sorted(network.trainable_variables, key=lambda v: v.path):
-                v.assign(rng.uniform(-0.1, 0.1, v.shape))  # peepholes and biases are no zeros
-                found[f"{case}/start/{v.path}"] = ops.convert_to_numpy(v.value)
+                v.assign(rng.uniform(-0.1, 0.1, v.shape))  # peepholes and biases are not 0
+                arrays[f"{case}/start/{v.path}"] = ops.convert_to_numpy(v.value)
             clips = rng.random((_STEPS, _BATCH, 2 * _FRAMES, _FRAME_DIM), np.float32) < 0.3
             clips = clips.astype(np.float32)
             inputs, _ = _jax.sides(clips[0], _FRAMES)
@@ -152,19 +162,19 @@ def _computed(precision):
                 "free_running": model.free_running(_jax.with_clock(inputs)),
             }.items():
                 for name, x in outputs.items():
-                    found[f"{case}/{what}/{name}"] = ops.convert_to_numpy(x)
+                    arrays[f"{case}/{what}/{name}"] = ops.convert_to_numpy(x)
             if precision != "float32":
                 continue
             train = _with_jax if keras.backend.backend() == "jax" else _with_tensorflow
             for v, value in zip(
                 network.trainable_variables, train(config, model, clips), strict=True
             ):
-                found[f"{case}/{recipe}/{v.path}"] = np.asarray(value)
-    return found
+                arrays[f"{case}/{recipe}/{v.path}"] = np.asarray(value)
+    return arrays
 
 
 def _with_tensorflow(config, model, clips):
-    """The weights after a step for each batch of clips."""
+    """Returns the weights after one step per batch of clips."""
     import tensorflow as tf
 
     variables, loss = model.network.trainable_variables, _jax.video_loss(model)
@@ -187,12 +197,12 @@ def _with_jax(config, model, clips):
 
 # ---------------------------------------------------------------------- train
 
-EVALUATIONS = 10  # in a run
-_VALIDATION_DIGITS = 5_000  # the last ones of training, as in `data.digits`
+EVALUATIONS = 10  # per run
+_VALIDATION_DIGITS = 5_000  # the last training digits, as in `data.digits`
 
 
 def train(args):
-    """Full-size training on Moving MNIST."""
+    """Trains at full size on Moving MNIST."""
     with np.load(args.digits) as arrays:
         digits = {
             "train": arrays["train"][:-_VALIDATION_DIGITS],
@@ -204,19 +214,23 @@ def train(args):
             f"error: {args.digits} has too few digits: {_VALIDATION_DIGITS:,} of "
             "`train` are for validation"
         )
-    digits = {name: jnp.asarray(of) for name, of in digits.items()}
+    digits = {name: jnp.asarray(images) for name, images in digits.items()}
     results = []
     for precision in args.precisions:
         with _jax.matmul_precision(precision):
             runs = _Runs(args, precision, digits)
             for seed in args.seeds:
                 results.append(runs.run(seed))
-                found = {"device": _jax.device(), "config": runs.config.to_dict(), "runs": results}
-                files.write_text(args.out / "results.json", json.dumps(found, indent=1) + "\n")
+                outcome = {
+                    "device": _jax.device(),
+                    "config": runs.config.to_dict(),
+                    "runs": results,
+                }
+                files.write_text(args.out / "results.json", json.dumps(outcome, indent=1) + "\n")
 
 
 class _Runs:
-    """Trainings of one config in one precision, over one compiled function."""
+    """Trains one config in one precision, with one compiled function for all seeds."""
 
     def __init__(self, args, precision, digits):
         self.args, self.precision, self.digits = args, precision, digits["train"]
@@ -241,7 +255,7 @@ class _Runs:
         loss = _jax.video_loss(self.model)
         self.training = _jax.Training(self.model.network, config.recipe, loss)
         self.evaluate = _jax.free_running(self.model, data.frames_in, _to_unit)
-        self.steps = args.steps // EVALUATIONS  # in one call
+        self.steps = args.steps // EVALUATIONS  # per call
         xs = jnp.zeros(self.steps, jnp.int32), jnp.zeros(self.steps)
         self.train = (
             jax.jit(self.training.steps(batch), donate_argnums=0)
@@ -260,35 +274,35 @@ class _Runs:
         numbers = np.arange(args.steps, dtype=np.int32)
         rates, seconds = _jax.rates(self.config.recipe, args.steps), 0.0
         for first in range(0, args.steps, self.steps):
-            of = slice(first, first + self.steps)
+            chunk = slice(first, first + self.steps)
             began = time.perf_counter()
             state, figures = jax.block_until_ready(
-                self.train(state, data, (numbers[of], rates[of]))
+                self.train(state, data, (numbers[chunk], rates[chunk]))
             )
-            seconds += time.perf_counter() - began  # of training alone
-            found = {
+            seconds += time.perf_counter() - began  # without evaluations
+            record = {
                 "config": args.config,
                 "precision": self.precision,
                 "seed": seed,
-                "step": of.stop,
-                "step_seconds": seconds / of.stop,
+                "step": chunk.stop,
+                "step_seconds": seconds / chunk.stop,
                 **{f"train/{k}": float(v[-50:].mean()) for k, v in figures.items()},
                 **self._evaluated(state, "validation", self.validation),
             }
-            if not all(math.isfinite(found[f"train/{k}"]) for k in figures):
-                raise FloatingPointError(f"the loss is not finite by step {of.stop}")
-            print(line := json.dumps(found), flush=True)
+            if not all(math.isfinite(record[f"train/{k}"]) for k in figures):
+                raise FloatingPointError(f"the loss is not finite by step {chunk.stop}")
+            print(line := json.dumps(record), flush=True)
             with open(args.out / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         self._draw(state, args.out / f"sample_{self.precision}_{seed}.png")
-        return found | self._evaluated(state, "test", self.test)
+        return record | self._evaluated(state, "test", self.test)
 
     def _evaluated(self, state, part, clips):
-        found = self.evaluate(*state[:2], clips)
-        return {f"{part}/{name}": value for name, value in found.items()}
+        figures = self.evaluate(*state[:2], clips)
+        return {f"{part}/{name}": value for name, value in figures.items()}
 
     def _draw(self, state, path):
-        """A picture of the first test clip."""
+        """Draws the first test clip."""
         inputs, _ = _jax.sides(_to_unit(self.test[:1]), self.config.data.frames_in)
         outputs = _jax.call(
             self.model.inference, self.model.network, *state[:2], _jax.with_clock(inputs)
@@ -296,8 +310,8 @@ class _Runs:
         side = self.config.data.frame_size
         visualize.sample_figure(
             *(
-                of if of is None else np.asarray(of).reshape(-1, side, side)
-                for of in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
+                x if x is None else np.asarray(x).reshape(-1, side, side)
+                for x in (*inputs.values(), outputs.get("reconstruction"), outputs.get("future"))
             ),
             path,
         )

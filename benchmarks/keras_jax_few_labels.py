@@ -1,15 +1,15 @@
-"""The study of `eval.few_labels` with models of full size, under Keras' JAX backend.
+"""Runs the study of `eval.few_labels` with models of full size, under Keras' JAX backend.
 
     export KERAS_BACKEND=jax
     python -m benchmarks.keras_jax_few_labels --percepts=percepts.npz --split=1 --out=OUT
 
-percepts.npz is what `data_prep.convert` takes: uint8, videos of one length, all with a label. The
-protocol, and what is written to OUT, are those of `unsup_video.evaluation.few_labels`; here is how
-a classifier is trained, with all percepts on the device. A composite that was pretrained on the
-training part is a contender for each number of `--pretrain_steps`.
+percepts.npz is an input of `data_prep.convert`: uint8, videos of one length, all with a label. The
+protocol and the files in OUT are those of `unsup_video.evaluation.few_labels`; this module trains
+the classifiers, with all percepts on the device. For each number of `--pretrain_steps`, a composite
+that was pretrained on the training split is a contender.
 
 The scale of percepts is the standard deviation of the first 16 frames of up to 500 training videos,
-where `finetuning.standard_deviation` reads windows with random starts.
+while `finetuning.standard_deviation` uses windows with random starts.
 """
 
 import argparse
@@ -42,14 +42,26 @@ def main():
         allow_abbrev=False,
     )
     integers = _jax.values_of(int)
-    parser.add_argument("--percepts", type=_common.path, required=True)
-    parser.add_argument("--out", type=_common.path, required=True, help="folder of what is written")
+    parser.add_argument("--percepts", type=_common.path, required=True, help=".npz of percepts")
+    parser.add_argument("--out", type=_common.path, required=True, help="folder of the study")
     parser.add_argument("--split", type=int, default=1, help="official split, from 1")
-    parser.add_argument("--subsets", type=int, default=10, help="random subsets of each number")
-    parser.add_argument("--per_class", type=integers, default=[1, 2, 4, 10], help="0 for all")
-    parser.add_argument("--pretrain_steps", type=integers, default=[120, 500])
-    parser.add_argument("--precision", default="bfloat16", choices=_jax.PRECISIONS)
-    parser.add_argument("--units", type=int, default=2048)
+    parser.add_argument("--subsets", type=int, default=10, help="random subsets of each size")
+    parser.add_argument(
+        "--per_class",
+        type=integers,
+        default=[1, 2, 4, 10],
+        help="numbers of labelled videos per class, 0 for all",
+    )
+    parser.add_argument(
+        "--pretrain_steps", type=integers, default=[120, 500], help="steps of each composite"
+    )
+    parser.add_argument(
+        "--precision",
+        default="bfloat16",
+        choices=_jax.PRECISIONS,
+        help="precision of matrix products",
+    )
+    parser.add_argument("--units", type=int, default=2048, help="units per layer")
     args = parser.parse_args()
     data = load(args.percepts, args.split)
     check(data, args.per_class)
@@ -59,7 +71,7 @@ def main():
 
 
 def study(args, data):
-    """Pretrains the encoders, unless OUT has them, and makes the study or goes on with it."""
+    """Pretrains the encoders, unless OUT has them, and runs or resumes the study."""
     lab = Lab(data, args.precision)
     pretraining, finetuning = table3_composite.get_config(), finetune_few_labels.get_config()
     pretraining.data.frames_out = data.x.shape[1] - pretraining.data.frames_in
@@ -101,7 +113,7 @@ class Data:
     """Labelled percepts.
 
     Attributes:
-        x: (N, T, D) uint8. scale: what a stored 1 stands for. labels: (N,), from 0.
+        x: (N, T, D) uint8. scale: the value of a stored 1. labels: (N,), from 0.
         classes: names. parts: "train", "validation" and "test" -> indices, ascending.
     """
 
@@ -113,17 +125,17 @@ class Data:
 
     @property
     def labelled(self) -> np.ndarray:
-        """Indices of the training and the validation part."""
+        """Indices of the training and validation splits."""
         return np.sort(np.concatenate([self.parts["train"], self.parts["validation"]]))
 
 
 def load(path, split):
-    """Raises ValueError where a video has no label."""
+    """Loads labelled percepts. Raises ValueError if a video has no label."""
     with np.load(path) as arrays:
         x, scale, labels = arrays["X"], float(arrays["scale"]), arrays["label"]
         entries = [
-            SimpleNamespace(name=name, label=label, group=convert.group(name), splits=of)
-            for name, label, of in zip(
+            SimpleNamespace(name=name, label=label, group=convert.group(name), splits=own)
+            for name, label, own in zip(
                 arrays["name"].astype(str).tolist(),
                 labels.tolist(),
                 arrays["split"].tolist(),
@@ -138,21 +150,24 @@ def load(path, split):
 
 
 def check(data, per_class):
-    """Raises ValueError for numbers of labelled videos that there are not."""
-    most = int(np.bincount(data.labels[data.parts["train"]], minlength=len(data.classes)).min())
-    if not 0 <= min(per_class) <= max(per_class) <= most:
-        raise ValueError(f"--per_class: from 1 to {most}, all that a class has for training, or 0")
+    """Raises ValueError if a class has fewer training videos than `per_class` asks for."""
+    smallest = int(np.bincount(data.labels[data.parts["train"]], minlength=len(data.classes)).min())
+    if not 0 <= min(per_class) <= max(per_class) <= smallest:
+        raise ValueError(
+            f"--per_class: from 1 to {smallest}, the smallest class of the training split, or 0"
+        )
 
 
 def windows(data, videos, steps, batch, length, seed):
-    """Those of `Videos.training`: videos, first frames and labels, each (steps, batch)."""
+    """Returns the windows of `LabelledVideos.training`: videos, starts, labels, (steps, batch)."""
     order = Order(np.full(len(videos), data.x.shape[1]), length, seed)
     epochs = -(-steps * batch // order.size)
-    found = np.concatenate([order.epoch(epoch) for epoch in range(epochs)])[: steps * batch]
-    sequences, firsts = order.place(found)
+    numbers = np.concatenate([order.epoch(epoch) for epoch in range(epochs)])[: steps * batch]
+    sequences, firsts = order.place(numbers)
     chosen = videos[sequences]
     return [
-        of.reshape(steps, batch).astype(np.int32) for of in (chosen, firsts, data.labels[chosen])
+        values.reshape(steps, batch).astype(np.int32)
+        for values in (chosen, firsts, data.labels[chosen])
     ]
 
 
@@ -160,7 +175,7 @@ def windows(data, videos, steps, batch, length, seed):
 
 
 class Lab:
-    """The percepts on the device, and what trains and judges classifiers of them, compiled once."""
+    """Holds the percepts on the device, and the compiled training and scoring of classifiers."""
 
     def __init__(self, data, precision):
         self.data, self.precision = data, precision
@@ -174,7 +189,7 @@ class Lab:
         return x.astype(jnp.float32) * self.scale
 
     def pretrain(self, config, finetuning, steps):
-        """path -> array of a pretrained encoder, its scale included."""
+        """Pretrains an encoder and returns {path: array}, including its scale."""
         train, frames_in = self.data.parts["train"], config.data.frames_in
         mean = self.frames(self.x[train[:500]]).mean((0, 1))
         model = _jax.build(config, self.x.shape[-1:], 0, self.precision, mean, self.spread)
@@ -187,9 +202,9 @@ class Lab:
         judged = _jax.free_running(model, frames_in, self.frames)(
             *state[:2], self.x[self.data.parts["validation"]]
         )
-        found = {name: float(of[-20:].mean()) for name, of in figures.items()}
-        print(f"pretrained for {steps} steps: training {found}, validation {judged}", flush=True)
-        if not all(map(math.isfinite, found.values())):
+        means = {name: float(losses[-20:].mean()) for name, losses in figures.items()}
+        print(f"pretrained for {steps} steps: training {means}, validation {judged}", flush=True)
+        if not all(map(math.isfinite, means.values())):
             raise FloatingPointError("the loss is not finite")
         for variable, value in zip(model.network.trainable_variables, state[0], strict=True):
             variable.assign(value)
@@ -199,7 +214,7 @@ class Lab:
         return {name: values[name] for name in names}
 
     def classifier(self, config, seed):
-        """One from random weights."""
+        """Builds a classifier with random weights."""
         keras.utils.set_random_seed(seed)
         fields = {name: value for name, value in config.model.items() if name != "init"}
         classifier = classifiers.build(
@@ -213,7 +228,7 @@ class Lab:
         return classifier
 
     def compiled(self, config):
-        """(training, judging, the optimiser's variables) of classifiers of a config."""
+        """Returns (training, scoring, optimiser variables) for classifiers of a config."""
         key = config.model.kind, config.model.dropout, config.recipe.encoder_factor
         if key not in self._compiled:
             self._compiled[key] = self._compile(config)
@@ -221,7 +236,7 @@ class Lab:
 
     def _compile(self, config):
         classifier, length = self.classifier(config, 0), config.data.frames
-        places = np.arange(0, self.x.shape[1] - length + 1, config.data.stride)
+        starts = np.arange(0, self.x.shape[1] - length + 1, config.data.stride)
 
         def loss(outputs, labels):
             mean = classifiers.step_cross_entropy(labels, outputs)
@@ -242,15 +257,15 @@ class Lab:
                 classifier.network.stateless_call(
                     weights, others, read(x, videos, jnp.full(len(videos), first)), training=False
                 )[0]
-                for first in places
+                for first in starts
             ]
-            return jnp.stack([jax.nn.softmax(of).mean(1) for of in logits], axis=1)
+            return jnp.stack([jax.nn.softmax(values).mean(1) for values in logits], axis=1)
 
         return jax.jit(training.steps(batch)), judge, training.start()[2]
 
 
 class Fits:
-    """Trains one contender, as `few_labels_fits.Fits` does under TensorFlow."""
+    """Trains one contender, like `few_labels_fits.Fits` under TensorFlow."""
 
     def __init__(self, lab, settings, contender, per_class):
         self.lab, self.settings, self.per_class = lab, settings, per_class
@@ -277,7 +292,7 @@ class Fits:
             self.settings, self.config, len(videos), rate, dropout, subset
         )
         steps, batch = config.train.steps, config.recipe.batch_size
-        # The same seed gives every contender the same softmax to start from, and the same windows.
+        # The same seed gives every contender the same initial softmax and the same windows.
         network = lab.classifier(config, config.seed).network
         weights, others = (
             [jnp.asarray(self.encoder.get(v.path, v.value)) for v in variables]
@@ -291,10 +306,10 @@ class Fits:
         blocks = np.asarray(judge(weights, others, lab.x, judged))  # (videos, blocks, K)
         if not np.isfinite(blocks).all():
             return {"diverged": True, "why": "the probabilities are not finite"}
-        of = np.repeat(np.arange(len(judged)), blocks.shape[1])
+        owners = np.repeat(np.arange(len(judged)), blocks.shape[1])
         blocks = blocks.reshape(-1, len(data.classes)).astype(np.float64)
-        means = classification.video_means(blocks, of, len(judged))
-        figures = classification.Predictions(means, blocks, of, None, None).figures(
+        means = classification.video_means(blocks, owners, len(judged))
+        figures = classification.Predictions(means, blocks, owners, None, None).figures(
             data.labels[judged]
         )
         return {

@@ -1,9 +1,10 @@
-"""What the profiled steps of a run are made of: `python -m benchmarks.profile_summary
---workdir=RUN [--out=FILE.md]`, of a run with `--profile_steps`, trained on a CPU.
+"""Divides the time of a run's profiled steps into parts: `python -m benchmarks.profile_summary
+--workdir=RUN [--out=FILE.md]`, for a run with `--profile_steps` on a CPU.
 
-Every moment of a step is divided equally among what runs at that moment, on all threads, so that
-the parts add up to the step. TensorBoard's own tables add up the time of every operation instead,
-however many ran at once, and leave out what XLA compiled on a CPU.
+Every moment of a step is divided equally among the operations that run at that moment, on all
+threads, so that the parts add up to the step. TensorBoard's own tables add up the times of all
+operations instead, even if they run in parallel, and leave out operations that XLA compiled for a
+CPU.
 """
 
 import argparse
@@ -27,7 +28,7 @@ NOTHING = "between operations"
 PRODUCTS = "matrix products"
 _MOVING = "transposes, slices, stacking, casts"
 _REST = "other operations"
-# The first pattern that is found in "module" of what XLA compiled, or in ":Type" of an operation.
+# The first pattern that matches the module name of XLA code, or ":Type" of an operation, counts.
 _PARTS = [
     (PRODUCTS, r":.*MatMul"),
     ("gates of the LSTM (XLA)", r"_cell_"),
@@ -43,17 +44,17 @@ _TRACES = "tb/plugins/profile/*/*.xplane.pb"
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of one step, the mean over those profiled; times in seconds."""
+    """The times of one step in seconds, means over the profiled steps."""
 
     steps: list[int]
     step: float
     parts: dict[str, float]  # they add up to `step`
     waiting: float  # for input
-    input_work: float  # of the input pipeline's operations, whatever ran beside them
+    input_work: float  # of the input pipeline's operations, including parallel ones
 
 
 def newest_trace(workdir: Path) -> Path:
-    """The trace that was written last. Raises ValueError where there is none."""
+    """Returns the newest trace. Raises ValueError if there is none."""
     traces = sorted(workdir.glob(_TRACES), key=lambda file: file.stat().st_mtime)
     if not traces:
         raise ValueError(f"{workdir} has no {_TRACES}: train with --profile_steps=10,20")
@@ -64,15 +65,15 @@ def read(trace: Path) -> Summary:
     """Summarises a trace of a CPU.
 
     Raises:
-        ValueError: it is of a GPU, or of no training step.
+        ValueError: the trace is of a GPU, or has no training step.
     """
     space = xplane_pb2.XSpace.FromString(trace.read_bytes())
     if any(plane.name.startswith("/device:") for plane in space.planes):
-        raise ValueError(f"{trace} is of a GPU: TensorBoard's own pages tell more")
+        raise ValueError(f"{trace} is of a GPU: use TensorBoard's own pages")
     (host,) = [plane for plane in space.planes if plane.name == "/host:CPU"]
     windows, waiting, work = {}, 0, []
     for line in host.lines:
-        found = []
+        spans = []
         for event in line.events:
             name = host.event_metadata[event.metadata_id].name
             start = line.timestamp_ns * 1000 + event.offset_ps
@@ -82,10 +83,10 @@ def read(trace: Path) -> Summary:
             elif name == "input":
                 waiting += event.duration_ps
             elif part := _part(name, stats, host, line.name):
-                found.append((start, start + event.duration_ps, part))
-        work += _innermost(found)
+                spans.append((start, start + event.duration_ps, part))
+        work += _innermost(spans)
     if not windows:
-        raise ValueError(f"{trace} holds no whole training step")
+        raise ValueError(f"{trace} holds no complete training step")
     count = len(windows)
     parts = {k: v / count / 1e12 for k, v in _divide(work, windows.values()).items()}
     return Summary(
@@ -102,7 +103,7 @@ def _integer(stat) -> int:
 
 
 def _part(name, stats, host, thread) -> str | None:
-    """Which part of the step an event is work of; None where it only holds or awaits others."""
+    """Returns the part of the step that an event belongs to; None if it contains others."""
     if "hlo_module" in stats:
         text = host.stat_metadata[stats["hlo_module"].ref_value].name
     elif operation := _OPERATION.fullmatch(name):
@@ -115,7 +116,7 @@ def _part(name, stats, host, thread) -> str | None:
 
 
 def _innermost(events: Iterable[tuple]) -> Iterator[tuple]:
-    """Events (start, end, part) of a thread, without the time in which they hold another one."""
+    """Yields events (start, end, part) of a thread, without the time of the events inside them."""
     open_, now = [], 0
     for start, end, part in sorted(events, key=lambda event: (event[0], -event[1])):
         while open_ and open_[-1][0] <= start:
@@ -133,7 +134,7 @@ def _innermost(events: Iterable[tuple]) -> Iterator[tuple]:
 
 
 def _divide(work: list[tuple], windows: Iterable[tuple]) -> dict[str, float]:
-    """The time inside the windows, each moment divided equally among the work of that moment."""
+    """Divides the time inside the windows, each moment equally among the work of that moment."""
     edges = []
     for start, end, part in [*work, *((start, end, None) for start, end in windows)]:
         edges += [(start, 1, part), (end, -1, part)]
@@ -152,7 +153,7 @@ def _divide(work: list[tuple], windows: Iterable[tuple]) -> dict[str, float]:
 
 
 def size(config: dict) -> _common.Size | None:
-    """The size of a run's model, for its FLOP; None where `_common.Size` is not made for it."""
+    """Returns the size of a run's model, to count FLOP; None if `_common.Size` lacks it."""
     model, data = config["model"], config["data"]
     if model.get("kind") != "composite":
         return None
@@ -168,8 +169,8 @@ def size(config: dict) -> _common.Size | None:
     )
 
 
-def report(summary: Summary, of: _common.Size | None, rate: float | None) -> list[str]:
-    """The parts of a step as a table, and how far it is from the floor.
+def report(summary: Summary, lstm_size: _common.Size | None, rate: float | None) -> list[str]:
+    """Returns the parts of a step as a table, and compares the step with the floor.
 
     Args:
         rate: FLOP/s of a large matrix product on this machine.
@@ -180,7 +181,7 @@ def report(summary: Summary, of: _common.Size | None, rate: float | None) -> lis
     ]
     rows.append(["the step", f"{1e3 * summary.step:.1f}", "100%"])
     waiting = (
-        f"Training waits {1e3 * summary.waiting:.2f} ms a step for input "
+        f"Training waits {1e3 * summary.waiting:.2f} ms per step for input "
         f"({summary.waiting / summary.step:.2%}). The input pipeline's operations take "
         f"{1e3 * summary.input_work:.0f} ms of a core, while the step runs."
     )
@@ -189,12 +190,13 @@ def report(summary: Summary, of: _common.Size | None, rate: float | None) -> lis
         _common.table(["part", "ms/step", "of the step"], rows),
         waiting,
     ]
-    if of:
-        floor, products = of.flop / rate, summary.parts[PRODUCTS]
+    if lstm_size:
+        floor, products = lstm_size.flop / rate, summary.parts[PRODUCTS]
         texts.append(
-            f"{of.flop / 1e9:.4g} GFLOP a step in matrix products; at the {rate / 1e9:.0f} GFLOP/s "
-            f"of a large one, the floor, they take {1e3 * floor:.0f} ms. Here they take "
-            f"{1e3 * products:.0f} ms ({of.flop / products / 1e9:.0f} GFLOP/s), and the step "
+            f"{lstm_size.flop / 1e9:.4g} GFLOP per step in matrix products; at the "
+            f"{rate / 1e9:.0f} GFLOP/s of a large one, the floor, they take {1e3 * floor:.0f} ms. "
+            f"Here they take {1e3 * products:.0f} ms "
+            f"({lstm_size.flop / products / 1e9:.0f} GFLOP/s), and the step takes "
             f"{summary.step / floor:.2f} times the floor: {floor / summary.step:.0%} of its rate."
         )
     return texts
@@ -203,23 +205,23 @@ def report(summary: Summary, of: _common.Size | None, rate: float | None) -> lis
 def main():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--workdir", type=_common.path, required=True, help="a run with --profile_steps"
+        "--workdir", type=_common.path, required=True, help="folder of a run with --profile_steps"
     )
     parser.add_argument(
-        "--out", type=_common.path, help="Markdown file to write the report to as well"
+        "--out", type=_common.path, help="also write the report to this Markdown file"
     )
     args = parser.parse_args()
     try:
         summary = read(newest_trace(args.workdir))
-        of = size(json.loads((args.workdir / "config.json").read_text()))
+        lstm_size = size(json.loads((args.workdir / "config.json").read_text()))
         dtype = json.loads((args.workdir / "run.json").read_text())["gemm_dtype"]
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     rate = None
-    if of:  # the product that is the floor of train_step, too
-        shape = 4 * of.units, of.units, of.frames * of.batch
+    if lstm_size:  # measures the same product as the floor of train_step
+        shape = 4 * lstm_size.units, lstm_size.units, lstm_size.frames * lstm_size.batch
         rate = max(_common.gemm_rate(*shape, dtype) for _ in range(5))
-    _common.report("A profiled training step", report(summary, of, rate), args.out)
+    _common.report("A profiled training step", report(summary, lstm_size, rate), args.out)
 
 
 if __name__ == "__main__":

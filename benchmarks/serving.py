@@ -1,8 +1,9 @@
-"""Exported models: seconds of every signature, of one clip and of many, called in this process as
-TensorFlow loads it from the SavedModel: `python -m benchmarks.serving [--out=FILE.md]`.
+"""Measures every signature of exported models, for one clip and for many:
+`python -m benchmarks.serving [--out=FILE.md]`.
 
-The models have random weights, which take as long as others: the composite on Moving MNIST, and a
-classifier of percepts. `python -m unsup_video.client --requests=100` measures gRPC and REST.
+TensorFlow loads the SavedModels in this process. The models are the composite on Moving MNIST and a
+classifier of percepts; their weights are random, which does not change the time. `python -m
+unsup_video.client --requests=100` measures gRPC and REST.
 """
 
 import os
@@ -26,11 +27,11 @@ from unsup_video.serving import export
 from unsup_video.training import experiment
 from unsup_video.training.trained import TrainedModel
 
-CLASSES = tuple(f"class {k}" for k in range(101))  # as many as UCF-101 has
+CLASSES = tuple(f"class {k}" for k in range(101))  # like UCF-101
 
 
 def composite(units: int, frame_size: int, folder: Path) -> TrainedModel:
-    """The paper's model of Moving MNIST."""
+    """Builds the paper's model of Moving MNIST."""
     config, shape = moving_mnist_1layer.get_config(), (frame_size, frame_size)
     config.model.units, config.data.frame_size = units, frame_size
     model = experiment.build_model(config, shape, np.full(frame_size**2, 0.05, np.float32))
@@ -38,7 +39,7 @@ def composite(units: int, frame_size: int, folder: Path) -> TrainedModel:
 
 
 def classifier(units: int, frame_size: int, folder: Path) -> TrainedModel:
-    """A classifier of percepts, which have as many values as a frame has pixels."""
+    """Builds a classifier of percepts that have as many values as a frame has pixels."""
     config, shape = finetune.get_config(), (frame_size**2,)
     config.model.update({"units": units, "init": "none"})
     return TrainedModel(
@@ -47,8 +48,8 @@ def classifier(units: int, frame_size: int, folder: Path) -> TrainedModel:
 
 
 def signatures(trained: TrainedModel) -> dict:
-    """Those of a model, exported and loaded again."""
-    trained.path.mkdir()  # what the model card says of a run
+    """Exports and loads a model, and returns its signatures."""
+    trained.path.mkdir()  # for run.json, which the model card needs
     run = {"data": {"kind": "none", "source": "random weights, for a measurement"}}
     (trained.path / "run.json").write_text(json.dumps(run))
     version = export.write(trained, trained.path.with_name(f"{trained.path.name}_exported"))
@@ -56,23 +57,21 @@ def signatures(trained: TrainedModel) -> dict:
 
 
 def request(function, frames: int, batch: int) -> dict[str, tf.Tensor]:
-    """Random inputs of a signature."""
-    random, found = np.random.default_rng(0), {}
+    """Returns random inputs of a signature."""
+    random, inputs = np.random.default_rng(0), {}
     for name, spec in function.structured_input_signature[1].items():
         shape = [(batch, frames)[axis] if n is None else n for axis, n in enumerate(spec.shape)]
         values = np.full(shape, 10) if spec.dtype == tf.int32 else 255 * random.random(shape)
         scale = 1 if spec.dtype.is_integer else 255
-        found[name] = tf.cast(values / scale, spec.dtype)
-    return found
+        inputs[name] = tf.cast(values / scale, spec.dtype)
+    return inputs
 
 
 def main():
     parser = _common.flags(__doc__)
     parser.set_defaults(rounds=25)
-    parser.add_argument("--frame_size", type=int, default=64, help="pixels of a side")
-    parser.add_argument(
-        "--batches", type=int, nargs="+", default=[1, 64], help="clips of a request"
-    )
+    parser.add_argument("--frame_size", type=int, default=64, help="side of a frame in pixels")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="clips per request")
     args = parser.parse_args()
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory() as folder:

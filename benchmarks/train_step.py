@@ -1,11 +1,11 @@
-"""The training step against stock layers, PyTorch and the machine's matrix products:
+"""Compares the training step with stock layers, PyTorch and the machine's matrix products:
 `python -m benchmarks.train_step [--scaling | --check] [--out=FILE.md]`.
 
-A step is forward, loss, all gradients and an update by SGD with momentum, of the composite without
-conditional decoders, on the CPU. Every contender runs in a process of its own; steps are measured
-in turn, round by round, with all contenders in memory: 20 GB at the default size, less with a
-choice of `--contenders`. `--scaling` measures our float32 step over T, batch and layers instead;
-`--check` compares our model's loss and gradients with those of (b) from the same weights.
+A step is the forward pass, the loss, all gradients and an update by SGD with momentum, for the
+unconditional composite on the CPU. Every contender runs in a process of its own; steps are measured
+in turn, round by round, with all contenders in memory: 20 GB at the default size, less with fewer
+`--contenders`. `--scaling` measures our float32 step over T, batch and layers instead; `--check`
+compares our model's loss and gradients with those of (b) from the same weights.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Seconds of every round, peak GB of the process, and what else the contender tells."""
+    """Seconds of every round, peak GB of the process, and the contender's `info`."""
 
     seconds: list[float]
     peak_gb: float
@@ -45,7 +45,7 @@ class Result:
 def measure(
     cases: list[tuple[str, Size]], rounds: int, torch_python: str = sys.executable
 ) -> dict[tuple[str, Size], Result]:
-    """Measures contenders (a key of `NAMES`, a size), in turn."""
+    """Measures contenders, each (key of `NAMES`, size), in turn."""
     with contextlib.ExitStack() as stack:
         workers = {}
         for name, size in cases:
@@ -59,7 +59,7 @@ def measure(
 
 
 def comparison(size: Size, results: dict[str, Result]) -> list[str]:
-    """The report: what was run, the table, the targets, the notes."""
+    """Returns the report: the setting, the table, the notes, the targets."""
     stock, floor = results.get("stock_lstm"), results.get("gemm_floor")
     rate = size.flop / min(floor.seconds) if floor else None
     columns = [
@@ -81,7 +81,7 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
         ]
         for name, result in results.items()
     ]
-    notes = ["Peak GB is that of the whole process, the framework included."]
+    notes = ["Peak GB is that of the whole process, including the framework."]
     if floor:
         notes.append(f"The floor's rate is its best round's, {rate / 1e9:.1f} GFLOP/s.")
     no_amx = not all(result.info.get("native_bfloat16", True) for result in results.values())
@@ -94,7 +94,7 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
     return [
         f"Composite, {size.layers} x {size.units} units, batch {size.batch}, {size.frames} frames "
         f"read and {size.frames} predicted of {size.frame_dim} pixels: "
-        f"{size.flop / 1e9:.4g} GFLOP a step.",
+        f"{size.flop / 1e9:.4g} GFLOP per step.",
         _common.table(columns, rows),
         " ".join(notes),
         _common.table(["target", "at least", "measured", ""], targets(results, no_amx)),
@@ -102,7 +102,7 @@ def comparison(size: Size, results: dict[str, Result]) -> list[str]:
 
 
 def targets(results: dict[str, Result], no_amx: bool) -> list[list[str]]:
-    """A row for every target whose contenders were run."""
+    """Returns a row for every target whose contenders were measured."""
 
     def speed(ours, other):
         return other.median / ours.median
@@ -132,7 +132,7 @@ def targets(results: dict[str, Result], no_amx: bool) -> list[list[str]]:
 
 
 def scaling_groups(size: Size) -> list[list[Size]]:
-    """Over T, at a fifth of the batch, so that T = 100 has the memory; over batch; over layers."""
+    """Returns sizes over T (at a fifth of the batch, to fit into memory), batch, and layers."""
     small = dataclasses.replace(size, batch=max(1, size.batch // 5))
     return [
         [dataclasses.replace(small, frames=frames) for frames in (10, 20, 100)],
@@ -142,7 +142,7 @@ def scaling_groups(size: Size) -> list[list[Size]]:
 
 
 def scaling(groups: list[dict[Size, Result]]) -> list[str]:
-    """The report: the time of an operation, which is constant where the time is linear."""
+    """Returns the report: the time per operation is constant where the time is linear."""
     columns = ["layers", "batch", "T", "GFLOP", "s/step: median (range)", "ms/GFLOP", "peak GB"]
     tables = [
         _common.table(
@@ -171,7 +171,7 @@ def scaling(groups: list[dict[Size, Result]]) -> list[str]:
 
 
 def missing_torch(python: str) -> str | None:
-    """Why `python` cannot import torch; None where it can."""
+    """Returns the reason why `python` cannot import torch; None if it can."""
     result = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True)
     return result.stderr.strip().splitlines()[-1] if result.returncode else None
 
@@ -179,18 +179,22 @@ def missing_torch(python: str) -> str | None:
 def main():
     parser = _common.flags(__doc__)
     parser.add_argument("--frame_dim", type=int, default=64 * 64, help="pixels of a frame")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--frames", type=int, default=10, help="T: read, and predicted")
-    parser.add_argument("--layers", type=int, default=1)
-    parser.add_argument("--contenders", default=",".join(NAMES), help="which, between commas")
+    parser.add_argument("--batch", type=int, default=100, help="sequences per batch")
+    parser.add_argument("--frames", type=int, default=10, help="T, frames read and predicted")
+    parser.add_argument("--layers", type=int, default=1, help="layers of each LSTM")
+    parser.add_argument(
+        "--contenders", default=",".join(NAMES), help="contenders, separated by commas"
+    )
     parser.add_argument(
         "--torch_python",
         default=sys.executable,
-        help="a Python that has torch, which is no dependency of this project",
+        help="a Python with torch, which is no dependency of this project",
     )
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--scaling", action="store_true")
-    mode.add_argument("--check", action="store_true")
+    mode.add_argument("--scaling", action="store_true", help="measure our step over its sizes")
+    mode.add_argument(
+        "--check", action="store_true", help="compare our gradients with those of (b)"
+    )
     args = parser.parse_args()
     size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
 

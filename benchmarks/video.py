@@ -1,10 +1,10 @@
-"""Frames a second on one core, by stage, of what data_prep does with videos:
+"""Measures the stages of data_prep's work on videos, in frames per second on one core:
 `python -m benchmarks.video [--videos=FOLDER] [--cnn=FILE.keras] [--percepts=FOLDER] [--out=FILE]`.
 
-The process is bound to one core. Decoding is measured on a generated clip and on real ones, if a
-folder of them is given; then what is made of the frames, each stage by itself; then writing and
-reading. VGG-16 has random weights, which take as long as trained ones. docs/scale.md reckons with
-these rates.
+The process is bound to one core. The command measures decoding of a generated clip and of real
+ones, if a folder of them is given; then each stage of the work on frames by itself; then writing
+and reading. VGG-16 has random weights, which does not change its time. docs/scale.md calculates
+with these rates.
 """
 
 import os
@@ -34,7 +34,7 @@ PAIRS = 10
 
 
 def generated(path: Path) -> Path:
-    """Writes a clip of a texture that moves, with grain, as MPEG-4."""
+    """Writes a clip of a moving texture with noise, as MPEG-4."""
     random = np.random.default_rng(0)
     large = cv2.GaussianBlur(random.integers(0, 256, (600, 800, 3)).astype(np.uint8), (0, 0), 3)
     large = cv2.normalize(large, None, 0, 255, cv2.NORM_MINMAX)
@@ -47,7 +47,7 @@ def generated(path: Path) -> Path:
 
 
 def rate(function, *arguments):
-    """A function that gives the frames/s of `function`, which returns a number of frames."""
+    """Returns a function that measures the frames/s of `function`, which returns their number."""
 
     def measure():
         began = time.perf_counter()
@@ -92,7 +92,7 @@ def make_flow(estimate, frames):
 
 
 def make_part(values, path):
-    """What a job writes of a video: packed, serialized, uncompressed."""
+    """Writes a part as a job does for a video: packed, serialized, uncompressed."""
     stored, scale = storage.pack(values, "uint8")
     example = records.serialize(records.Record(stored, scale, "video"))
     records.write_file(path, [example], "")
@@ -108,7 +108,7 @@ def compress(part, path):
 
 
 def cnns(file):
-    """name -> function of a batch (32, 224, 224, 3) float32."""
+    """Returns {name: function of a batch (32, 224, 224, 3) float32}."""
     vgg = keras.applications.VGG16(weights=None)
     models = {"VGG-16 to fc6": keras.Model(vgg.inputs, vgg.get_layer("fc1").output)}
     if file:
@@ -121,23 +121,23 @@ def cnns(file):
 
 
 def percepts(folder):
-    """(100, D) values of a real data set, or (100, 4096) generated ones, half of them 0."""
+    """Returns (100, D) values of a real data set, or (100, 4096) generated ones, half of them 0."""
     if not folder:
         return np.maximum(np.random.default_rng(0).normal(0, 1, (100, 4096)), 0).astype(np.float32)
     size = records.Manifest.load(folder).count
-    found = records.pick(folder, evenly_spread(100, size))
-    values = [record.frames.astype(np.float32) * record.scale for record in found]
+    sample = records.pick(folder, evenly_spread(100, size))
+    values = [record.frames.astype(np.float32) * record.scale for record in sample]
     return np.concatenate(values)[:100]
 
 
 def main():
     parser = _common.flags(__doc__)
     parser.add_argument("--videos", type=_common.path, help="folder of real videos")
-    parser.add_argument("--clips", type=int, default=6, help="of them, evenly spread")
+    parser.add_argument("--clips", type=int, default=6, help="number of these, evenly spread")
     parser.add_argument(
-        "--cnn", type=os.path.expanduser, help="a .keras file to measure besides VGG-16"
+        "--cnn", type=os.path.expanduser, help=".keras file to measure besides VGG-16"
     )
-    parser.add_argument("--percepts", type=_common.path, help="a data set of percepts to compress")
+    parser.add_argument("--percepts", type=_common.path, help="data set of percepts to compress")
     args = parser.parse_args()
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
@@ -176,22 +176,22 @@ def main():
         per_frame = {"part": part.stat().st_size, "GZIP": shard.stat().st_size}
         stages["write a part", f"{width}, uint8"] = rate(make_part, values, part)
         stages["write a shard", f"{width}, uint8, GZIP"] = rate(compress, part, shard)
-        stages["decode and crop patches", f"{name}, 10 a video"] = rate(
+        stages["decode and crop patches", f"{name}, 10 per video"] = rate(
             make_patches, paths, decode(paths)
         )
         figures = _common.interleave(stages, args.rounds)
 
     rows = [
-        [stage, what, _common.spread(found, ",.1f"), f"{1000 / statistics.median(found):,.2f}"]
-        for (stage, what), found in figures.items()
+        [stage, what, _common.spread(rates, ",.1f"), f"{1000 / statistics.median(rates):,.2f}"]
+        for (stage, what), rates in figures.items()
     ]
     sizes = ", ".join(
-        f"{size / len(values):,.0f} bytes a frame {name}" for name, size in per_frame.items()
+        f"{size / len(values):,.0f} bytes per frame {name}" for name, size in per_frame.items()
     )
     source = f"of {args.percepts.name}" if args.percepts else "generated"
     parts = [
         "One core; every stage by itself.",
-        _common.table(["stage", "of what", "frames/s: median (range)", "ms a frame"], rows),
+        _common.table(["stage", "of what", "frames/s: median (range)", "ms per frame"], rows),
         f"Percepts ({source}) as uint8: {sizes}; {(values == 0).mean():.0%} of the values are 0.",
     ]
     _common.report("From videos to records", parts, args.out)

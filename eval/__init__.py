@@ -1,1 +1,1 @@
-"""Evaluation commands."""
+"""Commands that evaluate trained models."""

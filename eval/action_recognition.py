@@ -1,25 +1,25 @@
-"""Action recognition: how many videos and windows a finetuned classifier names right.
+"""Tests finetuned classifiers of actions on videos, and predicts the actions in new files.
 
     python -m eval.action_recognition --workdir=runs/finetune
     python -m eval.action_recognition --workdir=runs/finetune --split=2 --part=validation --topk=1,5
 
-Accuracies with 95% intervals, of videos (the mean over their blocks of 16 frames, one every 8), of
-windows, over time steps and by class, and the confusion matrix. Without --records it tests on the
-test part of the data that the run was trained on.
+Prints accuracies with 95% intervals, of videos (the mean over their blocks of 16 frames, one every
+8), of windows, over time steps and per class, and draws the confusion matrix. Without --records the
+command uses the test split of the data that the run was trained on.
 
-Several classifiers are evaluated one by one, and then their late fusion: the weighted mean of what
-they say of the same videos. Each reads its own data, --records is given once for each, in the order
-of the models, those of --workdir first:
+Several classifiers are evaluated one by one, followed by their late fusion: the weighted mean of
+their probabilities for the same videos. Each reads its own data; give --records once per model, in
+the order of the models, those of --workdir first:
 
     python -m eval.action_recognition --workdir=runs/rgb --workdir=runs/flow --weights=1,2
 
-Classifiers of the folds of a cross-validation are tested on their own videos each, all of which are
+Each classifier of a cross-validation is tested on the videos of its own fold, and all videos are
 then counted together:
 
     python -m eval.action_recognition --cross_validation --workdir=runs/fold1 --workdir=runs/fold2
 
-Names the actions in files of one's own, videos or .npy files (T, D) of percepts, and draws how
-probable they are over time:
+With --predict the command names the actions in your own files, videos or .npy files (T, D) of
+percepts, and draws their probabilities over time:
 
     python -m eval.action_recognition --workdir=runs/finetune --predict=my_videos --cnn=mine.keras
 """
@@ -43,22 +43,31 @@ from unsup_video.utils import cli
 _RECORDS = flags.DEFINE_multi_string(
     "records",
     None,
-    "Labelled data set of data_prep's to test on, or folder of three; default: that of the run.",
+    "Labelled data set of data_prep's to test on, or a folder of three; default: that of the run.",
 )
 _SPLIT = flags.DEFINE_integer(
-    "split", None, "Official split, 0: divided by groups; default: the run's own.", lower_bound=0
+    "split",
+    None,
+    "Number of the official split, 0 to divide by groups; default: the run's own.",
+    lower_bound=0,
 )
-_PART = flags.DEFINE_enum("part", "test", splits.SPLITS, "Of the split.")
-_TOPK = flags.DEFINE_list("topk", None, "Numbers of guesses, such as 1,5 (the default).")
+_PART = flags.DEFINE_enum("part", "test", splits.SPLITS, "Split to evaluate.")
+_TOPK = flags.DEFINE_list("topk", None, "The k of top-k accuracies; default: 1,5.")
 _cnn = cnn_flags.define(weights="cnn_weights")
 flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them
-_WEIGHTS = flags.DEFINE_list("weights", None, "Of the models in their fusion; default: equal.")
-_CROSS_VALIDATION = flags.DEFINE_bool(
-    "cross_validation", False, "The models are of folds: count their test videos together."
+_WEIGHTS = flags.DEFINE_list(
+    "weights", None, "Weights of the models in the fusion; default: equal."
 )
-_PREDICT = flags.DEFINE_string("predict", None, "A video, a .npy file, or a folder of them.")
+_CROSS_VALIDATION = flags.DEFINE_bool(
+    "cross_validation", False, "Count the test videos of all models, one per fold, together."
+)
+_PREDICT = flags.DEFINE_string(
+    "predict", None, "Predict for this video or .npy file, or for a folder of them."
+)
 _OUT = flags.DEFINE_string(
-    "out", None, "Folder for what --predict finds; default: predictions-NAME where evaluations go."
+    "out",
+    None,
+    "Folder for the results of --predict; default: predictions-NAME beside the evaluations.",
 )
 _FLAGS = (_RECORDS, _SPLIT, _PART, _TOPK)
 
@@ -78,12 +87,12 @@ def _evaluate(models, topk):
     if _CROSS_VALIDATION.value and _WEIGHTS.present:
         raise ValueError("--weights does not go with --cross_validation: no video has two models")
     weights = action_recognition.check_weights(_numbers(_WEIGHTS, float), len(models))
-    naming.names([model.path for model in models])  # before minutes of evaluations
+    naming.names([model.path for model in models])  # fails before minutes of evaluations
     folders = _RECORDS.value or [None] * len(models)
     if len(folders) != len(models):
         raise ValueError(
-            f"--records is given {len(folders)} times for {len(models)} models: once "
-            "for each, in their order, or not at all"
+            f"--records is given {len(folders)} times for {len(models)} models: give it once per "
+            "model, in their order, or not at all"
         )
     tests = []
     for model, folder in zip(models, folders, strict=True):
@@ -108,7 +117,7 @@ def _evaluate(models, topk):
 
 
 def _together(models, tests, weights, topk):
-    """(title, tests, evaluation) of what the models say together."""
+    """Evaluates the models together and returns (title, tests, evaluation)."""
     given = {f.name: _text(f) for f in (*_FLAGS, _WEIGHTS) if f.present}
     if _CROSS_VALIDATION.value:
         given["cross_validation"] = True
@@ -144,23 +153,23 @@ def _predict(models, topk):
     if len(models) > 1:
         raise ValueError(f"--predict takes one model, {len(models)} are given")
     (model,) = models
-    most = max(topk or (min(5, len(model.classes)),))
-    if not 1 <= most <= len(model.classes):
-        raise ValueError(f"--topk={most}: {model.path} has {len(model.classes)} classes")
-    found, ignored = predictions.find(_PREDICT.value)
-    print(f"{len(found):,} files of {_PREDICT.value}")
+    largest = max(topk or (min(5, len(model.classes)),))
+    if not 1 <= largest <= len(model.classes):
+        raise ValueError(f"--topk={largest}: {model.path} has {len(model.classes)} classes")
+    paths, ignored = predictions.find(_PREDICT.value)
+    print(f"{len(paths):,} files of {_PREDICT.value}")
     if ignored:
         print(f"  files not used: {len(ignored):,}: {folders.shown(ignored)}")
     given = _cnn()
     job = functools.cache(lambda: predictions.percepts_job(model, given))
-    if any(map(predictions.is_video, found)):
+    if any(map(predictions.is_video, paths)):
         print(f"percepts: {job().cnn}, layer {job().layer or 'of the last global pooling'}")
     elif given:
         raise ValueError(f"{next(iter(given))} is for videos, and {_PREDICT.value} holds none")
     out = _OUT.value or model.evaluations / f"predictions-{Path(_PREDICT.value).resolve().name}"
-    results.check_writable(out, "--out=FOLDER says where else predictions are written")
-    names = predictions.names(_PREDICT.value, found)
-    problems = predictions.run(model, found, names, out, job, most)
+    results.check_writable(out, "choose another folder with --out=FOLDER")
+    names = predictions.names(_PREDICT.value, paths)
+    problems = predictions.run(model, paths, names, out, job, largest)
     print(f"written: {out}/{predictions.TABLE}, and a picture of each file")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -175,7 +184,7 @@ def _numbers(flag, kind):
 
 
 def _text(flag):
-    """A flag's value as a command line has it; a list of those of a flag that is repeated."""
+    """Returns a flag's value as on a command line; a list for a flag that is repeated."""
     lists = flag is not _RECORDS and isinstance(flag.value, list)
     return ",".join(flag.value) if lists else flag.value
 

@@ -1,9 +1,10 @@
-"""Figures 9 and 10: the input and output weights with the largest norm, drawn and measured.
+"""Figures 9 and 10: draws and measures the input and output weights with the largest norm.
 
     python -m eval.features --workdir=runs/quickstart
 
-Mosaics of the encoder's four sets of input weights and of each decoder's output weights; length and
-width of their strips, their extent and spatial frequency, beside those before training.
+Draws mosaics of the encoder's sets of input weights, four for an LSTM, and of each decoder's output
+weights. Measures the length and width of their strips, their extent and spatial frequency, and
+compares them with those before training.
 """
 
 import os
@@ -16,7 +17,7 @@ from eval import common
 from unsup_video.evaluation import features
 from unsup_video.utils import cli
 
-_COUNT = flags.DEFINE_integer("count", 200, "How many features of each set.")
+_COUNT = flags.DEFINE_integer("count", 200, "Number of features to draw of each set.")
 
 
 def main(argv):

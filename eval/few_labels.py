@@ -1,4 +1,4 @@
-"""Figure 12 and table 3: pretrained encoders against baselines, where labels are few.
+"""Figure 12 and table 3: compares pretrained encoders with baselines when labels are few.
 
     python -m eval.few_labels --workdir=runs/percepts_small --records=data/ucf101_fc6 \\
         --config.data.split=1 --out=results/few_labels
@@ -6,8 +6,8 @@
 Classifiers are trained on the same random subsets of labelled videos: from every pretrained model
 that --workdir or --model names, from random weights, and as regression on single frames, on the
 mean frame, and on the state of each pretrained encoder after the last frame. The learning rate of
-each is chosen on a validation part of the training groups, by the same search. The same command
-goes on with a study that was interrupted.
+each is chosen on the validation split by the same search. The same command resumes a study that was
+interrupted.
 """
 
 import hashlib
@@ -29,25 +29,29 @@ from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Of the classifiers; default: finetune_few_labels."
+    "config", None, "Config of the classifiers; default: finetune_few_labels."
 )
-_RECORDS = flags.DEFINE_string("records", None, "The labelled percepts.")
+_RECORDS = flags.DEFINE_string("records", None, "Data set of labelled percepts.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the study.")
 _PER_CLASS = flags.DEFINE_list(
-    "per_class", ["1", "2", "4", "10", "all"], "Labelled videos a class."
+    "per_class", ["1", "2", "4", "10", "all"], "Numbers of labelled videos per class."
 )
-_SUBSETS = flags.DEFINE_integer("subsets", 10, "Random subsets of each number.")
-_EPOCHS = flags.DEFINE_integer("epochs", 12, "Passes over the labelled videos, at least.")
+_SUBSETS = flags.DEFINE_integer("subsets", 10, "Number of random subsets of each size.")
+_EPOCHS = flags.DEFINE_integer("epochs", 12, "Minimum number of passes over the labelled videos.")
 _LEARNING_RATES = flags.DEFINE_list(
     "learning_rates",
     ["3e-4", "1e-3", "3e-3"],
-    "What is searched over; for regression ten times these.",
+    "Learning rates to search over; regression uses ten times these.",
 )
-_DROPOUTS = flags.DEFINE_list("dropouts", ["0.5"], "What is searched over.")
+_DROPOUTS = flags.DEFINE_list("dropouts", ["0.5"], "Rates of dropout to search over.")
 _SEARCH_SUBSETS = flags.DEFINE_integer(
-    "search_subsets", 2, "Subsets of the search; and seeds where all videos are labelled, at most."
+    "search_subsets",
+    2,
+    "Number of subsets in the search, and maximum number of seeds where all videos are labelled.",
 )
-_PROCESSES = flags.DEFINE_integer("processes", 1, "How many work side by side.", lower_bound=1)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 1, "Number of processes that train in parallel.", lower_bound=1
+)
 
 
 def main(argv):
@@ -55,7 +59,7 @@ def main(argv):
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: the folder of the study")
     if common.recompute():
-        raise ValueError("--recompute: a study is made anew in another --out")
+        raise ValueError("--recompute: to repeat a study, choose another --out")
     config = _CONFIG.value
     unread.check(config, cli.config_from_file(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
@@ -67,15 +71,15 @@ def main(argv):
     for model in models:
         if dict(config.model) != _architecture(config, model):
             raise ValueError(
-                f"{model.path} has another architecture than {models[-1].path}: the baseline is of "
-                "one architecture, so give models of one"
+                f"{model.path} has another architecture than {models[-1].path}: the baseline has "
+                "one architecture, so all models must share it"
             )
     parts = {name: finetuning.videos(config, name) for name in splits.SPLITS}
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     names = naming.names([model.path for model in models])
     seen = _seen(config, models, names)
-    # A study is of one precision.
+    # All classifiers of a study use one precision.
     config.precision = precision.gemm_dtype(common.wanted_precision() or config.precision)
     settings = few_labels.Settings(
         config=config.to_dict(),
@@ -107,9 +111,13 @@ def main(argv):
 
 
 def _fingerprint(folders):
-    """Changes with any byte of the data sets: of one its own fingerprint, of several a digest."""
-    found = sorted(records.Manifest.load(folder).fingerprint for folder in folders)
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    """Returns the fingerprint of one data set, or a digest of the fingerprints of several."""
+    fingerprints = sorted(records.Manifest.load(folder).fingerprint for folder in folders)
+    return (
+        fingerprints[0]
+        if len(fingerprints) == 1
+        else hashlib.sha256("".join(fingerprints).encode()).hexdigest()
+    )
 
 
 def _described(model):
@@ -121,14 +129,14 @@ def _described(model):
     }
 
 
-# The fields that a study sets itself -> why a value given there would be ignored.
+# Fields that a study sets itself -> the reason why it would ignore a given value.
 _OWN = {
     "model.kind": "a study has classifiers of every kind",
-    "model.init": "--workdir is for that",
-    "model.dropout": "--dropouts is for that",
-    "recipe.learning_rate": "--learning_rates is for that",
-    "data.videos_per_class": "--per_class is for that",
-    "data.subset_seed": "--config.seed is for that",
+    "model.init": "use --workdir",
+    "model.dropout": "use --dropouts",
+    "recipe.learning_rate": "use --learning_rates",
+    "data.videos_per_class": "use --per_class",
+    "data.subset_seed": "use --config.seed",
     **dict.fromkeys(
         ("model.units", "model.layers", "model.use_peepholes", "model.frame_scaling"),
         "the encoders of --workdir and --model have their own",
@@ -137,41 +145,41 @@ _OWN = {
 
 
 def _seen(config, models, names):
-    """{name: `overlap.seen` of the test part} of the models, and "" of the labelled videos.
+    """Returns {name: `overlap.seen` of the test split}, "" for the labelled videos.
 
     Raises:
-        ValueError: a model was pretrained on videos of the test part, other than those that are in
-            the training list too: some data sets hold a clip under two names.
+        ValueError: a model was pretrained on videos of the test split that are not in the training
+            list, too: some data sets hold a clip under two names.
     """
     own = overlap.read_contents(config)
-    found = {"": overlap.seen(own, own["test"])}
+    seen = {"": overlap.seen(own, own["test"])}
     twice = overlap.shared_sequences(own["train"], own["test"]) | overlap.shared_sequences(
         own["validation"], own["test"]
     )
     for name, model in zip(names, models, strict=True):
         run = overlap.run_contents(model.origin, model.config)
-        found[name] = overlap.seen(run, own["test"])
+        seen[name] = overlap.seen(run, own["test"])
         others = np.zeros_like(twice)
-        for part in found[name]:
+        for part in seen[name]:
             if (shared := overlap.shared_sequences(run[part], own["test"])) is not None:
                 others |= shared & ~twice
         if others.any():
             raise ValueError(
                 f"{model.path} was pretrained on {others.sum():,} of the {len(others):,} videos of "
-                "the test part: pretrain on the training part of the same --config.data.split"
+                "the test split: pretrain on the training split of the same --config.data.split"
             )
-    _warn(found)
-    return found
+    _warn(seen)
+    return seen
 
 
 def _warn(seen):
-    for name, found in seen.items():
-        for note in overlap.notes(found, None):
+    for name, parts in seen.items():
+        for note in overlap.notes(parts, None):
             print(f"{name or 'labelled videos'}: {note}")
 
 
 def _architecture(config, model):
-    """`config.model` as it is with that model's encoder."""
+    """Returns `config.model` with the architecture of that model's encoder."""
     changed = config.copy_and_resolve_references()
     finetuning.take_architecture(changed, model)
     return dict(changed.model)

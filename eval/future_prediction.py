@@ -1,11 +1,11 @@
-"""Table 2 and more: how well models predict, on test clips that training never saw.
+"""Table 2 and more: scores the predictions of models on test clips.
 
     python -m eval.future_prediction --workdir=runs/quickstart
     python -m eval.future_prediction --workdir=runs/a --workdir=runs/b --records=data/published/test
 
-Cross entropy, MSE, MAE, SSIM and PSNR of every predicted frame, with floors beside them. Without
---records the test clips are generated from test digits, as the run's config says. Every run's
-figures are stored in its folder eval/; a second call reads them.
+Computes cross entropy, MSE, MAE, SSIM and PSNR of every predicted frame, and the floors to compare
+with. Without --records the test data are those of the run's config. Every run's figures are stored
+in its folder eval/; a second call reads them.
 """
 
 import os
@@ -19,14 +19,16 @@ from unsup_video.evaluation import future_prediction, metrics, naming, results, 
 from unsup_video.utils import cli
 
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
-_CLIPS = flags.DEFINE_integer("clips", None, "How many; default: 10,000, or all of the data set.")
+_CLIPS = flags.DEFINE_integer(
+    "clips", None, "Number of test clips; default: 10,000, or all of the data set."
+)
 _CONVENTION = flags.DEFINE_enum(
     "metric_convention",
     "correct",
     metrics.CONVENTIONS,
-    "How MSE, SSIM, PSNR and LPIPS are computed; docs/evaluation.md has the differences.",
+    "Convention of MSE, SSIM, PSNR and LPIPS; docs/evaluation.md lists the differences.",
 )
-_LPIPS = flags.DEFINE_bool("lpips", False, "Also LPIPS; needs the package lpips.")
+_LPIPS = flags.DEFINE_bool("lpips", False, "Compute LPIPS, too; needs the package lpips.")
 _FLAGS = (_RECORDS, _CLIPS, _CONVENTION, _LPIPS)
 
 
@@ -35,7 +37,7 @@ def main(argv):
     lpips = _load_lpips() if _LPIPS.value else None
     evaluations, notes = [], []
     models = common.models()
-    names = naming.names([model.path for model in models])  # before minutes of evaluations
+    names = naming.names([model.path for model in models])  # fails before minutes of evaluations
     for name, model in zip(names, models, strict=True):
         test_set = testset.of_model(model, _RECORDS.value, _CLIPS.value)
         print(
@@ -60,7 +62,7 @@ def main(argv):
         "clips of one video, or of one group of videos, count together"
     )
     if any(e.settings["data"]["kind"] == "patches" for e in evaluations):
-        print("paper: its patches are in units that it does not give; compare its rows alone")
+        print("paper: it does not give the range of its patches; compare only its own rows")
     if len({str(e.settings["data"]) for e in evaluations}) > 1:
         print("CAUTION: these runs were tested on different data")
     print(*notes, sep="\n", end="\n" if notes else "")

@@ -1,9 +1,9 @@
-"""Figure 7: a predictor that runs on, far beyond the frames that it was trained to predict.
+"""Figure 7: runs a predictor far beyond the frames that it was trained to predict.
 
     python -m eval.long_range --workdir=runs/quickstart
 
-Draws the activity of its units, and measures whether activity and motion go on, beside the same
-predictor before training.
+Draws the activity of its units, measures whether activity and motion continue, and compares with
+the same predictor before training.
 """
 
 import os
@@ -18,12 +18,19 @@ from unsup_video.evaluation import long_range
 from unsup_video.utils import cli
 
 _STEPS = flags.DEFINE_integer(
-    "steps", None, "Frames to predict; default: 100, or four times those of training, if more."
+    "steps",
+    None,
+    "Number of frames to predict; default: 100, or four times that of training, if more.",
 )
 _CLIPS = flags.DEFINE_integer(
-    "clips", None, "Test clips; default: 100, or all of a smaller data set.", lower_bound=1
+    "clips",
+    None,
+    "Number of test clips; default: 100, or all of a smaller data set.",
+    lower_bound=1,
 )
-_UNITS = flags.DEFINE_integer("units", 200, "Units whose activity is drawn.", lower_bound=1)
+_UNITS = flags.DEFINE_integer(
+    "units", 200, "Number of units whose activity is drawn.", lower_bound=1
+)
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test on.")
 
 
@@ -36,7 +43,7 @@ def main(argv):
         print(f"\n{model.name} (step {model.step})\n{long_range.table(evaluation)}\n")
         for note in overlap.notes(evaluation.settings["seen"], None, "sequences"):
             print(note)
-        print("without a period, what is left is a drift or stands still")
+        print("a subject without a period drifts or stands still")
         common.show(evaluation)
     return 0
 

@@ -1,8 +1,9 @@
-"""Figure 8: a model of Moving MNIST on other numbers of digits than it was trained on.
+"""Figure 8: tests a model of Moving MNIST on other numbers of digits than it was trained on.
 
     python -m eval.out_of_domain --workdir=runs/quickstart
 
-Strips, animations and losses on 1 and 3 test digits, beside those on the number of its training.
+Draws strips and animations of 1 and 3 test digits, and compares the losses with those on the number
+of digits in training.
 """
 
 import os
@@ -15,8 +16,10 @@ from eval import common
 from unsup_video.evaluation import out_of_domain
 from unsup_video.utils import cli
 
-_NUM_DIGITS = flags.DEFINE_list("num_digits", ["1", "3"], "Numbers of digits, such as 1,3.")
-_CLIPS = flags.DEFINE_integer("clips", 1000, "Test clips of each number of digits.", lower_bound=1)
+_NUM_DIGITS = flags.DEFINE_list("num_digits", ["1", "3"], "Numbers of digits to test.")
+_CLIPS = flags.DEFINE_integer(
+    "clips", 1000, "Number of test clips for each number of digits.", lower_bound=1
+)
 
 
 def main(argv):
@@ -24,7 +27,9 @@ def main(argv):
     try:
         numbers = tuple(int(text) for text in _NUM_DIGITS.value)
     except ValueError:
-        raise ValueError(f"--num_digits={','.join(_NUM_DIGITS.value)}: 1,3 is a good one") from None
+        raise ValueError(
+            f"--num_digits={','.join(_NUM_DIGITS.value)}: expected numbers, such as 1,3"
+        ) from None
     for model in common.models():
         evaluation = out_of_domain.evaluate(model, numbers, _CLIPS.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{out_of_domain.table(evaluation)}\n")

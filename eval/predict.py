@@ -1,18 +1,18 @@
-"""Predicts how clips of one's own go on: no server, and no records first.
+"""Predicts the future of your own clips, without a server and without records.
 
     python -m eval.predict --model=saved_models/moving_mnist --out=future.gif
     python -m eval.predict --workdir=runs/mine --input=clip.mp4 --steps=15 --out=future.gif
     python -m eval.predict --workdir=runs/mine --input=my_images --out=future.png --out=future.npz
 
---input is a video, a GIF, a folder of images, a .npy or .npz file, or a folder of all these, as
-data_prep.frames takes it. The model reads the first frames, as many as in training, reconstructs
-them, and predicts --steps more. What does not fit it is converted, and that is printed: frames are
-cut to the model's proportions around their centre and resized, colours made grey, videos resampled
-to the frame rate of the training data. Too few frames are an error.
+--input is a video, a GIF, a folder of images, a .npy or .npz file, or a folder of all these, as for
+data_prep.frames. The model reads the first frames, as many as in training, reconstructs them, and
+predicts --steps more. The command converts input that does not fit, and prints how: it cuts frames
+to the model's proportions around their centre and resizes them, makes colours grey, and resamples
+videos to the frame rate of the training data. Too few frames are an error.
 
-Prints the loss, with what needs no learning beside it, of the frames that the file has. Without
---input it takes clips that it generates from handwritten digits that come with a dependency; that
-is for models of Moving MNIST.
+Prints the loss on the frames that the file has, and the floors to compare with. Without --input the
+command generates clips from handwritten digits that come with a dependency, for models of Moving
+MNIST.
 """
 
 import os
@@ -28,24 +28,31 @@ from unsup_video.utils import cli
 from unsup_video.video import inputs
 
 _INPUT = flags.DEFINE_string(
-    "input", None, "A video, a GIF, a .npy or .npz file, a folder of images, or one of all these."
+    "input",
+    None,
+    "Read this video, GIF, .npy or .npz file, folder of images, or folder of all these.",
 )
-_STEPS = flags.DEFINE_integer("steps", None, "Frames to predict; default: as in training.", 1)
-_CLIPS = flags.DEFINE_integer("clips", 4, "At most so many sequences, the first ones.", 1)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Number of frames to predict; default: as in training.", 1
+)
+_CLIPS = flags.DEFINE_integer(
+    "clips", 4, "Maximum number of sequences; the first ones are used.", 1
+)
 _FPS = flags.DEFINE_float(
-    "fps", None, "Resample a video or GIF to so many frames a second; default: as in training."
+    "fps", None, "Resample a video or GIF to this frame rate; default: as in training."
 )
-_START = flags.DEFINE_float("start", 0.0, "The second of a video or GIF to start at.", 0.0)
+_START = flags.DEFINE_float("start", 0.0, "Start at this time of a video or GIF, in seconds.", 0.0)
 _RANGE = cli.define_range()
 _OUT = flags.DEFINE_multi_string(
     "out",
     ["future.gif"],
-    "FILE.gif, an animation; FILE.png, a strip; FILE.npz, all arrays; can be given for each.",
+    "Write FILE.gif, an animation; FILE.png, a strip; or FILE.npz, all arrays; repeat the flag for "
+    "several.",
 )
 
 _FLOORS = {
     "copy_last": "the last frame read, repeated",
-    "mean_frame": "the mean frame of the training data, always",
+    "mean_frame": "the mean frame of the training data, repeated",
     "targets": "the targets' entropy: no model gets below",
 }
 
@@ -57,7 +64,7 @@ def main(argv):
     if common.recompute():
         raise ValueError("--recompute has no meaning here: nothing is stored")
     if len(common.paths()) > 1:
-        raise ValueError("--workdir or --model names one model here")
+        raise ValueError("--workdir and --model: give a single model")
     [model] = common.models()
     for path in _OUT.value:
         own_clips.check_out(path, model.frame_shape)
@@ -74,21 +81,21 @@ def main(argv):
         + (f", was trained to predict {data.frames_out}" if predicts else "")
     )
     names, clips = _generated(model, steps) if _INPUT.value is None else _read(model, steps)
-    found = own_clips.run(model, names, clips, steps)
-    _print_scores(model, found)
+    output = own_clips.run(model, names, clips, steps)
+    _print_scores(model, output)
     for path in _OUT.value:
-        own_clips.write(found, path)
+        own_clips.write(output, path)
         print(f"written: {path}")
     return 0
 
 
 def _read(model, steps):
-    """(names, clips (frames, *shape) float32) of --input."""
-    if not _INPUT.value:  # which would be this folder
+    """Reads --input and returns (names, clips), each clip (frames, *shape) float32."""
+    if not _INPUT.value:  # an empty path would mean the current folder
         raise ValueError("--input is empty: a file or a folder is expected")
     fps = _FPS.value
     length = model.config.data.frames_in + steps
-    found = inputs.clips(
+    clips = inputs.clips(
         _INPUT.value,
         model.frame_shape,
         length,
@@ -98,13 +105,13 @@ def _read(model, steps):
         _CLIPS.value,
         own_clips.trained_fps(model),
     )
-    for clip in found:
+    for clip in clips:
         print(f"{clip.name}: {len(clip.frames)} frames{', ' if clip.changed else ''}{clip.changed}")
     scaled = [
         clip.frames / np.float32(255) if clip.frames.dtype == np.uint8 else clip.frames
-        for clip in found
+        for clip in clips
     ]
-    return [clip.name for clip in found], scaled
+    return [clip.name for clip in clips], scaled
 
 
 def _generated(model, steps):
@@ -116,15 +123,14 @@ def _generated(model, steps):
     return [f"clip {i + 1}" for i in range(len(clips))], clips
 
 
-def _print_scores(model, found):
-    outputs = model.model.decoder_outputs
-    for part, score in found.scores.items():
-        unit = outputs[part].frame_unit
-        print(f"{part}: {score:.1f} {unit}, of {found.scored[part]:,} frames")
+def _print_scores(model, output):
+    for part, score in output.scores.items():
+        unit = model.model.decoder_outputs[part].frame_unit
+        print(f"{part}: {score:.1f} {unit}, of {output.scored[part]:,} frames")
         for name, what in _FLOORS.items():
-            if found.floors[part][name]:  # the truth itself has no squared loss
-                print(f"  {found.floors[part][name]:.1f}: {what}")
-    if found.future is not None and "future" not in found.scores:
+            if name != "targets" or output.floors[part][name]:  # 0 for the squared loss
+                print(f"  {output.floors[part][name]:.1f}: {what}")
+    if output.future is not None and "future" not in output.scores:
         print("future: no score, since the input ends where the prediction begins")
 
 

@@ -1,13 +1,13 @@
-"""One page about trained models: the paper's tables and figures 5, 7 to 10 and 12.
+"""Writes a page about trained models: the paper's tables and figures 5, 7 to 10 and 12.
 
     python -m eval.report --workdir=runs/quickstart --out=report
     python -m eval.report --workdir=runs/a --workdir=runs/b --out=report --overwrite
     python -m eval.report --workdir=runs/finetune --few_labels=results/few_labels --out=report
 
-Runs are those of train.pretrain (table 2, figures 5 and 7 to 10) and of train.finetune (tables 1
-and 4), studies those of eval.few_labels (figure 12, tables 3 and 4). report/index.html holds all
-that it shows, so that it can be sent as it is. Evaluations that a run does not have yet are made
-first, which takes minutes; fewer --clips take less.
+The page shows runs of train.pretrain (table 2, figures 5 and 7 to 10) and of train.finetune (tables
+1 and 4), and studies of eval.few_labels (figure 12, tables 3 and 4). report/index.html is
+self-contained, so that it can be sent as a single file. Evaluations that a run lacks are computed
+first, which takes minutes; fewer --clips take less time.
 """
 
 import os
@@ -27,55 +27,55 @@ from unsup_video.training import trained
 from unsup_video.utils import cli
 
 _FEW_LABELS = flags.DEFINE_multi_string(
-    "few_labels", [], "Folder of a study of eval.few_labels; several times for several."
+    "few_labels", [], "Folder of a study of eval.few_labels; repeat the flag for several studies."
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for index.html, results.json and results.csv.")
 _CLIPS = flags.DEFINE_integer(
-    "clips", None, "Test clips of Table 2; default: 10,000, or all of the data set."
+    "clips", None, "Number of test clips for Table 2; default: 10,000, or all of the data set."
 )
 _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to test all runs on.")
 _CONVENTION = flags.DEFINE_enum(
     "metric_convention",
     None,
     metrics.CONVENTIONS,
-    "How MSE, SSIM and PSNR are computed, see docs/evaluation.md; default: correct.",
+    "Convention of MSE, SSIM and PSNR, see docs/evaluation.md; default: correct.",
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a page that is there.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing page.")
 
 
 def main(argv):
     common.check_arguments(argv)
     if not _OUT.value:
-        raise ValueError("--out=FOLDER is missing: where the page is written")
+        raise ValueError("--out=FOLDER is missing: the folder to write the page to")
     report.check_folder(_OUT.value, _OVERWRITE.value)
     studies = report.studies(_FEW_LABELS.value)
     models = _models()
-    report.names([model.path for model in models])  # before hours of evaluations
+    report.names([model.path for model in models])  # fails before hours of evaluations
     options = report.Options(_CLIPS.value, _RECORDS.value, _CONVENTION.value, common.recompute())
-    found = []
+    evaluations = []
     for model in models:
         print(f"{model.name}: evaluations")
-        found.append(report.evaluate(model, options))
+        evaluations.append(report.evaluate(model, options))
     command = shlex.join(["python", "-m", "eval.report", *sys.argv[1:]])
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    runs = report.collect(models, found)
+    runs = report.collect(models, evaluations)
     for path in report.write(runs, _OUT.value, command, time, _OVERWRITE.value, studies):
         print(f"written: {path}")
     return 0
 
 
 def _models():
-    """The models that the flags name, of both kinds.
+    """Loads the models that the flags name, of both kinds.
 
     Raises:
-        ValueError: neither they nor studies are given, or a flag that goes with models that are
-            not there. Whatever `trained.load` raises.
+        ValueError: neither models nor studies are given, or a flag needs models of a kind that is
+            not given; other errors as in `trained.load`.
     """
     paths = common.paths()
     if not paths and not _FEW_LABELS.value:
         raise ValueError(
             "--workdir=RUN is missing: the folder that train.pretrain or train.finetune wrote; or "
-            "--model=SAVED_MODEL: what unsup_video.export wrote; or --few_labels=STUDY"
+            "--model=SAVED_MODEL: the folder that unsup_video.export wrote; or --few_labels=STUDY"
         )
     models = [trained.load(path, common.wanted_precision()) for path in paths]
     for flag in (_RECORDS, _CLIPS, _CONVENTION):

@@ -372,10 +372,10 @@ def test_test_sets_are_judged_for_the_run(labelled_data, tmp_path):
     assert own.seen == {"train": 1, "validation": 0} and own.label == "test (seen)"
     assert "1 of the 3 sequences are of the run's train split" in own.notes()[0]
     copy = write(tmp_path / "copy", (1, 2)).folder
-    with pytest.raises(ValueError, match="copy holds what this run was trained on: sequences"):
+    with pytest.raises(ValueError, match="copy holds data that this run was trained on: sequences"):
         testset.of_model(model, str(copy), None)
     more = write(tmp_path / "more", range(8)).folder
-    with pytest.raises(ValueError, match="holds what this run was trained on"):
+    with pytest.raises(ValueError, match="holds data that this run was trained on"):
         testset.of_model(model, str(more), None)
     fine = testset.of_model(model, str(write(tmp_path / "fine", (6, 7)).folder), None)
     assert fine.seen == {"train": 0, "validation": 0} and fine.label == "test"

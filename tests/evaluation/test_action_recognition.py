@@ -120,7 +120,7 @@ def test_top_k():
     assert action_recognition.check_topk(None, 6) == (1, 5)
     assert action_recognition.check_topk(None, 3) == (1,)
     assert action_recognition.check_topk([2], 3) == (1, 2)
-    with pytest.raises(ValueError, match="top-3 of 3 classes says nothing: 1 to 2 do"):
+    with pytest.raises(ValueError, match="--topk: 3 says nothing about 3 classes; use 1 to 2"):
         action_recognition.check_topk([1, 3], 3)
 
 
@@ -199,7 +199,7 @@ def test_rows_are_those_of_the_videos_of_the_test_part(folder, fresh):
     assert f"{short} of the 12 videos are shorter than a window of 4 frames" in test.notes()[0]
     lines = []
     again = action_recognition.evaluate(test, "the command", topk=(1, 2), log=lines.append)
-    assert again.rows == evaluation.rows and "is there already" in lines[0]
+    assert again.rows == evaluation.rows and "exists and is used" in lines[0]
     other = action_recognition.evaluate(test, "the command")
     assert other.folder != evaluation.folder
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_fused_is_named(fresh, flow, tmp_path):
     for weights, message in (
         ((1,), "1 numbers for 2 models"),
         ((1, -1), "--weights=1,-1"),
-        ((0, 0), "at least one of them above 0"),
+        ((0, 0), "one of them above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             action_recognition.check_weights(weights, 2)
@@ -497,7 +497,7 @@ def test_the_table_does_not_depend_on_pictures(fresh, tmp_path, monkeypatch):
     (out / predictions.TABLE).unlink()
     assert predictions.run(*arguments) == []
     assert (out / predictions.TABLE).read_text(encoding="utf-8") == table
-    assert sum("no picture is drawn: no font" in line for line in lines) == len(names)
+    assert sum("its picture cannot be drawn: no font" in line for line in lines) == len(names)
 
 
 def test_probabilities_over_time_are_those_of_blocks_or_steps(fresh):
@@ -571,7 +571,7 @@ def test_the_cnn_has_to_be_that_of_the_training_data(seen, tmp_path, monkeypatch
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="other.keras: its sha256 is"):
         predictions.percepts_job(model, {"cnn": str(tmp_path / "other.keras")})
-    with pytest.raises(ValueError, match="fps 5.0 is asked for, but .* made with none"):
+    with pytest.raises(ValueError, match="fps is 5.0, but .* made with none"):
         predictions.percepts_job(model, {"fps": 5.0})
 
 

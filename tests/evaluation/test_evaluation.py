@@ -61,7 +61,7 @@ def test_an_evaluation_comes_back_as_it_was_stored(model):
 
     def compute(folder):
         (folder / "a.txt").write_text("a")
-        return results.Found(rows, [picture], {"inference": 1.0})
+        return results.Outcome(rows, [picture], {"inference": 1.0})
 
     stored = results.run(model, "kind_a", {"x": (1, 2)}, "the command", compute)
     loaded = results.load(stored.folder)
@@ -83,7 +83,7 @@ def test_settings_may_be_numbers_of_numpys(model):
         "kind_b",
         mine,
         "the command",
-        lambda folder: results.Found([results.row("model", "test", "future", "mse", [1.0])]),
+        lambda folder: results.Outcome([results.row("model", "test", "future", "mse", [1.0])]),
     )
     assert results.load(stored.folder).settings == {"clips": 3, "share": 0.5}
 
@@ -93,7 +93,7 @@ def test_what_is_stored_is_not_computed_again(model):
 
     def compute(folder):
         calls.append(1)
-        return results.Found([])
+        return results.Outcome([])
 
     def run(settings, **options):
         return results.run(model, "kind_b", settings, "", compute, **options)
@@ -106,7 +106,7 @@ def test_what_is_stored_is_not_computed_again(model):
 
 def test_a_failed_computation_keeps_the_stored_one(model):
     def good(folder):
-        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+        return results.Outcome([results.row("model", "test", "future", "mse", [1.0])])
 
     def bad(folder):
         (folder / "half.txt").write_text("half")
@@ -121,8 +121,8 @@ def test_a_failed_computation_keeps_the_stored_one(model):
 
 def test_another_evaluation_of_the_run_does_not_disturb_one_that_is_being_computed(model):
     def slow(folder):
-        results.run(model, "kind_f", {}, "", lambda folder: results.Found([]))  # by a colleague
-        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+        results.run(model, "kind_f", {}, "", lambda folder: results.Outcome([]))  # by a colleague
+        return results.Outcome([results.row("model", "test", "future", "mse", [1.0])])
 
     left = model.evaluations / ".partial-1-kind_e-0123456789"
     left.mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_a_second_process_waits_and_reads_what_the_first_one_stored(model):
     def slow(folder):
         computing.set()
         assert go_on.wait(60)
-        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+        return results.Outcome([results.row("model", "test", "future", "mse", [1.0])])
 
     def log(text):
         said.append(text)
@@ -166,11 +166,11 @@ def test_a_second_recomputation_waits_and_then_replaces_the_first(model):
         computing.set()
         assert go_on.wait(60)
         assert parts.exists()
-        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+        return results.Outcome([results.row("model", "test", "future", "mse", [1.0])])
 
     def fast(folder):
         assert not parts.exists()
-        return results.Found([results.row("model", "test", "future", "mse", [2.0])])
+        return results.Outcome([results.row("model", "test", "future", "mse", [2.0])])
 
     def run(compute):
         return results.run(
@@ -195,7 +195,7 @@ def test_a_second_recomputation_waits_and_then_replaces_the_first(model):
 def test_foreign_files_outlive_a_recomputation(model):
     def compute(folder, name):
         (folder / name).write_text("picture")
-        return results.Found([], [results.Picture(name, "")])
+        return results.Outcome([], [results.Picture(name, "")])
 
     def run(name):
         return results.run(
@@ -215,7 +215,7 @@ def test_foreign_files_outlive_a_recomputation(model):
 
 def test_an_evaluation_whose_replacement_was_killed_is_there_next_time(model, monkeypatch):
     def compute(folder):
-        return results.Found([results.row("model", "test", "future", "mse", [1.0])])
+        return results.Outcome([results.row("model", "test", "future", "mse", [1.0])])
 
     stored = results.run(model, "kind_i", {}, "", compute)
     original = os.replace
@@ -234,7 +234,7 @@ def test_an_evaluation_whose_replacement_was_killed_is_there_next_time(model, mo
 
 
 def test_a_damaged_evaluation_is_named(model):
-    stored = results.run(model, "kind_d", {}, "", lambda folder: results.Found([]))
+    stored = results.run(model, "kind_d", {}, "", lambda folder: results.Outcome([]))
     path = stored.folder / "results.json"
     path.write_text(path.read_text()[:50])
     with pytest.raises(ValueError, match=r"results\.json: damaged .*--recompute"):
@@ -407,7 +407,7 @@ def test_records_are_the_clips_that_were_written(model, tmp_path):
     records.write(tmp_path / "other", frames, 6, "moving_mnist", other)
     other = testset.from_records(sources.Split(tmp_path / "other"), 7, config=model.config)
     assert other.constant_velocity(1, 2, 4) is None
-    with pytest.raises(ValueError, match="1 to 6 clips can be asked for, got 7"):
+    with pytest.raises(ValueError, match="the number of clips must be 1 to 6, got 7"):
         testset.from_records(sources.Split(tmp_path / "set"), 7, 7)
     with pytest.raises(ValueError, match="first import it"):
         testset.from_records(sources.Split(tmp_path / "set" / "manifest.json"), 7)

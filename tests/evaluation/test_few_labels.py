@@ -341,7 +341,7 @@ def test_a_study_goes_on_after_a_fit_that_diverges(data, tmp_path, monkeypatch):
     assert single.learning_rate == 40.0 and single.diverged == ()
     text = (tmp_path / "study" / "table.md").read_text(encoding="utf-8")
     assert (
-        "LSTM, 1 a class: training diverged with learning rate 2 (dropout 0.3) and learning rate "
+        "LSTM, 1 per class: training diverged with learning rate 2 (dropout 0.3) and learning rate "
         "4 (dropout 0.3), which is excluded."
     ) in text
     lines = (tmp_path / "study" / "fits" / "LSTM-1.jsonl").read_text().splitlines()
@@ -524,7 +524,7 @@ def test_the_command(data, pretrained, tmp_path):
         "--config.model.units=64",
         "--config.train.eval_every=7",
     )
-    assert refused.returncode == 1 and "--learning_rates is for that" in refused.stderr
+    assert refused.returncode == 1 and "use --learning_rates" in refused.stderr
     assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
     assert "config.train.eval_every=7 would be ignored" in refused.stderr
 

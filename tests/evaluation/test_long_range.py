@@ -99,7 +99,7 @@ def test_an_oscillation_too_small_has_no_peak():
     def metrics_of(amplitude):
         h = waves([8], [amplitude], 32)
         steps = np.zeros((1, 40))
-        measured = {"model": long_range.Measured(steps, steps, long_range.spectrum(h))}
+        measured = {"model": long_range.Dynamics(steps, steps, long_range.spectrum(h))}
         return {row.metric: row.value for row in long_range._rows(measured, 8, 40, None)}
 
     assert metrics_of(0.1)["period"] == pytest.approx(8)
@@ -110,7 +110,7 @@ def test_an_oscillation_too_small_has_no_peak():
 def test_a_drift_has_no_period():
     h = np.linspace(0, 1, 32)[None, :, None]
     steps = np.zeros((1, 40))
-    measured = {"model": long_range.Measured(steps, steps, long_range.spectrum(h))}
+    measured = {"model": long_range.Dynamics(steps, steps, long_range.spectrum(h))}
     rows = {row.metric: row.value for row in long_range._rows(measured, 8, 40, None)}
     assert rows["peak_frequency"] == 1 / 32 and "period" not in rows
 

@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from unsup_video.evaluation import own_clips, predict, testset
-from unsup_video.models.outputs import OUTPUTS
+from unsup_video.models import outputs
 
 ROOT = Path(__file__).parents[2]
 # `model`, of tests/conftest.py, reads 4 frames of 32x32 and was to predict 3.
@@ -30,7 +30,7 @@ def test_it_is_what_the_evaluations_compute(model):
         np.testing.assert_array_equal(frames, wanted)
     past, truth = CLIPS[:, :4].reshape(2, 4, -1), CLIPS[:, 4:7].reshape(2, 3, -1)
     assert found.floors["future"] == pytest.approx(
-        OUTPUTS["logistic"].floors(past, truth, model.mean_frame)
+        outputs.get("logistic").floors(past, truth, model.mean_frame)
     )
     assert found.scored == {"future": 6, "reconstruction": 8}
 
@@ -44,7 +44,7 @@ def test_any_horizon_and_what_is_known_of_it(model):
     short = own_clips.run(model, ["a"], CLIPS[:1], 3)
     np.testing.assert_allclose(found.future[:1, :3], short.future, atol=1e-6)
     one, other = (
-        OUTPUTS["logistic"].frame_scores(clip[4 : 4 + n], future[:n])
+        outputs.get("logistic").frame_scores(clip[4 : 4 + n], future[:n])
         for clip, future, n in ((CLIPS[0], found.future[0], 5), (CLIPS[1], found.future[1], 1))
     )
     total = one.sum() + other.sum()
@@ -145,7 +145,7 @@ def test_the_command_converts_and_says_so(command, run, tmp_path, capsys):
         (["--fps=3"], "--fps goes with --input"),
         (["--out=a.txt"], "a.txt: .gif or .png or .npz expected"),
         (["--recompute"], "--recompute has no meaning here"),
-        (["--model=x"], "--workdir or --model names one model here"),
+        (["--model=x"], "--workdir and --model: give a single model"),
     ],
 )
 def test_bad_flags(command, run, tmp_path, monkeypatch, arguments, message):

@@ -316,7 +316,7 @@ def test_a_figure_that_cannot_be_made_says_why(tmp_path, no_charts):
     run.evaluations["long_range"] = "it has no future predictor"
     text = page.render([run], "", TIME)
     part = Page(section(text, "long-range"))
-    assert "Not made of this run: it has no future predictor." in part.text
+    assert "Not available for this run: it has no future predictor." in part.text
     assert not part.all("img")
     assert Page(section(text, "learning")).text.endswith("No run predicts the future.")
     assert "341.2" not in section(text, "table-2")

@@ -308,7 +308,7 @@ def test_figure_12_sets_curves_beside_the_papers(tmp_path, drawn):
         for t in re.findall("<table>.*?</table>", section(text, "figure-12"), re.DOTALL)
         if "gain over" in t
     ]
-    assert lines_of(table)[0] == ["gain over the LSTM (%)", "10 a class", "all a class"]
+    assert lines_of(table)[0] == ["gain over the LSTM (%)", "10 per class", "all per class"]
     assert ["composite here", "+4.5 (-1.9 to +10.9)", "+4.0"] in lines_of(table)
     assert not any(line[0] == "LSTM" for line in lines_of(table))
 

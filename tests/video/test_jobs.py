@@ -151,7 +151,7 @@ def test_doubtful_videos_are_used_and_listed(tmp_path, monkeypatch):
 def test_too_many_bad_videos_fail_and_what_is_done_is_kept(tmp_path, calls):
     out, job = tmp_path / "out", Numbers(calls=calls.path)
     videos = listing(tmp_path / "in", 10, bad=[3, 4])
-    message = r"2 of 10 videos cannot be used, at most 10% may: not numbers \(2\)"
+    message = r"2 of 10 videos cannot be used, more than 10%: not numbers \(2\)"
     with pytest.raises(ValueError, match=message) as error:
         jobs.run(job, videos, out, max_bad_fraction=0.1)
     assert not out.exists() and calls() == 10
@@ -160,7 +160,7 @@ def test_too_many_bad_videos_fail_and_what_is_done_is_kept(tmp_path, calls):
     Path(videos.videos[3].path).write_text("1 2 3")  # mended
     log = []
     jobs.run(job, videos, out, max_bad_fraction=0.1, log=log.append)
-    assert calls() == 2 and log[0] == "8 of 10 videos were done before: going on"
+    assert calls() == 2 and log[0] == "resuming: 8 of 10 videos are done"
     assert names(out) == [f"v{i}" for i in range(10) if i != 4]
     with pytest.raises(ValueError, match="2 of 2 videos cannot be used"):
         jobs.run(job, listing(tmp_path / "in", 2, bad=[0, 1]), tmp_path / "no", max_bad_fraction=1)
@@ -224,7 +224,7 @@ def test_names_are_unique(tmp_path):
         jobs.run(Numbers(), twice, tmp_path / "out")
 
 
-# ---------------------------------------------------------------------- going on
+# ---------------------------------------------------------------------- resuming
 
 
 @pytest.mark.slow
@@ -358,7 +358,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch):
 def test_a_runner_that_does_not_wait_is_told(tmp_path, monkeypatch):
     plain = jobs._map
     monkeypatch.setattr(jobs, "_map", lambda f, count, *how: plain(f, count - 1, *how))
-    with pytest.raises(ValueError, match="9 of 10 videos were worked on"):
+    with pytest.raises(ValueError, match="9 of 10 videos were done"):
         jobs.run(Numbers(), listing(tmp_path / "in"), tmp_path / "out", max_bad_fraction=1)
 
 

@@ -202,10 +202,10 @@ def test_the_frame_rate_of_the_training_data(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
     [found] = inputs.clips(tmp_path / "a.gif", (6, 7), usual_fps=5)
     np.testing.assert_array_equal(found.frames, CLIP[::2])
-    assert "resampled to 5 frames a second, as the training data" in found.changed
+    assert "resampled to 5 frames per second, as the training data" in found.changed
     [found] = inputs.clips(tmp_path / "a.npy", (6, 7), usual_fps=5)
-    assert found.changed == "taken as 5 frames a second, which the training data have"
-    with pytest.raises(VideoError, match="a.npy: images and arrays say no times"):
+    assert found.changed == "taken as 5 frames per second, which the training data have"
+    with pytest.raises(VideoError, match="a.npy: images and arrays have no times"):
         inputs.clips(tmp_path / "a.npy", (6, 7), fps=5)
 
 

@@ -140,7 +140,7 @@ def test_the_command(tmp_path, command, capsys):
     )
     printed = capsys.readouterr().out
     assert f"input: 3 sequences of {tmp_path / 'in'}, 2 classes\n  without a label: 1" in printed
-    assert "windows of 5 frames: what is left at the end of a sequence" in printed
+    assert "windows of 5 frames: remaining frames at the end of a sequence" in printed
     assert f"--config=frames_small --config.data.records={out}" in printed
     manifest = records.Manifest.load(out)
     assert (manifest.shape, manifest.count, manifest.classes) == ((5, 6, 8), 6, ("jump", "run"))

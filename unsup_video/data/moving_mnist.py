@@ -1,10 +1,10 @@
-"""Moving MNIST: digits that bounce in a box (the paper's section 3.1).
+"""Generates Moving MNIST: digits that bounce in a box (the paper's section 3.1).
 
 Every digit starts anywhere in the unit box, in any direction, and moves in a straight line; a
-coordinate that leaves the box is put back on the wall and its velocity flips ("clamp", the
-authors' way), or is reflected exactly ("reflect"), or comes in again from the opposite wall with
-the velocity that it has ("wrap"). Positions are scaled by frame size - 28 and
-truncated to whole pixels; overlapping digits take the pixel-wise maximum.
+coordinate that leaves the box is set back to the wall and its velocity changes sign ("clamp", as in
+the authors' code), or it is reflected exactly ("reflect"), or it enters again from the opposite
+wall with the same velocity ("wrap"). Positions are scaled by frame size - 28 and truncated to whole
+pixels; overlapping digits take the pixel-wise maximum.
 
 Sequence i of seed s is a pure function of (s, i): random bits come from the counter-based Philox
 generator, and positions and velocities are integers, so that it is the same on every machine.
@@ -22,22 +22,22 @@ _DIGIT = 28  # pixels
 _ONE = 1 << 24  # fixed-point 1.0: the side of the box
 _DIRECTIONS = 1 << 16
 BOUNCES = ("clamp", "reflect", "wrap")
-# cos and sin of the directions in fixed point. Computed once in float64 and rounded to 24 bits,
-# far from where libraries differ.
+# cos and sin of the directions in fixed point. They are computed in float64 and rounded to 24 bits,
+# so that differences between libraries do not matter.
 _ANGLES = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
 _CIRCLE = np.rint(_ONE * np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], -1)).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
 class MovingMnist:
-    """What is generated.
+    """The parameters of the generator.
 
     Attributes:
         num_digits: at least 1. frame_size: H = W in pixels, at least 28. num_frames: T.
-        speed: (lowest, highest) step a frame, as a fraction of the box, drawn uniformly a digit;
-            the paper's releases use 0.1 for all.
+        speed: (lowest, highest) step per frame, as a fraction of the box, drawn uniformly for each
+            digit; the paper's releases use 0.1 for all.
         bounce: "clamp", "reflect" or "wrap".
-        directions: into how many directions, evenly spaced, digits may move.
+        directions: number of evenly spaced directions in which digits may move.
     """
 
     num_digits: int = 2
@@ -66,7 +66,7 @@ class MovingMnist:
 
 
 def stream_seed(seed: int, split: str) -> int:
-    """The stream of one split under `seed`; no two splits or seeds share one."""
+    """Returns the stream of a split under `seed`; no two splits or seeds share one."""
     return len(digits.SPLITS) * seed + digits.SPLITS.index(split)
 
 
@@ -84,10 +84,10 @@ def _high(x):
 
 
 def _philox(even, odd, key):
-    """Philox 4x32-10 (Salmon et al., SC 2011).
+    """Computes Philox 4x32-10 (Salmon et al., SC 2011).
 
-    All are uint64 tensors (B, n, 2) that hold 32 bits, and broadcast: numbers 0 and 2 of the
-    counter, numbers 1 and 3, the key. Returns the random numbers as (even, odd).
+    All arguments are uint64 tensors (B, n, 2) that hold 32 bits, and broadcast: numbers 0 and 2 of
+    the counter, numbers 1 and 3, the key. Returns the random numbers as (even, odd).
     """
     for i in range(10):
         product = tf.reverse(even * _MULTIPLIERS, [-1])
@@ -96,16 +96,16 @@ def _philox(even, odd, key):
 
 
 def _random_bits(seed, indices, count):
-    """(B, count) int64 in [0, 2**32), a row for each of `indices`, (B,) int64.
+    """Returns (B, count) int64 in [0, 2**32), one row for each of `indices`, (B,) int64.
 
-    A row is what `tf.random.stateless_uniform(.., seed=(seed, index), alg="philox")` draws, but
-    that draws one row a call, at several times the cost.
+    A row equals `tf.random.stateless_uniform(.., seed=(seed, index), alg="philox")`, which draws
+    one row per call, at several times the cost.
     """
     index = tf.bitcast(indices, tf.uint64)
     seed = tf.zeros_like(index) + tf.bitcast(tf.cast(seed, tf.int64), tf.uint64)
     pair = tf.stack([seed, index], axis=-1)[:, None]
     even, odd = _philox(pair & _LOW, _high(pair), _SCRAMBLE)
-    # What came out is a key and the upper half of a counter; the lower half counts blocks of four.
+    # The result is a key and the upper half of a counter; the lower half counts blocks of four.
     key = tf.stack([even[..., 0], odd[..., 0]], axis=-1)
     blocks = -(-count // 4)
     block = np.array([[i, 0] for i in range(blocks)], np.uint64)
@@ -118,16 +118,17 @@ def _random_bits(seed, indices, count):
 
 
 def draw(params: MovingMnist, num_images: int, seed, indices):
-    """What is random in sequences `indices`, (B,) int64, of stream `seed`, an integer.
+    """Draws the random values of sequences `indices`, (B,) int64, of stream `seed`, an integer.
 
     Returns:
         which: (B, num_digits) int64, the images. start, velocity: (B, num_digits, 2) int64, y and
-        x as fractions of the box in units of 2**-24; the velocity is that a frame.
+        x as fractions of the box in units of 2**-24; the velocity is per frame.
     """
     bits = _bits_of_digits(params, seed, indices)
     which = bits[..., 0] * num_images // (1 << 32)
-    places = _ONE if params.bounce == "wrap" else _ONE + 1  # opposite walls are one place, or two
-    start = bits[..., 1:3] * places // (1 << 32)
+    # Opposite walls are one position if digits "wrap", and two otherwise.
+    positions = _ONE if params.bounce == "wrap" else _ONE + 1
+    start = bits[..., 1:3] * positions // (1 << 32)
     angle = _directions(params, bits) * _DIRECTIONS // params.directions
     direction = tf.gather(tf.constant(_CIRCLE), angle)
     low, high = (round(s * _ONE) for s in params.speed)
@@ -136,18 +137,18 @@ def draw(params: MovingMnist, num_images: int, seed, indices):
 
 
 def directions(params: MovingMnist, seed, indices):
-    """Into which of `params.directions` the digits of sequences `indices` start.
+    """Returns the initial directions of the digits of sequences `indices`, as classes.
 
-    Where digits "wrap", they keep their direction, and no single frame tells anything about it.
-    For the position at frame t is (start + t * velocity) modulo the box, in integers. `draw`
-    makes every start equally likely, whatever the direction, speed and digit, and adding a
-    constant modulo the box only renames the places: so at every frame every position is equally
-    likely, whatever the direction, exactly. All frames without their order tell the line of the
-    motion, and not which way it goes: a clip that is played backwards is as likely, and has the
-    opposite direction.
+    Digits that "wrap" keep their direction, and no single frame contains any information about it.
+    The reason: the position at frame t is (start + t * velocity) modulo the box, in integers.
+    `draw` makes every start equally likely, independent of direction, speed and digit, and adding a
+    constant modulo the box only permutes the positions. So at every frame every position is exactly
+    equally likely for every direction. All frames without their order show the line of the motion,
+    but not its sign: a clip that is played backwards is equally likely, and has the opposite
+    direction.
 
-    Digits that bounce have no such class: at a speed of 0.1, one that moves to the right was in
-    the left half of the box five frames before.
+    The direction of digits that bounce is no such class: at a speed of 0.1, a digit that moves to
+    the right was in the left half of the box five frames before.
 
     Returns:
         (B, num_digits) int64, from 0. Number k is 360 k / params.directions degrees from right (x)
@@ -157,9 +158,9 @@ def directions(params: MovingMnist, seed, indices):
 
 
 def _bits_of_digits(params, seed, indices):
-    """(B, num_digits, 5) int64 in [0, 2**32), each to be scaled to its range.
+    """Draws (B, num_digits, 5) int64 in [0, 2**32), to be scaled to their ranges.
 
-    They are for which one, y, x, direction and speed.
+    They are for the digit's image, y, x, direction and speed.
     """
     bits = _random_bits(seed, indices, 5 * params.num_digits)
     return tf.reshape(bits, (-1, params.num_digits, 5))
@@ -170,10 +171,10 @@ def _directions(params, bits):
 
 
 def trajectory(params: MovingMnist, start, velocity):
-    """`draw`'s start and velocity -> positions and velocities at every frame.
+    """Returns positions and velocities at every frame, from `draw`'s start and velocity.
 
-    Returns two (B, T, num_digits, 2) int64, in `draw`'s units. A velocity is that with which the
-    digit leaves the frame.
+    Both are (B, T, num_digits, 2) int64, in `draw`'s units. A velocity is the digit's step to the
+    next frame.
     """
     x, v = start, velocity
     path = []
@@ -191,15 +192,15 @@ def trajectory(params: MovingMnist, start, velocity):
 
 
 def corners(params: MovingMnist, positions):
-    """Positions in `draw`'s units -> int32 y, x of the digits' upper left corners in pixels."""
+    """Converts positions in `draw`'s units to int32 y, x of upper left corners in pixels."""
     return tf.cast(positions * (params.frame_size - _DIGIT) // _ONE, tf.int32)
 
 
 def _frames(images, corner, size):
-    """(B, 28, 28) uint8 digits at (B, T, 2) corners -> (B, T, size, size) uint8.
+    """Draws (B, 28, 28) uint8 digits at (B, T, 2) corners: (B, T, size, size) uint8.
 
-    TensorFlow copies no batch of windows, but it gathers rows fast. So each digit is laid out in
-    all of its horizontal shifts, and the rows of a frame are gathered from the one wanted.
+    TensorFlow cannot copy a batch of windows at once, but it gathers rows fast. So each digit is
+    stored in all horizontal shifts, and the rows of a frame are gathered from the right one.
     """
     shifts, rows = size - _DIGIT + 1, _DIGIT + 1  # the last row is empty
     sheet = tf.pad(images, [[0, 0], [0, 1], [0, shifts - 1]])
@@ -215,10 +216,13 @@ def _frames(images, corner, size):
 
 
 def generate(images, params: MovingMnist, seed, indices):
-    """Sequences `indices`, (B,) int64, of stream `seed`: (B, T, frame_size, frame_size) uint8.
+    """Generates sequences `indices`, (B,) int64, of stream `seed`.
 
     Args:
         images: (N, 28, 28) uint8. seed: an integer.
+
+    Returns:
+        (B, T, frame_size, frame_size) uint8.
     """
     images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
     which, start, velocity = draw(params, tf.shape(images, tf.int64)[0], seed, indices)
@@ -227,13 +231,13 @@ def generate(images, params: MovingMnist, seed, indices):
 
 
 def constant_velocity(images, params: MovingMnist, seed, indices, frames_in: int):
-    """What straight motion without walls makes of sequences `indices` after `frames_in` frames.
+    """Predicts sequences `indices` after `frames_in` frames by straight motion.
 
-    It is given everything about the digits at the last frame that is read: their images,
-    positions and velocities. They go on in a straight line, and stop at the walls.
+    The prediction knows the images, positions and velocities of the digits at the last frame that
+    is read. They move on in a straight line, and stop at the walls. Arguments: see `generate`.
 
     Returns:
-        (B, num_frames - frames_in, frame_size, frame_size) uint8. Arguments as of `generate`.
+        (B, num_frames - frames_in, frame_size, frame_size) uint8.
     """
     images, indices = tf.convert_to_tensor(images), tf.convert_to_tensor(indices, tf.int64)
     which, start, velocity = draw(params, tf.shape(images, tf.int64)[0], seed, indices)
@@ -261,14 +265,14 @@ def batches(
     start: int = 0,
     count: int | None = None,
 ) -> tf.data.Dataset:
-    """Sequences start, start + 1, .. of stream `seed` in batches (B, T, H, W) uint8.
+    """Returns sequences start, start + 1, .. of stream `seed` in batches (B, T, H, W) uint8.
 
     Args:
-        images: (N, 28, 28) uint8. count: how many sequences, the last batch may be smaller; None
-            for no end.
+        images: (N, 28, 28) uint8. count: number of sequences, the last batch may be smaller; None
+            for an endless data set.
 
     Raises:
-        ValueError: images of another dtype or shape, or none.
+        ValueError: the images have another dtype or shape, or there are none.
     """
     if images.dtype != np.uint8 or images.shape[1:] != (_DIGIT, _DIGIT) or not len(images):
         raise ValueError(
@@ -278,7 +282,7 @@ def batches(
     end = np.iinfo(np.int64).max if count is None else start + count
     indices = tf.data.Dataset.range(start, end).batch(batch_size, drop_remainder=count is None)
     make, shape = _graph(params), (params.num_frames, params.frame_size, params.frame_size)
-    # There is no Python control flow to convert, and looking for it takes half a second.
+    # Autograph has no control flow to convert here, and searching for it takes half a second.
     generated = tf.autograph.experimental.do_not_convert(
         lambda i: tf.ensure_shape(make(images, seed, i), (i.shape[0], *shape))
     )
@@ -287,7 +291,7 @@ def batches(
 
 @functools.cache
 def _graph(params):
-    """`generate` as a graph, which takes time to build, for all images, streams and batch sizes."""
+    """Builds the graph of `generate` once, for all images, streams and batch sizes."""
     return tf.function(
         lambda images, seed, indices: generate(images, params, seed, indices),
         input_signature=[

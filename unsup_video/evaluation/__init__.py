@@ -1,1 +1,1 @@
-"""What a trained model can do, measured and made visible: the paper's tables and figures."""
+"""Measures and draws the results of trained models: the paper's tables and figures."""

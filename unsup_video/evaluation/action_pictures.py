@@ -1,4 +1,4 @@
-"""Pictures of what classifiers say, as PNG."""
+"""Draws the predictions of classifiers as PNG files."""
 
 import os
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from unsup_video.evaluation.results import Row
 from unsup_video.pictures import fonts, visualize
 from unsup_video.pictures.charts import COLOURS
 
-_NUMBERED = 25  # classes, at most, of a matrix with a number in each cell
-_SLOTS = 8  # pictures of a video side by side
+_NUMBERED = 25  # a matrix of up to so many classes has a number in each cell
+_SLOTS = 8  # pictures of a video, side by side
 _PLOT = 3.6  # inches, height of the probabilities over time
 
 
@@ -21,8 +21,8 @@ def confusion(
     """Draws a confusion matrix: each row in % of the videos of its class.
 
     Args:
-        counts: (K, K) int, videos of class i (row) that were taken for j (column). A row without
-            videos stays empty.
+        counts: (K, K) int, the number of videos of class i (row) that were classified as j
+            (column). A row without videos stays empty.
     """
     totals = counts.sum(1, keepdims=True)
     shares = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
@@ -72,10 +72,10 @@ _STEP_LABELS = {"steps_so_far": "mean of the steps so far", "step": "that step a
 
 
 def over_steps(rows: dict[str, list[Row]], title: str, path: str | os.PathLike) -> None:
-    """Draws accuracies by the number of frames read, with their intervals.
+    """Draws accuracy over the number of frames read, with confidence intervals.
 
     Args:
-        rows: "step" and "steps_so_far" -> their rows, in the order of time.
+        rows: {"step": rows, "steps_so_far": rows}, in the order of time.
     """
     title = fonts.legible(title)
     with visualize.figure(path, (7.5, 4.2), [title]) as figure:
@@ -105,13 +105,14 @@ def over_time(
     path: str | os.PathLike,
     pictures: dict[int, np.ndarray] | None = None,
 ) -> None:
-    """Draws how probable the likeliest classes are in the course of a video.
+    """Draws the probabilities of the likeliest classes over the course of a video.
 
     Args:
-        frames: (n,), numbers of frames from 1. probabilities: (n, K), there. length: of the video.
-        ranking: (name, index, probability of the video) of the classes to draw, the likeliest
-            first.
-        pictures: number of a frame -> (H, W, 3) uint8, all of one shape, shown above their places.
+        frames: (n,), frame numbers, from 1. probabilities: (n, K), at these frames.
+        length: number of frames of the video.
+        ranking: (name, index, probability for the whole video) of the classes to draw, the
+            likeliest first.
+        pictures: {frame number: (H, W, 3) uint8}, all of one shape, drawn above their frames.
     """
     title, *names = map(fonts.legible, (title, *(name for name, _, _ in ranking)))
     height = _PLOT
@@ -140,7 +141,7 @@ def over_time(
         axes.set(xlim=(0.5, length + 0.5), ylim=(-0.02, 1.02), ylabel="probability", xlabel=x_label)
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         axes.grid(alpha=0.25)
-        # Given, as matplotlib hides a label that starts with "_".
+        # Labels are passed explicitly, because matplotlib hides a label that starts with "_".
         axes.legend(
             lines,
             labels,
@@ -152,7 +153,7 @@ def over_time(
 
 
 def _draw_strip(axes, pictures):
-    """Frames of a video along the axis of time, each with a mark where it is from."""
+    """Draws frames of a video along the time axis and marks the position of each."""
     axes.set_ylim(0, 1)
     axes.set_axis_off()
     width = 0.97 / max(len(pictures), _SLOTS)

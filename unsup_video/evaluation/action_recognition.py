@@ -1,4 +1,4 @@
-"""How well classifiers name the actions of videos (the paper's section 3.3): tables 1, 3 and 4."""
+"""Scores classifiers of actions in videos (the paper's section 3.3): tables 1, 3 and 4."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,16 +19,18 @@ _SHOWN = 10  # classes of a table
 
 
 def check_topk(topk: Sequence[int] | None, classes: int) -> tuple[int, ...]:
-    """The k of top-k accuracies, ascending; None for 1 and 5, as far as there are more classes.
+    """Returns the k of the top-k accuracies, ascending.
+
+    None stands for 1 and 5, without those that are not below the number of classes.
 
     Raises:
-        ValueError: a k that is below 1 or not below the number of classes.
+        ValueError: a k is below 1, or not below the number of classes.
     """
     if topk is None:
         return tuple(k for k in _TOP_K if k < classes)
     if bad := [k for k in topk if not 1 <= k < classes]:
         raise ValueError(
-            f"top-{bad[0]} of {classes} classes says nothing: 1 to {classes - 1} do (--topk)"
+            f"--topk: {bad[0]} says nothing about {classes} classes; use 1 to {classes - 1}"
         )
     return tuple(sorted({1, *topk}))
 
@@ -44,16 +46,17 @@ def evaluate(
 
     Rows, all of the subject "model", by part:
 
-        "video": accuracy, top_K_accuracy, and cross_entropy (nats) of whole videos, each the mean
-            over its blocks.
+        "video": accuracy, top_K_accuracy, and cross_entropy (nats) of whole videos; the
+            probabilities of a video are the mean over its blocks.
         "window": accuracy and top_K_accuracy of the blocks.
         "step", with `frame` 1, 2, ..: the accuracy of the softmax at that step of a block alone;
-        "steps_so_far": that of the mean of the steps up to it.
+        "steps_so_far": the accuracy of the mean over all steps up to that one.
         "class/NAME": accuracy of the videos of that class; and "as/OTHER", the number of them that
-            were taken for OTHER, where that is not 0.
+            were classified as OTHER, where that is not 0.
 
-    Intervals are over groups of videos, such as those of one recording, and over videos where no
-    groups are known: videos of a group, and blocks of a video, are not independent.
+    Confidence intervals treat a group of videos, such as those of one recording, as one
+    observation, and a video where no groups are known: videos of a group, and blocks of a video,
+    are not independent.
 
     Pictures: `confusion.png`, `steps.png`.
     """
@@ -62,18 +65,18 @@ def evaluate(
     settings = {**test.settings, "topk": topk}
 
     def compute(folder):
-        found, labels, data = test.classified, test.videos.labels, test.label
+        classified, labels, data = test.classified, test.videos.labels, test.label
         groups = test.videos.groups
         rows = [
-            *_video_rows("model", data, found.probabilities, labels, topk, groups),
-            *_window_rows(data, found, labels, topk, groups),
-            *_step_rows(data, found, labels, groups),
-            *_class_rows("model", data, found.probabilities, labels, classes, groups),
+            *_video_rows("model", data, classified.probabilities, labels, topk, groups),
+            *_window_rows(data, classified, labels, topk, groups),
+            *_step_rows(data, classified, labels, groups),
+            *_class_rows("model", data, classified.probabilities, labels, classes, groups),
         ]
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
-        counts = _confusion(found.probabilities, labels)
+        counts = _confusion(classified.probabilities, labels)
         steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
-        return results.Found(
+        return results.Outcome(
             rows,
             results.drawn(
                 folder,
@@ -97,18 +100,18 @@ def evaluate(
 
 
 def check_weights(weights: Sequence[float] | None, models: int) -> tuple[float, ...]:
-    """The weights of `models` models, of sum 1; None for equal ones.
+    """Returns the weights of `models` models, scaled to the sum 1; None for equal weights.
 
     Raises:
-        ValueError: another number of them, a negative one, or none above 0.
+        ValueError: the number of weights differs, one is negative, or none is above 0.
     """
     weights = [1.0] * models if weights is None else list(weights)
     if len(weights) != models:
         raise ValueError(f"--weights has {len(weights)} numbers for {models} models")
     if not all(0 <= w < np.inf for w in weights) or not sum(weights) > 0:
         raise ValueError(
-            f"--weights={','.join(f'{w:g}' for w in weights)}: numbers from 0 on are "
-            "weights, at least one of them above 0"
+            f"--weights={','.join(f'{w:g}' for w in weights)}: weights must be at least 0, and "
+            "one of them above 0"
         )
     return tuple(w / sum(weights) for w in weights)
 
@@ -124,15 +127,16 @@ def fuse(
     """Scores the weighted mean of the probabilities that several classifiers give to videos.
 
     Videos are matched by name, since each classifier may read another data set, such as percepts of
-    pictures and of flow. Stored with the first model. Rows of the parts "video" and "class/NAME" as
-    of `evaluate`, with the subject "fusion"; "video" also of each model, by its name. Picture:
-    `confusion.png`, of the fusion.
+    RGB frames and of flow. The evaluation is stored with the first model. It has the parts "video"
+    and "class/NAME" of `evaluate`, with the subject "fusion", and "video" of each model, with its
+    name as the subject. Picture: `confusion.png`, of the fusion.
 
     Args:
-        weights: of the models, None for equal ones; their sum does not matter.
+        weights: one per model, None for equal ones; their sum does not matter.
 
     Raises:
-        ValueError: bad weights; other classes, labels or videos than the first model's.
+        ValueError: the weights are bad, or a model's classes, labels or videos differ from the
+            first model's.
     """
     first = tests[0]
     labels = first.videos.labels
@@ -167,11 +171,12 @@ def cross_validate(
 ) -> results.Evaluation:
     """Scores classifiers of several folds on all their test videos together.
 
-    Stored with the first model. Rows and picture as of `fuse`, with the subject "cross_validation".
+    The evaluation is stored with the first model. Its rows and picture are those of `fuse`, with
+    the subject "cross_validation".
 
     Raises:
-        ValueError: fewer than two models, other classes than the first one's, or a video that two
-            of them are tested on.
+        ValueError: there are fewer than two models, their classes differ, or two of them are tested
+            on the same video.
     """
     first = tests[0]
     if len(tests) < 2:
@@ -188,7 +193,7 @@ def cross_validate(
             seen[name] = test.trained.path
     topk = check_topk(topk, len(first.trained.classes))
     each, taken = [], 0
-    for test in tests:  # the groups of different folds are different ones
+    for test in tests:  # folds have no group in common
         groups = taken + test.videos.groups
         each.append((test.classified.probabilities, test.videos.labels, groups))
         taken = groups.max() + 1
@@ -202,9 +207,9 @@ def _settings(tests):
 
 
 def _together(tests, kind, subject, settings, whole, each, command, topk, recompute, log):
-    """The evaluation of what several models say together, `whole`, and each of them.
+    """Evaluates several models together, `whole`, and each of them, `each`.
 
-    These are (probabilities, labels, groups of the videos).
+    Both are given as (probabilities, labels, groups of the videos).
     """
     first = tests[0]
     classes = first.trained.classes
@@ -216,12 +221,14 @@ def _together(tests, kind, subject, settings, whole, each, command, topk, recomp
             *_video_rows(subject, data, probabilities, labels, topk, groups),
             *_class_rows(subject, data, probabilities, labels, classes, groups),
         ]
-        for name, (p, y, of) in zip(names([t.trained.path for t in tests]), each, strict=True):
-            rows += _video_rows(name, data, p, y, topk, of)
+        for name, (p, y, video_groups) in zip(
+            names([t.trained.path for t in tests]), each, strict=True
+        ):
+            rows += _video_rows(name, data, p, y, topk, video_groups)
         what = subject.replace("_", " ")
         title = f"{what}, {len(tests)} models, {data}, {len(labels):,} videos"
         counts = _confusion(probabilities, labels)
-        return results.Found(
+        return results.Outcome(
             rows,
             results.drawn(
                 folder,
@@ -246,7 +253,7 @@ def _check_classes(first, test):
 
 
 def _order(first, test):
-    """Where the first model's videos are among another's."""
+    """Returns the indices of the first model's videos among those of another model."""
     _check_classes(first, test)
     place = {name: i for i, name in enumerate(test.videos.names)}
     for one, other in ((first, test), (test, first)):
@@ -273,13 +280,13 @@ def _order(first, test):
 
 
 def _ranks(probabilities, labels):
-    """(N,) int: how many classes come before the label, by their probability."""
+    """Returns (N,) int, the number of classes that are ranked before the label."""
     order = np.argsort(-probabilities, axis=-1, kind="stable")
     return (order == labels[:, None]).argmax(-1)
 
 
 def _hits(probabilities, labels, topk):
-    """{"accuracy": (N,), "top_5_accuracy": (N,), ..}, 100 where it is right and 0 where not."""
+    """Returns {"accuracy": (N,), "top_5_accuracy": (N,), ..}, 100 for a hit and 0 for a miss."""
     ranks = _ranks(probabilities, labels)
     return {"accuracy" if k == 1 else f"top_{k}_accuracy": 100.0 * (ranks < k) for k in topk}
 
@@ -297,22 +304,24 @@ def _video_rows(subject, data, probabilities, labels, topk, groups):
     ]
 
 
-def _window_rows(data, found, labels, topk, groups):
-    hits = _hits(found.blocks, labels[found.videos], topk)
+def _window_rows(data, classified, labels, topk, groups):
+    hits = _hits(classified.blocks, labels[classified.videos], topk)
     return [
-        results.row("model", data, "window", metric, values, unit="%", groups=groups[found.videos])
+        results.row(
+            "model", data, "window", metric, values, unit="%", groups=groups[classified.videos]
+        )
         for metric, values in hits.items()
     ]
 
 
-def _step_rows(data, found: Predictions, labels, groups):
+def _step_rows(data, classified: Predictions, labels, groups):
     rows = []
-    sums = np.zeros(found.blocks.shape)
-    for t in range(found.steps.shape[1]):
-        sums += found.steps[:, t]  # nan behind the end of a block
+    sums = np.zeros(classified.blocks.shape)
+    for t in range(classified.steps.shape[1]):
+        sums += classified.steps[:, t]  # NaN after the end of a block
         there = ~np.isnan(sums[:, 0])
-        videos = found.videos[there]
-        for part, values in (("step", found.steps[there, t]), ("steps_so_far", sums[there])):
+        videos = classified.videos[there]
+        for part, values in (("step", classified.steps[there, t]), ("steps_so_far", sums[there])):
             hits = 100.0 * (values.argmax(-1) == labels[videos])
             rows.append(
                 results.row(
@@ -330,7 +339,7 @@ def _step_rows(data, found: Predictions, labels, groups):
 
 
 def _confusion(probabilities, labels):
-    """(K, K) int: videos of class i that were taken for j."""
+    """Returns (K, K) int, the number of videos of class i that were classified as j."""
     counts = np.zeros(2 * probabilities.shape[1:], np.int64)
     np.add.at(counts, (labels, probabilities.argmax(1)), 1)
     return counts
@@ -343,9 +352,11 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
         if not row.sum():
             continue  # no video of that class: nothing was measured
         part = f"class/{classes[k]}"
-        of = labels == k
-        hits = 100.0 * (guesses[of] == k)
-        rows.append(results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[of]))
+        in_class = labels == k
+        hits = 100.0 * (guesses[in_class] == k)
+        rows.append(
+            results.row(subject, data, part, "accuracy", hits, unit="%", groups=groups[in_class])
+        )
         rows += [
             results.row(
                 subject, data, part, f"as/{classes[j]}", row[j], unit="videos", count=int(row.sum())
@@ -360,7 +371,7 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
 
 
 def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
-    """Accuracies, the classes that are hardest, and what they are taken for, as text."""
+    """Returns a text of accuracies and of the hardest classes with their confusions."""
     overall = evaluation.find(metric="accuracy", part="video")
     windows = evaluation.find(metric="accuracy", part="window")
     others = [
@@ -383,8 +394,8 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
 
     measured = [r for r in evaluation.rows if r.part.startswith("class/")]
     accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
-    of = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
-    lines.append(f"classes, the hardest first ({of})")
+    shown = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
+    lines.append(f"classes, the hardest first ({shown})")
     for row in accuracies[:_SHOWN]:
         taken = sorted(
             (r for r in measured if r.part == row.part and r.metric.startswith("as/")),

@@ -1,5 +1,4 @@
-"""Which figures of the paper, and which expected ones, a run compares with: the one place that
-decides."""
+"""Decides which figures of the paper, and which expected figures, a run is compared with."""
 
 import importlib
 import json
@@ -13,7 +12,7 @@ from unsup_video.data import digits
 from unsup_video.evaluation import paper
 from unsup_video.training import fields
 
-# Fields of a config that change no figure, or not what it is about.
+# Fields of a config that change no figure, or not the meaning of one.
 _NO_MATTER = (
     "name",
     "seed",
@@ -41,22 +40,21 @@ _MODEL = (
     "use_peepholes",
 )
 _TABLE_2 = {"moving_mnist": table2_composite, "patches": table2_patches_composite}
-# Of the paper's classifiers, in tables 1 and 3.
+# Sizes of the paper's classifiers in tables 1 and 3.
 _CLASSIFIER = {"units": 2048, "layers": 2, "cell": "lstm", "use_peepholes": True}
 _CLASSES = {101: "UCF-101", 51: "HMDB-51"}
-_SMALL = {"UCF-101": 10, "HMDB-51": 4}  # labelled videos a class of table 3's small sets
+_SMALL = {"UCF-101": 10, "HMDB-51": 4}  # labelled videos per class of table 3's small sets
 
 
 def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | None:
-    """`config.expect`; None where there is nothing in it, or where it is not about such a run.
+    """Returns `config.expect`, or None where it is empty or does not apply to such a run.
 
-    A packaged config's figures are about that config: none of its fields that matter may have been
-    changed. Those of the paper and of the 2015 release are of all MNIST digits; the accuracies are
-    of the 101 classes of UCF-101 and an official split. What is expected in a config of one's own
-    is taken as it is.
+    The figures of a packaged config apply only if no field that matters has been changed. Figures
+    of the paper and of the 2015 release need all MNIST digits; accuracies need the 101 classes of
+    UCF-101 and an official split. The figures in a user's own config always apply.
 
     Args:
-        classes: how many the data have; None where they have none, or where that is not known.
+        classes: number of classes of the data; None where there are none, or the number is unknown.
     """
     if not config.expect.source:
         return None
@@ -79,22 +77,22 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
         if field.startswith(ignored) or own.get(field) == reference.get(field):
             continue
         if field == "data.records" and own[field] and (reference[field] or not generates):
-            continue  # where the same kind of data lies
+            continue  # another path of the same kind of data
         return None
     return config.expect
 
 
 def _flat(config):
-    """{name: value} of every field, as a run's config.json would have it."""
+    """Returns {name: value} of every field, as in a run's config.json."""
     stored = json.loads(json.dumps(config.to_dict()))  # tuples become lists, as in the file
     return dict(fields.flat(fields.completed(stored)))
 
 
 def table_2(model: Mapping, tested: Mapping) -> float | None:
-    """The paper's figure in Table 2 for a model, tested on such data; None where it has none.
+    """Returns the paper's figure in Table 2 for a model and its test data; None without one.
 
-    The paper's models have its architecture, kinds of decoders, numbers of frames and data, in
-    training and in the test. The recipe may be another one.
+    The model must have the architecture, the kinds of decoders, the numbers of frames, and the
+    training and test data of one of the paper's models. The recipe may differ.
 
     Args:
         model: `TrainedModel.describe()`. tested: `testset.TestSet.description`.
@@ -123,13 +121,13 @@ def table_2(model: Mapping, tested: Mapping) -> float | None:
 
 
 def _source_of_training(model):
-    """What the clips are made of that a model was trained on, like a manifest's `source`."""
+    """Describes the origin of a model's training clips, like a manifest's `source`."""
     data, trained_on = model["data"], model["trained_on"]
     if data.get("records"):
-        return trained_on.get("made_of", {})  # an earlier version did not record it
+        return trained_on.get("made_of", {})  # earlier versions did not record it
     generator = {**data, "speed": (data["speed_min"], data["speed_max"])}
-    of = {"source": trained_on.get("source", "")}
-    return {"generator": generator, "split": "train", "digits": of}
+    digits = {"source": trained_on.get("source", "")}
+    return {"generator": generator, "split": "train", "digits": digits}
 
 
 def _source_of_test(tested):
@@ -137,7 +135,7 @@ def _source_of_test(tested):
 
 
 def _is_the_papers(source, split, wanted):
-    """Whether Moving MNIST is made as the paper does it, of the digits of a split of all MNIST."""
+    """Tells whether `source` is the paper's Moving MNIST, from a split of all MNIST digits."""
     if source.get("published_test_file"):
         return split == "test"
     if "generator" not in source:
@@ -152,13 +150,14 @@ def _is_the_papers(source, split, wanted):
 
 
 def table_1(row: str, config: Mapping, classes: int, tested: Mapping) -> dict[str, float]:
-    """The paper's figures in Table 1 for a classifier, by data set and percepts; {} without any.
+    """Returns the paper's figures in Table 1 for a classifier: {"DATA SET, PERCEPTS": accuracy}.
 
-    They are for all classes of UCF-101 or HMDB-51, on the test part of an official split, and for
-    the paper's architecture and blocks. What CNN made the percepts is not known.
+    They apply to all classes of UCF-101 or HMDB-51, on the test split of an official split, and to
+    the paper's architecture and blocks; {} otherwise. The CNN that made the percepts is not checked
+    because it is not known.
 
     Args:
-        row: of `paper.TABLE_1`. config: of the run. classes: how many it names.
+        row: a row of `paper.TABLE_1`. config: of the run. classes: number of its classes.
         tested: the `settings` of its evaluation.
     """
     data = _data(classes, tested["split"])
@@ -172,13 +171,15 @@ def table_1(row: str, config: Mapping, classes: int, tested: Mapping) -> dict[st
 def table_3(
     row: str, config: Mapping, classes: int | None, numbers: Sequence[int]
 ) -> dict[str, float]:
-    """The paper's figures in Table 3 for a contender of a study, by data set; {} without any.
+    """Returns the paper's figures in Table 3 for a contender of a study: {data set: accuracy}.
 
-    As for `table_1`; those of the small sets are for as many labelled videos a class as these have.
+    They apply as those of `table_1` do; those of the small sets apply to as many labelled videos
+    per class as these have.
 
     Args:
-        row: of `paper.TABLE_3`. config: of the study's classifiers. classes: how many its data
-            have; None where that is not known. numbers: of labelled videos a class; 0 for all.
+        row: a row of `paper.TABLE_3`. config: of the study's classifiers.
+        classes: number of classes of its data; None if unknown.
+        numbers: of labelled videos per class; 0 for all.
     """
     data = _data(classes, config["data"].get("split", 0))
     if data is None or not _is_the_papers_classifier(config):
@@ -192,14 +193,14 @@ def table_3(
 
 
 def _data(classes, split):
-    """The data set of so many classes; None for another one, and without an official split."""
+    """Names the data set by its number of classes; None if unknown or not an official split."""
     return _CLASSES.get(classes) if split else None
 
 
 def _is_the_papers_classifier(config):
-    """Whether the config of a classifier, or of a study of them, has the paper's sizes."""
+    """Tells whether the config of a classifier, or of a study, has the paper's sizes."""
     model, data = config["model"], config["data"]
     sizes = {} if model["kind"] == "single_frame" else _CLASSIFIER
-    model = {"cell": "lstm", **model}  # an earlier version had no other
+    model = {"cell": "lstm", **model}  # earlier versions had no other cell
     blocks = (data.get("frames"), data.get("stride")) == (16, 8)
     return blocks and all(model.get(name) == value for name, value in sizes.items())

@@ -1,4 +1,4 @@
-"""What the weights look like: input features (figure 9) and output features (figure 10)."""
+"""Draws and measures the weights: input features (figure 9) and output features (figure 10)."""
 
 import functools
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from unsup_video.training import trained as trained_module
 from unsup_video.training.trained import TrainedModel
 
 KIND = "features"
-_INK = 0.05  # of the brightest pixel of the mean frame, which makes a pixel one that is used
-_STEP = 0.25  # pixels, along a direction in which a strip is measured
+_INK = 0.05  # a pixel counts as used from this fraction of the mean frame's brightest pixel on
+_STEP = 0.25  # pixels between samples along a direction
 _UNITS = {
     "strip_length": "pixels",
     "strip_width": "pixels",
@@ -33,13 +33,13 @@ def evaluate(
     """Draws and measures the features with the largest L2 norm.
 
     Rows: the median of each measure of `measure` over the features of a set, and its quartiles as
-    "MEASURE_q25" and "MEASURE_q75", for the trained model and for its untrained beginning.
+    "MEASURE_q25" and "MEASURE_q75", for the trained model and for its initial weights.
 
     Args:
-        count: of features, of each set; a model with fewer units shows all of them.
+        count: number of features of each set; a model with fewer units shows all of them.
 
     Raises:
-        ValueError: count below 1. results.Unsuitable: frames that are no pictures.
+        ValueError: count is below 1. results.Unsuitable: the frames are no pictures.
     """
     shape = trained.frame_shape
     if count < 1:
@@ -75,19 +75,19 @@ def evaluate(
             ),
         ]
         used = used_pixels(trained.mean_frame, shape)
-        rows = [row for subject, of in sets.items() for row in _rows(subject, of, used)]
-        return results.Found(rows, pictures)
+        rows = [row for subject, matrices in sets.items() for row in _rows(subject, matrices, used)]
+        return results.Outcome(rows, pictures)
 
     command = results.command(trained, KIND, {"count": count})
     return results.run(trained, KIND, {"count": shown}, command, compute, recompute, log)
 
 
 def feature_sets(model: VideoModel, shape: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    """The features with the largest L2 norm, by set, each (count, *shape) float32.
+    """Returns {set: (count, *shape) float32}, the features with the largest L2 norm.
 
     "encoder/input" and those of the gates, "encoder/input_gate", .. of an LSTM, are ranked
-    together, by the norm over all of them, so that a unit has one place;
-    "future/output" and "reconstruction/output" each by their own.
+    together, by the norm over all of them, so that a unit has the same position in each set;
+    "future/output" and "reconstruction/output" are ranked separately.
     """
     cell = model.cells[0]
     kernel = cell.kernel.numpy()  # (D, N units)
@@ -114,7 +114,7 @@ def _draw(sets, folder):
     for name, features in sets.items():
         if name in _TITLES:
             file, title = "output_features.png", _TITLES[name]
-        else:  # of the encoder: "encoder/input_gate", "Input gates"
+        else:  # "encoder/input_gate" becomes "Input gates"
             part = name.removeprefix("encoder/").replace("_", " ")
             file, title = "input_features.png", f"{part.capitalize()}s"
         pictures[file] |= _panels(title, features)
@@ -124,17 +124,17 @@ def _draw(sets, folder):
 
 
 def _panels(title, features):
-    """title -> features; two channels, such as those of optical flow, apart."""
+    """Returns {title: features}; channels that are no picture, such as flow's, separately."""
     if visualize.drawable(features.shape[1:]):
         return {title: features}
     return {f"{title}, channel {k + 1}": features[..., k] for k in range(features.shape[3])}
 
 
 def used_pixels(mean_frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(H, W) bool: where frames of pictures have ink now and then; everywhere for other frames.
+    """Returns (H, W) bool, True for the pixels that are used; True everywhere without pictures.
 
-    Digits hardly ever reach the rim of their frame. The weights there are never tested, and an
-    optimizer such as Adam can make them the largest of all.
+    Digits hardly ever reach the border of their frame. The weights there have no effect on the
+    loss, and an optimiser such as Adam can make them the largest of all.
     """
     if not visualize.drawable(shape):
         return np.ones(shape[:2], bool)
@@ -145,7 +145,7 @@ def used_pixels(mean_frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _rows(subject, sets, used):
     rows = []
     for part, features in sets.items():
-        measured = [found for f in features if (found := measure(f, used))]
+        measured = [measurement for f in features if (measurement := measure(f, used))]
         if not measured:
             raise ValueError(f"all features of {part} are constant: nothing was trained")
         for name, unit in _UNITS.items():
@@ -160,21 +160,21 @@ def _rows(subject, sets, used):
 
 
 def measure(feature: np.ndarray, used: np.ndarray) -> dict[str, float]:
-    """The shape of one feature, (H, W) or (H, W, C), at the pixels `used`, (H, W) bool.
+    """Measures the shape of one feature, (H, W) or (H, W, C), at the pixels `used`, (H, W) bool.
 
-    f is a channel less its mean over these pixels, and 0 at all others: a value that is the same
-    everywhere has no shape, and would hide what has. Measures are averaged over the channels that
-    are not constant; {} without any.
+    f is a channel minus its mean over these pixels, and 0 at all others: a constant offset has no
+    shape, and would hide the rest. Measures are averaged over the channels that are not constant;
+    the result is {} if all are.
 
-    strip_length, strip_width: of the peak of the autocorrelation
+    strip_length, strip_width: those of the peak of the autocorrelation
         a(d) = sum_x f(x) f(x + d), f = 0 outside of the frame:
-        its full width at half maximum in the direction where that is largest, and in the direction
-        across. Between whole lags, a is interpolated bicubically. A bar of length L and width W has
+        its full width at half maximum in the direction where it is largest, and perpendicular to
+        that. Between whole lags, a is interpolated bicubically. A bar of length L and width W has
         a(d) = (1 - |d_1| / L) (1 - |d_2| / W) a(0), so its length is L and its width W.
     elongation: length / width.
     effective_area: (sum f^2)^2 / (D sum f^4) of the D used pixels, the share of them that holds the
-        weights: 1 for weights of one size, 1 / D for a single pixel.
-    spatial_frequency: the mean radial frequency in cycles a pixel, weighted with the power of f.
+        weights: 1 for weights of equal size, 1 / D for a single pixel.
+    spatial_frequency: the mean radial frequency in cycles per pixel, weighted with the power of f.
     """
     channels = feature.reshape(*feature.shape[:2], -1).astype(np.float64).transpose(2, 0, 1)
     each = [
@@ -206,10 +206,12 @@ def _measure_plane(f, pixels):
 
 
 def _widths(a):
-    """(180,): the full width at half maximum of a peak of 1 in the middle of `a`, a direction a
-    degree; `a` is the same in opposite directions."""
+    """Returns (180,), the full width at half maximum of the central peak of `a` per direction.
+
+    The directions are one degree apart. The peak is 1, and `a` is symmetric about it.
+    """
     heights = cv2.remap(np.float32(a), *_rays(a.shape), cv2.INTER_CUBIC)  # 0 outside
-    beyond = (heights <= 0.5).argmax(1)  # the first sample that is
+    beyond = (heights <= 0.5).argmax(1)  # the first sample below half the maximum
     direction = np.arange(180)
     above, below = heights[direction, beyond - 1], heights[direction, beyond]
     return 2 * _STEP * (beyond - 1 + (above - 0.5) / (above - below))
@@ -217,7 +219,7 @@ def _widths(a):
 
 @functools.cache
 def _rays(shape):
-    """x and y, (180, samples) each, on rays from the middle of an array of that shape."""
+    """Returns x and y, (180, samples) each, on rays from the centre of an array of `shape`."""
     distance = np.arange(0, max(shape) / 2 + 1, _STEP)
     angle = np.deg2rad(np.arange(180))
     return tuple(
@@ -227,7 +229,7 @@ def _rays(shape):
 
 
 def table(evaluation: results.Evaluation) -> str:
-    """The medians, a line a set, trained (untrained), as text."""
+    """Returns the medians as text, one line per set: trained (untrained)."""
     lines = [f"{'median over features':<24}" + "".join(f"{name:>24}" for name in _UNITS)]
     for part in dict.fromkeys(row.part for row in evaluation.rows):
         cells = []

@@ -1,13 +1,13 @@
-"""What pretraining gives where labels are few: the paper's figure 12 and table 3.
+"""Measures the gain from pretraining when labels are few: the paper's figure 12 and table 3.
 
 Classifiers of every kind are trained on the same random subsets of the labelled videos, k of each
-class, and judged on the test part: so their differences are paired. A study is a folder, which an
-interrupted one goes on in:
+class, and tested on the test split, so that their differences are paired. A study is a folder;
+starting the study again resumes it:
 
-    settings.json            what it depends on
-    fits/CONTENDER-K.jsonl   a line for each classifier that was trained
-    results.csv              all lines that count; results.json, the summary
-    table.md, figure_12.png  for people
+    settings.json            the settings of the study
+    fits/CONTENDER-K.jsonl   one line per trained classifier
+    results.csv              the accuracies on the test split; results.json, the summary
+    table.md, figure_12.png  the table and the figure to look at
 """
 
 import copy
@@ -32,30 +32,29 @@ from unsup_video.utils import files
 
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
-STATE = "state of "  # the name of a pretrained model: regression on what its encoder remembers
+STATE = "state of "  # prefix of a pretrained model's name: regression on its encoder's state
 LINEAR_FACTOR = 10.0
 _SETTINGS, _FITS = "settings.json", "fits"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a study depends on; JSON values.
+    """The settings of a study, as JSON values.
 
     Attributes:
-        config: of the classifiers, a whole config of `configs.finetune`'s kind as a dict.
-        pretrained: name -> {"path", "sha256"} of the models whose encoders are tried, and what kind
-            of model each is.
+        config: the classifiers' config as a dict, a complete one like `configs.finetune`.
+        pretrained: name -> {"path", "sha256"} and the kind of the models whose encoders are tried.
         data: sha256 of the labelled videos.
         per_class: numbers of labelled videos of each class; 0 for all.
-        subsets: how many random subsets of each number, the same for every contender; with all
-            videos, so many seeds of the classifier instead.
-        epochs: passes over the labelled videos, at least; `config["train"]["steps"]` steps, at
-            least.
-        learning_rates, dropouts: what is searched over, for each contender and number of videos,
-            with `search_subsets` subsets of the training part, judged on the validation part.
-            Regression has no dropout, and `LINEAR_FACTOR` times these rates: its one kernel has
-            many inputs, for which `optimizers.rate_factor` lowers the rate most.
-        seed: of the subsets and of the starting weights.
+        subsets: number of random subsets of each size, the same for every contender; with all
+            videos, the number of seeds of the classifier instead.
+        epochs: minimum number of passes over the labelled videos; `config["train"]["steps"]` is the
+            minimum number of steps.
+        learning_rates, dropouts: the values to search over, for each contender and number of
+            videos, with `search_subsets` subsets of the training split, scored on the validation
+            split. Regression has no dropout, and uses `LINEAR_FACTOR` times these rates: its one
+            kernel has many inputs, for which `optimizers.rate_factor` lowers the rate most.
+        seed: of the subsets and of the initial weights.
     """
 
     config: dict
@@ -70,11 +69,11 @@ class Settings:
     seed: int = 0
 
     def contenders(self) -> list[str]:
-        """Names: the baselines, then the pretrained ones, as LSTMs and as states."""
+        """Returns the names: the baselines, then the pretrained models as LSTMs and as states."""
         return [*LINEAR, BASELINE, *self.pretrained, *(STATE + name for name in self.pretrained)]
 
     def classifier(self, contender: str) -> tuple[str, str | None]:
-        """(its kind of `classifiers.KINDS`, the name of its pretrained model or None)."""
+        """Returns (a kind of `classifiers.KINDS`, the name of the pretrained model or None)."""
         if contender in self.pretrained:
             return "lstm", contender
         if contender in (BASELINE, *LINEAR):
@@ -87,14 +86,15 @@ class Summary:
     """A contender's figures with one number of labelled videos.
 
     Attributes:
-        contender, per_class: which.
-        learning_rate, dropout: that were chosen; None where training diverged with all of them.
-        accuracies: of the test videos, in %, one for each subset; () where training diverged.
-        mean, std: of them; std is that of a sample, nan of a single one; both nan of none.
-        difference: the mean of what is gained over the baseline on the same subset; low, high: its
-            95% interval over subsets (Student's t), None where there is none; all None for the
-            baseline, and where one of the two has no accuracies.
-        diverged: (learning rate, dropout) of those that were excluded, since training diverged with
+        contender, per_class: name of the contender, number of labelled videos per class.
+        learning_rate, dropout: the chosen values; None where training diverged with all of them.
+        accuracies: on the test videos, in %, one per subset; () where training diverged.
+        mean, std: mean and sample standard deviation of the accuracies; std is NaN of a single one,
+            both are NaN of none.
+        difference: the mean gain over the baseline on the same subset; low, high: its 95% interval
+            over subsets (Student's t), None where there is none; all None for the baseline, and
+            where one of the two has no accuracies.
+        diverged: the (learning rate, dropout) that were excluded because training diverged with
             them; the dropout is None in studies of an earlier version.
     """
 
@@ -120,21 +120,22 @@ def run(
     classes: int | None = None,
     fits: Callable | None = None,
 ) -> list[Summary]:
-    """Makes, or goes on with, the study in `folder`.
+    """Runs, or resumes, the study in `folder`.
 
-    A learning rate and dropout with which training diverges, in the search or in a fit that counts,
-    are excluded for that contender and number of videos, and the next best ones are taken.
+    A learning rate and dropout with which training diverges, in the search or in a fit for the
+    test, are excluded for that contender and number of videos, and the next best ones are used.
 
     Args:
-        processes: contenders and numbers of videos are worked on side by side in so many.
-        seen: stored with the results: `overlap.seen` of the test part, of the labelled videos ("")
-            and of each pretrained model by its name.
-        classes: stored with the results: how many the data have.
+        processes: number of processes that train contenders in parallel.
+        seen: stored with the results: `overlap.seen` of the test split, for the labelled videos
+            ("") and for each pretrained model by its name.
+        classes: number of classes of the data, stored with the results.
         fits: (settings, contender, per_class) -> an object that trains as `few_labels_fits.Fits`
-            does, which None stands for; one that cannot be pickled is for one process.
+            does, which is the default; one that cannot be pickled needs `processes` = 1.
 
     Raises:
-        ValueError: another study is there; bad settings; data or models that do not fit.
+        ValueError: the folder holds another study, the settings are bad, or the data or models do
+            not fit.
     """
     _check(settings)
     folder = Path(folder)
@@ -146,7 +147,7 @@ def run(
         began = time.perf_counter()
         for number, (name, k) in enumerate(_worked(tasks, processes), 1):
             minutes = (time.perf_counter() - began) / 60
-            log(f"{number} of {len(tasks)}: {name}, {_number(k)} a class; {minutes:.1f} min")
+            log(f"{number} of {len(tasks)}: {name}, {_number(k)} per class; {minutes:.1f} min")
         summaries = summarize(settings, folder)
         _write(settings, summaries, folder, {"seen": seen, "classes": classes})
     return summaries
@@ -172,20 +173,20 @@ def _check(settings):
 
 
 def _claim(settings, folder):
-    """Writes settings.json, or checks that it says the same."""
-    from unsup_video.training import unread, workdir  # TensorFlow is for the workers
+    """Writes settings.json, or checks that the stored settings are the same."""
+    from unsup_video.training import unread, workdir  # only workers import TensorFlow
 
-    found = json.loads(json.dumps(dataclasses.asdict(settings)))
+    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     path = folder / _SETTINGS
     if not path.exists():
         stream = {"training_stream": workdir.TRAINING_STREAM}
-        files.write_text(path, json.dumps({**found, **stream}, indent=1) + "\n")
+        files.write_text(path, json.dumps({**wanted, **stream}, indent=1) + "\n")
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
     stream = stored.pop("training_stream", None)
     ignored = unread.of_study(ConfigDict(settings.config))
-    differences = workdir.differences(stored.pop("config"), found.pop("config"), ignored)
-    if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, found):
+    differences = workdir.differences(stored.pop("config"), wanted.pop("config"), ignored)
+    if differences := [f"config.{line}" for line in differences] + workdir.diff(stored, wanted):
         raise ValueError(
             f"{folder} holds a study with other settings:\n  "
             + "\n  ".join(differences)
@@ -199,8 +200,8 @@ def _worked(tasks, processes) -> Iterable[tuple[str, int]]:
     if processes == 1:
         yield from map(_work, tasks)
         return
-    # A fresh process for each task: TensorFlow does not give memory back. Each is forked from one
-    # that has imported TensorFlow, which takes seconds, and has not used it.
+    # Each task gets a new process, because TensorFlow does not release memory. It is forked from a
+    # server process that has imported TensorFlow, which takes seconds, and has not used it.
     fresh = multiprocessing.get_context("forkserver")
     fresh.set_forkserver_preload(["unsup_video.evaluation.few_labels_fits"])
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -220,12 +221,12 @@ def _share_the_machine(threads):
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of it
+    for gpu in tf.config.list_physical_devices("GPU"):  # or the first process takes all memory
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _work(task):
-    """All classifiers of one contender with one number of labelled videos."""
+    """Trains all classifiers of one contender with one number of labelled videos."""
     settings, folder, name, per_class, make = task
     searched = _searched(settings, name, per_class)
     done = _Lines(folder, name, per_class)
@@ -247,14 +248,14 @@ def _work(task):
         for key in _tested(settings, per_class, chosen):
             fit(key)
             if done.diverged(key):
-                break  # another one is chosen
+                break  # and choose another learning rate and dropout
         else:
             break
     return name, per_class
 
 
 def _fits_of_the_package():
-    from unsup_video.evaluation import few_labels_fits  # TensorFlow, in the worker alone
+    from unsup_video.evaluation import few_labels_fits  # only workers import TensorFlow
 
     return few_labels_fits.Fits
 
@@ -264,8 +265,8 @@ def contender_config(settings: Settings, contender: str) -> ConfigDict:
     config = ConfigDict(copy.deepcopy(settings.config))
     config.model.kind, init = settings.classifier(contender)
     if init is None or config.model.kind != "lstm":
-        # Random weights have to be trained, whatever is done with an encoder; regression has a rate
-        # of its own.
+        # Random weights must be trained, even if pretrained encoders are frozen. `encoder_factor`
+        # applies to pretrained encoders only.
         config.model.freeze = False
         config.recipe.encoder_factor = 1.0
     return config
@@ -274,7 +275,11 @@ def contender_config(settings: Settings, contender: str) -> ConfigDict:
 def fit_config(
     settings: Settings, config: ConfigDict, videos: int, rate: float, dropout: float, subset: int
 ) -> ConfigDict:
-    """The config of one training, of a contender's config, on a subset of so many videos."""
+    """Returns the config of one training on a subset of `videos` videos.
+
+    Args:
+        config: the contender's, see `contender_config`.
+    """
     config = copy.deepcopy(config)
     config.model.dropout = dropout
     config.recipe.learning_rate = rate
@@ -286,14 +291,14 @@ def fit_config(
 
 
 def _stop_if_alone():
-    """Ends a worker whose study was killed: another one may go on in the folder."""
+    """Ends a worker whose study was killed: another process may resume it in the same folder."""
     study = multiprocessing.parent_process()
     if study is not None and not study.is_alive():
         raise SystemExit("the study was stopped")
 
 
 def _searched(settings, name, per_class):
-    """The fits of the search, ("search", learning rate, dropout, subset) each."""
+    """Returns the fits of the search, each ("search", learning rate, dropout, subset)."""
     linear = settings.classifier(name)[0] != "lstm"
     return [
         ("search", rate * (LINEAR_FACTOR if linear else 1.0), dropout, subset)
@@ -304,13 +309,13 @@ def _searched(settings, name, per_class):
 
 
 def _tested(settings, per_class, chosen):
-    """The fits that count, ("test", learning rate, dropout, subset) each."""
+    """Returns the fits for the test, each ("test", learning rate, dropout, subset)."""
     count = settings.subsets if per_class else min(settings.subsets, settings.search_subsets)
     return [("test", *chosen, subset) for subset in range(count)]
 
 
 def _file_name(contender):
-    return contender.replace(" ", "_").replace("/", "_")  # a path, where two have one last name
+    return contender.replace(" ", "_").replace("/", "_")  # names may be paths
 
 
 class _Lines:
@@ -324,13 +329,13 @@ class _Lines:
         text = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         text = [line for line in text if line.endswith("\n")]
         try:
-            found = [json.loads(line) for line in text]
-            self.lines = {tuple(line.pop("key")): line for line in found}
+            entries = [json.loads(line) for line in text]
+            self.lines = {tuple(line.pop("key")): line for line in entries}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{self.path}: damaged ({error}); delete it, its fits are made anew"
+                f"{self.path}: damaged ({error}); delete it, and its fits are trained again"
             ) from None
-        # What a crash cut short goes, or the next line would be added to it.
+        # Removes a line that a crash has cut short, or the next one would be appended to it.
         files.write_text(self.path, "".join(text))
 
     def has(self, key):
@@ -342,38 +347,40 @@ class _Lines:
         self.lines[key] = figures
 
     def diverged(self, key):
-        """Whether training diverged in a finished fit."""
+        """Tells whether training diverged in a finished fit."""
         return self.lines[key].get("diverged", False)
 
     def excluded(self):
-        """The (learning rate, dropout) with which training diverged."""
+        """Returns every (learning rate, dropout) with which training diverged."""
         return {key[1:3] for key in self.lines if self.diverged(key)}
 
     def chosen(self, searched):
-        """(learning rate, dropout) with the best mean validation accuracy of the fits `searched`.
+        """Returns the (learning rate, dropout) with the best mean validation accuracy.
 
-        Of equal ones that with the lower cross entropy; of those with which training did not
-        diverge, None where it did with all.
+        Candidates are those of the fits `searched` with which training did not diverge; None if it
+        diverged with all. The lower cross entropy decides between equal accuracies.
         """
-        found, excluded = {}, self.excluded()
+        scores, excluded = {}, self.excluded()
         for key in searched:
             if key[1:3] not in excluded:
                 figures = self.lines[key]
                 pair = figures["accuracy"], -figures["cross_entropy"]
-                found.setdefault(key[1:3], []).append(pair)
-        return max(sorted(found), key=lambda key: tuple(np.mean(found[key], axis=0)), default=None)
+                scores.setdefault(key[1:3], []).append(pair)
+        return max(
+            sorted(scores), key=lambda key: tuple(np.mean(scores[key], axis=0)), default=None
+        )
 
 
 def _contenders(settings, folder):
-    """A finished study has those that it has: an earlier version knew fewer."""
+    """Returns the contenders; those of a finished study may be fewer, from an earlier version."""
     if not (folder / "results.json").exists():
         return settings.contenders()
     return _names(load(folder)[1])
 
 
 def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
-    """The figures of a finished study, by number of videos, then by contender."""
-    found, names = [], _contenders(settings, Path(folder))
+    """Returns the figures of a finished study, by number of videos, then by contender."""
+    summaries, names = [], _contenders(settings, Path(folder))
     for k in settings.per_class:
         values, chosen, diverged = {}, {}, {}
         for name in names:
@@ -387,8 +394,8 @@ def summarize(settings: Settings, folder: str | Path) -> list[Summary]:
                 ]
             )
             diverged[name] = tuple(sorted(lines.excluded()))
-        found += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
-    return found
+        summaries += [summary(name, k, *chosen[name], values, diverged[name]) for name in values]
+    return summaries
 
 
 def summary(
@@ -399,16 +406,28 @@ def summary(
     values: dict[str, np.ndarray],
     diverged: tuple[tuple[float, float | None], ...] = (),
 ) -> Summary:
-    """The summary of a contender. `values`: name -> accuracies, the baseline's among them."""
-    of, baseline = values[name], values[BASELINE]
+    """Returns the summary of a contender.
+
+    Args:
+        values: {name: accuracies} of the contender and of the baseline at least.
+    """
+    accuracies, baseline = values[name], values[BASELINE]
     gained = (None,) * 3
-    if name != BASELINE and len(of) and len(baseline):
-        gained = intervals.interval(of - baseline)
+    if name != BASELINE and len(accuracies) and len(baseline):
+        gained = intervals.interval(accuracies - baseline)
     gained = [None if x is None or math.isnan(x) else x for x in gained]
-    mean = float(of.mean()) if len(of) else math.nan
-    std = float(of.std(ddof=1)) if len(of) > 1 else math.nan
+    mean = float(accuracies.mean()) if len(accuracies) else math.nan
+    std = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan
     return Summary(
-        name, per_class, learning_rate, dropout, tuple(of.tolist()), mean, std, *gained, diverged
+        name,
+        per_class,
+        learning_rate,
+        dropout,
+        tuple(accuracies.tolist()),
+        mean,
+        std,
+        *gained,
+        diverged,
     )
 
 
@@ -416,12 +435,12 @@ def summary(
 
 
 def load(folder: str | Path) -> tuple[dict, list[Summary]]:
-    """(settings, summaries) of a finished study.
+    """Loads a finished study and returns (settings, summaries).
 
-    The settings have "seen" and "classes" of `run` too, None in those of an earlier version.
+    The settings include "seen" and "classes" of `run`, None in studies of an earlier version.
 
     Raises:
-        ValueError: there is none, or it is damaged.
+        ValueError: `folder` holds no finished study, or a damaged one.
     """
     try:
         fields = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
@@ -431,8 +450,8 @@ def load(folder: str | Path) -> tuple[dict, list[Summary]]:
                     **line,
                     "accuracies": tuple(line["accuracies"]),
                     "diverged": tuple(
-                        tuple(of) if isinstance(of, list) else (of, None)  # a rate alone
-                        for of in line.get("diverged", ())
+                        tuple(pair) if isinstance(pair, list) else (pair, None)  # a rate only
+                        for pair in line.get("diverged", ())
                     ),
                     **{k: math.nan if line[k] is None else line[k] for k in ("mean", "std")},
                 }
@@ -469,7 +488,7 @@ def _write(settings, summaries, folder, known):
     files.write_text(folder / "results.csv", text.getvalue())
     files.write_text(folder / "table.md", markdown(summaries) + "\n")
     files.write_text(folder / "results.json", json.dumps(fields, indent=1, allow_nan=False) + "\n")
-    draw(summaries, folder / "figure_12.png")  # last: no figure depends on it
+    draw(summaries, folder / "figure_12.png")  # last, so that all numbers are written if it fails
 
 
 def _number(per_class):
@@ -481,10 +500,10 @@ def _names(summaries):
 
 
 def markdown(summaries: list[Summary]) -> str:
-    """Two tables: accuracies, and what is gained over the baseline on the same subsets."""
+    """Returns two tables: accuracies, and gains over the baseline on the same subsets."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
-    found = {(s.contender, s.per_class): s for s in summaries}
-    head = "| videos a class | " + " | ".join(map(_number, numbers)) + " |"
+    by_cell = {(s.contender, s.per_class): s for s in summaries}
+    head = "| videos per class | " + " | ".join(map(_number, numbers)) + " |"
     rule = "|---" * (len(numbers) + 1) + "|"
 
     def lines(names, cell):
@@ -492,7 +511,7 @@ def markdown(summaries: list[Summary]) -> str:
             head,
             rule,
             *(
-                f"| {name} | " + " | ".join(cell(found[name, k]) for k in numbers) + " |"
+                f"| {name} | " + " | ".join(cell(by_cell[name, k]) for k in numbers) + " |"
                 for name in names
             ),
         ]
@@ -521,7 +540,7 @@ def markdown(summaries: list[Summary]) -> str:
             *lines([name for name in names if name != BASELINE], gain),
             *([""] if any(s.diverged for s in summaries) else []),
             *(
-                f"{s.contender}, {_number(s.per_class)} a class: training diverged "
+                f"{s.contender}, {_number(s.per_class)} per class: training diverged "
                 f"with {excluded(s)}."
                 for s in summaries
                 if s.diverged
@@ -531,7 +550,7 @@ def markdown(summaries: list[Summary]) -> str:
 
 
 def excluded(summary: Summary) -> str:
-    """The learning rates and dropouts in `diverged`, in words."""
+    """Describes the learning rates and dropouts in `diverged`."""
     return (
         " and ".join(
             f"learning rate {rate:g}" + ("" if dropout is None else f" (dropout {dropout:g})")
@@ -542,25 +561,25 @@ def excluded(summary: Summary) -> str:
 
 
 def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
-    """Draws a figure like the paper's figure 12: accuracy over numbers, with error bars."""
+    """Draws accuracy over the number of videos, with error bars, like the paper's figure 12."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
     names = _names(summaries)
     labels = [fonts.legible(name) for name in names]
     with visualize.figure(path, (8.2, 5.2), labels) as figure:
         axes = figure.add_subplot(
-            xlabel="labelled videos a class",
+            xlabel="labelled videos per class",
             ylabel="accuracy on test videos, %",
             title="Mean and standard deviation over random subsets",
         )
         drawn = []
         for number, name in enumerate(names):
-            found = [s for s in summaries if s.contender == name]
-            places = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in found]
-            errors = [0.0 if math.isnan(s.std) else s.std for s in found]
+            own = [s for s in summaries if s.contender == name]
+            positions = [numbers.index(s.per_class) + 0.05 * (number - len(names) / 2) for s in own]
+            errors = [0.0 if math.isnan(s.std) else s.std for s in own]
             drawn.append(
                 axes.errorbar(
-                    places,
-                    [s.mean for s in found],
+                    positions,
+                    [s.mean for s in own],
                     errors,
                     marker="o",
                     markersize=4,

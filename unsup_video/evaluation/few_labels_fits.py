@@ -1,5 +1,4 @@
-"""The classifiers of `few_labels`: many short trainings, one after the other, without compiling
-anew."""
+"""Trains the classifiers of `few_labels`: many short trainings with one compiled step."""
 
 import functools
 import time
@@ -16,14 +15,14 @@ from unsup_video.training.tasks import finetuning
 
 
 class Fits:
-    """Trains one contender on random subsets, with one number of labelled videos a class.
+    """Trains one contender on random subsets, with one number of labelled videos per class.
 
     Args:
-        settings: a `few_labels.Settings`. contender: of `settings.contenders()`.
-        per_class: 0 for all.
+        settings: a `few_labels.Settings`. contender: one of `settings.contenders()`.
+        per_class: number of videos per class; 0 for all.
 
     Raises:
-        ValueError: data or models that do not fit.
+        ValueError: the data or models do not fit.
     """
 
     def __init__(self, settings, contender: str, per_class: int):
@@ -45,14 +44,14 @@ class Fits:
             if count < max(per_class, 1):
                 raise ValueError(
                     f"{self.train.folder}: {per_class or 1} labelled videos of each class are "
-                    f"asked for, the training part has {count} of {name}"
+                    f"needed, but the training split has {count} of {name}"
                 )
-        # One scale for all: with a label or two there is none of their own to speak of.
+        # One scale for all subsets: one or two videos are too few to estimate it from.
         self.scale = finetuning.standard_deviation(self.train, length)
         self.trainers = {}
 
     def search(self, rate: float, dropout: float, subset: int) -> dict:
-        """Trains on a subset of the training part, and judges on the validation part.
+        """Trains on a subset of the training split and scores on the validation split.
 
         Returns:
             The figures; {"diverged": True, "why": a sentence} where training diverges.
@@ -60,11 +59,11 @@ class Fits:
         return self._fit(rate, dropout, subset, self.train, self.validation)
 
     def test(self, rate: float, dropout: float, subset: int) -> dict:
-        """Trains on a subset of training and validation part, and judges on the test part.
+        """Trains on a subset of the training and validation splits and scores on the test split.
 
-        Where these parts are data sets of their own, the subset is of the training part.
+        Where these splits are separate data sets, the subset is from the training split only.
 
-        Returns what `search` does.
+        Returns what `search` returns.
         """
         return self._fit(rate, dropout, subset, self.labelled, self.test_part)
 
@@ -84,7 +83,7 @@ class Fits:
             self.settings, self.config, len(videos), rate, dropout, subset
         )
 
-        # The same seed gives every contender the same softmax to start from, and the same windows.
+        # The same seed gives every contender the same initial softmax and the same windows.
         keras.utils.set_random_seed(config.seed)
         data = finetuning.Data(videos, judge, judge, {})
         fresh, _ = finetuning.start(config, data, self.init, self.scale)
@@ -98,7 +97,7 @@ class Fits:
         batches = iter(videos.training(config.data.frames, config.recipe.batch_size, config.seed))
         for _ in range(config.train.steps):
             trainer.train_step(next(batches))
-        trainer.weights()  # finite, or it raises
+        trainer.weights()  # raises unless they are finite
         blocks = judge.blocks(config.data.frames, config.data.stride)
         figures = classify(trainer.task.classifier, blocks, len(judge)).figures(judge.labels)
         return {
@@ -113,7 +112,7 @@ class Fits:
 
 
 def _together(train, validation):
-    """The videos of both parts; those of `train` where the parts are data sets of their own."""
+    """Returns the videos of both splits; those of `train` if the splits are separate data sets."""
     if train.folder != validation.folder:
         return train
     return LabelledVideos(train.folder, train.chosen | validation.chosen)

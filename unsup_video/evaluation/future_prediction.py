@@ -1,4 +1,4 @@
-"""How well a model predicts, frame by frame: the quantity of the paper's Table 2, and others."""
+"""Scores a model's predictions per frame: the loss of the paper's Table 2, and other metrics."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 KIND = "future_prediction"
-_BLOCK = 500  # clips that are held at a time; each finished block is kept
+_BLOCK = 500  # clips in memory at a time; each finished block is stored
 
 
 def evaluate(
@@ -28,18 +28,18 @@ def evaluate(
 ) -> results.Evaluation:
     """Scores a model on a test set.
 
-    Rows, for every frame and for their mean: the model's loss, MSE, MAE, SSIM and PSNR (see
-    `metrics`), and LPIPS where it is given, of each part that it decodes, "free_running"; of its
-    conditional decoders once more, "teacher_forced"; and of the future for the floors: "entropy"
-    (the loss of the truth itself), "copy_last", "mean_frame", and
+    The rows have the model's loss, MSE, MAE, SSIM and PSNR (see `metrics`), and LPIPS if `lpips` is
+    given, for every frame and for the mean over frames. They cover each part that the model
+    decodes, "free_running"; the parts of conditional decoders also "teacher_forced"; and for the
+    future the floors: "entropy" (the loss of the truth itself), "copy_last", "mean_frame", and
     "constant_velocity" where the motion is known. For the loss, copy_last and constant_velocity
     are hedged (`Output.hedge`): clipped to [0.01, 0.99] for the cross entropy. Frames of a
     reconstruction are counted in the order in which they are decoded: frame 1 is the last one read.
 
-    Finished blocks of clips are kept, and an interrupted evaluation goes on after them.
+    Finished blocks of clips are stored, and an interrupted evaluation resumes after them.
 
     Raises:
-        ValueError: clips that the model cannot read; an unknown convention.
+        ValueError: the model cannot read the clips, or the convention is unknown.
     """
     metrics.check_convention(convention)
     data = trained.config.data
@@ -70,13 +70,13 @@ def evaluate(
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
-        return results.Found(_rows(together, trained, test_set), seconds=seconds)
+        return results.Outcome(_rows(together, trained, test_set), seconds=seconds)
 
     return results.run(trained, KIND, settings, command, compute, recompute, log, parts.folder)
 
 
 def _score(trained, test_set, start, count, convention, lpips, seconds):
-    """{"SUBJECT MODE PART METRIC": (count, frames) float64} of a block; adds to `seconds`."""
+    """Scores a block: {"SUBJECT MODE PART METRIC": (count, frames) float64}; adds to `seconds`."""
     data, outputs = trained.config.data, trained.model.decoder_outputs
     scores = {}
 
@@ -87,10 +87,10 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         return value
 
     def measure(what, targets, frames):
-        found = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
+        figures = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
         if lpips is not None:
-            found["lpips"] = lpips(targets, frames, trained.frame_shape)
-        scores.update({f"{what} {name}": values for name, values in found.items()})
+            figures["lpips"] = lpips(targets, frames, trained.frame_shape)
+        scores.update({f"{what} {name}": values for name, values in figures.items()})
 
     clips = timed("data", test_set.clips, start, count)
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
@@ -108,7 +108,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
     ahead = timed("data", test_set.constant_velocity, start, count, data.frames_in)
     if ahead is not None:
         guesses["constant_velocity"] = ahead[:, : data.frames_out]
-    # An autoencoder has no output for the future: its floors have its only loss.
+    # An autoencoder has no output for the future: its floors use the loss of its reconstruction.
     output = outputs.get("future", outputs.get("reconstruction"))
     for subject, frames in guesses.items():
         timed("metrics", measure, f"{subject}  future", future, frames)
@@ -121,13 +121,13 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
 
 
 def _losses(output, targets, guesses):
-    """`Output.frame_scores`, clip by clip: the float64 copies stay small."""
+    """Returns `Output.frame_scores`, clip by clip, to keep the float64 copies small."""
     pairs = zip(targets, guesses, strict=True)
     return np.stack([output.frame_scores(target, guess) for target, guess in pairs])
 
 
 class _Parts:
-    """Scores of finished blocks, `.parts-KEY/00000500.npz`, until the evaluation is whole."""
+    """Stores scores of finished blocks, `.parts-KEY/00000500.npz`, until the evaluation ends."""
 
     def __init__(self, evaluation: Path):
         self.folder = evaluation.with_name(f".parts-{evaluation.name}")
@@ -176,9 +176,9 @@ _FLOORS = {
 
 
 def floors(evaluation: results.Evaluation) -> dict[str, str]:
-    """What a model is compared with: subject -> a name for people.
+    """Returns {subject: label} of the floors that a model is compared with.
 
-    The truth is none of them where its own loss is 0, as the squared one is.
+    "entropy" is left out where the loss of the truth is 0, as the squared loss is.
     """
     return {
         subject: label
@@ -188,11 +188,11 @@ def floors(evaluation: results.Evaluation) -> dict[str, str]:
 
 
 def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = None) -> str:
-    """The means over frames of the future, a line a model and floor, as text.
+    """Returns the means over the frames of the future as text, one line per model and floor.
 
-    Models are free-running, as in the paper, but for the lines that say "teacher-forced". `labels`
-    name them, no two alike; None for the names of their folders.
-    The floors are those of the first evaluation; all should be of one test set.
+    Models are free-running, as in the paper, except in lines that say "teacher-forced". `labels`
+    are distinct names of the models; None for the names of their folders. The floors are those of
+    the first evaluation; all evaluations should share one test set.
     """
     loss = next(r.metric for r in evaluations[0].find(subject="entropy", frame=None))
     names = [loss, *(m for m in metrics.UNITS if evaluations[0].find(metric=m))]
@@ -203,10 +203,10 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
         here = {"subject": subject, "mode": mode, "part": "future", "frame": None}
         cells = []
         for name in names:
-            found = evaluation.find(**here, metric=name)
-            text = _number(name, found[0].value) if found else "-"
-            if found and name == loss and subject == "model" and found[0].low is not None:
-                text += f" +- {found[0].high - found[0].value:.1f}"
+            rows = evaluation.find(**here, metric=name)
+            text = _number(name, rows[0].value) if rows else "-"
+            if rows and name == loss and subject == "model" and rows[0].low is not None:
+                text += f" +- {rows[0].high - rows[0].value:.1f}"
             cells.append(text)
         paper_text = f"{reference:.1f}" if reference else "-"
         lines.append(
@@ -230,7 +230,7 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
 
 
 def reference(evaluation: results.Evaluation) -> float | None:
-    """The paper's figure for such a model and data in Table 2; None where it has none."""
+    """Returns the paper's figure in Table 2 for such a model and data; None without one."""
     return comparison.table_2(evaluation.model, evaluation.settings["data"])
 
 

@@ -1,4 +1,4 @@
-"""95% confidence intervals of means, of values that may come in groups."""
+"""Computes 95% confidence intervals of means of values that may come in groups."""
 
 import math
 from collections.abc import Sequence
@@ -15,40 +15,40 @@ def interval(
     percent: bool = False,
     answers: bool = False,
 ) -> tuple[float, float, float]:
-    """The mean of values and its 95% confidence interval; groups of values are independent.
+    """Returns the mean of values and its 95% confidence interval; groups are independent.
 
-    Values of one group, such as the clips of one video, are alike, so that a thousand clips of two
-    videos say little more than the two. The variance of the mean is the cluster-robust one, over
-    the G groups with n_g of the N values each and the sums r_g of their residuals,
+    Values of one group, such as the clips of one video, are correlated, so that a thousand clips of
+    two videos say little more than the two. The variance of the mean is the cluster-robust one,
+    over the G groups with n_g of the N values each and the sums r_g of their residuals,
 
         v = sum_g r_g^2 / (1 - n_g / N) / N^2
 
     (the correction CR2 of Bell and McCaffrey, Survey Methodology 28(2), 2002; without groups it is
     s^2 / N), and the interval is mean +- t sqrt(v), with Student's t of their degrees of freedom:
-    G - 1 for groups of one size, and fewer the more the sizes differ, down to 1. It is too narrow
+    G - 1 for groups of equal size, and fewer the more the sizes differ, down to 1. It is too narrow
     only if a single group has nearly all values: with 400 of 410 values in one of 11 groups it
     contains the truth 85 times in 100.
 
-    Of answers it is Wilson's score interval (JASA 22, 1927), of as many answers as the groups are
-    worth: N divided by the design effect, and by the ratio of the squared t of these degrees of
+    For answers the interval is Wilson's score interval (JASA 22, 1927) with the effective number of
+    answers: N divided by the design effect, and by the ratio of the squared t of these degrees of
     freedom and of N - 1 (Korn and Graubard, Survey Methodology 24(2), 1998; Dean and Pagano, J.
     Survey Statistics and Methodology 3(4), 2015, compare such intervals and recommend this one).
-    Few answers of the rarer kind hardly tell how alike those of a group are. So where m answers are
-    of that kind, the groups are worth (m + 1) N^2 / sum_g n_g^2 answers at most; where all answers
-    are right, or all wrong, they are worth this much, which is G for groups of one size.
+    If answers of the rarer kind are few, they hardly tell how correlated a group is. So with m
+    answers of that kind the effective number is at most (m + 1) N^2 / sum_g n_g^2; if all answers
+    are right, or all wrong, it equals this bound, which is G for groups of equal size.
 
     Args:
         values: (N,), N >= 1. groups: (N,), the group of each value, anything that can be sorted;
             None where every value is a group of its own.
-        percent: whether the values are percentages: the interval is cut to [0, 100].
-        answers: whether each value is an answer, 100 where it is right and 0 where not.
+        percent: the values are percentages, so that the interval is cut to [0, 100].
+        answers: each value is an answer, 100 if it is right and 0 if not.
 
     Returns:
-        (mean, low, high); low = high = nan where there is no interval: of fewer than two groups,
-        values that are not finite, and values that are all the same, but for answers.
+        (mean, low, high); low = high = NaN where there is no interval: for fewer than two groups,
+        for values that are not finite, and, except for answers, for values that are all equal.
 
     Raises:
-        ValueError: `answers` that are neither 0 nor 100.
+        ValueError: `answers` is set, and a value is neither 0 nor 100.
     """
     values = np.asarray(values, np.float64)
     if answers and not np.isin(values, (0.0, 100.0)).all():
@@ -75,10 +75,10 @@ def interval(
 
 
 def _degrees_of_freedom(sizes):
-    """Of a variance over groups of these sizes, those of Bell and McCaffrey (2002).
+    """Returns Bell and McCaffrey's (2002) degrees of freedom of a variance over groups.
 
-    (sum lambda)^2 / sum lambda^2 with the eigenvalues lambda of the matrix of the quadratic form
-    times the covariance that the residuals' sums would have if all values were independent.
+    They are (sum lambda)^2 / sum lambda^2 with the eigenvalues lambda of the matrix of the
+    quadratic form times the covariance of the residuals' sums if all values were independent.
     """
     sizes = sizes.astype(np.float64)
     count = sizes.sum()
@@ -92,7 +92,7 @@ def _degrees_of_freedom(sizes):
 
 
 def _wilson(share, variance, sizes, t):
-    """(low, high) of a share of right answers, in [0, 1]; `variance` is that of the share."""
+    """Returns (low, high) of a share of right answers, in [0, 1], with this variance."""
     count = int(sizes.sum())
     rarer = round(min(share, 1 - share) * count)
     worth = (rarer + 1) * count**2 / (sizes.astype(np.float64) ** 2).sum()
@@ -103,7 +103,7 @@ def _wilson(share, variance, sizes, t):
     z = stats.norm.ppf(_QUANTILE)
     middle = (share + z**2 / (2 * worth)) / (1 + z**2 / worth)
     half = z / (1 + z**2 / worth) * math.sqrt(share * (1 - share) / worth + z**2 / (4 * worth**2))
-    # At the ends the interval ends there exactly, whatever rounding says.
+    # A share of 0 or 1 is exactly a bound of its interval, in spite of rounding.
     low = 0.0 if share == 0 else max(middle - half, 0.0)
     high = 1.0 if share == 1 else min(middle + half, 1.0)
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What a future predictor does far beyond the frames it was trained on (the paper's figure 7)."""
+"""Runs a future predictor far beyond its training length (the paper's figure 7)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
 KIND = "long_range"
-# Variance of h, which lies between -1 and 1, below which a predictor counts as standing still: a
-# standard deviation of 0.001. The spectrum of less than that is no oscillation to speak of.
+# A predictor counts as standing still below this variance of h, which lies between -1 and 1: a
+# standard deviation of 0.001. The spectrum of a smaller one shows no real oscillation.
 STILL = 1e-6
 _SEED = 0  # of the choice of units, and of the untrained predictor's weights
 _CLIPS = 100
-_BLOCK = 20  # clips that are held at a time
+_BLOCK = 20  # clips in memory at a time
 _COLOURS = {"model": "#2f81c8", "untrained": "#cf6a22", "truth": "#28946a"}
 
 
@@ -37,13 +37,13 @@ def evaluate(
     """Lets a future predictor run freely for `steps` frames and measures whether it keeps moving.
 
     Subject "untrained" is the predictor of the same model before training, started from the state
-    that the TRAINED encoder hands over; "truth" are the frames of the clips, as far as they go.
+    of the TRAINED encoder; "truth" stands for the frames of the clips, up to their end.
 
-    Rows, of each frame t = 1 .. steps:
+    Rows for each frame t = 1 .. steps:
         "activity_energy": the mean over units of (h_t - h_{t-1})^2, h the output of the
-            predictor's top layer and h_0 the state that it starts from.
+            predictor's top layer and h_0 its initial state.
         "motion": sum over pixels |x_t - x_{t-1}|, x_0 the last frame read.
-    And with frame None, where F is the number of frames that the model was trained to predict:
+    Rows with frame None, where F is the number of frames that the model was trained to predict:
         "activity_energy_late_early", "motion_late_early": `late_early` of these two. No row where
             nothing moves early.
         "variance": of h over t = F + 1 .. steps, the mean over units.
@@ -51,19 +51,19 @@ def evaluate(
             No row where the variance is below `STILL`, and no period where the peak is at the
             lowest frequency: that is a drift, not an oscillation.
 
-    Pictures: `activity.png`, `persistence.png`, and of frames that are pictures `long_range.png`
-    and `long_range.gif`.
+    Pictures: `activity.png`, `persistence.png`, and, if frames are pictures, `long_range.png` and
+    `long_range.gif`.
 
     Args:
         steps: at least 4 F; None for 100, or 4 F where that is more.
-        clips: how many; None for 100, or all of a smaller data set.
-        units: that `activity.png` shows; all where there are fewer.
+        clips: number of clips; None for 100, or all of a smaller data set.
+        units: number of units in `activity.png`; all where there are fewer.
         records: a data set of data_prep's; default: that of the run, or generated clips, which are
             as long as `steps` needs.
 
     Raises:
-        ValueError: bad numbers; clips that it cannot read. results.Unsuitable: a model without a
-            future predictor.
+        ValueError: a number is bad, or the model cannot read the clips. results.Unsuitable: the
+            model has no future predictor.
     """
     data = trained.config.data
     if "future" not in trained.model.outputs:
@@ -79,7 +79,7 @@ def evaluate(
             f"frames that {trained.name} was trained to predict, got {steps}"
         )
     if units < 1:
-        raise ValueError(f"units must be at least 1, got {units}: it is how many are drawn")
+        raise ValueError(f"units, the number of units to draw, must be at least 1, got {units}")
     test_set = _test_set(trained, steps, clips, records)
     settings = {
         "data": test_set.description,
@@ -102,7 +102,7 @@ def evaluate(
                 measured, data.frames_out, test_set.groups, folder / "persistence.png"
             ),
         ]
-        return results.Found(
+        return results.Outcome(
             _rows(measured, data.frames_out, steps, test_set.groups, test_set.label), pictures
         )
 
@@ -133,17 +133,17 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
     """Decodes `steps` frames of the future, free-running.
 
     Args:
-        states: what an encoder hands over, those of every layer, each (B, units).
+        states: the encoder's states of every layer, each (B, units).
 
     Returns:
-        frames (B, steps, D), and the activity of the predictor's top layer: what
-        `RecurrentLayer.gates` returns, (B, steps, units) each.
+        frames (B, steps, D), and the activity of the predictor's top layer as
+        `RecurrentLayer.gates` returns it, each (B, steps, units).
     """
     decoder = model.decoder_layers["future"]
     clock = ops.zeros((len(states[0]), steps))
     frames = model.decoders["future"]({"states": states, "clock": clock})
     x = None
-    if decoder.conditional:  # its own frames as the teacher are what it reads when it runs freely
+    if decoder.conditional:  # a free-running decoder reads its own frames
         x = ops.concatenate([ops.zeros_like(frames[:, :1]), model.read(frames[:, :-1])], axis=1)
     for cell, state in zip(decoder.cells, by_layer(decoder.cells, states), strict=True):
         run = {"initial_state": state, "steps": steps}
@@ -158,12 +158,13 @@ def free_run(model: VideoModel, states: list, steps: int) -> tuple[np.ndarray, d
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """What is known of one subject, N clips.
+class Dynamics:
+    """The motion and activity of one subject in N clips.
 
     Attributes:
         motion: (N, S), S the number of its frames.
-        energy: (N, steps). power: (N, K), see `spectrum`. None for the truth, which has no units.
+        energy: (N, steps). power: (N, K), see `spectrum`. Both are None for the truth, which has no
+            units.
     """
 
     motion: np.ndarray
@@ -172,14 +173,14 @@ class Measured:
 
 
 def _measure(trained, models, test_set, steps, log):
-    """subject -> `Measured`, block by block of clips."""
+    """Returns {subject: `Dynamics`}, computed in blocks of clips."""
     read, predicted = trained.config.data.frames_in, trained.config.data.frames_out
     blocks = {subject: [] for subject in (*models, "truth")}
     for start in range(0, test_set.count, _BLOCK):
         clips = test_set.clips(start, min(_BLOCK, test_set.count - start))[:, : read + steps]
         last = clips[:, read - 1 : read]
         states = trained.model.encode(clips[:, :read])
-        start, *_ = by_layer(trained.model.cells, states)[-1]  # the output of the top layer
+        before, *_ = by_layer(trained.model.cells, states)[-1]  # the output of the top layer
         blocks["truth"].append((motion(last, clips[:, read:]),))
         for subject, model in models.items():
             frames, activity = free_run(model, states, steps)
@@ -187,33 +188,33 @@ def _measure(trained, models, test_set, steps, log):
             blocks[subject].append(
                 (
                     motion(last, frames),
-                    activity_energy(np.asarray(start)[:, None], h),
+                    activity_energy(np.asarray(before)[:, None], h),
                     spectrum(h[:, predicted:]),
                 )
             )
         log(f"{trained.name}: {start + len(clips)} of {test_set.count} clips")
     return {
-        subject: Measured(*(np.concatenate(values) for values in zip(*found, strict=True)))
-        for subject, found in blocks.items()
+        subject: Dynamics(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        for subject, parts in blocks.items()
     }
 
 
 def motion(before: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """sum over pixels |x_t - x_{t-1}|: frames (N, S, D) after `before` (N, 1, D) -> (N, S)."""
+    """Sums |x_t - x_{t-1}| over pixels: frames (N, S, D) after `before` (N, 1, D) -> (N, S)."""
     steps = np.diff(np.concatenate([before, frames], axis=1), axis=1)
     return np.abs(steps).sum(-1, dtype=np.float64)
 
 
 def activity_energy(before: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """mean over units of (h_t - h_{t-1})^2: h (N, S, U) after `before` (N, 1, U) -> (N, S)."""
+    """Averages (h_t - h_{t-1})^2 over units: h (N, S, U) after `before` (N, 1, U) -> (N, S)."""
     steps = np.diff(np.concatenate([before, h], axis=1).astype(np.float64), axis=1)
     return (steps**2).mean(-1)
 
 
 def spectrum(h: np.ndarray) -> np.ndarray:
-    """Power of h (N, n, units) at the frequencies 1/n, 2/n, .. 1/2 cycles a frame: (N, n // 2).
+    """Returns the power of h, (N, n, units), at 1/n, 2/n, .. 1/2 cycles per frame: (N, n // 2).
 
-    With X_k the discrete Fourier transform of a unit over its n frames less its mean,
+    With X_k the discrete Fourier transform of a unit over its n frames minus its mean,
 
         P_k = mean over units of w_k |X_k|^2 / n^2,   w_k = 2, but 1 for k = n/2,
 
@@ -228,24 +229,24 @@ def spectrum(h: np.ndarray) -> np.ndarray:
 
 
 def peak(power: np.ndarray, n: int) -> tuple[float, np.ndarray]:
-    """(frequency, share) of the peak of spectra (N, n // 2) over n frames, averaged over clips.
+    """Returns (frequency, share) of the peak of the mean of spectra (N, n // 2) over n frames.
 
-    The frequency is in cycles a frame. The share of the power that the bin of the peak and its two
-    neighbours have is given as one value a clip, (N,), as `ratio` does.
+    The frequency is in cycles per frame. The share is that of the power in the bin of the peak and
+    its two neighbours, one value per clip, (N,), see `ratio`.
     """
     k = power.mean(0).argmax()
     return (k + 1) / n, ratio(power[:, max(k - 1, 0) : k + 2].sum(1), power.sum(1))
 
 
 def late_early(values: np.ndarray, frames_out: int) -> np.ndarray | None:
-    """How much of what moves early still moves late; (N, S) values a frame -> (N,), as `ratio`.
+    """Divides late motion by early motion: values per frame, (N, S) -> (N,), see `ratio`.
 
-    The mean over the last half of the S frames, divided by the mean over frames 2 .. frames_out
-    (frame 2 for frames_out = 1). These early frames are those that the model was trained on, where
-    a predictor that dies later does still move: two stretches after its death would compare
-    rounding errors. Frame 1 is left out, since it holds the jump from what was read.
+    The ratio is the mean over the last half of the S frames, divided by the mean over frames 2 ..
+    frames_out (frame 2 for frames_out = 1). The model was trained on these early frames, where
+    even a predictor that stops later still moves: two intervals after it has stopped would compare
+    rounding errors. Frame 1 is left out, since it holds the jump from the last frame read.
 
-    None where nothing moves early.
+    Returns None where nothing moves early.
     """
     late = values[:, values.shape[1] // 2 :].mean(1)
     early = values[:, 1 : max(frames_out, 2)].mean(1)
@@ -253,12 +254,12 @@ def late_early(values: np.ndarray, frames_out: int) -> np.ndarray | None:
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """R = sum(numerators) / sum(denominators) over clips, as one value a clip.
+    """Returns R = sum(numerators) / sum(denominators) over clips, as one value per clip.
 
         R + (numerator_n - R denominator_n) / mean(denominators)
 
     Their mean is R, and the interval of their mean is that of R by the delta method. The mean of
-    the clips' own ratios would hang on the clips with the smallest denominators.
+    the clips' own ratios would depend mostly on the clips with the smallest denominators.
     """
     r = numerators.mean() / denominators.mean()
     return r + (numerators - r * denominators) / denominators.mean()
@@ -284,23 +285,26 @@ def _rows(measured, frames_out, steps, groups, data="test"):
             )
         )
 
-    for subject, found in measured.items():
-        for metric, values in {"activity_energy": found.energy, "motion": found.motion}.items():
+    for subject, dynamics in measured.items():
+        for metric, values in {
+            "activity_energy": dynamics.energy,
+            "motion": dynamics.motion,
+        }.items():
             if values is None:
                 continue
             for t, column in enumerate(values.T):
                 add(subject, metric, column, frame=t + 1)
-            whole = values.shape[1] == steps  # no data set's clips that end earlier
+            whole = values.shape[1] == steps  # False for clips of a data set that end earlier
             compared = late_early(values, frames_out) if whole else None
             if compared is not None:
                 add(subject, f"{metric}_late_early", compared)
-        if found.power is None:
+        if dynamics.power is None:
             continue
-        variance = found.power.sum(1)
+        variance = dynamics.power.sum(1)
         add(subject, "variance", variance)
         if variance.mean() >= STILL:
-            frequency, share = peak(found.power, steps - frames_out)
-            count = len(found.power)
+            frequency, share = peak(dynamics.power, steps - frames_out)
+            count = len(dynamics.power)
             add(subject, "peak_frequency", frequency, "cycles/frame", count=count)
             if frequency > 1 / (steps - frames_out):
                 add(subject, "period", 1 / frequency, "frames", count=count)
@@ -363,15 +367,15 @@ def _draw_first_clip(trained, models, test_set, steps, units, folder):
 
 
 def _shown_steps(steps):
-    """1, 2, 5, .. 75, 100, 150, 200, .. and the last one."""
+    """Returns 1, 2, 5, .. 75, 100, 150, 200, .. and the last step."""
     usual = [1, 2, 5, 10, 15, 20, 30, 50, 75, *range(100, steps, 50)]
     return [t for t in usual if t < steps] + [steps]
 
 
 def _draw_activity(activities, ranges, frames_out, path):
-    """Subject -> name -> (units, steps): a row of panels a subject, a column a name.
+    """Draws {subject: {name: (units, steps)}}: one row of panels per subject, one column per name.
 
-    The colours of a name without a range in `ranges` cover what it holds.
+    The colour scale of a name without a range in `ranges` covers its values.
     """
     names = list(next(iter(activities.values())))
     with visualize.figure(path, (3 * len(names), 7), dpi=100) as figure:
@@ -406,19 +410,19 @@ def _draw_activity(activities, ranges, frames_out, path):
 def _draw_persistence(measured, frames_out, groups, path):
     with visualize.figure(path, (15, 4.5), dpi=100) as figure:
         energy, spectra, moved = figure.subplots(1, 3)
-        for subject, found in measured.items():
-            if found.energy is not None:
-                _line(energy, subject, found.energy, groups)
-                frequencies = np.arange(1, found.power.shape[1] + 1) / (
-                    found.energy.shape[1] - frames_out
+        for subject, dynamics in measured.items():
+            if dynamics.energy is not None:
+                _line(energy, subject, dynamics.energy, groups)
+                frequencies = np.arange(1, dynamics.power.shape[1] + 1) / (
+                    dynamics.energy.shape[1] - frames_out
                 )
-                power = found.power.mean(0)
+                power = dynamics.power.mean(0)
                 spectra.plot(frequencies, power, color=_COLOURS[subject], label=subject)
-            _line(moved, subject, found.motion, groups)
+            _line(moved, subject, dynamics.motion, groups)
         energy.set(title="activity: mean over units of (hₜ - hₜ₋₁)²", xlabel="step")
         spectra.set(
             title=f"power spectrum of h after step {frames_out}",
-            xlabel="frequency (cycles a frame)",
+            xlabel="frequency (cycles per frame)",
         )
         for axes in (energy, spectra):
             charts.log_scale(axes)
@@ -430,7 +434,7 @@ def _draw_persistence(measured, frames_out, groups, path):
             axes.legend()
     return results.Picture(
         path.name,
-        "Does the motion go on? The activity of the predictor's units, their spectrum, and the "
+        "Does the motion continue? The activity of the predictor's units, their spectrum, and the "
         "motion in the frames, means over clips with their 95% intervals; the dashed line is where "
         f"training ended, step {frames_out}",
     )
@@ -453,12 +457,12 @@ _COLUMNS = {
 
 
 def table(evaluation: results.Evaluation) -> str:
-    """The summaries, a line a subject, as text."""
+    """Returns the summaries as text, one line per subject."""
     lines = [" " * 12 + "".join(f"{title:>21}" for title in _COLUMNS.values())]
     for subject in _COLOURS:
         cells = []
         for metric in _COLUMNS:
-            found = evaluation.find(subject=subject, metric=metric, frame=None)
-            cells.append(f"{found[0].value:>21.3g}" if found else f"{'-':>21}")
+            rows = evaluation.find(subject=subject, metric=metric, frame=None)
+            cells.append(f"{rows[0].value:>21.3g}" if rows else f"{'-':>21}")
         lines.append(f"{subject:<12}" + "".join(cells))
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""How good predicted frames are, frame by frame, in the conventions that papers use.
+"""Metrics of predicted frames, in the conventions that papers use.
 
-Published figures of Moving MNIST are not all computed alike. Each convention here follows the code
-that its figures come from:
+Papers compute their figures of Moving MNIST in different ways. Each convention here follows the
+code behind published figures:
 
 | | correct | openstl | predrnn |
 |---|---|---|---|
@@ -9,13 +9,13 @@ that its figures come from:
 | SSIM window | Gaussian, sigma 1.5, 11 wide (Wang et al. 2004) | flat, 7 wide | flat, 7 wide |
 | SSIM covariance | of the window | sample covariance, 49 / 48 | sample covariance |
 | SSIM data range | 1 | 2: that of floats in [-1, 1], though frames are in [0, 1] | 255 |
-| SSIM and PSNR are of | the frames | clipped frames | frames cut (not rounded) to uint8 |
+| input of SSIM and PSNR | the frames | clipped frames | frames truncated to uint8 |
 | PSNR peak | 1; at most 100 dB | 1; infinite for equal frames | 255; infinite for equal frames |
 | LPIPS input | [-1, 1], as the network wants it | [-1, 1] | [0, 1] |
 
 openstl: `openstl/core/metrics.py` of github.com/chengtan9907/OpenSTL, with the scikit-image of
-its time. predrnn: `core/trainer.py` of github.com/thuml/predrnn-pytorch; what it prints as "mse
-per seq" is summed over the frames too, S times the mean over frames here.
+its time. predrnn: `core/trainer.py` of github.com/thuml/predrnn-pytorch; its "mse per seq" is
+summed over the S frames, too: S times the mean over frames here.
 """
 
 import cv2
@@ -23,12 +23,12 @@ import numpy as np
 
 CONVENTIONS = ("correct", "openstl", "predrnn")
 
-# Every metric, with what a frame's figure is measured in.
+# Every metric with the unit of a frame's figure.
 UNITS = {"mse": "sum over pixels", "mae": "sum over pixels", "ssim": "", "psnr": "dB", "lpips": ""}
 
-_PSNR_MOST = 100.0  # dB, of the correct convention: a mean over frames stays finite
+_PSNR_MAX = 100.0  # dB, in the "correct" convention, so that a mean over frames is finite
 
-_CHUNK = 128  # frames; what is computed from so many stays in the processor's cache
+_CHUNK = 128  # frames; the arrays of so many stay in the processor's cache
 
 _GAUSSIAN = cv2.getGaussianKernel(11, 1.5)[:, 0]
 _UNIFORM = np.full(7, 1 / 7)
@@ -45,19 +45,19 @@ def check_convention(convention: str) -> None:
 def frame_metrics(
     targets: np.ndarray, frames: np.ndarray, shape: tuple[int, ...], convention: str = "correct"
 ) -> dict[str, np.ndarray]:
-    """MSE, MAE, SSIM and PSNR of every frame.
+    """Computes MSE, MAE, SSIM and PSNR of every frame.
 
     Args:
         targets, frames: (..., D) floating, the truth and the prediction, in [0, 1] for pixels.
         shape: (H, W) or (H, W, C) of a frame, D its product. Frames that are no pictures, or are
-            smaller than SSIM's window, get MSE and MAE alone.
-        convention: see the module.
+            smaller than SSIM's window, get MSE and MAE only.
+        convention: one of `CONVENTIONS`, see the module's table.
 
     Returns:
         {"mse", "mae", "ssim", "psnr"}, each (...) float64. SSIM of several channels is their mean.
 
     Raises:
-        ValueError: an unknown convention, or arrays of other shapes.
+        ValueError: the convention is unknown, or the shapes do not fit.
     """
     check_convention(convention)
     if targets.shape != frames.shape or targets.shape[-1] != np.prod(shape):
@@ -74,7 +74,7 @@ def frame_metrics(
 
 
 def _chunk_metrics(targets, frames, shape, convention):
-    """`frame_metrics` of (N, D) frames."""
+    """Computes `frame_metrics` of (N, D) frames."""
     if convention == "predrnn":
         frames = np.clip(frames, 0, 1)
     mse = _squared_error(targets, frames)
@@ -92,7 +92,7 @@ def _chunk_metrics(targets, frames, shape, convention):
         mse = _squared_error(targets, frames)
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(peak**2 / (mse / targets.shape[-1]))
-    results["psnr"] = np.minimum(psnr, _PSNR_MOST) if convention == "correct" else psnr
+    results["psnr"] = np.minimum(psnr, _PSNR_MAX) if convention == "correct" else psnr
     similarity = _ssim(
         _planes(targets, shape),
         _planes(frames, shape),
@@ -109,17 +109,17 @@ def _squared_error(targets, frames):
 
 
 def _planes(frames, shape):
-    """(..., D) -> (N, H, W), the channels of a frame one after the other."""
+    """Reshapes (..., D) to (N, H, W), the channels of a frame one after the other."""
     pictures = frames.reshape(-1, *shape[:2], *(shape[2:] or (1,)))
     return np.ascontiguousarray(np.moveaxis(pictures, -1, 1)).reshape(-1, *shape[:2])
 
 
 def _ssim(x, y, window, data_range, sample_covariance):
-    """Structural similarity (Wang et al. 2004) of (N, H, W) pictures: (N,).
+    """Computes the structural similarity (Wang et al. 2004) of (N, H, W) pictures: (N,).
 
-    The mean over the places where the whole window fits. The window is separable, so a local mean
-    is two products with a band matrix, for all pictures at once: many times faster than a filter
-    for each picture.
+    It is the mean over the positions where the whole window fits. The window is separable, so a
+    local mean is two products with a band matrix, for all pictures at once: many times faster than
+    a filter for each picture.
     """
     height, width = x.shape[1:]
     across, down = (_band(size, window).T.astype(x.dtype) for size in (width, height))
@@ -139,7 +139,7 @@ def _ssim(x, y, window, data_range, sample_covariance):
 
 
 def _band(size, window):
-    """(size - len(window) + 1, size): row i holds the window at place i."""
+    """Returns (size - len(window) + 1, size): row i holds the window at position i."""
     rows = size - len(window) + 1
     band = np.zeros((rows, size))
     for i in range(rows):
@@ -148,15 +148,15 @@ def _band(size, window):
 
 
 class Lpips:
-    """LPIPS (Zhang et al. 2018) with AlexNet, from the `lpips` package, where that is installed.
+    """LPIPS (Zhang et al. 2018) with AlexNet, from the optional `lpips` package.
 
     Raises:
-        ImportError: `lpips` or PyTorch is not installed. Whatever `lpips` raises when it has to
-            download AlexNet's weights and cannot.
+        ImportError: `lpips` or PyTorch is not installed. `lpips` raises its own errors when it
+            cannot download AlexNet's weights.
     """
 
     def __init__(self, convention: str = "correct"):
-        import lpips  # optional: brings PyTorch
+        import lpips  # optional, requires PyTorch
         import torch
 
         check_convention(convention)
@@ -165,7 +165,7 @@ class Lpips:
         self._signed = convention != "predrnn"
 
     def __call__(self, targets: np.ndarray, frames: np.ndarray, shape) -> np.ndarray:
-        """(..., D) in [0, 1], frames of `shape` -> (...) float64."""
+        """Compares frames of `shape`, (..., D) in [0, 1]; returns (...) float64."""
 
         def tensor(x):
             x = np.clip(np.float32(x), 0, 1).reshape(-1, *shape[:2], *(shape[2:] or (1,)))

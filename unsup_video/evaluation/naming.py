@@ -1,4 +1,4 @@
-"""Names of runs and studies, in tables and on pages."""
+"""Names runs and studies in tables and on pages."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from unsup_video.training.trained import name_of
 
 
 def names(paths: list[Path]) -> list[str]:
-    """A name for each: that of its folder, or the whole path where two are called the same.
+    """Names each path by its folder, or by the whole path where two folders have the same name.
 
     Raises:
         ValueError: a folder is given twice.

@@ -1,4 +1,4 @@
-"""What a model makes of another number of digits than it was trained on (the paper's figure 8)."""
+"""Tests a model on other numbers of digits than it was trained on (the paper's figure 8)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import TrainedModel
 
 KIND = "out_of_domain"
-_PICTURES = 3  # clips that are drawn, of each number of digits
+_PICTURES = 3  # clips to draw for each number of digits
 _FLOORS = {"targets": "entropy", "copy_last": "copy_last", "mean_frame": "mean_frame"}
 
 
@@ -21,15 +21,16 @@ def evaluate(
     recompute: bool = False,
     log: Callable[[str], None] = print,
 ) -> results.Evaluation:
-    """Scores and draws a model of Moving MNIST on those numbers of digits, and on its own.
+    """Scores and draws a model of Moving MNIST on these numbers of digits, and on its own.
 
-    All clips are generated from test digits. Rows: the model's loss, free-running, per frame and
-    mean, of each part, and its floors; `data` is "N digits". "relative_excess" compares numbers of
-    digits: the mean loss above the targets' entropy, a digit, divided by the same in domain. 1 is
-    as good a job for each digit as in domain; a digit too many in the picture costs as well.
+    All clips are generated from test digits. The rows have the model's free-running loss of each
+    part, per frame and on average, and the floors; `data` is "N digits". "relative_excess" compares
+    numbers of digits: the mean loss above the targets' entropy, per digit, divided by the same
+    quantity in domain. A value of 1 means that each digit is predicted as well as in domain; an
+    additional digit in the prediction raises it, too.
 
     Raises:
-        ValueError: bad numbers. results.Unsuitable: a model that was not trained on generated
+        ValueError: a number is bad. results.Unsuitable: the model was not trained on generated
             Moving MNIST.
     """
     try:
@@ -58,7 +59,7 @@ def evaluate(
             outputs = predict.predict(trained, clip_values)
             rows += _rows(trained, n, clip_values, outputs)
             pictures += _draw(trained, n, clip_values[:_PICTURES], outputs, folder, n == own)
-        return results.Found(rows + _relative(rows, own), pictures)
+        return results.Outcome(rows + _relative(rows, own), pictures)
 
     command = results.command(trained, KIND, given)
     return results.run(trained, KIND, settings, command, compute, recompute, log)
@@ -93,7 +94,7 @@ def _rows(trained, digits, clips, outputs):
 
 
 def _relative(rows, own):
-    """The model's loss above the entropy, a digit, divided by that on its own number of them."""
+    """Divides the loss above the entropy, per digit, by that on the model's number of digits."""
     means = {(r.subject, r.data, r.part): r for r in rows if r.frame is None}
 
     def excess(data, part):
@@ -137,10 +138,10 @@ def _draw(trained, digits, clips, outputs, folder: Path, in_domain):
 
 
 def table(evaluation: results.Evaluation) -> str:
-    """A line for each number of digits, as text."""
+    """Returns a text with one line for each number of digits."""
     means = evaluation.find(subject="model", frame=None)
     losses = [r for r in means if r.metric != "relative_excess"]
-    metrics = {r.part: r.metric for r in losses}  # of each part that is decoded
+    metrics = {r.part: r.metric for r in losses}
     parts = list(metrics)
     lines = [
         f"{' / '.join(dict.fromkeys(metrics.values())) + ', free-running':<28}"

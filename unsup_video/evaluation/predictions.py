@@ -1,4 +1,4 @@
-"""Names the actions in files of one's own: videos, or .npy files of percepts."""
+"""Names the actions in a user's own files: videos, or .npy files of percepts."""
 
 import csv
 import json
@@ -20,27 +20,28 @@ from unsup_video.video.listing import Video
 TABLE = "predictions.csv"
 COLUMNS = ("file", "frames", "blocks", "rank", "class", "probability", "problem")
 _ARRAY = ".npy"
-_DRAWN = 5  # classes
-_PICTURES = 8  # frames that are shown
-_HEIGHT = 128  # of them, pixels
+_DRAWN = 5  # classes in a picture
+_PICTURES = 8  # frames in a picture
+_HEIGHT = 128  # pixels, of such a frame
 
 
 def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
-    """(videos and .npy files, names of what is not used) of a folder, or of one file.
+    """Lists the videos and .npy files of a folder, as `folders.files` does, or a single file.
 
-    Of a folder they are what `folders.files` finds.
+    Returns:
+        (paths, names of files that are not used).
 
     Raises:
-        FileNotFoundError: nothing is there. ValueError: no video and no .npy file. OSError: a
-            folder that cannot be read.
+        FileNotFoundError: nothing is there. ValueError: there is no video and no .npy file.
+        OSError: a folder cannot be read.
     """
     path = Path(path)
     known = (*decoding.EXTENSIONS, _ARRAY)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.is_dir():
-        found, ignored = folders.files(path, known)
-        used = list(found.values())
+        matches, ignored = folders.files(path, known)
+        used = list(matches.values())
     else:
         used, ignored = [path] if path.suffix.lower() in known else [], ()
     if not used:
@@ -50,14 +51,14 @@ def find(path: str | Path) -> tuple[list[Path], tuple[str, ...]]:
     return used, ignored
 
 
-def names(path: str | Path, found: list[Path]) -> list[str]:
-    """A name for each file of `find(path)`: relative to that folder."""
+def names(path: str | Path, paths: list[Path]) -> list[str]:
+    """Names each file of `find(path)` by its path relative to that folder."""
     path = Path(path)
-    return [p.name if path.is_file() else p.relative_to(path).as_posix() for p in found]
+    return [p.name if path.is_file() else p.relative_to(path).as_posix() for p in paths]
 
 
 def is_video(path: Path) -> bool:
-    """Whether percepts have to be made of a file of `find`."""
+    """Tells whether a file of `find` is a video, whose percepts have to be computed."""
     return path.suffix.lower() != _ARRAY
 
 
@@ -65,18 +66,18 @@ def is_video(path: Path) -> bool:
 
 
 def percepts_job(trained: TrainedModel, given: dict) -> percepts.Percepts:
-    """What makes percepts of videos as those were made that a classifier was trained on.
+    """Returns the job that makes percepts in the same way as the classifier's training data.
 
-    The settings are those of the training data, as its run.json has them, or else its data set. A
-    file of the CNN, of which they have the name and the sha256, is looked for under that name.
+    Its settings come from the run's run.json, or else from the data set. They have the name and the
+    sha256 of the CNN's file, which is looked for under that name.
 
     Args:
-        given: arguments of `percepts.job`: where the files are; and all settings, where the
-            training data do not say how they were made.
+        given: arguments of `percepts.job`: the paths of the files; and all settings, if the
+            training data do not record theirs.
 
     Raises:
-        ValueError: what `given` says is something else, or not enough; or the frames are no
-            percepts of pictures. OSError: the CNN is not there or cannot be read.
+        ValueError: `given` contradicts the training data, or lacks settings; or the frames are no
+            percepts of pictures. OSError: the CNN is missing or cannot be read.
     """
     if len(trained.frame_shape) != 1:
         raise ValueError(
@@ -93,8 +94,8 @@ def percepts_job(trained: TrainedModel, given: dict) -> percepts.Percepts:
         if "cnn" not in given:
             raise ValueError(
                 f"--cnn is missing: the data that {trained.path} was trained on do not say how "
-                "they were made of videos. Say it as for data_prep.percepts (--cnn, --layer, "
-                "--size, ..); or give .npy files"
+                "they were made from videos. Give the flags of data_prep.percepts (--cnn, --layer, "
+                "--size, ..), or .npy files"
             )
         job = percepts.job(**given)
     else:
@@ -109,10 +110,10 @@ def percepts_job(trained: TrainedModel, given: dict) -> percepts.Percepts:
 
 
 def _settings(trained):
-    """Those of the job that made the training data; {} where they are not known."""
+    """Returns the settings of the job that made the training data; {} if unknown."""
     info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]
     source = info.get("made")
-    if source is None:  # a run from before it was written there
+    if source is None:  # a run of an earlier version
         data = Path(trained.config.data.records)
         for folder in (data, data / "train"):
             if records.exists(folder):
@@ -132,8 +133,8 @@ def _as_recorded(trained, settings, given):
     for key, value in given.items():
         if key not in ("cnn", "weights") and value != tuples[key]:
             raise ValueError(
-                f"{key} {value} is asked for, but {trained.path} was trained on percepts that "
-                f"were made with {tuples[key] or 'none'}: leave it out"
+                f"{key} is {value}, but {trained.path} was trained on percepts that were made with "
+                f"{tuples[key] or 'none'}: leave it out"
             )
     try:
         job = percepts.job(**{**tuples, **given})
@@ -157,10 +158,10 @@ def _as_recorded(trained, settings, given):
 
 
 def read(path: Path, trained: TrainedModel, job: Callable[[], percepts.Percepts]) -> np.ndarray:
-    """The frames (T, D) float32 of a file, of a video as a data set would hold them.
+    """Reads the frames (T, D) float32 of a .npy file, or makes them from a video as a data set.
 
     Args:
-        job: gives what `percepts_job` does; only called for a video.
+        job: returns the job of `percepts_job`; only called for a video.
 
     Raises:
         ValueError, OSError: the file cannot be read, or holds something else.
@@ -169,7 +170,7 @@ def read(path: Path, trained: TrainedModel, job: Callable[[], percepts.Percepts]
         record = next(job().records(Video(str(path), path.name)))
         return record.frames.astype(np.float32) * np.float32(record.scale or 1)
     try:
-        # Mapped: what its header claims is held to the size of the file, and not allocated.
+        # A memory map checks the header against the size of the file and allocates nothing.
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"no .npy file of numbers ({error})") from None
@@ -189,29 +190,40 @@ def read(path: Path, trained: TrainedModel, job: Callable[[], percepts.Percepts]
 
 
 def predict(trained: TrainedModel, frames: np.ndarray) -> Predictions:
-    """What a classifier says of the frames (T, D) float32 of one video, and of its blocks."""
+    """Classifies the frames (T, D) float32 of one video, and its blocks."""
     data, size = trained.config.data, trained.config.eval.batch_size
     length = min(len(frames), data.frames)  # a shorter video is one block by itself
     firsts = np.arange(0, len(frames) - length + 1, data.stride)
 
     def blocks():
         for start in range(0, len(firsts), size):
-            of = firsts[start : start + size]
-            yield np.stack([frames[f : f + length] for f in of]), np.zeros(len(of), int), of
+            starts = firsts[start : start + size]
+            yield (
+                np.stack([frames[f : f + length] for f in starts]),
+                np.zeros(len(starts), int),
+                starts,
+            )
 
     return classification.classify(trained.model, blocks(), 1)
 
 
-def over_time(found: Predictions) -> tuple[np.ndarray, np.ndarray, str]:
-    """(numbers of frames from 1 (n,), probabilities there (n, K), what these are), of one video.
+def over_time(classified: Predictions) -> tuple[np.ndarray, np.ndarray, str]:
+    """Returns the probabilities of one video over time.
 
-    They are of its blocks, at their middles, since within each the classifier begins anew; of a
-    video of one block, of the steps.
+    They are those of its blocks, since the classifier starts again in each; for a video of one
+    block, those of the steps.
+
+    Returns:
+        (frame numbers from 1, (n,), the middles of the blocks; probabilities (n, K); axis label).
     """
-    length = found.steps.shape[1]
-    if len(found.firsts) == 1:
-        return 1 + np.arange(length), found.steps[0], "frame (its step in the only window)"
-    return found.firsts + (length + 1) / 2, found.blocks, f"frame (middle of a window of {length})"
+    length = classified.steps.shape[1]
+    if len(classified.firsts) == 1:
+        return 1 + np.arange(length), classified.steps[0], "frame (its step in the only window)"
+    return (
+        classified.firsts + (length + 1) / 2,
+        classified.blocks,
+        f"frame (middle of a window of {length})",
+    )
 
 
 def run(
@@ -223,18 +235,18 @@ def run(
     topk: int,
     log: Callable[[str], None] = print,
 ) -> list[str]:
-    """Predicts for files, one by one, and writes OUT/predictions.csv and OUT/NAME.png of each.
+    """Classifies files, one by one, and writes OUT/predictions.csv and a picture OUT/NAME.png each.
 
-    A line of the table is a file, the number of its frames and blocks, and one of the `topk`
-    likeliest classes with its probability; or a file that cannot be used, and the reason. A
-    picture that cannot be drawn is a line of the log, and changes nothing else.
+    A line of the table has a file, the number of its frames and blocks, and one of the `topk`
+    likeliest classes with its probability; or a file that cannot be used, and the reason. If a
+    picture cannot be drawn, the log says so, and nothing else changes.
 
     Args:
-        names: of the files, relative to `out`, without ".png"; `files.safe_path` makes long ones
-            shorter. job: as of `read`.
+        names: of the files, relative to `out`, without ".png"; `files.safe_path` shortens long
+            ones. job: see `read`.
 
     Returns:
-        what is wrong, of each file that could not be used.
+        The reasons of all files that cannot be used.
 
     Raises:
         OSError: `out` cannot be written.
@@ -253,17 +265,17 @@ def run(
             continue
         for note in dict.fromkeys(notes):
             log(f"doubtful: {note}")
-        found = predict(trained, frames)
-        ranking = _ranking(trained, found)
+        classified = predict(trained, frames)
+        ranking = _ranking(trained, classified)
         log(
-            f"{name}: {_length(trained, frames, found)}: "
+            f"{name}: {_length(trained, frames, classified)}: "
             + ", ".join(f"{label} {p:.3f}" for label, _, p in ranking[:topk])
         )
         lines += [
             {
                 "file": str(path),
                 "frames": len(frames),
-                "blocks": len(found.firsts),
+                "blocks": len(classified.firsts),
                 "rank": rank + 1,
                 "class": label,
                 "probability": f"{p:.6f}",
@@ -272,12 +284,12 @@ def run(
         ]
         try:
             shown = _pictures(path, len(frames), job) if is_video(path) else None
-            _draw(name, frames, found, ranking, shown, out)
+            _draw(name, frames, classified, ranking, shown, out)
         except Exception as error:  # whatever drawing raises, the table does not depend on it
-            log(f"{name}: no picture is drawn: {error}")
+            log(f"{name}: its picture cannot be drawn: {error}")
     out.mkdir(parents=True, exist_ok=True)
     with files.atomic_write(out / TABLE) as temporary:
-        # Names of files may be bytes that are no UTF-8.
+        # File names may contain bytes that are not UTF-8.
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
@@ -285,39 +297,39 @@ def run(
     return problems
 
 
-def _ranking(trained, found):
-    """(name, index, probability) of all classes, the likeliest first."""
-    probabilities = found.probabilities[0]
+def _ranking(trained, classified):
+    """Returns (name, index, probability) of all classes, the likeliest first."""
+    probabilities = classified.probabilities[0]
     order = np.argsort(-probabilities, kind="stable")
     return [(trained.classes[k], int(k), float(probabilities[k])) for k in order]
 
 
-def _length(trained, frames, found):
-    window, blocks = trained.config.data.frames, len(found.firsts)
+def _length(trained, frames, classified):
+    window, blocks = trained.config.data.frames, len(classified.firsts)
     text = f"{len(frames):,} frames, {blocks:,} block{'s' * (blocks > 1)}"
     if len(frames) < window:
         text += f" (shorter than a window of {window}: read whole)"
     return text
 
 
-def _draw(name, frames, found, ranking, pictures, out):
+def _draw(name, frames, classified, ranking, pictures, out):
     path = out / files.safe_path(name, ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    *points, x_label = over_time(found)
+    *points, x_label = over_time(classified)
     action_pictures.over_time(
         *points, len(frames), ranking[:_DRAWN], f"{name}: {ranking[0][0]}", x_label, path, pictures
     )
 
 
 def _pictures(path, length, job) -> dict[int, np.ndarray]:
-    """Number from 1 -> (H, W, 3) uint8, of frames that are evenly spread over a video."""
+    """Returns {frame number from 1: (H, W, 3) uint8}, frames evenly spread over a video."""
     count = min(_PICTURES, length)
     wanted = {int((n + 0.5) * length / count) for n in range(count)}
-    found = {}
+    shown = {}
     for number, frame in enumerate(decoding.frames(path, job().fps)):
         if number in wanted:
             width = max(1, round(frame.shape[1] * _HEIGHT / frame.shape[0]))
-            found[number + 1] = decoding.resize(frame, _HEIGHT, width)
-        if len(found) == count:
+            shown[number + 1] = decoding.resize(frame, _HEIGHT, width)
+        if len(shown) == count:
             break
-    return found
+    return shown

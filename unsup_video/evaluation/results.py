@@ -1,9 +1,9 @@
-"""How evaluations are stored: one schema, as JSON and as CSV, beside their pictures.
+"""Stores evaluations in one schema, as JSON and as CSV, with their pictures.
 
-An evaluation is a folder, `RUN/eval/KIND-KEY/`, written whole or not at all. KEY is a hash of
-everything that the figures depend on: the model's weights, the data, the settings. So an evaluation
-that is there already is read instead of computed. The folder holds `results.json`, an
-`Evaluation`; `results.csv`, its rows; and pictures. docs/evaluation.md describes the columns.
+An evaluation is a folder, `RUN/eval/KIND-KEY/`, written atomically. KEY is a hash of everything
+that the figures depend on: the model's weights, the data, the settings. So a stored evaluation is
+read instead of computed again. The folder holds `results.json`, an `Evaluation`; `results.csv`, its
+rows; and pictures. docs/evaluation.md describes the columns.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from unsup_video.training import workdir
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
-# 1 had features measured with their mean, and nothing teacher-forced; 2 had intervals that took
-# clips of one video as independent.
+# Version 1 measured features with their mean and had no teacher-forced rows; the intervals of
+# version 2 treated clips of one video as independent.
 SCHEMA_VERSION = 3
 
 
 class Unsuitable(ValueError):
-    """An evaluation that does not exist for such a model, whatever is done about it."""
+    """Raised if an evaluation does not exist for such a model, whatever its settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Row:
     """One figure.
 
     Attributes:
-        subject: whose it is: "model", or what it is compared with, such as "copy_last".
-        data: what it was measured on, such as "test".
+        subject: "model", or the floor that it is compared with, such as "copy_last".
+        data: name of the test data, such as "test".
         part: of the model, or of a clip: "reconstruction", "future", "encoder/input_gate", ...
         mode: "free_running", "teacher_forced", or "" where that makes no difference.
-        metric, unit: what was measured, in what.
-        frame: 1, 2, .. of the part; None for the mean over all of them.
-        value, low, high: the figure and its 95% confidence interval (see `intervals`); None without
-            one.
-        count: of clips, units or features behind it.
-        groups: how many groups of these, such as videos, the interval takes as independent; None
-            without an interval, and in results of an earlier version.
+        metric, unit: the name and the unit of the quantity.
+        frame: 1, 2, .. of the part; None for the mean over all frames.
+        value, low, high: the figure and its 95% confidence interval (see `intervals`); low and high
+            are None without one.
+        count: number of clips, units or features behind the figure.
+        groups: number of their groups, such as videos, that the interval treats as independent;
+            None without an interval, and in results of an earlier version.
     """
 
     subject: str
@@ -76,7 +76,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A file of the evaluation's folder, and what it shows."""
+    """A picture's file in the evaluation's folder, and its caption."""
 
     file: str
     caption: str
@@ -84,14 +84,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one command found out about one model.
+    """The results of one command for one model.
 
     Attributes:
         kind: the command, such as "future_prediction". folder: where it is stored.
         command: the command line that makes it. time: when it ran, ISO 8601.
-        model: `TrainedModel.describe`. settings: what the figures depend on besides the model.
-        seconds: what it took, by part. machine: the processor.
-        rows, pictures: what came out.
+        model: `TrainedModel.describe`. settings: all that the figures depend on besides the model.
+        seconds: the duration of each part. machine: the processor and versions.
+        rows, pictures: the figures and the pictures.
     """
 
     kind: str
@@ -107,13 +107,13 @@ class Evaluation:
     schema_version: int = SCHEMA_VERSION
 
     def find(self, **fields) -> list[Row]:
-        """Rows with these values, for example find(subject="model", metric="mse", frame=None)."""
+        """Finds rows by values, for example find(subject="model", metric="mse", frame=None)."""
         return [r for r in self.rows if all(getattr(r, k) == v for k, v in fields.items())]
 
 
 @dataclasses.dataclass
-class Found:
-    """What a computation hands over to be stored."""
+class Outcome:
+    """The figures and pictures of a computation, to be stored."""
 
     rows: list[Row]
     pictures: list[Picture] = dataclasses.field(default_factory=list)
@@ -123,13 +123,13 @@ class Found:
 def row(
     subject, data, part, metric, values, mode="", unit="", frame=None, count=None, groups=None
 ) -> Row:
-    """A `Row` of `values`: one for each clip, or a single figure, which has no interval.
+    """Returns the `Row` of `values`: one per clip, or a single figure, which has no interval.
 
     Values in % are answers, 0 or 100 each: see `intervals.interval`.
 
     Args:
-        groups: (len(values),), the group that each clip is of, such as its video; None where every
-            clip is independent of the others.
+        groups: (len(values),), the group of each clip, such as its video; None where every clip is
+            independent of the others.
     """
     values = np.atleast_1d(values)
     mean, low, high = intervals.interval(values, groups, answers=unit == "%")
@@ -143,29 +143,29 @@ def row(
 def drawn(
     folder: Path, pictures: dict[Picture, Callable[[Path], None]], log: Callable[[str], None]
 ) -> list[Picture]:
-    """Draws pictures; returns those that are there. The figures do not depend on the others.
+    """Draws pictures and returns those that could be drawn.
 
     Args:
-        folder: of the evaluation. pictures: what to draw -> a function that writes it at a path.
+        folder: of the evaluation. pictures: picture -> a function that writes it to a path.
         log: gets a line on a picture that cannot be drawn.
     """
-    found = []
+    written = []
     for picture, draw in pictures.items():
         try:
             draw(folder / picture.file)
         except Exception as error:  # whatever drawing raises
             log(f"{picture.file} is not drawn: {error}")
         else:
-            found.append(picture)
-    return found
+            written.append(picture)
+    return written
 
 
 def command(trained: TrainedModel, kind: str, flags: dict, others: Sequence[str] = ()) -> str:
-    """The command line of an evaluation of that model.
+    """Returns the command line of an evaluation of that model.
 
     Args:
-        flags: name -> value; a list for one that is repeated, None for one that is left out.
-        others: the arguments that give more models.
+        flags: name -> value; a list for a flag that is repeated, None for one that is left out.
+        others: arguments that name more models.
     """
     given = [
         f"--{name}={one}"
@@ -185,14 +185,14 @@ def _json(values):
 
 
 def folder_of(trained: TrainedModel, kind: str, settings: dict) -> Path:
-    """Where the evaluation of that model with these settings is stored."""
+    """Returns the folder of the evaluation of that model with these settings."""
     identity = [SCHEMA_VERSION, kind, trained.sha256, settings]
     key = hashlib.sha256(_json(identity).encode()).hexdigest()[:10]
     return trained.evaluations / f"{kind}-{key}"
 
 
 def check_writable(folder: str | Path, advice: str) -> None:
-    """Makes a folder, and raises OSError with that advice where nothing can be written there."""
+    """Makes a folder, and raises OSError with `advice` if it cannot be written."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -208,21 +208,21 @@ def run(
     kind: str,
     settings: dict,
     command: str,
-    compute: Callable[[Path], Found],
+    compute: Callable[[Path], Outcome],
     recompute: bool = False,
     log: Callable[[str], None] = print,
     parts: Path | None = None,
 ) -> Evaluation:
-    """The stored evaluation, or a new one.
+    """Reads the stored evaluation, or computes and stores it.
 
-    One process at a time works on it: a second one waits, and reads what the first one stored.
+    One process at a time computes it: a second one waits, and reads the result of the first.
 
     Args:
         settings: JSON values; all that the figures depend on besides the model.
         command: the command line that makes this evaluation.
-        compute: folder -> `Found`; writes its pictures into `folder`.
-        recompute: replace one that is stored; other files in its folder stay.
-        parts: a folder where `compute` keeps what an interrupted one goes on with; it is deleted
+        compute: folder -> `Outcome`; writes its pictures into `folder`.
+        recompute: replace a stored evaluation; other files in its folder stay.
+        parts: a folder where `compute` keeps intermediate results to resume from; it is deleted
             once the evaluation is stored, and, with `recompute`, before.
 
     Raises:
@@ -230,7 +230,7 @@ def run(
     """
     settings = json.loads(_json(settings))  # tuples become lists, as in the file
     folder = folder_of(trained, kind, settings)
-    if folder.exists() and not recompute:  # also where nothing can be written
+    if folder.exists() and not recompute:  # works in read-only folders, too
         return _stored(folder, log)
     check_writable(
         trained.evaluations,
@@ -239,7 +239,7 @@ def run(
     )
 
     def waiting():
-        log(f"{folder}: another process is at work on it: waiting")
+        log(f"{folder}: waiting for another process that is computing it")
 
     with files.locked(folder, waiting):
         files.remove_leftovers(trained.evaluations, folder.name)
@@ -254,7 +254,7 @@ def run(
 
 
 def _stored(folder, log):
-    log(f"{folder} is there already; --recompute makes it anew")
+    log(f"{folder} exists and is used; --recompute computes it again")
     return load(folder)
 
 
@@ -262,7 +262,7 @@ def _computed(trained, kind, settings, command, compute, folder, recompute):
     began = time.perf_counter()
     with files.atomic_write(folder, replace=recompute) as temporary:
         temporary.mkdir()
-        found = compute(temporary)
+        outcome = compute(temporary)
         evaluation = Evaluation(
             kind=kind,
             folder=folder,
@@ -270,15 +270,15 @@ def _computed(trained, kind, settings, command, compute, folder, recompute):
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             model=trained.describe(),
             settings=settings,
-            seconds={**found.seconds, "total": time.perf_counter() - began},
+            seconds={**outcome.seconds, "total": time.perf_counter() - began},
             machine={
                 "cpu": workdir.cpu(),
                 "cores": os.cpu_count(),
                 "unsup_video": unsup_video.__version__,
                 "tensorflow": workdir.version("tensorflow"),
             },
-            rows=tuple(found.rows),
-            pictures=tuple(found.pictures),
+            rows=tuple(outcome.rows),
+            pictures=tuple(outcome.pictures),
         )
         _write(evaluation, temporary)
         if folder.exists():
@@ -287,7 +287,7 @@ def _computed(trained, kind, settings, command, compute, folder, recompute):
 
 
 def _own_files(folder):
-    """Names of what an evaluation wrote; of a damaged one only those that all have."""
+    """Returns the names of an evaluation's files; if damaged, of those that every one has."""
     names = {"results.json", "results.csv"}
     with contextlib.suppress(ValueError):
         names |= {picture.file for picture in load(folder).pictures}
@@ -308,12 +308,12 @@ def _write(evaluation, folder):
 
 
 def _number(value):
-    """JSON has no infinity: it is stored as the text "inf", which float() reads."""
+    """Returns a value for JSON, which has no infinity: the text "inf", which float() reads."""
     return value if math.isfinite(value) else str(value)
 
 
 def load(folder: str | Path) -> Evaluation:
-    """Reads a stored evaluation. Raises ValueError where it is damaged or of a newer version."""
+    """Reads a stored evaluation. Raises ValueError if it is damaged or of a newer version."""
     path = Path(folder) / "results.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

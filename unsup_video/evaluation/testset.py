@@ -1,4 +1,4 @@
-"""The clips that models are evaluated on."""
+"""Provides the clips that models are evaluated on."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ _SEED = 0  # of generated clips
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """Generated Moving MNIST, which knows how its digits move.
+    """Generates Moving MNIST whose motion is known.
 
     Attributes:
         images: the digits. params: of the generator. stream: its seed.
@@ -27,7 +27,7 @@ class Motion:
     stream: int
 
     def clips(self, start: int, count: int) -> np.ndarray:
-        """The clips from `start` on, (count, T, D) float32."""
+        """Returns `count` clips from number `start` on, (count, T, D) float32."""
         return sources.collect(
             moving_mnist.batches(
                 self.images, self.params, self.stream, 100, start=start, count=count
@@ -35,28 +35,29 @@ class Motion:
         )
 
     def straight_on(self, indices: np.ndarray, frames_in: int) -> np.ndarray:
-        """The frames of `moving_mnist.constant_velocity`, (N, T - frames_in, D) float32."""
-        found = moving_mnist.constant_velocity(
+        """Returns `moving_mnist.constant_velocity` as (N, T - frames_in, D) float32."""
+        frames = moving_mnist.constant_velocity(
             self.images, self.params, self.stream, indices, frames_in
         )
-        return sources.to_frames(found).numpy()
+        return sources.to_frames(frames).numpy()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """Clips in an order that never changes.
+    """Test clips in a fixed order.
 
     Attributes:
-        count: how many. num_frames: of each. frame_shape: (H, W), (H, W, C) or (D,), D its product.
-        description: what they are, JSON values; equal for equal clips.
-        contents: what the sequences are that they are from.
-        groups: (count,) int64, the group that each clip is of: clips of one group of videos, or of
-            one sequence, are not independent; None where every clip is.
-        motion: what generated the clips; None where that is not known.
-        seen: of `overlap.seen`, for the run that it is to test; None where nobody looked.
+        count: number of clips. num_frames: frames of each clip.
+        frame_shape: (H, W), (H, W, C) or (D,), D its product.
+        description: of the clips, as JSON values; equal for equal clips.
+        contents: of the sequences that the clips are cut from.
+        groups: (count,) int64, the group of each clip: clips of one group of videos, or of one
+            sequence, are not independent; None where every clip is.
+        motion: the generator of the clips; None if unknown.
+        seen: `overlap.seen` for the run to test; None where it was not checked.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # tells pytest that this class is not a test
 
     count: int
     num_frames: int
@@ -68,36 +69,36 @@ class TestSet:
     seen: dict[str, int | str] | None = None
 
     def clips(self, start: int, count: int) -> np.ndarray:
-        """The clips from `start` on, (count, num_frames, D) float32."""
+        """Returns `count` clips from number `start` on, (count, num_frames, D) float32."""
         return self.motion.clips(start, count)
 
     def constant_velocity(self, start: int, count: int, frames_in: int) -> np.ndarray | None:
-        """The oracle of `moving_mnist.constant_velocity`; None where the motion is not known.
+        """Predicts the clips by `moving_mnist.constant_velocity`.
 
         Returns:
-            (count, num_frames - frames_in, D) float32.
+            (count, num_frames - frames_in, D) float32; None if the motion is unknown.
         """
         if self.motion is None:
             return None
         return self.motion.straight_on(self._generated(start, count), frames_in)
 
     def _generated(self, start, count):
-        """The numbers that clips have in `motion`."""
+        """Returns the numbers of clips in `motion`."""
         return np.arange(start, start + count)
 
     @property
     def label(self) -> str:
-        """Of the column `data`: with a mark where training has seen any of it."""
+        """The text for the column `data`: marked if training has seen any of the clips."""
         return "test (seen)" if overlap.is_no_test(self.seen, self.contents.count) else "test"
 
     def notes(self) -> list[str]:
-        """What a reader of the figures has to know, a sentence each."""
+        """Returns sentences that a reader of the figures has to know."""
         return overlap.notes(self.seen, self.contents.count, "sequences")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Windows(TestSet):
-    """Windows of a data set on disk: the folder, and `starts` (count, 2) as of `windows.starts`."""
+    """Windows of a data set on disk: its folder, and the `starts` (count, 2), `windows.starts`."""
 
     folder: Path
     starts: np.ndarray
@@ -116,17 +117,17 @@ def generated(
     num_frames: int | None = None,
     trained: TrainedModel | None = None,
 ) -> TestSet:
-    """Moving MNIST of test digits, generated in the way of the frames that the run was trained on.
+    """Generates Moving MNIST from test digits, like the frames that the run was trained on.
 
-    The clips are the same for runs of all seeds, so that those can be compared.
+    The clips are the same for all seeds of a run, so that such runs can be compared.
 
     Args:
-        count: of clips. num_digits, num_frames: others than in training.
-        trained: the run that they are to test, of which `seen` is to be known.
+        count: number of clips. num_digits, num_frames: None for those of the training.
+        trained: the run to test, for which `seen` is determined.
 
     Raises:
-        ValueError, FileNotFoundError: bad numbers; digits that are missing or damaged; what
-            `generator` raises.
+        ValueError, FileNotFoundError: a number is bad, digits are missing or damaged, or as in
+            `generator`.
     """
     if count < 1:
         raise ValueError(f"the number of test clips must be at least 1, got {count}")
@@ -145,17 +146,17 @@ def generated(
         "digits": {"source": chosen.source, "sha256": chosen.sha256},
     }
     source = overlap.Digits("test", chosen.source, chosen.sha256)
-    found = _moving_mnist(chosen.images, params, _SEED, source, count, description)
-    return found if trained is None else _judged(found, trained)
+    test_set = _moving_mnist(chosen.images, params, _SEED, source, count, description)
+    return test_set if trained is None else _with_seen(test_set, trained)
 
 
 def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
-    """What generates clips like those that the run was trained on, as long as it needs them.
+    """Returns a generator of clips like the run's training data, as long as the run needs them.
 
     Raises:
-        ValueError: it was trained on data that were not generated, or on digits other than the
-            training digits that we have: our test digits may be among them. FileNotFoundError:
-            these data are gone.
+        ValueError: the training data were not generated, or they were made of other digits than our
+            training digits, and our test digits may be among them. FileNotFoundError: the training
+            data are missing.
     """
     data = config.data
     if not data.records:
@@ -199,16 +200,18 @@ def from_records(
     config: ConfigDict | None = None,
     longest: int | None = None,
 ) -> TestSet:
-    """Clips of a data set of data_prep's: windows side by side, or `count` spread over them.
+    """Cuts clips from a data set of data_prep's: adjacent windows, or `count` spread over them.
 
     Args:
-        part: of which sequences. length: frames that a clip must have; shorter sequences give none.
-        config: says where digits are, for the oracle, which has to draw those of a generated set.
-        longest: frames that are wanted, if there are as many in every sequence that is not too
-            short; else the clips are as long as the shortest of these. None for `length`.
+        part: the split to take. length: minimum number of frames of a clip; shorter sequences are
+            skipped.
+        config: says where the digits are, which the constant-velocity predictions of a generated
+            data set need.
+        longest: preferred number of frames of a clip; if a sequence that is not skipped is shorter,
+            all clips are as long as the shortest of these. None for `length`.
 
     Raises:
-        ValueError, FileNotFoundError: no such data set, a damaged one, or fewer clips.
+        ValueError, FileNotFoundError: the data set is missing or damaged, or has fewer clips.
     """
     folder, chosen = part.folder, part.chosen
     if folder.is_file():
@@ -227,7 +230,7 @@ def from_records(
     starts = windows.starts(folder, length, chosen=chosen)
     count = len(starts) if count is None else count
     if not 1 <= count <= len(starts):
-        raise ValueError(f"{folder}: 1 to {len(starts)} clips can be asked for, got {count}")
+        raise ValueError(f"{folder}: the number of clips must be 1 to {len(starts)}, got {count}")
     starts = starts[evenly_spread(count, len(starts))]
     return _Windows(
         count=count,
@@ -243,7 +246,7 @@ def from_records(
 
 
 def _motion(manifest, starts, config):
-    """What generated a set of data_prep's; None where it was not from digits we have."""
+    """Returns the generator of a data set of data_prep's; None if it used digits we lack."""
     source = manifest.source
     if config is None or "generator" not in source or starts[:, 1].any():
         return None
@@ -260,41 +263,41 @@ def _motion(manifest, starts, config):
 def of_model(
     trained: TrainedModel, folder: str | None, count: int | None, longest: int | None = None
 ) -> TestSet:
-    """The test set of a command: `folder` where given, else that which the run's config describes.
+    """Returns the test set of a command, with `seen`: `folder`, or None for that of the config.
 
-    `count` None stands for all of a data set on disk, and for 10,000 generated clips; `longest` is
-    that of `from_records`. `seen` is known of it.
+    `count` None stands for all clips of a data set on disk, and for 10,000 generated clips;
+    `longest` is that of `from_records`.
 
     Raises:
-        ValueError: `folder` holds what the run was trained on, and nothing else; or all of it.
-            Others as of `from_records`.
+        ValueError: `folder` holds nothing but training data of the run, or all of them; other
+            errors as in `from_records`.
     """
     config = trained.config
     if not folder and not config.data.records:
         return generated(config, 10_000 if count is None else count, trained=trained)
     part = sources.Split(Path(folder)) if folder else sources.split(config, "test")
     length = config.data.frames_in + config.data.frames_out
-    test_set = _judged(from_records(part, length, count, config, longest), trained)
+    test_set = _with_seen(from_records(part, length, count, config, longest), trained)
     if folder and (
         name := overlap.is_training_data(
             overlap.run_contents(trained.origin, config), test_set.contents
         )
     ):
         raise ValueError(
-            f"{folder} holds what this run was trained on: sequences of its {name} part, or clips "
-            "of the same digits; without --records it is tested on its test data"
+            f"{folder} holds data that this run was trained on: sequences of its {name} split, or "
+            "clips of the same digits; leave out --records to use the run's test data"
         )
     return test_set
 
 
-def _judged(test_set, trained):
-    """A test set of which it is known what the run has seen of it."""
+def _with_seen(test_set, trained):
+    """Adds to a test set how many of its sequences the run has seen."""
     run = overlap.run_contents(trained.origin, trained.config)
     return dataclasses.replace(test_set, seen=overlap.seen(run, test_set.contents))
 
 
 def check_fits(test_set: TestSet, frame_shape: tuple[int, ...], frames: int, name: str) -> None:
-    """Raises ValueError where a model of that frame shape cannot read `frames` of these clips."""
+    """Raises ValueError if a model of that frame shape cannot read `frames` of these clips."""
     if tuple(test_set.frame_shape) != tuple(frame_shape):
         raise ValueError(
             f"{name} reads frames of {tuple(frame_shape)}, the test set has frames of "

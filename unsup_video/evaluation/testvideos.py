@@ -1,4 +1,4 @@
-"""The labelled videos that classifiers are tested on, and whether training has seen them."""
+"""Selects the labelled videos that classifiers are tested on, and checks for training videos."""
 
 import copy
 import dataclasses
@@ -20,14 +20,14 @@ class TestVideos:
     """A classifier and the videos of its test.
 
     Attributes:
-        trained: the classifier. videos: N of them.
+        trained: the classifier. videos: N labelled videos.
         part: "test", "validation" or "train". split: the official split, 0 without one.
-        seen: {"train": n, "validation": n}, how many of the videos were in the parts that the run
-            was trained on, and that chose its checkpoint, and "pretraining" where its encoder was
-            pretrained; each "unknown" where that is not known. See `overlap`.
+        seen: {"train": n, "validation": n}, the numbers of videos that are also in the run's
+            training and validation splits, and "pretraining" if its encoder was pretrained; each
+            may be "unknown". See `overlap`.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the name
+    __test__ = False  # tells pytest that this class is not a test
 
     trained: TrainedModel
     videos: LabelledVideos
@@ -37,25 +37,25 @@ class TestVideos:
 
     @functools.cached_property
     def classified(self) -> Predictions:
-        """What the classifier says of them, in blocks as long and as far apart as in training."""
-        of, size = self.trained.config.data, self.trained.config.eval.batch_size
-        blocks = self.videos.blocks(of.frames, of.stride, size)
+        """The classification of the videos, with block length and stride as in training."""
+        data, size = self.trained.config.data, self.trained.config.eval.batch_size
+        blocks = self.videos.blocks(data.frames, data.stride, size)
         return classification.classify(self.trained.model, blocks, len(self.videos))
 
     @property
     def short(self) -> int:
-        """How many videos are shorter than a block, and so are one block by themselves."""
+        """The number of videos shorter than a block; each is one block by itself."""
         return int((self.videos.lengths < self.trained.config.data.frames).sum())
 
     @property
     def label(self) -> str:
-        """Of the column `data`: the part, with a mark where training has seen any of it."""
+        """The text for the column `data`: the part, marked if training has seen any of it."""
         return self.part + (" (seen)" if overlap.is_no_test(self.seen, len(self.videos)) else "")
 
     @property
     def settings(self) -> dict:
-        """What the figures depend on besides the weights, JSON values."""
-        of = self.trained.config
+        """The JSON values that the figures depend on besides the weights."""
+        config = self.trained.config
         return {
             "data": records_module.Manifest.load(self.videos.folder).fingerprint,
             "split": self.split,
@@ -63,22 +63,22 @@ class TestVideos:
             "videos": len(self.videos),
             "short": self.short,
             "seen": self.seen,
-            "frames": of.data.frames,
-            "stride": of.data.stride,
-            "gemm_dtype": precision.gemm_dtype(of.precision),
+            "frames": config.data.frames,
+            "stride": config.data.stride,
+            "gemm_dtype": precision.gemm_dtype(config.precision),
         }
 
     def notes(self) -> list[str]:
-        """What a reader of the figures has to know."""
-        found = []
+        """Returns sentences that a reader of the figures has to know."""
+        notes = []
         frames = self.trained.config.data.frames
         if self.short:
-            found.append(
+            notes.append(
                 f"{self.short:,} of the {len(self.videos):,} videos are shorter than a "
                 f"window of {frames} frames: "
-                "each is one block by itself, read whole"
+                "each is read whole, as a single block"
             )
-        return found + overlap.notes(self.seen, len(self.videos))
+        return notes + overlap.notes(self.seen, len(self.videos))
 
 
 def select(
@@ -88,17 +88,17 @@ def select(
     part: str = "test",
     log: Callable[[str], None] = print,
 ) -> TestVideos:
-    """The videos that a classifier is tested on.
+    """Selects the videos to test a classifier on.
 
     Args:
         records: a data set of data_prep's, or a folder of three; None for that of the run.
         split: official split; None for that of the run, 0 where `records` is divided already.
         part: "train", "validation" or "test", of that split.
-        log: gets lines on videos that are left out, since they have no label.
+        log: gets lines on videos that are left out because they have no label.
 
     Raises:
-        FileNotFoundError, ValueError: no such data, part or split; frames or classes that are not
-            those of the classifier.
+        FileNotFoundError, ValueError: the data, part or split does not exist, or its frames or
+            classes differ from those of the classifier.
     """
     config = copy.deepcopy(trained.config)
     config.data.records = records or config.data.records
@@ -110,6 +110,6 @@ def select(
 
 
 def seen(trained: TrainedModel, videos: LabelledVideos) -> dict[str, int | str]:
-    """How many of these videos each part of a run had, `overlap.seen`; the videos are read."""
+    """Counts the videos that each split of a run has, too, see `overlap.seen`; reads the videos."""
     contents = overlap.split_contents(sources.Split(videos.folder, videos.chosen))
     return overlap.seen(overlap.run_contents(trained.origin, trained.config), contents)

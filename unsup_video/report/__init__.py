@@ -1,1 +1,1 @@
-"""One HTML page of everything that was evaluated."""
+"""Writes one HTML page about all evaluations."""

@@ -1,4 +1,4 @@
-"""Tables, charts and pictures of the page, as values; templates/parts.html draws them."""
+"""Holds the tables, charts and pictures of the page as values; templates/parts.html draws them."""
 
 import base64
 import dataclasses
@@ -17,8 +17,8 @@ class Cell:
     """A cell of a table, or a link in a text.
 
     Attributes:
-        text: what is read. value: the exact figure behind it. interval: what stands beside it.
-        href, title: of a link. head: it names its line. floor: it is of what needs no learning.
+        text: the text of the cell. value: the exact figure behind it. interval: the text beside it.
+        href, title: of a link. head: the cell names its line. floor: the cell names a floor.
     """
 
     text: str
@@ -35,8 +35,8 @@ class Table:
     """A table.
 
     Attributes:
-        head: titles of the columns. lines: a cell for each column; None is drawn as a dash.
-        labels: how many columns are text; the others are numbers.
+        head: titles of the columns. lines: one cell per column; None is drawn as a dash.
+        labels: number of columns with text; the others hold numbers.
     """
 
     head: Sequence[str]
@@ -46,14 +46,14 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-    """Charts, as SVG, and the lines of their common legend."""
+    """Charts as SVG, and the lines of their common legend."""
 
     drawn: Sequence[str]
     lines: Sequence[charts.Line]
 
     @property
     def legend(self) -> list[charts.Line]:
-        """One line for each label."""
+        """One line per label."""
         return list({line.label: line for line in self.lines}.values())
 
 
@@ -69,7 +69,7 @@ class Picture:
 
 
 def picture(path: Path, caption: str) -> Picture:
-    """A PNG or GIF. Raises OSError where it cannot be read."""
+    """Reads a PNG or GIF. Raises OSError if it cannot be read."""
     with Image.open(path) as image:
         width, height, kind = *image.size, Image.MIME[image.format]
     data = base64.b64encode(path.read_bytes()).decode("ascii")
@@ -77,17 +77,17 @@ def picture(path: Path, caption: str) -> Picture:
 
 
 def anchor(runs: list, run) -> str:
-    """The id of the article about a run."""
+    """Returns the id of the article about a run."""
     return f"run-{runs.index(run) + 1}"
 
 
 def run_cell(runs: list, run) -> Cell:
-    """The name of a run, which leads to what the page says of it."""
+    """Returns the name of a run, linked to its article on the page."""
     return Cell(run.name, href=f"#{anchor(runs, run)}", head=True)
 
 
 def figure(value: float, like: float) -> str:
-    """A figure with as many decimals as show three or four digits of `like`."""
+    """Formats a figure with as many decimals as show three or four digits of `like`."""
     size = abs(like)
     if 0 < size < 0.001:
         return f"{value:.2e}"
@@ -97,7 +97,7 @@ def figure(value: float, like: float) -> str:
 
 
 def row_cell(row: Row | None) -> Cell | None:
-    """The value of a row with its interval."""
+    """Returns the value of a row with its interval."""
     if row is None:
         return None
     percent = row.unit == "%"
@@ -110,22 +110,22 @@ def row_cell(row: Row | None) -> Cell | None:
 
 
 def percent_cell(value: float, half: float | None) -> Cell:
-    """A percentage with what it varies by, if that is known."""
+    """Returns a percentage with its half interval or standard deviation, if known."""
     return Cell(f"{value:.1f}", value, "" if half is None else f"± {half:.1f}")
 
 
-def figures(found: Mapping[str, float], columns: Iterable[str]) -> list[str | None]:
-    """A cell for each column, None where there is no figure."""
-    return [f"{found[name]:.1f}" if name in found else None for name in columns]
+def figures(values: Mapping[str, float], columns: Iterable[str]) -> list[str | None]:
+    """Returns one cell per column, None where there is no figure."""
+    return [f"{values[name]:.1f}" if name in values else None for name in columns]
 
 
 def cautions(name: str, notes: Iterable[str]) -> list[str]:
-    """Sentences that a reader has to know with the figures of `name`."""
+    """Returns the cautions about the figures of `name` as sentences."""
     return [f"{name}: {note}." for note in notes]
 
 
 def metric_title(row: Row) -> str:
-    """ "mse (sum over pixels)"."""
+    """Returns a title such as "MSE (sum over pixels)"."""
     name = row.metric.replace("_", " ")
     name = name.upper() if name in ("mse", "mae", "ssim", "psnr", "lpips") else name
     return f"{name} ({row.unit})" if row.unit else name

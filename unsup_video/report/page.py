@@ -1,4 +1,4 @@
-"""The page of `report`: its HTML, with every picture inside it."""
+"""Renders the page of `report` as HTML, with every picture inside it."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _TEMPLATES.filters["indented"] = lambda value: json.dumps(value, indent=2)
 
 
 def render(runs: list, command: str, time: str, studies: Sequence = ()) -> str:
-    """The page of `report.Run`s and `report.Study`s as HTML. Arguments as of `report.write`."""
+    """Returns the page of `report.Run`s and `report.Study`s as HTML; arguments: `report.write`."""
     contents = [(section, section.content(runs, studies)) for section in sections.SECTIONS]
     return _TEMPLATES.get_template("page.html").render(
         sections=[(section, content) for section, content in contents if content is not None],

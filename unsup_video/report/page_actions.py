@@ -1,4 +1,4 @@
-"""What the page says of classifiers: the paper's tables 1 and 4, and which classes they mix up."""
+"""The page's sections on classifiers: the paper's tables 1 and 4, and the classes they confuse."""
 
 import dataclasses
 import json
@@ -17,18 +17,18 @@ def _evaluation(run):
 
 
 def _video(run, metric="accuracy"):
-    """The row of whole videos of a metric; None where there is none."""
+    """Returns the row of a metric for whole videos; None without one."""
     return next(iter(_evaluation(run).find(part="video", metric=metric)), None)
 
 
 def _classifier(run):
-    """The key of `_ROWS`, or another kind of classifier."""
+    """Returns the key of `_ROWS`, or the kind of another classifier."""
     pretrained = run.model["kind"] == "lstm" and run.model["init"] != "none"
     return "pretrained" if pretrained else run.model["kind"]
 
 
 def reference(run) -> dict[str, float] | None:
-    """The paper's figures for such a classifier and test in Table 1; None where it has none."""
+    """Returns the paper's figures in Table 1 for such a classifier and test; None without any."""
     return (
         comparison.table_1(
             _ROWS.get(_classifier(run), ""), run.config, len(run.classes), _evaluation(run).settings
@@ -38,7 +38,7 @@ def reference(run) -> dict[str, float] | None:
 
 
 class _Actions(Section):
-    """What the sections on classifiers share: their evaluation."""
+    """Base class of the sections on classifiers, which share one evaluation."""
 
     kind = action_recognition.KIND
 
@@ -58,7 +58,7 @@ class _Actions(Section):
 
 
 class Table1(_Actions):
-    """One's own classifiers beside the paper's Table 1, and accuracies over the steps."""
+    """The runs' classifiers beside the paper's Table 1, and accuracies over the steps."""
 
     anchor, title, template = "table-1", "Table 1: action recognition", "table_1.html"
 
@@ -71,21 +71,23 @@ class Table1(_Actions):
         return cells.Table(head, lines, labels=3) if lines else None
 
     def content(self, runs, studies):
-        found = self.evaluated(runs)
-        if not found:
+        evaluated = self.evaluated(runs)
+        if not evaluated:
             return None
-        groups = _test_sets(found)
+        groups = _test_sets(evaluated)
         return {
             "groups": groups,
-            "accuracies": _accuracies(runs, found),
-            "cautions": [note for run in found for note in cells.cautions(run.name, _notes(run))],
+            "accuracies": _accuracies(runs, evaluated),
+            "cautions": [
+                note for run in evaluated for note in cells.cautions(run.name, _notes(run))
+            ],
             "steps": _over_steps(runs, groups),
             "commands": self.commands(runs),
         }
 
 
 def _test_sets(runs):
-    """The classifiers, in lists of those that were tested on the same videos."""
+    """Groups the classifiers that were tested on the same videos, in lists."""
     groups = {}
     for run in runs:
         settings = _evaluation(run).settings
@@ -94,18 +96,18 @@ def _test_sets(runs):
     return list(groups.values())
 
 
-def _accuracies(runs, found):
+def _accuracies(runs, evaluated):
     metrics = {
         row.metric: cells.metric_title(row)
-        for run in found
+        for run in evaluated
         for row in _evaluation(run).find(part="video", unit="%")
     }
     columns = next(iter(paper.TABLE_1.values()))
     lines = []
-    for key in dict.fromkeys((*_ROWS, *map(_classifier, found))):
+    for key in dict.fromkeys((*_ROWS, *map(_classifier, evaluated))):
         title = _ROWS.get(key, key.replace("_", " "))
         reported, beside = paper.TABLE_1.get(title, {}), set()
-        for run in found:
+        for run in evaluated:
             if _classifier(run) == key:
                 comparable = reference(run) or {}
                 beside |= comparable.keys()
@@ -121,7 +123,7 @@ def _accuracies(runs, found):
                         *cells.figures(comparable, columns),
                     ]
                 )
-        if reported.keys() - beside:  # what stands beside no run
+        if reported.keys() - beside:  # the paper's figures without a comparable run
             nothing = [None] * (4 + len(metrics))
             lines.append([title, *nothing, *cells.figures(reported, columns)])
     return cells.Table(
@@ -145,13 +147,13 @@ def _tested_on(run):
 
 
 def _notes(run):
-    """Why a test is doubtful; [] where it is not."""
+    """Says why a test is doubtful; [] if it is not."""
     settings = _evaluation(run).settings
     return overlap.notes(settings["seen"], settings["videos"])
 
 
 def _over_steps(runs, groups):
-    """A chart for each test set, of accuracy by the number of frames read."""
+    """Draws accuracy over the number of frames read, one chart per test set."""
     drawn, shown = [], []
     for number, group in enumerate(groups, 1):
         lines = [
@@ -174,15 +176,15 @@ def _over_steps(runs, groups):
 
 
 class Classes(_Actions):
-    """The confusion matrix of each classifier, and its accuracy class by class."""
+    """The confusion matrix of each classifier, and its accuracy per class."""
 
     anchor, title, template = "classes", "Classes: what videos were taken for", "classes.html"
 
     def content(self, runs, studies):
-        found = [
+        entries = [
             {
                 "run": cells.run_cell(runs, run),
-                # Accuracy over steps is a chart of all runs, above.
+                # Table 1 has a chart of accuracy over steps for all runs.
                 "pictures": [
                     cells.picture(_evaluation(run).folder / p.file, p.caption)
                     for p in _evaluation(run).pictures
@@ -193,7 +195,7 @@ class Classes(_Actions):
             }
             for run in self.evaluated(runs)
         ]
-        return {"runs": found} if found else None
+        return {"runs": entries} if entries else None
 
 
 def _by_class(evaluation):
@@ -215,7 +217,7 @@ def _by_class(evaluation):
 
 
 class Table4(_Actions):
-    """What was reported of other systems, and one's own accuracies in a column beside."""
+    """The reported accuracies of other systems, and those of the runs in a column beside."""
 
     anchor, title, template = "table-4", "Table 4: other systems", "table_4.html"
 
@@ -250,7 +252,7 @@ def _own_run(runs, run):
 
 
 def _own_study(study):
-    """Those of its classifiers that had all labelled videos."""
+    """Yields a line for each classifier that was trained on all labelled videos."""
     for s in study.summaries:
         if not s.per_class and s.accuracies:
             name = cells.Cell(f"{study.name}: {s.contender}", head=True)

@@ -1,4 +1,4 @@
-"""What the page says of studies with few labels: the paper's figure 12 and table 3."""
+"""The page's sections on studies with few labels: the paper's figure 12 and table 3."""
 
 import math
 
@@ -8,8 +8,8 @@ from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
 
-_SHIFT = 0.06  # between the error bars of contenders, which would hide one another
-# The colours that the same contenders have in a study: `Settings.contenders()`.
+_SHIFT = 0.06  # horizontal distance between the error bars of contenders
+# The colours of the same contenders in a study: indices into `Settings.contenders()`.
 _PAPER = {"single frame": 0, "LSTM": 2, "LSTM, pretrained": 3}
 
 
@@ -22,20 +22,20 @@ def _number(per_class):
 
 
 def _cells(study, name, cell):
-    """`cell` of each summary of a contender, None for a number that it lacks."""
-    found = {s.per_class: s for s in study.summaries if s.contender == name}
+    """Applies `cell` to each summary of a contender; None for a number that it lacks."""
+    by_number = {s.per_class: s for s in study.summaries if s.contender == name}
 
     def content(s):
         return cell(s) if s.accuracies else "diverged"
 
-    return [content(found[k]) if k in found else None for k in study.numbers]
+    return [content(by_number[k]) if k in by_number else None for k in study.numbers]
 
 
 # ---------------------------------------------------------------------- Figure 12
 
 
 class Figure12(Section):
-    """Accuracies over the number of labelled videos, beside those of the paper; what is gained."""
+    """Accuracies over the number of labelled videos, beside the paper's, and the gains."""
 
     anchor, title, template = "figure-12", "Figure 12: few labelled videos", "figure_12.html"
 
@@ -50,11 +50,16 @@ class Figure12(Section):
             ]
             for study in studies
         ]
-        head = ["study with few labels", "classifiers", "labelled videos a class", "random subsets"]
+        head = [
+            "study with few labels",
+            "classifiers",
+            "labelled videos per class",
+            "random subsets",
+        ]
         return cells.Table(head, lines, labels=3) if lines else None
 
     def content(self, runs, studies):
-        found = [
+        figures = [
             {
                 "anchor": _anchor(studies, study),
                 "name": study.name,
@@ -67,34 +72,34 @@ class Figure12(Section):
             }
             for study in studies
         ]
-        return {"studies": found} if found else None
+        return {"studies": figures} if figures else None
 
 
 def _cautions(study):
-    """What was excluded, and whether a contender has seen videos of the test."""
-    found = []
+    """Returns notes on excluded settings, and on contenders that have seen videos of the test."""
+    lines = []
     for s in study.summaries:
         if s.diverged:
             note = f"training diverged with {few_labels.excluded(s)}"
-            found += cells.cautions(s.contender, [f"at {_number(s.per_class)} a class {note}"])
+            lines += cells.cautions(s.contender, [f"at {_number(s.per_class)} per class {note}"])
     for name, seen in (study.settings.get("seen") or {"": None}).items():
-        found += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
-    return found
+        lines += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
+    return lines
 
 
 def _curves(study, name):
     middle = (len(study.contenders) - 1) / 2
     own = []
     for index, contender in enumerate(study.contenders):
-        found = [s for s in study.summaries if s.contender == contender and s.accuracies]
-        spread = [0.0 if math.isnan(s.std) else s.std for s in found]
+        points = [s for s in study.summaries if s.contender == contender and s.accuracies]
+        spread = [0.0 if math.isnan(s.std) else s.std for s in points]
         own.append(
             charts.Line(
                 contender,
-                [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in found],
-                [s.mean for s in found],
-                low=[s.mean - std for s, std in zip(found, spread, strict=True)],
-                high=[s.mean + std for s, std in zip(found, spread, strict=True)],
+                [study.numbers.index(s.per_class) + _SHIFT * (index - middle) for s in points],
+                [s.mean for s in points],
+                low=[s.mean - std for s, std in zip(points, spread, strict=True)],
+                high=[s.mean + std for s, std in zip(points, spread, strict=True)],
                 bars=True,
                 **charts.style(index),
             )
@@ -117,7 +122,7 @@ def _curves(study, name):
 
 def _chart(lines, name, title, numbers):
     return charts.svg(
-        lines, name, title, "labelled videos a class", "%", ticks=list(map(_number, numbers))
+        lines, name, title, "labelled videos per class", "%", ticks=list(map(_number, numbers))
     )
 
 
@@ -128,7 +133,7 @@ def _gains(study):
         if name != few_labels.BASELINE
     ]
     gain = f"gain over the {few_labels.BASELINE} (%)"
-    return cells.Table([gain, *(f"{_number(k)} a class" for k in study.numbers)], lines)
+    return cells.Table([gain, *(f"{_number(k)} per class" for k in study.numbers)], lines)
 
 
 def _gain_cell(summary):
@@ -143,7 +148,7 @@ def _choices(study):
         [name, *_cells(study, name, lambda s: f"{s.learning_rate:g}, {s.dropout:g}")]
         for name in study.contenders
     ]
-    head = ["learning rate, dropout", *(f"{_number(k)} a class" for k in study.numbers)]
+    head = ["learning rate, dropout", *(f"{_number(k)} per class" for k in study.numbers)]
     return cells.Table(head, lines)
 
 
@@ -151,17 +156,17 @@ def _choices(study):
 
 
 class Table3(Section):
-    """One's own variants beside the rows of the paper's Table 3, and the other contenders."""
+    """The study's variants beside the rows of the paper's Table 3, and the other contenders."""
 
     anchor, title, template = "table-3", "Table 3: kinds of pretraining", "table_3.html"
 
     def content(self, runs, studies):
-        found = [{"name": study.name, "variants": _variants(study)} for study in studies]
-        return {"studies": found} if found else None
+        tables = [{"name": study.name, "variants": _variants(study)} for study in studies]
+        return {"studies": tables} if tables else None
 
 
 def reference(study, name: str) -> dict[str, float]:
-    """The paper's figures for a contender of a `report.Study` in Table 3; {} where it has none."""
+    """Returns the paper's figures in Table 3 for a contender of a study; {} without any."""
     if name not in study.variants:
         return {}
     settings = study.settings
@@ -181,7 +186,7 @@ def _variants(study):
                 beside |= comparable.keys()
                 papers = cells.figures(comparable, columns)
                 lines.append(_line(study, _title_of(variant), name, papers))
-        if reported.keys() - beside:  # what stands beside no contender
+        if reported.keys() - beside:  # the paper's figures without a comparable contender
             papers = cells.figures(reported, columns)
             lines.append(_line(study, _title_of(variant), None, papers))
     for name in study.contenders:
@@ -191,7 +196,7 @@ def _variants(study):
         [
             "pretraining",
             "here",
-            *(f"here: {_number(k)} a class (%)" for k in study.numbers),
+            *(f"here: {_number(k)} per class (%)" for k in study.numbers),
             *(f"paper: {name} (%)" for name in columns),
         ],
         lines,

@@ -1,4 +1,4 @@
-"""What the page says of each run: what was trained, how, and how the losses fell."""
+"""The page's sections on runs: their settings, loss curves and learning curves."""
 
 import json
 
@@ -8,7 +8,7 @@ from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
 
-_CURVES = {  # (title, unit) -> split -> its name in metrics.jsonl, of a classifier
+_CURVES = {  # of a classifier: (title, unit) -> split -> name in metrics.jsonl
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
     ("Accuracy", "%"): {"train": "step_accuracy", "validation": "video_accuracy"},
 }
@@ -17,7 +17,7 @@ _LOOKS = {"train": (charts.COLOURS[1], 1.1), "validation": (charts.COLOURS[0], 1
 
 
 class Runs(Section):
-    """An article about each run."""
+    """One article per run."""
 
     anchor, title, template = "runs", "Runs: what was trained, and how", "runs.html"
 
@@ -40,7 +40,7 @@ class Runs(Section):
 
 
 def basics(runs: list, run) -> list[cells.Cell | str]:
-    """The cells of `BASICS`, which a table of runs starts with."""
+    """Returns the cells of the columns `BASICS`, the first ones of every table of runs."""
     return [
         cells.run_cell(runs, run),
         architecture(run.model),
@@ -51,11 +51,11 @@ def basics(runs: list, run) -> list[cells.Cell | str]:
     ]
 
 
-BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 of text, 3 numbers
+BASICS = ("run", "model", "recipe", "step", "parameters", "training")  # 3 texts, 3 numbers
 
 
 def architecture(model: dict) -> str:
-    """Of `TrainedModel.describe()`, in a few words."""
+    """Describes the architecture of `TrainedModel.describe()` in a few words."""
     kind, cell = model["kind"], model.get("cell", "lstm")  # earlier evaluations do not name it
     if kind in KINDS and kind not in RECURRENT:
         return f"{kind.replace('_', ' ')} classifier"
@@ -109,14 +109,14 @@ def _specifics(run):
     model = run.model
     if run.classes:
         start = "random weights" if model["init"] == "none" else f"the encoder of {model['init']}"
-        frozen = ", which is kept as it is" if model["freeze"] else ""
+        frozen = ", which is frozen" if model["freeze"] else ""
         return f"{len(run.classes)} classes, starts from {start}{frozen}"
     conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
     names = output_names(model)
     output = f"{' and '.join(dict.fromkeys(names.values()))} output"
     if not conditional:
         return f"{output}, unconditional"
-    # Evaluations of versions that stored no such field are of models trained on the true frames.
+    # Earlier versions did not store this field; their models were trained on the true frames.
     how = CONDITIONAL_INPUTS[model.get("conditional_input", "truth")]
     return f"{output}, conditional {' and '.join(conditional)}, {how}"
 
@@ -137,7 +137,7 @@ def _resumed(resumed):
 
 
 def _flat(value):
-    """Nested JSON values as one line."""
+    """Formats nested JSON values as one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_flat(inner)}" for name, inner in value.items())
     if isinstance(value, list):
@@ -149,7 +149,7 @@ def _flat(value):
 
 
 def _series(run, split, key):
-    """(steps, seconds, values) of one quantity of metrics.jsonl."""
+    """Returns (steps, seconds, values) of one quantity in metrics.jsonl."""
     lines = [line for line in run.metrics if line["split"] == split and key in line]
     return (
         [line["step"] for line in lines],
@@ -159,35 +159,35 @@ def _series(run, split, key):
 
 
 def _losses(runs, run):
-    """The loss curves of one run, a chart for each quantity; None where there are none."""
-    found = _accuracies(run) if run.classes else _parts(run)
-    found = {key: lines for key, lines in found.items() if lines}
-    if not found:
+    """Draws the loss curves of one run, one chart per quantity; None if there are none."""
+    panels = _accuracies(run) if run.classes else _parts(run)
+    panels = {key: lines for key, lines in panels.items() if lines}
+    if not panels:
         return None
     name = cells.anchor(runs, run)
     return cells.Charts(
         [
             charts.svg(lines, f"{name}-{number}", title, "step", unit, settled=True)
-            for number, ((title, unit), lines) in enumerate(found.items())
+            for number, ((title, unit), lines) in enumerate(panels.items())
         ],
-        [line for lines in found.values() for line in lines],
+        [line for lines in panels.values() for line in lines],
     )
 
 
 def _parts(run):
-    """(title, unit) -> lines, of the losses of each part of a video model."""
-    found = {}
+    """Returns {(title, unit): lines} for the losses of each part of a video model."""
+    panels = {}
     for part in ("reconstruction", "future"):
-        lines = found.setdefault((f"Loss of the {part}", "loss per frame"), [])
+        lines = panels.setdefault((f"Loss of the {part}", "loss per frame"), [])
         for split in _LOOKS:
             for mode, dash in (("free_running", charts.SOLID), ("teacher_forced", charts.DASHED)):
                 label = f"{split}, {mode.replace('_', '-')}"
                 lines += _line(run, split, f"{mode}/{part}", label, dash)
-    return found
+    return panels
 
 
 def _accuracies(run):
-    """(title, unit) -> lines, of a classifier."""
+    """Returns {(title, unit): lines} for a classifier."""
     return {
         title: [line for split, key in keys.items() for line in _line(run, split, key, _OF[split])]
         for title, keys in _CURVES.items()
@@ -195,14 +195,14 @@ def _accuracies(run):
 
 
 def _line(run, split, key, label, dash=charts.SOLID):
-    """[the line of a quantity over the steps]; [] where there is none."""
+    """Returns [the line of a quantity over the steps], or [] if it was not recorded."""
     steps, _, values = _series(run, split, key)
     colour, width = _LOOKS[split]
     return [charts.Line(label, steps, values, colour, dash, width)] if steps else []
 
 
 class Learning(Section):
-    """The validation losses of the future: charts for runs whose losses compare."""
+    """The validation losses of the future, in charts of runs with comparable losses."""
 
     anchor, title, template = "learning", "Learning curves of all runs", "learning.html"
 
@@ -223,19 +223,21 @@ class Learning(Section):
 
 
 def _learning(runs, group, number):
-    """The charts of runs whose losses compare, over steps and over time."""
+    """Draws charts of runs with comparable losses, over steps and over time."""
     lines = {"step": [], "minutes of training": []}
     for run in group:
         steps, seconds, values = _series(run, "validation", "free_running/future")
         look = charts.style(runs.index(run))
-        for of, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
-            of += [charts.Line(run.name, x, values, **look)] if steps else []
+        for curves, x in zip(lines.values(), (steps, [s / 60 for s in seconds]), strict=True):
+            curves += [charts.Line(run.name, x, values, **look)] if steps else []
     title = "Future, validation, free-running"
     return cells.Charts(
         [
-            charts.svg(of, f"learning-{number}-{k}", title, label, "loss per frame", settled=True)
-            for k, (label, of) in enumerate(lines.items())
-            if of
+            charts.svg(
+                curves, f"learning-{number}-{k}", title, label, "loss per frame", settled=True
+            )
+            for k, (label, curves) in enumerate(lines.items())
+            if curves
         ],
         lines["step"],
     )

@@ -1,4 +1,4 @@
-"""What the page says of video models: table 2, figure 5, and figures of any other evaluation."""
+"""The page's sections on video models: table 2, figure 5, and figures of other evaluations."""
 
 import json
 import re
@@ -18,8 +18,8 @@ class Figure(Section):
     """The pictures and the means of an evaluation of video models, for each run.
 
     Args:
-        module: of evaluation/, with its `KIND`, and `evaluate(trained, recompute=, log=)`.
-        options: names of the fields of `Options` that its `evaluate` takes, too.
+        module: a module of evaluation/ with `KIND` and `evaluate(trained, recompute=, log=)`.
+        options: names of more fields of `Options` that its `evaluate` takes.
     """
 
     template = "figure.html"
@@ -36,8 +36,8 @@ class Figure(Section):
         return self._module.evaluate(trained, **given, log=log)
 
     def content(self, runs, studies):
-        found = [self._run(runs, run) for run in self.evaluated(runs)]
-        return {"runs": found} if found else None
+        entries = [self._run(runs, run) for run in self.evaluated(runs)]
+        return {"runs": entries} if entries else None
 
     def _run(self, runs, run):
         link, evaluation = cells.run_cell(runs, run), run.evaluations[self.kind]
@@ -55,7 +55,7 @@ class Figure(Section):
 
 
 def _means(evaluation):
-    """The rows that are of no single frame: a line for each thing measured, metrics across."""
+    """Returns a table of the means over frames: one column per metric; None if there are none."""
     means = evaluation.find(frame=None)
     if not means:
         return None
@@ -70,8 +70,8 @@ def _means(evaluation):
     return cells.Table(
         [*labels, *titles.values()],
         [
-            [*key[: len(labels)], *(cells.row_cell(found.get(name)) for name in titles)]
-            for key, found in lines.items()
+            [*key[: len(labels)], *(cells.row_cell(values.get(name)) for name in titles)]
+            for key, values in lines.items()
         ],
         len(labels),
     )
@@ -81,7 +81,7 @@ def _means(evaluation):
 
 
 class _Prediction(Section):
-    """What table 2 and figure 5 share: their evaluation."""
+    """Base class of table 2 and figure 5, which share one evaluation."""
 
     kind = future_prediction.KIND
 
@@ -104,7 +104,7 @@ class _Prediction(Section):
         )
 
     def test_sets(self, runs):
-        """The runs, in lists of those that were tested on the same clips in the same way."""
+        """Groups the runs that were tested on the same clips in the same way, in lists."""
         groups = {}
         for run in self.evaluated(runs):
             settings = run.prediction.settings
@@ -114,13 +114,13 @@ class _Prediction(Section):
 
 
 def _future_loss(run):
-    """The row of the model's mean loss on the future; None for a model without one."""
-    found = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
-    return next((row for row in found if row.metric in outputs.metrics()), None)
+    """Returns the row of the model's mean loss on the future; None without a future decoder."""
+    rows = run.prediction.find(subject="model", mode="free_running", part="future", frame=None)
+    return next((row for row in rows if row.metric in outputs.metrics()), None)
 
 
 def _difference_cell(run):
-    """How far the future's loss is above the paper's; None where it has none."""
+    """Returns the difference of the future's loss to the paper's; None without one."""
     row, paper = _future_loss(run), future_prediction.reference(run.prediction)
     if row is None or paper is None:
         return None
@@ -168,18 +168,18 @@ def _describe(settings):
 
 
 def _titles(group, part):
-    """metric -> its title, the loss first."""
-    found = [row for run in group for row in run.prediction.find(part=part, frame=None)]
+    """Returns {metric: title}, the loss first."""
+    rows = [row for run in group for row in run.prediction.find(part=part, frame=None)]
     return {
         row.metric: cells.metric_title(row)
-        for row in sorted(found, key=lambda row: row.metric not in outputs.metrics())
+        for row in sorted(rows, key=lambda row: row.metric not in outputs.metrics())
     }
 
 
 def _metric_cells(evaluation, subject, mode, part, titles):
     here = evaluation.find(subject=subject, mode=mode, part=part, frame=None)
-    found = {row.metric: row for row in here}
-    return [cells.row_cell(found.get(metric)) for metric in titles]
+    by_metric = {row.metric: row for row in here}
+    return [cells.row_cell(by_metric.get(metric)) for metric in titles]
 
 
 def _prediction_table(runs, group):
@@ -203,7 +203,7 @@ def _prediction_table(runs, group):
 
 
 def _aside(label, evaluation, subject, mode, titles):
-    """[a line that the paper's Table 2 has nothing to set beside]; [] where there is none."""
+    """Returns [a line without a figure of the paper's Table 2], or [] if it was not measured."""
     if not evaluation.find(subject=subject, mode=mode, part="future"):
         return []
     first, *others = _metric_cells(evaluation, subject, mode, "future", titles)
@@ -224,20 +224,20 @@ def _reconstruction_table(runs, group):
 
 
 class Figure5(_Prediction):
-    """Curves over the frames of the future, and what each run drew of validation clips."""
+    """Curves over the frames of the future, and each run's drawings of validation clips."""
 
     anchor, template = "figure-5", "figure_5.html"
     title = "Figure 5: reconstructions and predictions"
 
     def content(self, runs, studies):
-        found = self.evaluated(runs)
-        if not found:
+        evaluated = self.evaluated(runs)
+        if not evaluated:
             return None
         groups = enumerate(self.test_sets(runs), 1)
         return {
             "curves": [_frame_curves(runs, group, number) for number, group in groups],
             "commands": self.commands(runs),
-            "samples": [_samples(runs, run) for run in found],
+            "samples": [_samples(runs, run) for run in evaluated],
         }
 
 
@@ -250,7 +250,7 @@ _DASHES = {
 
 
 def _frame_curves(runs, group, number):
-    """Charts of every metric over the frames of the future: the runs of a group, and its floors."""
+    """Draws every metric over the frames of the future, for a group of runs and its floors."""
     drawn, shown = [], []
     for metric in (*outputs.metrics(), *_CURVES):
         lines = []
@@ -282,13 +282,13 @@ def _frame_curves(runs, group, number):
 
 
 def _samples(runs, run):
-    """What the run drew of validation clips when it was evaluated for the last time."""
-    found = [
+    """Returns the run's latest drawings of validation clips."""
+    matches = [
         (match, path)
         for path in (run.path / "samples").glob("step-*")
         if (match := _SAMPLE.fullmatch(path.name))
     ]
-    newest = max((int(match[1]) for match, _ in found), default=0)
+    newest = max((int(match[1]) for match, _ in matches), default=0)
     return {
         "run": cells.run_cell(runs, run),
         "pictures": [
@@ -297,7 +297,7 @@ def _samples(runs, run):
                 f"Validation clip {int(match[2]) + 1} at step {newest:,}: the truth and the model "
                 f"{run.name}",
             )
-            for match, path in sorted(found, key=lambda pair: pair[1].name)
+            for match, path in sorted(matches, key=lambda pair: pair[1].name)
             if int(match[1]) == newest
         ],
         "command": run.command,

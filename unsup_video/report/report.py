@@ -1,7 +1,7 @@
-"""One page of HTML about trained models, with everything that it shows inside it.
+"""Writes a self-contained HTML page about trained models.
 
-`collect` takes a run's own files and its evaluations together, `studies` reads those with few
-labels, `write` makes index.html of them, and results.json and results.csv with all figures.
+`collect` combines each run's own files with its evaluations, `studies` reads studies with few
+labels, and `write` makes index.html of them, and results.json and results.csv with all figures.
 """
 
 import csv
@@ -28,13 +28,13 @@ _STUDY = "few_labels"  # the kind of a study's rows
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What the page says of one run.
+    """A run as the page shows it.
 
     Attributes:
-        name: that no other run of the page has. path: its folder.
+        name: unique on the page. path: its folder.
         config, info, metrics: its config.json, run.json and metrics.jsonl.
         model: `TrainedModel.describe()`.
-        evaluations: kind -> evaluation, or the reason why there is none.
+        evaluations: kind -> evaluation, or the reason why it is missing.
         classes: of a classifier; () of a video model.
     """
 
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that trained it, as one types it."""
+        """The command that trained the run, as a user types it."""
         program, *arguments = self.info["command"]
         program = Path(program)
         module = f"{program.parent.name}.{program.stem}"
@@ -62,18 +62,18 @@ class Run:
 
 
 def _typed(argument):
-    """An argument with the name of a packaged config, for which `configs.expand` put its path."""
+    """Replaces the path of a packaged config, which `configs.expand` inserted, by its name."""
     return re.sub(r"^(--?config=)?.*/unsup_video/configs/(\w+)\.py(?=:|$)", r"\1\2", argument)
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the page says of a study of `few_labels`.
+    """A study of `few_labels` as the page shows it.
 
     Attributes:
-        name: that no other study of the page has. path: its folder.
-        settings, summaries: as of `few_labels.load`.
-        variants: contender -> its row in `paper.TABLE_3`, of those that have one.
+        name: unique on the page. path: its folder.
+        settings, summaries: see `few_labels.load`.
+        variants: contender -> its row in `paper.TABLE_3`, for those that have one.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Study:
 
     @property
     def numbers(self) -> list[int]:
-        """Of labelled videos a class; 0 for all."""
+        """The numbers of labelled videos per class; 0 for all."""
         return list(dict.fromkeys(s.per_class for s in self.summaries))
 
 
@@ -96,22 +96,25 @@ def studies(folders: Sequence[str | Path]) -> list[Study]:
     """Reads studies of `few_labels`.
 
     Raises:
-        ValueError: there is none, it is damaged, or it is given twice.
+        ValueError: a study is missing, damaged, or given twice.
     """
     paths = [Path(folder) for folder in folders]
-    found = []
+    loaded = []
     for name, path in zip(names(paths), paths, strict=True):
         settings, summaries = few_labels.load(path)
         variants = {few_labels.BASELINE: "none"}
         for contender, model in settings["pretrained"].items():
             if (variant := _variant(contender, model)) is not None:
                 variants[contender] = variant
-        found.append(Study(name, path, settings, summaries, variants))
-    return found
+        loaded.append(Study(name, path, settings, summaries, variants))
+    return loaded
 
 
 def _variant(name, model):
-    """The row of `paper.TABLE_3` of a study's pretrained model as it was then, or by its name."""
+    """Returns the row of `paper.TABLE_3` for a study's pretrained model; None without one.
+
+    Studies of earlier versions do not record the kind of the model; its name tells.
+    """
     if "kind" in model:
         return paper.variant(
             model["kind"], model["conditional_reconstruction"], model["conditional_future"]
@@ -123,32 +126,32 @@ def _variant(name, model):
 def evaluate(
     trained: TrainedModel, options: Options, log: Callable[[str], None] = print
 ) -> dict[str, results.Evaluation | str]:
-    """Every evaluation of the page, kind -> evaluation; those that are stored are read.
+    """Returns {kind: evaluation} for every evaluation of the page; reads those that are stored.
 
-    A figure that does not exist for this model, such as the long future of an autoencoder, is the
-    reason for that instead.
+    If an evaluation does not exist for this model, such as the long future of an autoencoder, the
+    reason takes its place.
 
     Raises:
         ValueError, OSError: see `Section.evaluate`.
     """
-    found = {}
+    evaluations = {}
     for section in sections.SECTIONS:
-        if section.kind in found or not section.applies_to(trained):
+        if section.kind in evaluations or not section.applies_to(trained):
             continue
         try:
-            found[section.kind] = section.evaluate(trained, options, log)
+            evaluations[section.kind] = section.evaluate(trained, options, log)
         except results.Unsuitable as error:
-            found[section.kind] = str(error)
+            evaluations[section.kind] = str(error)
             log(f"{trained.name}: no {section.kind} in the report: {error}")
-    return found
+    return evaluations
 
 
 def collect(
     models: list[TrainedModel], evaluations: list[dict[str, results.Evaluation | str]]
 ) -> list[Run]:
-    """The runs of the page: their files, and what `evaluate` gave for each model."""
+    """Returns the runs of the page, from their files and the results of `evaluate`."""
     runs = []
-    for name, trained, found in zip(
+    for name, trained, kinds in zip(
         names([m.path for m in models]), models, evaluations, strict=True
     ):
         runs.append(
@@ -161,7 +164,7 @@ def collect(
                 if trained.saved_model
                 else workdir.read_metrics(trained.path / "metrics.jsonl"),
                 model=trained.describe(),
-                evaluations=found,
+                evaluations=kinds,
                 classes=trained.classes,
             )
         )
@@ -169,7 +172,7 @@ def collect(
 
 
 def check_folder(folder: str | Path, overwrite: bool) -> None:
-    """Raises ValueError for a folder whose files may not be replaced by those of a page."""
+    """Raises ValueError if a page in this folder would replace files."""
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise ValueError(
@@ -191,19 +194,19 @@ def write(
     """Writes results.csv, results.json and, last, index.html; returns them.
 
     Args:
-        command: the one that makes the page. time: ISO 8601, of the page.
+        command: the command line that makes the page. time: of the page, ISO 8601.
 
     Raises:
-        ValueError: see `check_folder`. OSError: it cannot be written, or a picture of an evaluation
-            cannot be read.
+        ValueError: see `check_folder`. OSError: `folder` cannot be written, or a picture of an
+            evaluation cannot be read.
     """
     check_folder(folder, overwrite)
     folder = Path(folder)
-    found = rows(runs, studies)
+    figures = rows(runs, studies)
     texts = [
         page.render(runs, command, time, studies),
-        _json(runs, studies, found, command, time),
-        _csv(found),
+        _json(runs, studies, figures, command, time),
+        _csv(figures),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in reversed(list(zip(_FILES, texts, strict=True))):
@@ -212,19 +215,20 @@ def write(
 
 
 def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
-    """All rows of all runs, with the columns "run" and "kind" in front; inf is the text "inf".
+    """Returns all rows of all runs, with the columns "run" and "kind" in front; inf as "inf".
 
-    Those of studies have the kind "few_labels", a contender as the subject and the part
-    "videos_per_class/K": "accuracy" with its interval over subsets, "accuracy_std", and "gain".
+    Rows of studies have the kind "few_labels", a contender as the subject, the part
+    "videos_per_class/K", and the metrics "accuracy" with its interval over subsets,
+    "accuracy_std", and "gain".
     """
-    found = [
+    figures = [
         (run.name, evaluation.kind, row)
         for run in runs
         for evaluation in run.evaluations.values()
         if not isinstance(evaluation, str)
         for row in evaluation.rows
     ]
-    found += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
+    figures += [(study.name, _STUDY, row) for study in studies for row in _study_rows(study)]
     return [
         {
             "run": name,
@@ -232,7 +236,7 @@ def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
             **dataclasses.asdict(row),
             "value": row.value if math.isfinite(row.value) else str(row.value),
         }
-        for name, kind, row in found
+        for name, kind, row in figures
     ]
 
 
@@ -266,10 +270,14 @@ def _json(runs, studies, rows, command, time):
             if run.classes
             else future_prediction.reference(run.prediction),
             "evaluations": {
-                kind: {"missing": found}
-                if isinstance(found, str)
-                else {"command": found.command, "time": found.time, "settings": found.settings}
-                for kind, found in run.evaluations.items()
+                kind: {"missing": evaluation}
+                if isinstance(evaluation, str)
+                else {
+                    "command": evaluation.command,
+                    "time": evaluation.time,
+                    "settings": evaluation.settings,
+                }
+                for kind, evaluation in run.evaluations.items()
             },
         }
         for run in runs

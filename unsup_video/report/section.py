@@ -1,4 +1,4 @@
-"""A section of the page: what has to be computed for it, and what it shows."""
+"""Base class of the page's sections: each computes its evaluation and lays out its content."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from unsup_video.training.trained import TrainedModel
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The choices of `eval.report` that its evaluations depend on.
+    """The options of `eval.report` that its evaluations depend on.
 
     Attributes:
-        clips: test clips of future_prediction; None for all of them.
+        clips: number of test clips of future_prediction; None for all.
         records: a data set of data_prep's to test on; None for the run's own.
-        convention: one of `metrics.CONVENTIONS`, of future_prediction; None for the first.
-        recompute: replace evaluations that are stored.
+        convention: of the metrics, one of `metrics.CONVENTIONS`; None for the first.
+        recompute: replace stored evaluations.
     """
 
     clips: int | None = None
@@ -30,9 +30,9 @@ class Section:
 
     Attributes:
         anchor: its id on the page. title: its heading.
-        template: the file of templates/ that lays out what `content` returns.
-        kind: of the evaluations that it shows, several sections may show the same ones; "" where it
-            shows only the files of runs or of studies.
+        template: the file of templates/ that lays out the result of `content`.
+        kind: of the evaluations that it shows, which other sections may show, too; "" if it shows
+            only files of runs or of studies.
     """
 
     anchor: str
@@ -41,27 +41,27 @@ class Section:
     kind: str = ""
 
     def applies_to(self, trained: TrainedModel) -> bool:
-        """Whether `evaluate` has to be called for a model."""
+        """Tells whether `evaluate` has to be called for a model."""
         return False
 
     def evaluate(
         self, trained: TrainedModel, options: Options, log: Callable[[str], None]
     ) -> results.Evaluation:
-        """The evaluation of a model that the section applies to, stored or new.
+        """Reads or computes the evaluation of a model that the section applies to.
 
         Raises:
-            Unsuitable: there is no such figure of this model; the page gives the reason.
+            Unsuitable: the evaluation does not exist for this model; the page gives the reason.
             ValueError, OSError: the model cannot be tested on these data; a stored evaluation is
                 damaged.
         """
         raise NotImplementedError
 
     def summary(self, runs: list, studies: Sequence) -> Table | None:
-        """A table for the head of the page; None without one."""
+        """Returns a table for the head of the page; None without one."""
         return None
 
     def content(self, runs: list, studies: Sequence) -> dict | None:
-        """The variables of the template; None leaves the section out.
+        """Returns the variables of the template; None leaves the section out.
 
         Args:
             runs: `report.Run`s. studies: `report.Study`s.
@@ -69,10 +69,10 @@ class Section:
         raise NotImplementedError
 
     def evaluated(self, runs: list) -> list:
-        """The runs that have an evaluation of this kind, or a reason why not."""
+        """Returns the runs that have an evaluation of this kind, or a reason why not."""
         return [run for run in runs if self.kind in run.evaluations]
 
     def commands(self, runs: list) -> list[str]:
-        """The commands that make the evaluations of this kind."""
-        found = [run.evaluations[self.kind] for run in self.evaluated(runs)]
-        return list(dict.fromkeys(e.command for e in found if not isinstance(e, str)))
+        """Returns the commands that make the evaluations of this kind."""
+        evaluations = [run.evaluations[self.kind] for run in self.evaluated(runs)]
+        return list(dict.fromkeys(e.command for e in evaluations if not isinstance(e, str)))

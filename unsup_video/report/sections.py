@@ -1,4 +1,4 @@
-"""The sections of the page, in their order: add one here, and it is computed and drawn."""
+"""Lists the sections of the page in order: a section added here is computed and drawn."""
 
 from unsup_video.evaluation import features, long_range, out_of_domain
 from unsup_video.report import page_actions, page_few_labels, page_runs, page_videos
@@ -11,7 +11,7 @@ SECTIONS: tuple[Section, ...] = (
     page_videos.Figure5(),
     page_videos.Figure(long_range, "Figure 7: long futures", "records"),
     page_videos.Figure(out_of_domain, "Figure 8: other numbers of digits"),
-    page_videos.Figure(features, "Figures 9 and 10: what the weights look like"),
+    page_videos.Figure(features, "Figures 9 and 10: features of the weights"),
     page_actions.Table1(),
     page_actions.Classes(),
     page_few_labels.Figure12(),

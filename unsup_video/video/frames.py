@@ -1,4 +1,4 @@
-"""Whole frames of videos, images and arrays, as records."""
+"""Makes records of whole frames of videos, images and arrays."""
 
 import dataclasses
 import math
@@ -13,16 +13,16 @@ from unsup_video.video import inputs, jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video
 
-_MAX_BYTES = 1 << 30  # of a record, which is held in memory
+_MAX_BYTES = 1 << 30  # of a record, which is built in memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """Whole frames, resized: a job of `jobs.run` for whatever `inputs.read` reads.
+    """A job of `jobs.run` that resizes whole frames of all forms that `inputs.read` reads.
 
     A record is a sequence, (T, H, W, 3) uint8 RGB or (T, H, W) luma; or, with `frames`, a window of
-    it. The windows of a sequence are side by side and belong to one group; frames at its end that
-    fill none are left out.
+    it. The windows of a sequence are adjacent and belong to one group; remaining frames at its end
+    are left out.
 
     Attributes:
         size: (H, W); a frame is cut to these proportions around its centre, and resized.
@@ -72,7 +72,7 @@ class Frames:
                 raise VideoError(
                     video.path,
                     f"its frames take more than {_MAX_BYTES >> 20} MiB: cut it into shorter "
-                    "files, or say how many frames a window has",
+                    "files, or into windows by `frames`",
                     count,
                 )
         if self.frames is None:

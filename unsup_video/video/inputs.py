@@ -1,15 +1,15 @@
-"""Sequences of frames in the forms that people have them: one reader for all commands.
+"""Reads sequences of frames in all common forms, for all commands.
 
     a video                  with an extension of `decoding.EXTENSIONS`
     an animation             .gif or .apng; by itself also .png, .webp or .tif of several pictures
     a folder of images       one sequence, in the natural order of their names: 2 before 10
     an array, .npy or .npz   (T, H, W), (T, H, W, C), (N, T, H, W) or (N, T, H, W, C), C 1 or 3; of
-                             four axes the last one is C where it has 1 or 3 values
-    a folder of all these    every file, and every folder that holds images itself, is a sequence
+                             four axes the last one is C if it has 1 or 3 values
+    a folder of all these    every file, and every folder that directly holds images, is a sequence
 
-Frames are uint8, or float32 in [0, 1]. Floating-point numbers have to be in [0, 1], or in the range
-that is given; integers of other sizes, such as 16-bit images, need one. Transparent pixels are put
-on black. All frames of a sequence have one size, and there are at least two of them.
+Frames are uint8, or float32 in [0, 1]. Floating-point numbers must be in [0, 1], or in a given
+range; integers of other sizes, such as 16-bit images, need a range. Transparent pixels are blended
+with black. All frames of a sequence have one size, and there are at least two of them.
 """
 
 import contextlib
@@ -39,31 +39,31 @@ ANIMATIONS = (".apng", ".gif")
 ARRAYS = (".npy", ".npz")
 EXTENSIONS = (*decoding.EXTENSIONS, *ANIMATIONS, *ARRAYS, *IMAGES)
 
-# Pillow's names of the formats of `IMAGES` and `ANIMATIONS`; others run programs, such as EPS.
+# Pillow's names of the formats of `IMAGES` and `ANIMATIONS`; others, such as EPS, run programs.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MOST_PIXELS = 1 << 26  # of an image; more is a damaged header
-_NPZ_LIMIT = 4 << 30  # bytes of a .npz, which is held in memory
-_LONGEST_SIDE = 10  # times the other one, of frames that an array of three axes may mean
-_ROUNDING = 1e-6  # of a range: so far outside a value may be
-_STILL = 0.1  # seconds, of an animation's picture that says no time, as browsers have it
+_MAX_PIXELS = 1 << 26  # of an image; a larger size means a damaged header
+_NPZ_LIMIT = 4 << 30  # bytes of a .npz, which is read into memory
+_LONGEST_SIDE = 10  # maximum ratio of the sides of frames in an array of three axes
+_ROUNDING = 1e-6  # fraction of a range by which a value may lie outside
+_STILL = 0.1  # seconds; duration of an animation's picture without one, as in browsers
 
 
-# ---------------------------------------------------------------------- which sequences
+# ---------------------------------------------------------------------- sequences
 
 
 def listing(path: str | os.PathLike) -> Listing:
-    """The sequences of a file or a folder, in the natural order of their names.
+    """Lists the sequences of a file or a folder, in the natural order of their names.
 
-    Of a folder, as `folders.files` lists it, every file is a sequence, or an array several, NAME#0,
-    NAME#1, ..; images are one sequence together with those beside them, named as their folder. The
-    class is the sub-folder of `path` that a sequence is in, if it is in one. A .npz may have
-    `label`, `group`, `name` and `split` of its N sequences, as those of `data.convert`.
+    In a folder, as `folders.files` lists it, every file is a sequence, or, if it is an array,
+    several, NAME#0, NAME#1, ..; the images of a folder are one sequence, named after the folder.
+    The class of a sequence is the sub-folder of `path` that it is in, if any. A .npz may have
+    `label`, `group`, `name` and `split` of its N sequences, as for `data.convert`.
 
-    A file that turns out to be damaged is listed, and `read` says what is wrong with it.
+    A damaged file is listed, too; `read` says what is wrong with it.
 
     Raises:
         FileNotFoundError, OSError: nothing is there, or a folder cannot be read. ValueError: there
-            is no sequence; labels that `labelling.numbers` refuses; a name that two sequences have.
+            is no sequence, `labelling.numbers` refuses the labels, or two sequences share a name.
     """
     path = Path(path)
     if not path.exists():
@@ -99,13 +99,13 @@ def listing(path: str | os.PathLike) -> Listing:
 
 
 def natural(name: str) -> tuple:
-    """A key to sort names by, where numbers in them count as numbers: 2 before 10."""
+    """Returns a sort key that compares numbers in names by value: 2 before 10."""
     parts = re.split("([0-9]+)", name)
     return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
 
 
 def _of_array(file, name, of_folder):
-    """[(Video, label)] of every sequence of an array of several; [] of anything else."""
+    """Returns [(Video, label)] of an array of several sequences; [] for anything else."""
     if file.suffix.lower() not in ARRAYS or file.is_dir():
         return []
     try:
@@ -125,7 +125,7 @@ def _of_array(file, name, of_folder):
     ]
 
 
-# ---------------------------------------------------------------------- their frames
+# ---------------------------------------------------------------------- frames
 
 
 def read(
@@ -138,16 +138,16 @@ def read(
         fps: the rate to which a video or an animation is resampled, in frames per second; None for
             its own frames.
         value_range: (lowest, highest) of floating-point numbers and of integers that are not
-            uint8; it becomes [0, 1]. None for [0, 1] of floating-point numbers.
+            uint8, which are mapped to [0, 1]. None for [0, 1] of floating-point numbers.
 
     Yields:
         (H, W) grey or (H, W, 3) RGB, uint8 or float32 in [0, 1], all of one size.
 
     Raises:
-        VideoError: it is missing, damaged, of one frame or of frames of several sizes; a value that
-            is not finite or outside of the range; a range for uint8, or none for other integers;
-            `fps` or a part where there are no times. ValueError: a bad range or `fps`. OSError: it
-            cannot be read.
+        VideoError: it is missing or damaged, has a single frame or frames of several sizes, or a
+            value that is not finite or outside of the range; a range is given for uint8, or none
+            for other integers; `fps` or a part is given where there are no times. ValueError: the
+            range or `fps` is bad. OSError: it cannot be read.
     """
     if value_range is not None:
         check_range(value_range)
@@ -171,20 +171,20 @@ def read(
 
 
 def check_range(value_range: tuple[float, float]) -> None:
-    """Raises ValueError for what is no (lowest, highest) of finite numbers."""
+    """Raises ValueError unless the range is (lowest, highest), two finite numbers."""
     low, high = value_range
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"a range is two numbers, LOWEST,HIGHEST, got {low:g},{high:g}")
 
 
 def _frames(path, video, fps):
-    """(what it is, frame) of every frame, of any dtype that an array may have."""
+    """Yields (description, frame) of every frame, with the dtype of the file."""
     suffix = path.suffix.lower()
     if not path.exists():
         raise VideoError(path, "missing")
     if not _has_times(path) and (fps or video.start or video.seconds):
         raise VideoError(
-            path, "images and arrays say no times: leave out the frame rate and the start"
+            path, "images and arrays have no times: leave out the frame rate and the start"
         )
     if path.is_dir():
         yield from _images(path)
@@ -202,13 +202,13 @@ def _has_times(path):
 
 
 def _in_unit_range(frame, value_range, path, where, count):
-    """A frame as uint8, or as float32 in [0, 1]."""
+    """Returns a frame as uint8, or as float32 in [0, 1]."""
     if frame.dtype == bool:
         frame = np.uint8(255) * frame
     if frame.dtype == np.uint8:
         if value_range is not None:
             raise VideoError(
-                path, f"{where} has 8 bits, 0 to 255: a range is for other values; leave it out"
+                path, f"{where} has 8 bits, 0 to 255, and needs no range: leave it out"
             )
         return frame
     if value_range is None and frame.dtype.kind != "f":
@@ -238,7 +238,7 @@ def _in_unit_range(frame, value_range, path, where, count):
 
 
 def _images(folder):
-    """The images that a folder holds itself."""
+    """Yields (name, pixels) of the images directly in a folder."""
     names = [
         entry.name
         for entry in os.scandir(folder)
@@ -254,12 +254,12 @@ def _images(folder):
                     f"{name} holds {image.n_frames} pictures: give such a file by itself, or save "
                     "it as .gif",
                 )
-            has_16_bits = _has_16_bits(image)  # known until it is loaded
+            has_16_bits = _has_16_bits(image)  # unknown after loading
             yield name, _pixels(ImageOps.exif_transpose(image), folder / name, has_16_bits)
 
 
 def _animation(path, fps, start, seconds):
-    """The pictures of a file, by their times as `decoding.frames` does with those of a video."""
+    """Yields the pictures of a file, resampled by time as `decoding.frames` does for videos."""
     if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"fps must be above 0, got {fps}")
     end = math.inf if seconds is None else start + seconds
@@ -269,12 +269,12 @@ def _animation(path, fps, start, seconds):
         if count == 1 and path.suffix.lower() in IMAGES:
             raise VideoError(path, "one picture: a folder of images is a sequence")
         if image.format == "TIFF" and (fps or start or seconds):
-            raise VideoError(path, "says no times: leave out the frame rate and the start")
+            raise VideoError(path, "has no times: leave out the frame rate and the start")
         for index in range(count):
             has_16_bits = index == 0 and _has_16_bits(image)
             image.seek(index)
             if index == 0 and getattr(image, "default_image", False):
-                continue  # of an APNG: for programs that show no animations
+                continue  # an APNG's picture for programs that show no animations
             frame = _pixels(image, path, has_16_bits)
             begin, until = until, until + (image.info.get("duration") or 1000 * _STILL) / 1000
             if fps:
@@ -290,12 +290,12 @@ def _animation(path, fps, start, seconds):
 
 @contextlib.contextmanager
 def _opened(path, sequence):
-    """Yields the PIL.Image.Image of a file. What is wrong there is a VideoError of the sequence."""
+    """Yields the PIL.Image.Image of a file. Raises VideoError for damage, naming `sequence`."""
     where = "" if path == sequence else f"{path.name} is "
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
-            if width * height > _MOST_PIXELS:
+            if width * height > _MAX_PIXELS:
                 raise ValueError(f"it claims {height} x {width} pixels")
             yield image
     except (VideoError, GeneratorExit):
@@ -304,7 +304,7 @@ def _opened(path, sequence):
         if error.errno is not None:
             raise
         raise VideoError(sequence, f"{where}damaged, or no image ({error})") from None
-    except Exception as error:  # there is hardly one that Pillow does not raise
+    except Exception as error:  # Pillow raises errors of many kinds
         raise VideoError(sequence, f"{where}damaged ({type(error).__name__}: {error})") from None
 
 
@@ -314,9 +314,9 @@ def _has_16_bits(image):
 
 
 def _pixels(image, path, has_16_bits):
-    """(H, W) or (H, W, 3) of what the file has: uint8, uint16, int32 or float32."""
+    """Returns (H, W) or (H, W, 3) with the values of the file: uint8, uint16, int32 or float32."""
     image.load()
-    if has_16_bits:  # Pillow has found no damage
+    if has_16_bits:  # OpenCV reads all bits; Pillow has checked the file for damage
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         colours = values[..., 2::-1]
         if values.shape[2] == 4:
@@ -336,10 +336,10 @@ def _pixels(image, path, has_16_bits):
 
 
 def _array(path):
-    """(values, `convert.Annotations`) of a .npy, which is mapped, or a .npz file."""
+    """Returns (values, `convert.Annotations`) of a .npy, as a memory map, or a .npz file."""
     if path.suffix.lower() == ".npy":
         with files.damage_as_value_error(path):
-            # Mapped: takes no pickles, and what the header claims is held to the size of the file.
+            # A memory map refuses pickles and checks the header against the size of the file.
             return np.lib.format.open_memmap(path, mode="r"), convert.Annotations()
     stat = os.stat(path)
     return _npz(path, stat.st_size, stat.st_mtime_ns)
@@ -347,7 +347,7 @@ def _array(path):
 
 @functools.lru_cache(1)
 def _npz(path, size, changed):
-    """As of `_array`. `size` and `changed` are there for the cache."""
+    """Does the same for a .npz file; `size` and `changed` make the cache notice a new file."""
     arrays = files.read_arrays(path, limit=_NPZ_LIMIT)
     key = "X" if "X" in arrays or len(arrays) != 1 else next(iter(arrays))
     if key not in arrays:
@@ -400,13 +400,13 @@ def _array_frames(path, number):
         yield f"{prefix}frame {index}", np.asarray(frame)
 
 
-# ---------------------------------------------------------------------- to the shape of a model
+# ---------------------------------------------------------------------- frames for a model
 
 
 def fitted(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Frames of `read` as those of a data set or a model, of the same dtype.
+    """Converts frames of `read` to the shape of a data set or a model; the dtype stays.
 
-    Colours are made grey, or grey levels RGB. A frame is cut to the proportions of `shape`, around
+    Colours become grey, or grey levels RGB. Each frame is cut to the proportions of `shape` around
     its centre, and resized.
 
     Args:
@@ -439,7 +439,7 @@ def changes(original: tuple[int, ...], shape: tuple[int, ...]) -> str:
 
 
 def _part(shape, height, width):
-    """The largest part of a frame that has the proportions of (height, width)."""
+    """Returns the size of the largest part of a frame with the proportions of (height, width)."""
     scale = min(shape[0] / height, shape[1] / width)
     return (
         min(shape[0], max(1, round(height * scale))),
@@ -452,8 +452,8 @@ class Clip:
     """A sequence as a model reads it.
 
     Attributes:
-        name: of the sequence. frames: (T, *shape), uint8 or float32. changed: what was done to
-            make it fit, for people; "" for nothing.
+        name: of the sequence. frames: (T, *shape), uint8 or float32. changed: a description of the
+            changes that made it fit; "" for none.
     """
 
     name: str
@@ -471,7 +471,7 @@ def clips(
     max_clips: int | None = None,
     usual_fps: float | None = None,
 ) -> list[Clip]:
-    """The beginnings of the sequences of a file or a folder, as frames of a model.
+    """Reads the first frames of the sequences of a file or a folder, as frames of a model.
 
     Args:
         shape: (H, W), (H, W, 1) or (H, W, 3), to which frames are `fitted`; or (D,) of vectors: a
@@ -482,8 +482,8 @@ def clips(
         usual_fps: `fps` of videos and animations where that is None; of others it is only noted.
 
     Raises:
-        ValueError, OSError: as of `listing` and `read`, which name the file; frames that are no
-            pictures.
+        ValueError, OSError: see `listing` and `read`, which name the file; or frames of `shape` are
+            no pictures.
     """
     if len(shape) == 1:
         if fps or start or value_range:
@@ -497,9 +497,9 @@ def clips(
         rate, changed = fps, []
         if fps is None and usual_fps and _has_times(Path(video.path)):
             rate = usual_fps
-            changed = [f"resampled to {usual_fps:g} frames a second, as the training data"]
+            changed = [f"resampled to {usual_fps:g} frames per second, as the training data"]
         elif fps is None and usual_fps:
-            changed = [f"taken as {usual_fps:g} frames a second, which the training data have"]
+            changed = [f"taken as {usual_fps:g} frames per second, which the training data have"]
         frames = itertools.islice(read(video, rate, value_range), length)
         first = next(frames)
         kept = np.stack(list(fitted(itertools.chain([first], frames), shape)))
@@ -512,7 +512,7 @@ def _vectors(path, dim, length):
     if path.suffix.lower() not in ARRAYS:
         raise ValueError(
             f"{path}: the model takes vectors of {dim} numbers, no pictures: give a .npy file of "
-            "what it was trained on (python -m data_prep.percepts makes percepts)"
+            "such vectors (python -m data_prep.percepts makes percepts)"
         )
     array, known = _array(path)
     clips = array[None] if array.ndim == 2 else array

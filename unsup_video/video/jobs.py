@@ -1,17 +1,17 @@
 """Runs a job over many videos: in this process, in several, or on a cluster by Apache Beam.
 
-A job says what is made of one video. The runner keeps what is finished in a working folder beside
-the data set, a part a video, so that a run that was killed goes on where it was:
+A job makes records of one video. The runner stores finished work in a working folder beside the
+data set, one part per video, so that a run that was killed can be resumed:
 
-    .parts-NAME/job.json                  what is made of which videos: others cannot go on here
+    .parts-NAME/job.json                  the job and its videos: no other job can resume here
     .parts-NAME/00012/videos.jsonl        the videos 12,000 to 12,999
     .parts-NAME/00012/345.tfrecord        the records of video 12,345
-    .parts-NAME/00012/345.json            what they are, a line each; written last: it is done
-    .parts-NAME/00012/346.bad             instead: why video 12,346 could not be used
+    .parts-NAME/00012/345.json            their index entries, one per line; written last
+    .parts-NAME/00012/346.bad             instead: the reason why video 12,346 cannot be used
 
-Then shards are put together from the parts, index and manifest are written, and the data set takes
-its name. Its bytes are a function of the job, the videos and the number of shards alone, and not of
-who did the work. Workers share nothing but the file system.
+Then the runner combines the parts into shards, writes index and manifest, and renames the data set
+to its final name. Its bytes depend only on the job, the videos and the number of shards, not on the
+number of workers. Workers share nothing but the file system.
 """
 
 import contextlib
@@ -45,20 +45,20 @@ from unsup_video.video.listing import Listing, Video
 
 _JOB = "job.json"
 _VIDEOS = "videos.jsonl"
-_FOLDER_SIZE = 1000  # videos of a sub-folder
-_LINES_EVERY = 10.0  # seconds, of progress
+_FOLDER_SIZE = 1000  # videos per sub-folder
+_LINES_EVERY = 10.0  # seconds between lines of progress
 
 
 class Job(Protocol):
-    """What is made of every video. A frozen dataclass of a module, whose fields are plain values.
+    """Makes the records of a video. A frozen dataclass in a module, with plain values as fields.
 
-    It is pickled to the workers, and one object may be used by several threads: what is costly to
-    load, such as a CNN, belongs into a function with a cache.
+    It is pickled for the workers, and several threads may use one object: load costly objects, such
+    as a CNN, in a cached function.
 
     Attributes:
         kind, dtype, scale: of the data set, see `records.Manifest`.
-        settings: all that the records depend on besides the video, as a dict of JSON values. It
-            goes into the manifest, and a job of other settings cannot go on with the parts.
+        settings: all that the records depend on besides the video, as a dict of JSON values. It is
+            stored in the manifest, and a job with other settings cannot use the parts.
     """
 
     kind: str
@@ -69,10 +69,10 @@ class Job(Protocol):
     def settings(self) -> dict: ...
 
     def records(self, video: Video) -> Iterator[records.Record]:
-        """The records of a video, at least one, as `record` makes them, a function of it alone.
+        """Yields at least one record of a video, made by `record`; depends on the video only.
 
         Raises:
-            VideoError: the video cannot be used. It is listed, and the job goes on; so it does
+            VideoError: the video cannot be used. It is listed, and the job continues, as it does
                 after an OSError. Any other error ends the job.
         """
         ...
@@ -81,11 +81,11 @@ class Job(Protocol):
 def record(
     video: Video, frames: np.ndarray, scale: float | None = None, number: int | None = None
 ) -> records.Record:
-    """A record with the name, label, group and splits of its video.
+    """Returns a record with the name, label, group and splits of its video.
 
     Args:
         frames, scale: see `records.Record`.
-        number: where a video gives several records, which one: it is named "NAME#3".
+        number: of the record, if a video gives several: number 3 is named "NAME#3".
     """
     name = video.name if number is None else f"{video.name}#{number}"
     return records.Record(frames, scale, name, video.label, video.group, tuple(video.splits))
@@ -105,27 +105,27 @@ def run(
 ) -> records.Manifest:
     """Makes the data set `out` of the videos of a listing, in their order.
 
-    Called again after it was killed, or failed, with the same job, listing and `out`, it goes on:
-    videos that were done are not done again, those that could not be used are tried again.
+    Called again with the same job, listing and `out` after it was killed or failed, it resumes: it
+    skips finished videos, and tries again those that could not be used.
 
     Args:
-        shards: number of files; None for one per 256 MB of frames. Each holds the records of about
-            as many consecutive videos as the others.
-        compression: of the shards, "" or "GZIP". The parts, which need the space of the records
-            meanwhile, are not compressed.
-        max_bad_fraction: of the videos, how many may be unusable.
-        num_workers: processes on this machine. Above 1 they are spawned: a script that calls this
-            does so below `if __name__ == "__main__":`.
+        shards: number of files; None for one per 256 MB of frames. Every file holds the records of
+            about the same number of consecutive videos.
+        compression: of the shards, "" or "GZIP". The parts are not compressed, and need the space
+            of all records meanwhile.
+        max_bad_fraction: maximum fraction of unusable videos.
+        num_workers: number of processes on this machine. More than one are spawned, so a script
+            must call this below `if __name__ == "__main__":`.
         beam_args: Apache Beam's own flags, such as ["--runner=FlinkRunner", ..], instead of
             `num_workers`. All workers must see the videos and `out` under the paths given here.
-        overwrite: replace a data set, or the parts of another job, that are there.
+        overwrite: replace an existing data set, or existing parts of another job.
         log: gets lines on the progress.
 
     Raises:
-        ValueError: a bad argument; too many unusable videos, or unfinished ones; records of
-            different frames; parts of another job, or a process that works on them now.
-        FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: an error in the
-            job, a worker process that died, or an error that Beam tells.
+        ValueError: an argument is bad; too many videos are unusable or unfinished; the records have
+            different frame shapes; the parts belong to another job, or another process uses them.
+        FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: the job raised
+            an error, a worker process died, or Beam reports an error.
     """
     out = Path(out).absolute()
     records.check_writable(out, compression, overwrite)
@@ -136,7 +136,7 @@ def run(
         for path in working.glob("[0-9]*/[0-9]*.bad"):
             path.unlink()
         if done := _count_done(working):
-            log(f"{done:,} of {total:,} videos were done before: going on")
+            log(f"resuming: {done:,} of {total:,} videos are done")
         with _progress(functools.partial(_count_done, working), total, "videos", log):
             process = functools.partial(_process, job, working, len(listing.classes))
             _map(process, total, num_workers, beam_args, working)
@@ -146,7 +146,7 @@ def run(
         unused = [_quarantined(path, "missing") for path in listing.missing] + bad
 
         shards = min(len(good), shards or records.default_shards(size))
-        # Videos from bounds[k] up to bounds[k + 1] go to shard k.
+        # Shard k gets the videos from bounds[k] up to bounds[k + 1].
         bounds = [*(good[k] for k in evenly_spread(shards, len(good))), total]
         written = working / "shards"
         shutil.rmtree(written, ignore_errors=True)
@@ -198,7 +198,7 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     if num_workers > 1 and beam_args:
-        raise ValueError("either num_workers or Beam's own flags say who works, not both")
+        raise ValueError("give either num_workers or Beam's own flags, not both")
     if not 0 <= max_bad_fraction <= 1:
         raise ValueError(f"max_bad_fraction must be 0 to 1, got {max_bad_fraction}")
 
@@ -208,11 +208,11 @@ def _check(listing, shards, num_workers, beam_args, max_bad_fraction):
 
 @contextlib.contextmanager
 def _opened(out, working, job, listing, overwrite):
-    """Makes the working folder, or checks the one that is there, and holds its lock.
+    """Makes the working folder, or checks an existing one, and holds its lock.
 
-    It removes what killed processes left of it, in it, and of `out`.
+    It removes leftovers of killed processes there and beside `out`.
     """
-    # Absolute paths: workers may be in other folders.
+    # Paths are absolute, because workers may run in other folders.
     lines = [
         _lines(
             [
@@ -246,9 +246,9 @@ def _opened(out, working, job, listing, overwrite):
             differences = workdir.diff(stored, identity)
             if differences and not overwrite:
                 raise ValueError(
-                    f"{working} holds the parts of another job that did not end:\n  "
+                    f"{working} holds the parts of another job that did not finish:\n  "
                     + "\n  ".join(differences)
-                    + "\nStart that one again, use another name, or --overwrite to delete them."
+                    + "\nResume that job, use another name, or --overwrite to delete its parts."
                 )
             if differences:
                 _make(working, identity, lines, replace=True)
@@ -292,37 +292,37 @@ def _count_done(working):
 
 
 def _read_parts(working):
-    """(numbers of the good videos, entries, frame shape, bytes of frames, doubts) of all parts."""
+    """Reads all parts: (numbers of good videos, entries, frame shape, bytes of frames, doubts)."""
     good, entries, shape, size, doubtful = [], [], None, 0, []
     for path in sorted(working.glob("[0-9]*/[0-9]*.json")):
         head, *lines = path.read_text(encoding="utf-8").splitlines()
         head = json.loads(head)
-        found = [records.parse_entry(line) for line in lines]
+        part = [records.parse_entry(line) for line in lines]
         shape = shape or head["frame_shape"]
         if head["frame_shape"] != shape:
             raise ValueError(
-                f"{found[0].name}: frames of shape {tuple(head['frame_shape'])}, those of "
-                f"{entries[0].name} have {tuple(shape)}; all of a data set have one shape"
+                f"{part[0].name}: frames of shape {tuple(head['frame_shape'])}, those of "
+                f"{entries[0].name} have {tuple(shape)}; all frames of a data set have one shape"
             )
         good.append(int(path.parent.name) * _FOLDER_SIZE + int(path.stem))
-        entries += found
+        entries += part
         size += head["bytes"]
         doubtful += head["doubtful"]
     return good, entries, shape, size, doubtful
 
 
 def _quarantined(path, reason, frame=None, used=False):
-    """A line of quarantine.jsonl.
+    """Returns a line of quarantine.jsonl.
 
-    `frame` is how many frames had been decoded, where known; `used` is true of a video that is
-    doubtful, but in the data set.
+    `frame` is the number of frames decoded before the error, if known; `used` is True for a video
+    that is doubtful, but in the data set.
     """
     return {"path": path, "reason": reason, "frame": frame, "used": used}
 
 
 def _read_bad(working):
     paths = sorted(working.glob("[0-9]*/[0-9]*.bad"))
-    # A runner may have tried again what failed at first.
+    # Beam may have retried a video that failed at first.
     paths = [path for path in paths if not path.with_suffix(".json").exists()]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
@@ -330,8 +330,8 @@ def _read_bad(working):
 def _check_bad(working, bad, total, good, max_bad_fraction):
     if good + len(bad) != total:
         raise ValueError(
-            f"{good + len(bad):,} of {total:,} videos were worked on when Beam's runner ended: let "
-            "it wait for its workers, and start again"
+            f"{good + len(bad):,} of {total:,} videos were done when Beam's runner ended: let it "
+            "wait for its workers, and start again"
         )
     if good and len(bad) <= max_bad_fraction * total:
         return
@@ -339,18 +339,18 @@ def _check_bad(working, bad, total, good, max_bad_fraction):
     files.write_text(path, _lines(bad))
     reasons = Counter(line["reason"] for line in bad).most_common(3)
     raise ValueError(
-        f"{len(bad):,} of {total:,} videos cannot be used, at most {max_bad_fraction:.0%} may: "
+        f"{len(bad):,} of {total:,} videos cannot be used, more than {max_bad_fraction:.0%}: "
         + "; ".join(f"{reason} ({n})" for reason, n in reasons)
-        + f"\n{path} lists them. Nothing is lost: start again once they are better, or with a "
-        "higher --max_bad_fraction, and only they are read again."
+        + f"\n{path} lists them. Nothing is lost: start again once they are repaired, or with a "
+        "higher --max_bad_fraction; only these videos are read again."
     )
 
 
-# ---------------------------------------------------------------------- the work, anywhere
+# ---------------------------------------------------------------------- the work of a process
 
 
 def _process(job, working, classes, number):
-    """Makes the part of a video, unless it is there."""
+    """Makes the part of a video, unless it exists."""
     done = _part(working, number, ".json")
     if done.exists():
         return
@@ -358,11 +358,11 @@ def _process(job, working, classes, number):
     lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": []}
 
     def examples():
-        for found in _records(job, video, classes):
-            lines.append(records.format_entry(records.entry_of(found)) + "\n")
-            head["frame_shape"] = found.frames.shape[1:]
-            head["bytes"] += found.frames.nbytes
-            yield records.serialize(found)
+        for example in _records(job, video, classes):
+            lines.append(records.format_entry(records.entry_of(example)) + "\n")
+            head["frame_shape"] = example.frames.shape[1:]
+            head["bytes"] += example.frames.nbytes
+            yield records.serialize(example)
 
     try:
         with files.atomic_write(_part(working, number, ".tfrecord")) as temporary:
@@ -381,15 +381,18 @@ def _process(job, working, classes, number):
 
 
 def _records(job, video, classes):
-    """The checked records of a video. Its errors are `VideoError`s, the job's `RuntimeError`s."""
+    """Yields the checked records of a video.
+
+    Raises VideoError for errors of the video, and RuntimeError for errors of the job.
+    """
     try:
         shape = None
-        for found in job.records(video):
-            shape = shape or found.frames.shape[1:]
-            problem = records.record_problem(found, job.dtype, classes)
-            if problem or found.frames.shape[1:] != shape:
-                raise ValueError(problem or f"frames of {shape} and {found.frames.shape[1:]}")
-            yield found
+        for example in job.records(video):
+            shape = shape or example.frames.shape[1:]
+            problem = records.record_problem(example, job.dtype, classes)
+            if problem or example.frames.shape[1:] != shape:
+                raise ValueError(problem or f"frames of {shape} and {example.frames.shape[1:]}")
+            yield example
     except VideoError:
         raise
     except OSError as error:
@@ -399,11 +402,11 @@ def _records(job, video, classes):
 
 
 def _write_shard(working, folder, written, bounds, compression, number):
-    """Puts a shard together from its parts, and notes its `records.Shard`.
+    """Writes a shard from its parts, and stores its `records.Shard`.
 
-    Raises ValueError for a part that does not hold what it says; it is made anew next time.
+    Raises ValueError for damaged parts; they are made again next time.
     """
-    # Not those without a list: what a killed process left of a video that is bad by now.
+    # Skips parts without a list, which a killed process left of a video that is now bad.
     listed = {
         n: len(_part(working, n, ".json").read_text(encoding="utf-8").splitlines()) - 1
         for n in range(bounds[number], bounds[number + 1])
@@ -425,7 +428,10 @@ def _write_shard(working, folder, written, bounds, compression, number):
 
 
 def _forget_damaged(working, listed):
-    """Raises ValueError for the parts, number: count, that hold another number of records."""
+    """Raises ValueError if parts, {number: count}, hold other numbers of records.
+
+    The next run makes these parts again.
+    """
     damaged = []
     for number, expected in listed.items():
         path, count = _part(working, number, ".tfrecord"), 0
@@ -436,11 +442,11 @@ def _forget_damaged(working, listed):
             count = -1
         if count != expected:
             damaged.append(path)
-            path.with_suffix(".json").unlink()  # so it is not done
+            path.with_suffix(".json").unlink()  # marks the video as not done
     if damaged:
         raise ValueError(
-            f"{len(damaged)} parts are damaged, such as {damaged[0]}: start again, and these are "
-            "made anew"
+            f"{len(damaged)} parts are damaged, such as {damaged[0]}: start again, which makes "
+            "these again"
         )
 
 
@@ -449,7 +455,7 @@ def _note(written, number):
 
 
 def _map(function, count, num_workers, beam_args, working):
-    """Calls `function` of 0 to `count` - 1: here, in processes, or by Beam with `beam_args`."""
+    """Calls `function` with 0 to `count` - 1: here, in processes, or by Beam with `beam_args`."""
     workers = min(num_workers, count)
     if beam_args and count > 1:
         _map_by_beam(function, count, beam_args)
@@ -464,7 +470,7 @@ def _map(function, count, num_workers, beam_args, working):
 
 
 def _map_in_processes(function, count, num_workers):
-    # Spawned, because a fork of a process that has run TensorFlow may hang.
+    # Processes are spawned, because a fork of one that has run TensorFlow may hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, spawn, initializer=_end_with_parent) as pool:
         # Chunks, so that a million videos do not become a million futures.
@@ -473,7 +479,7 @@ def _map_in_processes(function, count, num_workers):
 
 
 def _end_with_parent():
-    """Ends this worker as soon as the process that started it is gone, even if it was killed."""
+    """Ends this worker when the process that started it ends, even if it was killed."""
 
     def watch():
         multiprocessing.parent_process().join()
@@ -483,16 +489,16 @@ def _end_with_parent():
 
 
 def _why_broken(working):
-    """The error text for a worker that died; the leftovers in the parts say what was in work."""
+    """Returns the error text for a worker that died, with the videos that were in work."""
     in_work = []
     for folder in sorted(working.glob("[0-9]*")):
         for leftover in files.leftovers(folder):
             number = int(leftover.name.rpartition("-")[2].partition(".")[0])
             in_work.append(_videos(folder / _VIDEOS)[number].path)
     return (
-        "a worker process ended abruptly, as it does when the system kills it for want of memory "
-        f"or when a library crashes; in work were: {', '.join(in_work) or 'no videos'}. What is "
-        "done is kept: start again to go on, with fewer --num_workers if memory was short, or "
+        "a worker process ended abruptly, because the system killed it for lack of memory or "
+        f"because a library crashed; in work were: {', '.join(in_work) or 'no videos'}. Finished "
+        "videos are kept: start again to resume, with fewer --num_workers if memory was short, or "
         "without the video that crashes the library."
     )
 
@@ -504,7 +510,7 @@ def _map_by_beam(function, count, beam_args):
     except ImportError:
         raise ValueError("a cluster needs Apache Beam: pip install 'unsup_video[beam]'") from None
     with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
-        # Ranges, so that the pipeline is small for a million videos too.
+        # Ranges keep the pipeline small, even for a million videos.
         _ = (
             pipeline
             | beam.Create(range(0, count, _FOLDER_SIZE))
@@ -520,7 +526,7 @@ def _numbers(first, count):
 
 @contextlib.contextmanager
 def _progress(count_done, total, what, log):
-    """Logs a line every few seconds, from what `count_done()` finds in the file system."""
+    """Logs a line every few seconds with the result of `count_done()`."""
     first, began, ended = count_done(), time.monotonic(), threading.Event()
 
     def watch():
@@ -530,7 +536,8 @@ def _progress(count_done, total, what, log):
             done = count_done()
             if done > first:
                 log(progress.line(done, total, what, (done - first) / (now - began)))
-            pause = max(_LINES_EVERY, 20 * (time.monotonic() - now))  # counting is work, too
+            # At most a twentieth of the time goes into counting.
+            pause = max(_LINES_EVERY, 20 * (time.monotonic() - now))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
