@@ -201,6 +201,6 @@ def test_pages_are_found_where_they_are_named():
     assert ROOT / "serving/../docs/serving.md" in pages_named(ROOT / "serving" / "README.md")
     assert ROOT / "docs/scale.md" in pages_named(ROOT / "README.md")  # with a heading behind #
     assert (
-        pages_named(ROOT / "unsup_video" / "configs" / "patches.py")
+        pages_named(ROOT / "unsup_video" / "configs" / "patches_small.py")
         == [ROOT / "docs/results/patches.md"] * 2
     )
