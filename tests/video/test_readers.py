@@ -327,7 +327,7 @@ def test_bad_input_is_refused_by_name(tmp_path, name):
 
 def test_a_range_for_8_bits_and_a_bad_one(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
-    with pytest.raises(VideoError, match="a.npy: frame 1 has 8 bits, 0 to 255: a range is for"):
+    with pytest.raises(VideoError, match="a.npy: frame 1 has 8 bits, 0 to 255, and needs no range"):
         read(tmp_path / "a.npy", value_range=(0, 1))
     with pytest.raises(ValueError, match="a range is two numbers, LOWEST,HIGHEST, got 1,1"):
         read(tmp_path / "a.npy", value_range=(1, 1))

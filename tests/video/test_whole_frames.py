@@ -89,7 +89,7 @@ def test_a_sequence_too_large_for_a_record(tmp_path, monkeypatch):
     monkeypatch.setattr(frames, "_MAX_BYTES", 7 * 12 * 16)
     np.save(tmp_path / "a.npy", CLIPS[0])
     [video] = inputs.listing(tmp_path / "a.npy").videos
-    with pytest.raises(VideoError, match="a.npy: its frames take more than .* say how many frames"):
+    with pytest.raises(VideoError, match="a.npy: its frames take more than .* by `frames`"):
         list(frames.Frames(size=(12, 16), colour=False).records(video))
     assert len(list(frames.Frames(size=(12, 16), colour=False, frames=2).records(video))) == 5
 
