@@ -60,7 +60,6 @@ def killed_while_replaced():
 def run(tmp_path_factory):
     """Folder of a composite that was saved without training: 2 digits of 28x28 in 32x32."""
     import labelled  # seconds, which other tests do without
-
     from unsup_video.configs import quickstart
 
     config = quickstart.get_config()

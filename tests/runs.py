@@ -7,7 +7,6 @@ import tempfile
 import time
 
 import commands
-
 from unsup_video.training import checkpoints
 
 TINY = [

@@ -3,13 +3,13 @@ import importlib
 import json
 import sys
 
-import command_flags
-import commands
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import command_flags
+import commands
 from unsup_video.data import digits, moving_mnist, records
 
 # Sequences small enough to write many of them.

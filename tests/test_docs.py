@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import command_flags
 import pytest
 from absl import flags
 
+import command_flags
 from unsup_video.utils import cli
 
 ROOT = Path(__file__).parents[1]

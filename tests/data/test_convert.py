@@ -5,11 +5,11 @@ import io
 import os
 import zipfile
 
-import commands
 import h5py
 import numpy as np
 import pytest
 
+import commands
 from unsup_video.data import convert, records, storage, windows
 
 COUNT, LENGTH, DIM = 6, 4, 5

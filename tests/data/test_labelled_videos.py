@@ -1,9 +1,9 @@
 """Labelled videos as windows: places, labels, resuming, short videos, parts."""
 
-import labelled
 import numpy as np
 import pytest
 
+import labelled
 from unsup_video.data import frames, records, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.training.tasks import finetuning

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import shutil
 
-import command_flags
-import labelled
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import command_flags
+import labelled
 from unsup_video.data import convert, digits, moving_mnist, overlap, records, sources
 from unsup_video.evaluation import testset
 from unsup_video.training.tasks import base, finetuning

@@ -6,12 +6,12 @@ import sys
 import textwrap
 import tracemalloc
 
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
 
+import labelled
 from unsup_video.configs import base, flow_cnn_small
 from unsup_video.data import flow_stacks, frames, records, sources
 from unsup_video.data.frames import Frames

@@ -6,17 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
-import commands
 import cv2
 import keras
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-from labelled import CLASSES, DIM, FRAMES, STRIDE
 from PIL import Image
 
+import commands
+import labelled
+from labelled import CLASSES, DIM, FRAMES, STRIDE
 from unsup_video.configs import percepts_small
 from unsup_video.data import records, splits
 from unsup_video.evaluation import (

@@ -8,11 +8,11 @@ import json
 import math
 import shutil
 
-import commands
-import labelled
 import numpy as np
 import pytest
 
+import commands
+import labelled
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
 from unsup_video.evaluation import few_labels, few_labels_fits, naming

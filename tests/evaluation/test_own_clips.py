@@ -4,13 +4,13 @@ import importlib
 import sys
 from pathlib import Path
 
-import command_flags
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
+import command_flags
 from unsup_video.evaluation import own_clips, predict, testset
 from unsup_video.models import outputs
 

@@ -1,11 +1,11 @@
 """Classifiers: dropout, baselines, the softmax against numpy, and what training may change."""
 
 import keras
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import labelled
 from unsup_video.models import classifiers, video_models
 from unsup_video.training import loop
 from unsup_video.training.tasks import finetuning

@@ -3,8 +3,6 @@
 import json
 import shutil
 
-import command_flags
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +10,8 @@ from absl import flags
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
+import command_flags
+import labelled
 from serving.stand_in import c_api
 from unsup_video.models import quantization
 from unsup_video.serving import classifier_signatures, export, signatures

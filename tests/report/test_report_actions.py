@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import commands
 import numpy as np
 import pytest
 from markupsafe import escape
 from ml_collections import ConfigDict
 from test_report import TIME, Page, make, section
 
+import commands
 from unsup_video.evaluation import action_recognition, few_labels, intervals, paper, testvideos
 from unsup_video.models.classification import Predictions
 from unsup_video.models.classifiers import Classifier

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import commands
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
+import commands
 from unsup_video.evaluation import (
     features,
     future_prediction,

@@ -17,8 +17,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import command_flags
-import commands
 import cv2
 import numpy as np
 import pytest
@@ -28,6 +26,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 
+import command_flags
+import commands
 from serving import stand_in
 from unsup_video.pictures import visualize
 from unsup_video.serving import client, export, remote, warmup

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-import labelled
 import numpy as np
 import pytest
 
+import labelled
 from unsup_video.data import digits, moving_mnist, records, sources
 from unsup_video.training import trained
 from unsup_video.training.tasks import pretraining

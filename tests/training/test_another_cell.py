@@ -1,10 +1,10 @@
 """A model of GRUs from pretraining to serving: trained, finetuned, exported, drawn."""
 
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import labelled
 from unsup_video.configs import percepts_small
 from unsup_video.evaluation import features, long_range
 from unsup_video.models import video_models

@@ -7,12 +7,12 @@ import socket
 import subprocess
 
 import keras
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import ROOT
 
+import labelled
+from commands import ROOT
 from runs import TINY, Run, what_training_left
 from unsup_video.configs import percepts_small
 from unsup_video.models import layers

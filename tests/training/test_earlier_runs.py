@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import keras
-import labelled
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import labelled
 from unsup_video.data import sources
 from unsup_video.training import checkpoints, experiment, fields, loop
 from unsup_video.training.tasks import finetuning, pretraining

@@ -2,10 +2,10 @@
 
 import json
 
-import labelled
 import numpy as np
 import pytest
 
+import labelled
 from unsup_video.configs import percepts_small
 from unsup_video.data import records
 from unsup_video.data.labelled_videos import LabelledVideos

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import math
 
-import commands
 import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import commands
 from unsup_video.configs import flow_cnn as flow_cnn_config
 from unsup_video.configs import flow_cnn_small, flow_cnn_stack10
 from unsup_video.data import flow_stacks, records, splits, windows

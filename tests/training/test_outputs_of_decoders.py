@@ -2,12 +2,12 @@
 
 from types import SimpleNamespace
 
-import labelled
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
 
+import labelled
 from unsup_video.configs import percepts_small
 from unsup_video.data import sources
 from unsup_video.evaluation import future_prediction, testset

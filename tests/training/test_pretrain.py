@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT
 
+from commands import ROOT
 from runs import NO_GENERATOR, TINY, Run, assert_bit_identical, environment, what_training_left
 from unsup_video.data import records
 from unsup_video.training import checkpoints

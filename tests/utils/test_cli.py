@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from command_flags import apart
 from ml_collections import config_flags
 
 from benchmarks import _common
+from command_flags import apart
 from data_prep import common
 from unsup_video import configs
 from unsup_video.data import records

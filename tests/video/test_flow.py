@@ -5,12 +5,12 @@ import dataclasses
 import io
 import itertools
 
-import commands
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+import commands
 from unsup_video.data import records, windows
 from unsup_video.video import flow, jobs
 from unsup_video.video.decoding import VideoError

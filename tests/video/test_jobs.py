@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-import commands
-import fake_jobs
 import numpy as np
 import pytest
-from fake_jobs import Numbers
 
+import commands
+import fake_jobs
+from fake_jobs import Numbers
 from unsup_video.data import records
 from unsup_video.utils import files
 from unsup_video.video import decoding, jobs

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import commands
 import cv2
 import numpy as np
 import pytest
 
+import commands
 from unsup_video.data import records
 from unsup_video.video import decoding, jobs, listing, patches
 from unsup_video.video.decoding import VideoError

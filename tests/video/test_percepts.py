@@ -5,12 +5,12 @@ import threading
 import types
 from pathlib import Path
 
-import commands
 import cv2
 import keras
 import numpy as np
 import pytest
 
+import commands
 from unsup_video.data import records, windows
 from unsup_video.video import listing, percepts
 from unsup_video.video.decoding import VideoError

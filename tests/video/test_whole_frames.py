@@ -4,13 +4,13 @@ import importlib
 import json
 import sys
 
-import command_flags
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
+import command_flags
 from unsup_video.data import records
 from unsup_video.video import frames, inputs, jobs
 from unsup_video.video.decoding import VideoError
