@@ -3,14 +3,7 @@
 from unsup_video.data import digits
 from unsup_video.serving import client, export  # noqa: F401
 from unsup_video.training import precision
-from unsup_video.video import (  # noqa: F401
-    flow,
-    flow_percepts,
-    jobs,
-    patches,
-    percepts,
-    preview,
-)
+from unsup_video.video import flow, flow_percepts, jobs, patches, percepts, preview  # noqa: F401
 
 precision._cpu_flags = list  # as in conftest.py
 digits.load_digits("train")
