@@ -84,7 +84,7 @@ def main(argv):
 
     # ------------------------------------------------------------------ results
     print(f"\n{pretraining.table(config, results, comparison.expected(config))}\n")
-    if pictures := sorted(workdir.samples.glob(f"step-*{results['step']:08d}-*")):
+    if pictures := sorted(workdir.samples.glob(f"step-{results['step']:08d}-*")):
         print("look at:", *pictures, sep="\n  ")
     if exported:
         print(f"exported: {exported}")
@@ -103,8 +103,13 @@ def main(argv):
             )
         )
     if larger := _LARGER.get(config.name):
+        same_data = [
+            f"--config.data.{name}={config.data[name]}"
+            for name in ("records", "split", "digits_dir")
+            if config.data[name]
+        ]
         commands.append(
-            cli.command("train.pretrain", f"--config={larger}", note="the paper's size")
+            cli.command("train.pretrain", f"--config={larger}", *same_data, note="the paper's size")
         )
     cli.print_next(*commands)
     return 0

@@ -1,6 +1,6 @@
 """An action classifier that starts from a pretrained encoder (the paper's section 3.3), or not.
 
-    python -m train.finetune --init=runs/percepts --records=data/percepts
+    python -m train.finetune --init=runs/table3_composite --records=data/percepts
     python -m train.finetune --init=none --records=data/percepts
 
 The best checkpoint is the one that classifies the most validation videos correctly.
@@ -26,7 +26,7 @@ def get_config(recipe: str = "") -> ConfigDict:
             # lstm: recurrent, of any `cell`; state: regression on what the encoder remembers;
             # single_frame, mean_frame: baselines without init.
             kind="lstm",
-            # The next four are for a classifier without init; otherwise they are the encoder's.
+            # The next five are for a classifier without init; otherwise they are the encoder's.
             units=2048,
             layers=2,
             cell="lstm",  # lstm | gru

@@ -3,7 +3,7 @@
     python -m data_prep.patches --videos=FOLDER --out=data/patches --min_motion=0.01
     python -m train.pretrain --config=patches_small --config.data.records=data/patches
 
-TrainedModel on 5,800 patches of 61 clips, it reached 45 for the future of patches of other clips;
+Trained on 5,800 patches of 61 clips, it reached 45 for the future of patches of other clips;
 repeating the last frame costs 50, the mean frame 123: docs/results/patches.md.
 """
 

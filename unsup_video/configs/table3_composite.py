@@ -5,7 +5,7 @@ unconditional.
 
     python -m data_prep.percepts --videos=FOLDER --out=data/percepts
     python -m train.pretrain --config=table3_composite --config.data.records=data/percepts
-    python -m train.finetune --init=runs/percepts --records=data/percepts
+    python -m train.finetune --init=runs/table3_composite --records=data/percepts
 
 Pretraining uses no labels. The paper trains on 300 hours of Sports-1M; it does not publish its
 losses.

@@ -68,6 +68,13 @@ _AT_LEAST_ONE = (  # in every task
 )
 
 
+def check_reduction(config: Mapping) -> None:
+    """Raises ValueError for a `recipe.batch_reduction` that is not "mean" or "sum"."""
+    reduction = config["recipe"]["batch_reduction"]
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"unknown recipe.batch_reduction {reduction!r}: mean or sum")
+
+
 def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
     """Raises ValueError for the first number that is out of its range.
 

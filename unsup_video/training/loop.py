@@ -38,14 +38,16 @@ def run(
     Raises:
         NonFiniteLoss: a loss is not finite; nothing from that step on is saved.
         CheckpointError: every checkpoint is damaged.
-        Interrupted: any of the processes received SIGTERM or SIGINT; the state is saved.
+        Interrupted: any of the processes received SIGTERM or SIGINT before the last step; the
+            state is saved.
         ValueError: the processes do not see the same folder.
     """
-    task, every = trainer.task, trainer.config.train
-    info = {**info, "resumed_from": trainer.resume(workdir, log)}
+    task, plan = trainer.task, trainer.config.train
+    resumed_from = trainer.resume(workdir, log)  # restores weights, optimiser and position
+    info = {**info, "resumed_from": resumed_from}
     is_chief = distribution.is_chief(trainer.strategy)
     profiler = profiling.Profiler(
-        workdir.tb, profile_steps if is_chief else None, trainer.step, every.steps, log
+        workdir.tb, profile_steps if is_chief else None, trainer.step, plan.steps, log
     )
     task.prepare(log)
     with (
@@ -66,22 +68,23 @@ def run(
                 continue
 
             speed = clock.stop()
-            if trainer.due(every.log_every):
+            if trainer.due(plan.log_every):
                 means = trainer.interval_means()
                 means["learning_rate"] = float(trainer.schedule(trainer.step - 1))  # of this step
                 record.figures("train", means)
                 if speed:
                     log(_line(trainer, means, speed))
-            if trainer.due(every.eval_every):
+            if trainer.due(plan.eval_every):
                 scores = trainer.validate()
-                record.validation(scores, trainer.is_best(scores))
+                is_best = trainer.note_score(scores)  # in every process: for early stopping
+                record.validation(scores, is_best)
                 log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-            if trainer.due(every.checkpoint_every) or trainer.finished or stopping:
+            if trainer.due(plan.checkpoint_every) or trainer.finished or stopping:
                 record.save()
             if stopping and not trainer.finished:
                 by = received[0].name if received else "another process stops"
                 raise Interrupted(
-                    f"{by}: saved step {trainer.step} of {every.steps}; the same command goes on "
+                    f"{by}: saved step {trainer.step} of {plan.steps}; the same command goes on "
                     "from there"
                 )
     if trainer.stopped_early and trainer.best is not None:
@@ -92,8 +95,8 @@ def run(
 
 
 def _anything_is_due(trainer):
-    every = trainer.config.train
-    return any(map(trainer.due, (every.log_every, every.eval_every, every.checkpoint_every)))
+    plan = trainer.config.train
+    return any(map(trainer.due, (plan.log_every, plan.eval_every, plan.checkpoint_every)))
 
 
 class _Clock:

@@ -88,7 +88,7 @@ def _adapted(optimizer, factor):
 
     optimizer.build = build_with_factors
     optimizer.update_step = update_step_with_factor
-    optimizer._all_reduce_sum_gradients = list
+    optimizer._all_reduce_sum_gradients = list  # the identity: they are reduced already
     return optimizer
 
 

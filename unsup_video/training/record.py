@@ -11,7 +11,9 @@ from unsup_video.training.workdir import Workdir
 class Record:
     """Writes run.json, metrics, checkpoints, samples and TensorBoard's files of a run.
 
-    It first removes everything that was written after the checkpoint that the run resumes from.
+    Creating it removes the checkpoints and the lines of metrics.jsonl after the checkpoint that the
+    run resumes from. Newer files in tb/ and samples/ stay; samples are drawn again under the same
+    names.
     """
 
     def __init__(self, trainer: Trainer, workdir: Workdir, info: dict):

@@ -103,7 +103,7 @@ class Trainer:
         self._apply(gradients)
         figures = distribution.reduce({**figures, _STOP: stop})
         figures["gradient_norm"] = tf.linalg.global_norm(gradients)
-        self._names = tuple(figures)
+        self._names = tuple(figures)  # set while tracing: a step returns numbers without names
         return tf.stack(list(figures.values()))
 
     def _apply_gradients(self, gradients):
@@ -176,7 +176,7 @@ class Trainer:
         patience = self.config.train.early_stop_evaluations
         return bool(patience) and self.stale >= patience
 
-    def is_best(self, scores: dict[str, float]) -> bool:
+    def note_score(self, scores: dict[str, float]) -> bool:
         """Returns True if these scores of `validate` are the best so far, and remembers them."""
         score = self.task.score(scores)
         if self.best is not None and score >= self.best["score"]:

@@ -110,9 +110,9 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
             )
     empty = set(range(len(train.classes))) - set(train.labels.tolist())
     if empty:
+        more = f", and of {len(empty) - 1} other classes" if len(empty) > 1 else ""
         raise ValueError(
-            f"{train.folder}: no video to train on of {train.classes[min(empty)]}, and of "
-            f"{len(empty) - 1} other classes"
+            f"{train.folder}: no video to train on of {train.classes[min(empty)]}{more}"
         )
     parts = {"train": train, "validation": validation, "test": test}
     manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
@@ -192,6 +192,7 @@ class Finetuning(Task):
     unit = "(nats/step, %)"
 
     def __init__(self, config: ConfigDict, classifier: Classifier, data: Data):
+        fields.check_reduction(config)
         self.config = config
         self.classifier = classifier
         self.data = data

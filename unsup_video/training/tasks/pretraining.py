@@ -101,10 +101,7 @@ class Pretraining(Task):
     """
 
     def __init__(self, config: ConfigDict, model: VideoModel, source: Source):
-        if config.recipe.batch_reduction not in ("mean", "sum"):
-            raise ValueError(
-                f"unknown recipe.batch_reduction {config.recipe.batch_reduction!r}: mean or sum"
-            )
+        fields.check_reduction(config)
         self.config = config
         self.model = model
         self.source = source
@@ -127,7 +124,7 @@ class Pretraining(Task):
         return self.source.train(self.config.recipe.batch_size, start=start)
 
     def losses(self, batch):
-        """Sums the losses over frames and pixels, and over the batch or its mean."""
+        """Returns the sum over decoders, frames and pixels; over the batch, the mean or the sum."""
         data = self.config.data
         past, future = split(batch, data.frames_in, data.frames_out)
         targets = decoder_targets(past, future)
