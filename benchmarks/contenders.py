@@ -20,7 +20,7 @@ LEARNING_RATE, MOMENTUM = 1e-6, 0.9  # so small that no contender diverges
 class PeepholeCell(keras.layers.Layer):
     """The peephole LSTM as a cell for `keras.layers.RNN`, written directly from the paper.
 
-    Weights as in `unsup_video.models.layers.PeepholeLSTM`; without `has_input` no input is read.
+    Weights as in `unsup_video.models.cells.PeepholeLSTM`; without `has_input` no input is read.
     """
 
     def __init__(self, units, has_input=True, **kwargs):

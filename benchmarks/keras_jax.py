@@ -26,6 +26,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks import _common, _jax, _moving_mnist
+from unsup_video import configs
 from unsup_video.configs import base, recipes
 from unsup_video.pictures import visualize
 from unsup_video.training import optimizers
@@ -234,7 +235,8 @@ class _Runs:
 
     def __init__(self, args, precision, digits):
         self.args, self.precision, self.digits = args, precision, digits["train"]
-        config = importlib.import_module(f"unsup_video.configs.{args.config}").get_config()
+        name = configs.ALIASES.get(args.config, args.config)
+        config = importlib.import_module(f"unsup_video.configs.{name}").get_config()
         config.model.units = args.units or config.model.units
         config.recipe.batch_size = args.batch or config.recipe.batch_size
         self.config, data = config, config.data
