@@ -2,6 +2,7 @@
 
 import contextlib
 import runpy
+import sys
 from types import SimpleNamespace
 
 from absl import flags
@@ -10,15 +11,23 @@ from absl.testing import flagsaver
 
 @contextlib.contextmanager
 def apart():
-    """The flags that commands define inside are there only inside, and those of others outside."""
-    others = _defined()
+    """The flags that commands define inside are there only inside, and those of others outside.
+
+    So are the modules of commands: one that was loaded before would define no flags again.
+    """
+    others, modules = _defined(), _loaded()
     for name in others:
         delattr(flags.FLAGS, name)
+    for name in modules:
+        del sys.modules[name]
     try:
         yield
     finally:
         for name in _defined():
             delattr(flags.FLAGS, name)
+        for name in _loaded():
+            del sys.modules[name]
+        sys.modules.update(modules)
         for name, flag in others.items():
             flags.FLAGS[name] = flag
 
@@ -31,6 +40,16 @@ def command(name):
     """
     with apart(), flagsaver.flagsaver():
         yield SimpleNamespace(**runpy.run_module(name))
+
+
+def _loaded():
+    """The modules that may define flags, by name."""
+    return {
+        name: module
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ("data_prep", "eval", "train")
+        or name in ("unsup_video.client", "unsup_video.export")
+    }
 
 
 def _defined():

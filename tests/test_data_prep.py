@@ -1,7 +1,6 @@
 import hashlib
 import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ def modules():
     with command_flags.apart():
         names = "data_prep.moving_mnist", "data_prep.verify"
         yield [importlib.import_module(name) for name in names]
-    for name in names:
-        del sys.modules[name]
 
 
 @pytest.fixture

@@ -92,16 +92,6 @@ class Parsed(Exception):
     """The flags are right."""
 
 
-def with_flags():
-    """Names of the modules that are loaded and may define flags."""
-    return [
-        name
-        for name in sys.modules
-        if name.split(".")[0] in ("data_prep", "eval", "train")
-        or name in ("unsup_video.client", "unsup_video.export")
-    ]
-
-
 @pytest.fixture
 def parse(monkeypatch):
     """Starts a command as `python -m` does, up to where its flags are parsed."""
@@ -117,12 +107,8 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(cli, "run", run)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
-    before = {name: sys.modules[name] for name in with_flags()}
 
     def parse(module, arguments):
-        # Every command defines its flags anew, and so do the modules that it shares with others.
-        for name in with_flags():
-            del sys.modules[name]
         with command_flags.apart(), contextlib.suppress(Parsed):
             monkeypatch.setattr(sys, "argv", [module, *arguments])
             try:
@@ -134,10 +120,7 @@ def parse(monkeypatch):
             (command.main if module.startswith("benchmarks.") else command.run)()
             pytest.fail(f"{module} parses no flags")
 
-    yield parse
-    for name in with_flags():
-        del sys.modules[name]
-    sys.modules.update(before)
+    return parse
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Evaluations of a tiny model: how they are stored, future_prediction, out_of_domain."""
 
+import copy
 import csv
 import dataclasses
 import functools
@@ -154,7 +155,9 @@ def test_a_second_process_waits_and_reads_what_the_first_one_stored(model):
         assert computing.wait(60)
         second = pool.submit(run, lambda folder: pytest.fail("computed twice"))
         assert second.result(60) == first.result(60)
-    assert [text.rpartition(": ")[2] for text in said][:1] == ["waiting"] and len(said) == 2
+    assert [text.rpartition(": ")[2] for text in said][:1] == [
+        "waiting for another process that is computing it"
+    ] and len(said) == 2
     assert not [p for p in model.evaluations.iterdir() if p.name.startswith(".")]
 
 
@@ -370,12 +373,10 @@ def test_training_never_reads_the_test_set(fresh, tmp_path, monkeypatch):
         asked.append(split)
         return source.evaluation(split, count)
 
+    spied = copy.copy(source)
+    spied.evaluation = evaluation
     folder = workdir.Workdir.open(tmp_path / "anew", config.to_dict())
-    task = pretraining.Pretraining(
-        config,
-        trained_module.load(fresh.path).model,
-        dataclasses.replace(source, evaluation=evaluation),
-    )
+    task = pretraining.Pretraining(config, trained_module.load(fresh.path).model, spied)
     loop.run(
         loop.Trainer(config, task), folder, {"data": source.description}, log=lambda text: None
     )

@@ -297,9 +297,7 @@ def test_a_model_that_was_trained_further_is_refused(data, pretrained):
 
 
 def test_more_labels_than_there_are(data):
-    with pytest.raises(
-        ValueError, match="100 labelled videos of each class are asked for, .* of a"
-    ):
+    with pytest.raises(ValueError, match="100 labelled videos of each class are needed, .* of a"):
         few_labels_fits.Fits(settings(data), "LSTM", 100)
 
 

@@ -256,7 +256,7 @@ def test_blocks_of_clips_change_nothing(trained, monkeypatch):
 def test_bad_input(trained, tmp_path):
     with pytest.raises(ValueError, match="steps must be at least 12, four times the 3 .* got 11"):
         long_range.evaluate(trained, steps=11)
-    with pytest.raises(ValueError, match="units must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="units, .* must be at least 1, got 0"):
         long_range.evaluate(trained, units=0)
     with pytest.raises(ValueError, match="test clips must be at least 1, got 0"):
         long_range.evaluate(trained, clips=0)

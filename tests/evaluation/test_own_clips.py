@@ -1,7 +1,6 @@
 """eval.predict: clips of one's own through a trained model."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +111,6 @@ def command():
                 assert module.main(flags.FLAGS(["predict", *map(str, arguments)])) == 0
 
         yield run
-    for name in ("eval.predict", "eval.common"):
-        del sys.modules[name]
 
 
 def test_the_command_converts_and_says_so(command, run, tmp_path, capsys):

@@ -129,7 +129,8 @@ def test_its_features_are_those_of_its_kernel(tmp_path):
 
 def test_the_optimisers_factor_is_the_encoders():
     recipe = percepts_small.get_config().recipe
-    recipe.encoder_factor = 0.5
+    with recipe.unlocked():
+        recipe.encoder_factor = 0.5
     model = video_models.build(frame_dim=6, units=4, cell="gru")
     biases = {v.path: v for v in model.training.trainable_variables if v.path.endswith("bias")}
     factors = {path: optimizers.rate_factor(recipe, bias) for path, bias in biases.items()}

@@ -253,7 +253,7 @@ def test_a_recipe_says_itself_what_rate_its_use_needs(monkeypatch):
     assert patches_small.get_config("modern").expect.source
     assert not patches_small.get_config("mine").expect.source
     assert not quickstart.get_config("mine").expect.source
-    with pytest.raises(ValueError, match="unknown use of a recipe 'x': one of digits, natural"):
+    with pytest.raises(ValueError, match="unknown use of a recipe 'x': one of digits, frames"):
         recipes.get("modern", "x")
 
 

@@ -81,7 +81,9 @@ def test_a_divided_data_set_is_tested_on_its_test_part(percepts):
     few = testset.of_model(model, None, 2)
     np.testing.assert_array_equal(few.clips(0, 2), expected[[0, len(expected) // 2]])
     assert few.description == test_set.description
-    with pytest.raises(ValueError, match="what this run was trained on: .*; without --records"):
+    with pytest.raises(
+        ValueError, match="data that this run was trained on: .*; leave out --records"
+    ):
         testset.of_model(model, str(folder), None)
     with pytest.raises(ValueError, match=f"1 to {chosen.sum()} clips"):
         testset.of_model(model, None, 100)

@@ -477,7 +477,7 @@ def test_a_worker_that_dies_names_its_video_and_what_was_done_is_kept(tmp_path, 
     interrupt(tmp_path, fake_jobs.KillsItself(calls=calls.path), count=6, done=3)
     leftover.mkdir()  # of a process that was killed before
     with pytest.raises(
-        RuntimeError, match=r"in work were: [^ ]*v4.txt(, [^ ]*v5.txt)?\. What"
+        RuntimeError, match=r"in work were: [^ ]*v4.txt(, [^ ]*v5.txt)?\. Finished"
     ) as e:
         jobs.run(fake_jobs.KillsItself(calls=calls.path), videos, out, num_workers=2)
     assert "start again" in str(e.value) and not out.exists()

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -119,8 +118,6 @@ def command():
                 assert module.main(flags.FLAGS(["frames", *map(str, arguments)])) == 0
 
         yield run
-    for name in ("data_prep.frames", "data_prep.job_flags", "data_prep.source_flags"):
-        del sys.modules[name]
 
 
 def test_the_command(tmp_path, command, capsys):
