@@ -85,7 +85,7 @@ def test_a_divided_data_set_is_tested_on_its_test_part(percepts):
         ValueError, match="data that this run was trained on: .*; leave out --records"
     ):
         testset.of_model(model, str(folder), None)
-    with pytest.raises(ValueError, match=f"1 to {chosen.sum()} clips"):
+    with pytest.raises(ValueError, match=f"the number of clips must be 1 to {chosen.sum()}"):
         testset.of_model(model, None, 100)
 
 

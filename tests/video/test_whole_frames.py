@@ -162,7 +162,7 @@ def test_the_command(tmp_path, command, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--out=x"], "--size=HEIGHTxWIDTH is missing"),
+        (["--out=x"], "--size=HEIGHTxWIDTH .* is missing"),
         (["--out=x", "--size=4x4"], "--videos is missing: .*or --list=FILE or --input"),
         (["--size=4x4"], "--out=FOLDER is missing"),
     ],
