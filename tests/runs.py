@@ -101,8 +101,8 @@ class Run:
 
 
 def what_training_left(workdir):
-    """Last and best checkpoint and the metrics, without wall-clock times."""
-    folder = workdir / "checkpoints"
+    """Last and best checkpoint, metrics and results, if any, without wall-clock times."""
+    folder, results = workdir / "checkpoints", workdir / "results.json"
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["elapsed_s"]
@@ -115,7 +115,7 @@ def what_training_left(workdir):
         "best step": best_step,
         "best": best,
         "metrics": lines,
-        "results": json.loads((workdir / "results.json").read_text()),
+        "results": json.loads(results.read_text()) if results.exists() else None,
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runs import assert_bit_identical
+from runs import assert_bit_identical, what_training_left
 from unsup_video.configs import finetune
 from unsup_video.training import checkpoints, distribution, loop, optimizers
 from unsup_video.training.tasks.base import Task, score_best
@@ -76,23 +76,6 @@ def run(trainer, path, lines=None):
         workdir.lock.close()
 
 
-def what_is_left(path):
-    folder = path / "checkpoints"
-    _, last, meta = checkpoints.restore(checkpoints.latest(folder))
-    best_step, best, _ = checkpoints.restore(checkpoints.best(folder))
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    for with_times in (meta, *lines):
-        del with_times["elapsed_s"]
-    return {
-        "last": last,
-        "meta": meta,
-        "best step": best_step,
-        "best": best,
-        "metrics": lines,
-        "results": None,
-    }
-
-
 class Killed(BaseException):
     """Stands in for SIGKILL: nothing more reaches the disk."""
 
@@ -124,7 +107,7 @@ def kill_at(monkeypatch, number):
 def uninterrupted(fresh, tmp_path_factory):
     path = tmp_path_factory.mktemp("line") / "run"
     run(fresh(), path)
-    return what_is_left(path)
+    return what_training_left(path)
 
 
 def test_the_best_of_an_uninterrupted_run(uninterrupted):
@@ -174,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(fresh, tmp_path, mo
     with_infinite_data(trainer, monkeypatch, 7)
     with pytest.raises(loop.NonFiniteLoss, match="at step 7: loss (nan|inf)(?s:.*)step-00000006"):
         run(trainer, tmp_path)
-    left = what_is_left(tmp_path)
+    left = what_training_left(tmp_path)
     assert left["best step"] == 4 and max(line["step"] for line in left["metrics"]) == 6
     assert not list((tmp_path / "checkpoints").glob("*-0000000[789]"))
     assert all(
@@ -258,7 +241,7 @@ def test_another_optimiser_is_trained_stopped_and_resumed(monkeypatch, tmp_path)
     with pytest.raises(StopIteration):
         run(stopped, tmp_path / "stopped")
     run(trainer(), tmp_path / "stopped")
-    whole, again = what_is_left(tmp_path / "whole"), what_is_left(tmp_path / "stopped")
+    whole, again = what_training_left(tmp_path / "whole"), what_training_left(tmp_path / "stopped")
     assert_bit_identical(again, whole)
     assert [name.rpartition("/")[2] for name in whole["last"] if name.startswith("optimizer/")] == [
         "iteration",
@@ -287,11 +270,11 @@ def test_killed_at_any_change_on_disk_a_run_ends_with_its_best(
             except Killed:
                 shutil.copytree(path, elsewhere)
         run(fresh(), path)
-        assert_bit_identical(what_is_left(path), uninterrupted)
+        assert_bit_identical(what_training_left(path), uninterrupted)
         if killed:
             trainer = fresh(worse)
             run(trainer, elsewhere)
-            assert what_is_left(elsewhere)["best step"] == trainer.best["step"]
+            assert what_training_left(elsewhere)["best step"] == trainer.best["step"]
     assert number > 12  # saves, their removals, and the files of the run
 
 
