@@ -1,9 +1,9 @@
-"""The runs of `time_to_quality`: what they are, how a process makes one, and when it was good enough.
+"""The runs of `time_to_quality`: their settings and results, and the process that makes one.
 
-A process of its own makes each run, by `python -m benchmarks._quality JOB`, with any Python that has
-NumPy and the contender's library. The library is a class in `benchmarks.MODULE.TRAINED`, made from
-(size, run, data); its `train(steps)` does the next steps and returns their seconds, and
-`predict(past)` returns the pre-activations of the future frames, both (N, T, D) arrays.
+Every run has a process of its own, in any Python that has NumPy and the contender's library. The
+contender is `benchmarks.MODULE.TRAINED[name](size, run, data)`: its `train(steps)` does the next
+steps and returns their seconds, `predict(past)` returns the pre-activations of the future frames,
+both (N, T, D) float32 arrays, and `info` is a dict of further facts.
 """
 
 import dataclasses
@@ -57,7 +57,8 @@ class Result:
     """What a run left.
 
     Attributes:
-        curve: one dict per evaluation: "step", "future" in nats per frame, "seconds" of training.
+        curve: one dict per evaluation: "step", "future" in nats per frame, "minutes" of training,
+            which include compiling and whatever else the machine does.
         end: "finished", "diverged", or "max_minutes". info: further facts of the contender.
     """
 
@@ -78,11 +79,6 @@ class Result:
     def last(self) -> float:
         """The loss at the last step; infinite for a run that did not get there."""
         return self.curve[-1]["future"] if self.end == "finished" else math.inf
-
-    @property
-    def lowest(self) -> float:
-        """The lowest loss of all evaluations; infinite if there is none."""
-        return min((point["future"] for point in self.curve), default=math.inf)
 
     def first_at(self, threshold: float) -> dict | None:
         """Returns the first evaluation with at most that loss; None if there is none."""
@@ -105,9 +101,9 @@ def train(
     """Trains to the end of a run.
 
     Args:
-        clips: (N, 2 T, D) uint8 for validation; the second half is the future.
+        contender: see the module. clips: (N, 2 T, D) uint8; the second half is the future.
         eval_every: steps between evaluations; there is one at the end, too.
-        max_minutes: time of training after which the run ends at its next evaluation.
+        max_minutes: time of training after which the run ends, with its next evaluation.
     """
     frames = clips.shape[1] // 2
     past, future = np.split(clips.astype(np.float32) / 255, [frames], axis=1)
@@ -120,7 +116,7 @@ def train(
         if not math.isfinite(loss):
             end = "diverged"
             break
-        curve.append({"step": step, "future": loss, "seconds": seconds})
+        curve.append({"step": step, "future": loss, "minutes": seconds / 60})
         print(f"{run.name}: step {step}, {loss:.1f} nats/frame, {seconds:.0f} s", file=sys.stderr)
         if step < run.steps and seconds > 60 * max_minutes:
             end = "max_minutes"

@@ -39,23 +39,17 @@ class StockLstm:
             "version": f"PyTorch {torch.__version__}",
         }
 
-    def clips(self, step: int) -> np.ndarray:
-        """Draws the clips of a step, (B, 2 T, D) uint8; the same as those of the package."""
-        first = step * self.size.batch
-        which, start, velocity = (
-            self.stream[name][first : first + self.size.batch]
-            for name in ("which", "start", "velocity")
-        )
-        positions = _moving_mnist.trajectory(start, velocity, 2 * self.size.frames)
-        side = math.isqrt(self.size.frame_dim)
-        frames = _moving_mnist.render(self.stream["images"], which, positions, side)
-        return frames.reshape(len(which), 2 * self.size.frames, -1)
-
     def train(self, steps: int) -> float:
         """Does the next steps; the seconds it returns are without the drawing of clips."""
         seconds = 0.0
         for _ in range(steps):
-            clips = self.clips(self.step)
+            clips = _moving_mnist.drawn(
+                self.stream,
+                self.step * self.size.batch,
+                self.size.batch,
+                2 * self.size.frames,
+                math.isqrt(self.size.frame_dim),
+            )
             seconds += timed(self.train_step, torch.from_numpy(clips))
             self.step += 1
         return seconds
