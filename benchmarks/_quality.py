@@ -177,11 +177,14 @@ def best(results: Sequence[Result]) -> Result:
     Raises:
         ValueError: none of the runs finished.
     """
-    chosen = min(results, key=lambda result: result.last)
-    if not math.isfinite(chosen.last):
-        names = ", ".join(result.run.name for result in results)
-        raise ValueError(f"no run of the search finished: {names}; give lower --rates")
-    return chosen
+    finished = [result for result in results if result.end == "finished"]
+    if not finished:
+        names = ", ".join(result.run.name for result in results) or "none is there"
+        raise ValueError(
+            f"no run of the search finished ({names}): make runs first, with lower --rates if all "
+            "diverged"
+        )
+    return min(finished, key=lambda result: result.last)
 
 
 if __name__ == "__main__":

@@ -372,7 +372,8 @@ def main():
             parser.error(f"--{flag}: unknown {min(unknown)}: choose from {', '.join(allowed)}")
     if unknown := set(args.schedules) - {"linear", "constant"}:
         parser.error(f"--schedules: unknown {min(unknown)}: choose from linear, constant")
-    if "torch" in args.contenders and (reason := missing_torch(args.torch_python)):
+    trains = "runs" in args.phases or "rounds" in args.phases
+    if trains and "torch" in args.contenders and (reason := missing_torch(args.torch_python)):
         parser.error(
             f"--torch_python={args.torch_python}: {reason}; or leave it out of --contenders"
         )
@@ -384,15 +385,18 @@ def main():
         "eval_every": args.eval_every,
         "clips": args.clips,
     }
-    store = Store(args.workdir, setting)
     plan = Plan(args.steps, args.search_steps, (*args.rates,), (*args.schedules,), (*args.seeds,))
-    if "runs" in args.phases:
-        make_runs(store, plan, args.contenders, size, args)
-    if "rounds" in args.phases:
-        measure_rounds(store, args.contenders, size, args)
-    if "report" in args.phases:
-        found = summary(store, plan, args.contenders, args.thresholds, size)
-        report(found, args.thresholds, args)
+    try:
+        store = Store(args.workdir, setting)
+        if "runs" in args.phases:
+            make_runs(store, plan, args.contenders, size, args)
+        if "rounds" in args.phases:
+            measure_rounds(store, args.contenders, size, args)
+        if "report" in args.phases:
+            found = summary(store, plan, args.contenders, args.thresholds, size)
+            report(found, args.thresholds, args)
+    except (RuntimeError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

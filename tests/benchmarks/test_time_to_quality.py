@@ -125,9 +125,11 @@ def test_the_run_with_the_lowest_loss_at_the_end_is_chosen():
     ]
     assert plan().final("package", []) == [Run("package", 0.0, "recipe", 300, s) for s in (5, 6)]
     with pytest.raises(
-        ValueError, match=r"no run .* finished: keras-0.002-linear-100-5; .*--rates"
+        ValueError, match=r"no run .* finished \(keras-0.002-linear-100-5\).*--rates"
     ):
         _quality.best([result([1.0], high, "diverged")])
+    with pytest.raises(ValueError, match="none is there"):
+        _quality.best([])
 
 
 # ---------------------------------------------------------------------- the report
