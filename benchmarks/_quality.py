@@ -54,7 +54,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run left.
+    """The loss that a run had over its steps, and how it ended.
 
     Attributes:
         curve: one dict per evaluation: "step", "future" in nats per frame, "minutes" of training,

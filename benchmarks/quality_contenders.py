@@ -68,7 +68,7 @@ def write_stream(path: Path, size: Size, run: Run, digits_dir: str = "") -> None
 
 
 class _Contender:
-    """What both share: the stream of clips, and the prediction of a Keras model."""
+    """The parts that both share: the stream of clips, and the prediction of a Keras model."""
 
     def __init__(self, size: Size, run: Run, digits_dir: str = ""):
         keras.utils.set_random_seed(run.seed)

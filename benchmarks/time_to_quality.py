@@ -39,7 +39,7 @@ NAMES = {
 PHASES = ("runs", "rounds", "report")
 CONTENDERS = """\
 - unsup_video: the quickstart's model and the recipe `modern`, whose schedule (warm-up, then
-  linearly to zero) is fitted to the run. The recipe was found on these digits, see
+  linearly to zero) is fitted to the run. The recipe was figures on these digits, see
   [what was tried](../recipes.md#what-was-tried-for-modern); that search is not counted here.
 - Keras: the same composite of `keras.layers.LSTM` and `Dense`, Adam, `fit`
   (which compiles the whole step with XLA by default). It has no peepholes, Keras' initial weights,
@@ -230,10 +230,10 @@ def summary(
     }
 
 
-def target_rows(found: dict) -> list[list[str]]:
+def target_rows(figures: dict) -> list[list[str]]:
     """Returns the rows of the table of targets."""
     rows = []
-    for row in found["targets"]:
+    for row in figures["targets"]:
         reached, runs = row["reached"], row["runs"]
         steps, minutes, tflop = "not run", "", ""
         if "minutes" in row:
@@ -277,12 +277,12 @@ def run_rows(results: Iterable[Result], thresholds: Sequence[float]) -> list[lis
     return rows
 
 
-def report(found: dict, thresholds: Sequence[float], args) -> None:
+def report(figures: dict, thresholds: Sequence[float], args) -> None:
     """Prints the tables, and writes them to `args.out` with the JSON beside it."""
-    size = Size(**found["size"])
-    results = [Result(**{**stored, "run": Run(**stored["run"])}) for stored in found["runs"]]
+    size = Size(**figures["size"])
+    results = [Result(**{**stored, "run": Run(**stored["run"])}) for stored in figures["runs"]]
     versions = sorted({result.info["version"] for result in results})
-    rounds = len(next(iter(found["rounds"].values())))
+    rounds = len(next(iter(figures["rounds"].values())))
     searches = [
         [
             NAMES[row["contender"]],
@@ -290,18 +290,18 @@ def report(found: dict, thresholds: Sequence[float], args) -> None:
             f"{row['minutes']:.1f}",
             f"{row['tflop']:.1f}",
         ]
-        for row in found["searches"]
+        for row in figures["searches"]
     ]
     parts = [
         f"Unconditional composite, {size.layers} x {size.units} units, batch {size.batch}, "
         f"float32, {size.frames} frames read and {size.frames} predicted of {size.frame_dim} "
-        f"pixels: {found['gflop_per_step']:.1f} GFLOP per step, the matrix products alone. "
+        f"pixels: {figures['gflop_per_step']:.1f} GFLOP per step, the matrix products alone. "
         f"{', '.join(versions)}. Digits: {args.digits_dir or 'the 5,000 embedded ones'}. "
         f"The loss is that of {args.clips:,} validation clips, the same for all, every "
         f"{args.eval_every} steps; a target is met at the first evaluation at or below it.",
         _common.table(
             ["target, nats/frame", "", "steps: median (range)", "s/step", "minutes", "TFLOP"],
-            target_rows(found),
+            target_rows(figures),
         ),
         f"The s/step are medians of {rounds} interleaved rounds, the minutes are steps times "
         "s/step: neither evaluation nor compiling is counted. Every schedule is fitted to "
@@ -329,7 +329,7 @@ def report(found: dict, thresholds: Sequence[float], args) -> None:
     ]
     _common.report("The time to a given error", parts, args.out)
     if args.out:
-        files.write_text(args.out.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+        files.write_text(args.out.with_suffix(".json"), json.dumps(figures, indent=1) + "\n")
 
 
 def main():
@@ -393,8 +393,8 @@ def main():
         if "rounds" in args.phases:
             measure_rounds(store, args.contenders, size, args)
         if "report" in args.phases:
-            found = summary(store, plan, args.contenders, args.thresholds, size)
-            report(found, args.thresholds, args)
+            figures = summary(store, plan, args.contenders, args.thresholds, size)
+            report(figures, args.thresholds, args)
     except (RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
 
