@@ -24,7 +24,7 @@ from unsup_video.training.trainer import Trainer
 from unsup_video.utils import files
 
 _CLIPS = 100  # per call of `predict`
-_ROUND = 20  # steps of a round
+_ROUND = 12  # steps of a round
 _LONG = 100_000  # steps of the schedule while the time of a step is measured
 
 

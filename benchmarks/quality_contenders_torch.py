@@ -15,7 +15,7 @@ from benchmarks._quality import Run
 from benchmarks.contenders_torch import Composite
 
 _CLIPS = 100  # per call of `predict`
-_ROUND = 20  # steps of a round
+_ROUND = 12  # steps of a round
 _LONG = 100_000  # steps of the schedule while the time of a step is measured
 
 
