@@ -1,6 +1,7 @@
 """Functions that the benchmarks share: medians, tables, the machine and its peak rates.
 
-TensorFlow is imported only where it is used, so that the parent process of `train_step` is small.
+TensorFlow is imported only where it is used, so that the parent process of `train_step` is small,
+and the package only by `machine`, so that PyTorch's interpreter does not need what it imports.
 """
 
 import argparse
@@ -15,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
-
-from unsup_video.training import workdir
 
 T = TypeVar("T")
 
@@ -68,6 +67,11 @@ class Size:
 def path(text: str) -> Path:
     """Returns a path of a command line, with the home folder for `~`."""
     return Path(text).expanduser()
+
+
+def values_of(kind: type[T]) -> Callable[[str], list[T]]:
+    """Returns a type for argparse: values separated by commas."""
+    return lambda text: [kind(value) for value in text.split(",")]
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -122,6 +126,8 @@ def report(title: str, parts: Sequence[str], out: Path | None) -> None:
 
 def machine() -> str:
     """Returns date, machine, versions and command line as a Markdown list."""
+    from unsup_video.training import workdir
+
     packages = ("tensorflow", "keras", "numpy", "jax", "torch")
     versions = [f"Python {platform.python_version()}"] + [
         f"{name} {version}" for name in packages if (version := workdir.version(name))

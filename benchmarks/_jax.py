@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -36,11 +35,6 @@ def require(backend: str) -> None:
 
 def device() -> str:
     return f"device: {jax.devices()[0].device_kind} ({jax.default_backend()})"
-
-
-def values_of(kind: type) -> Callable[[str], list]:
-    """Returns a type for argparse: values separated by commas."""
-    return lambda text: [kind(value) for value in text.split(",")]
 
 
 class Training:

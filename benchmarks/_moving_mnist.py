@@ -53,6 +53,15 @@ def render(images, which, positions, size: int):
     return xp.max(xp.where(drawn, pixels, xp.zeros_like(pixels)), axis=2)
 
 
+def drawn(stream, first: int, count: int, frames: int, size: int) -> np.ndarray:
+    """Draws clips of a stream of `quality_contenders.write_stream`: (count, frames, D) uint8."""
+    which, start, velocity = (
+        stream[name][first : first + count] for name in ("which", "start", "velocity")
+    )
+    positions = trajectory(start, velocity, frames)
+    return render(stream["images"], which, positions, size).reshape(count, frames, -1)
+
+
 def clips(key, images, data, count: int):
     """Generates `count` clips for a config's `data` section by JAX: (count, T, D) uint8."""
     import jax

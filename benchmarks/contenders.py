@@ -77,7 +77,7 @@ def _our_model(size, gemm_dtype="float32"):
     ).training
 
 
-def _stock_model(size):
+def stock_model(size):
     def lstm(name, has_input):
         return keras.layers.LSTM(size.units, return_sequences=True, return_state=True, name=name)
 
@@ -150,8 +150,8 @@ def _gemm_floor(size: Size):
 CONTENDERS = {
     "ours_float32": _contender(_our_model),
     "ours_bfloat16": _contender(lambda size: _our_model(size, "bfloat16")),
-    "stock_lstm": _contender(_stock_model),
-    "stock_mixed_bfloat16": _contender(_stock_model, "mixed_bfloat16"),
+    "stock_lstm": _contender(stock_model),
+    "stock_mixed_bfloat16": _contender(stock_model, "mixed_bfloat16"),
     "rnn_cell": _contender(_cell_model),
     "gemm_floor": _gemm_floor,
 }

@@ -1,6 +1,6 @@
 """PyTorch's contender of `train_step`, executed eagerly.
 
-Its interpreter needs only torch.
+Its interpreter needs only torch and NumPy.
 """
 
 import torch

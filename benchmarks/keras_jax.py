@@ -54,7 +54,7 @@ def main():
     for mode in (check, train):
         parsers[mode].add_argument(
             "--precisions",
-            type=_jax.values_of(str),
+            type=_common.values_of(str),
             default=[*_jax.PRECISIONS],
             help="precisions of matrix products, separated by commas",
         )
@@ -66,7 +66,7 @@ def main():
     subparser.add_argument("--config", default="moving_mnist_1layer", help="config to train")
     subparser.add_argument("--steps", type=int, required=True, help="training steps")
     subparser.add_argument(
-        "--seeds", type=_jax.values_of(int), default=[0], help="one run per seed"
+        "--seeds", type=_common.values_of(int), default=[0], help="one run per seed"
     )
     subparser.add_argument("--units", type=int, help="units per layer; default: the config's")
     subparser.add_argument("--batch", type=int, help="clips per batch; default: the recipe's")

@@ -41,7 +41,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    integers = _jax.values_of(int)
+    integers = _common.values_of(int)
     parser.add_argument("--percepts", type=_common.path, required=True, help=".npz of percepts")
     parser.add_argument("--out", type=_common.path, required=True, help="folder of the study")
     parser.add_argument("--split", type=int, default=1, help="official split, from 1")
