@@ -29,7 +29,7 @@ class Line(Task):
         self.scores = SCORES
         self.trainer = None
 
-    def train(self, start):
+    def train(self, start, share):
         x = np.random.default_rng(0).normal(size=(4 * STEPS, 1)).astype("float32")
         return tf.data.Dataset.from_tensor_slices(x[start:]).batch(4)
 

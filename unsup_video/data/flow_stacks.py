@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.data.shares import WHOLE, Share
 from unsup_video.utils.indices import evenly_spread
 
 
@@ -147,22 +148,32 @@ class Stacks:
             },
         }
 
-    def train(self, batch_size: int, start: int) -> tf.data.Dataset:
+    def train(self, batch_size: int, start: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns an endless stream of random crops, half of them mirrored.
 
         Args:
-            start: number of stacks already consumed.
+            batch_size: stacks per whole batch. start: number of stacks already consumed.
+            share: of every batch, the rows to make.
 
         Returns:
-            Batches of {"stack": (B, size, size, 2 L) float32, "label": (B,) int32}.
+            Batches of {"stack": (B, size, size, 2 L) float32, "label": (B,) int32} of the B rows of
+            the share.
+
+        Raises:
+            ValueError: the batch cannot be divided into such shares.
         """
         size = self._sizes["train"]
-        stream = windows.training(self._frames, size, self._seed, start, self._per_video)
+        stream = windows.training(
+            self._frames, size, self._seed, start, self._per_video, batch_size, share
+        )
         augment = _augmentation(
             self.form, size, self._frames.manifest.frame_shape, self._seed, self._labels["train"]
         )
-        stream = stream.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        return stream.batch(batch_size, drop_remainder=True).prefetch(2)
+        numbers = share.numbers(batch_size, start).unbatch()
+        stacks = tf.data.Dataset.zip(numbers, stream).map(
+            augment, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return stacks.batch(share.size(batch_size), drop_remainder=True).prefetch(2)
 
     def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
         """Returns centre crops: `config.eval.stacks_per_video` of every video, evenly spaced.

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from unsup_video.data import records, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.data.shares import WHOLE, Share
 
 
 class LabelledVideos:
@@ -73,19 +74,23 @@ class LabelledVideos:
     def _frames(self):
         return Frames(self.folder, self.chosen)
 
-    def training(self, length: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
+    def training(
+        self, length: int, batch_size: int, seed: int, start: int = 0, share: Share = WHOLE
+    ) -> tf.data.Dataset:
         """Returns an endless stream of labelled windows, each equally likely.
 
         Every example is a function of `seed` and the number of the example (`windows.training`).
 
         Args:
-            length: frames per window. start: number of examples already consumed.
+            length: frames per window. batch_size: examples per whole batch.
+            start: number of examples already consumed. share: of every batch, the rows to read.
 
         Returns:
-            Batches {"frames": (B, T, D) float32, "label": (B,) int64}.
+            Batches {"frames": (B, T, D) float32, "label": (B,) int64} of the B rows of the share.
 
         Raises:
-            ValueError: a video is shorter than a window.
+            ValueError: a video is shorter than a window; the batch cannot be divided into such
+                shares.
         """
         if (self.lengths < length).any():
             short = self.names[int(np.argmin(self.lengths))]
@@ -93,10 +98,12 @@ class LabelledVideos:
         label_of = np.zeros(len(self.chosen), np.int64)
         label_of[self.indices] = self.labels
         label_of = tf.constant(label_of)
-        stream = windows.training(self._frames, length, seed, start)
+        stream = windows.training(
+            self._frames, length, seed, start, batch_size=batch_size, share=share
+        )
         return (
             stream.map(lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]})
-            .batch(batch_size, drop_remainder=True)
+            .batch(share.size(batch_size), drop_remainder=True)
             .prefetch(2)
         )
 

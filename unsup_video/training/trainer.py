@@ -60,12 +60,14 @@ class Trainer:
 
     def batches(self) -> Iterator:
         """Returns endless batches for `train_step`, from the current step on."""
-        start = self.step * self.config.recipe.batch_size
-        return iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: distribution.shares(self.task.train(start), context)
-            )
-        )
+        size = self.config.recipe.batch_size
+        start = self.step * size
+
+        def of_this_process(context):
+            batches = self.task.train(start, distribution.share(context))
+            return distribution.parts(batches, size, context)
+
+        return iter(self.strategy.distribute_datasets_from_function(of_this_process))
 
     def train_step(self, batch, stop: bool = False) -> bool:
         """Updates the weights with one of `batches`.

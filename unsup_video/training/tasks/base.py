@@ -9,6 +9,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
+from unsup_video.data.shares import Share
 from unsup_video.training import checkpoints
 from unsup_video.training.summaries import TensorBoard
 from unsup_video.training.workdir import Workdir
@@ -30,8 +31,8 @@ class Task:
     unit = ""
     reduction = "mean"
 
-    def train(self, start: int) -> tf.data.Dataset:
-        """Returns endless training batches, without the first `start` examples."""
+    def train(self, start: int, share: Share) -> tf.data.Dataset:
+        """Returns the share of endless training batches, without the first `start` examples."""
         raise NotImplementedError
 
     def losses(self, batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

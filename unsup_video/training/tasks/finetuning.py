@@ -202,10 +202,10 @@ class Finetuning(Task):
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.classifier.classes)
 
-    def train(self, start):
+    def train(self, start, share):
         config = self.config
         return self.data.train.training(
-            config.data.frames, config.recipe.batch_size, config.seed, start
+            config.data.frames, config.recipe.batch_size, config.seed, start, share
         )
 
     def losses(self, batch):

@@ -53,8 +53,8 @@ class FlowClassification(Task):
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.stacks.classes)
 
-    def train(self, start):
-        return self.stacks.train(self.config.recipe.batch_size, start=start)
+    def train(self, start, share):
+        return self.stacks.train(self.config.recipe.batch_size, start, share)
 
     def losses(self, batch):
         """Returns the cross entropy of the softmax, averaged over the batch."""

@@ -120,8 +120,8 @@ class Pretraining(Task):
     def write(self, workdir):
         workdir.write_mean_frame(self.source.mean_frame)
 
-    def train(self, start):
-        return self.source.train(self.config.recipe.batch_size, start=start)
+    def train(self, start, share):
+        return self.source.train(self.config.recipe.batch_size, start, share)
 
     def losses(self, batch):
         """Returns the sum over decoders, frames and pixels; over the batch, the mean or the sum."""
