@@ -89,7 +89,7 @@ def rows(stream, share):
 @pytest.mark.parametrize(
     ("stream", "store", "counts"),
     [
-        (generated_clips, "held", (1, 2, 3, 4)),
+        pytest.param(generated_clips, "held", (1, 2, 3, 4), marks=pytest.mark.slow),
         (recorded_clips, "held", (1, 2, 3, 4)),
         (recorded_clips, "", (3,)),
         (recorded_clips, "GZIP", (3,)),

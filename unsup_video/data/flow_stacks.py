@@ -175,8 +175,17 @@ class Stacks:
         )
         return stacks.batch(share.size(batch_size), drop_remainder=True).prefetch(2)
 
-    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
+    def evaluation_batches(self, split: str, batch_size: int) -> int:
+        """Returns the number of batches of `evaluation`."""
+        return -(-len(self._starts[split]) // batch_size)
+
+    def evaluation(
+        self, split: str, batch_size: int, batches: range | None = None
+    ) -> tf.data.Dataset:
         """Returns centre crops: `config.eval.stacks_per_video` of every video, evenly spaced.
+
+        Args:
+            batches: consecutive numbers of the batches to read; None for all.
 
         Returns:
             Batches of {"stack": (B, size, size, 2 L) float32, "sequence": (B,) int64, the index of
@@ -193,7 +202,10 @@ class Stacks:
                 "first": window["first"],
             }
 
-        stacks = windows.at(folder, size, self._starts[split])
+        starts = self._starts[split]
+        if batches is not None:
+            starts = starts[batches.start * batch_size : batches.stop * batch_size]
+        stacks = windows.at(folder, size, starts)
         stacks = stacks.map(centre, num_parallel_calls=tf.data.AUTOTUNE)
         return stacks.batch(batch_size).prefetch(2)
 

@@ -1,6 +1,7 @@
 """Labelled videos, read as windows, for training and evaluating classifiers."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,31 +108,50 @@ class LabelledVideos:
             .prefetch(2)
         )
 
+    def block_batches(self, length: int, stride: int, batch_size: int) -> int:
+        """Returns the number of batches that `blocks` yields."""
+        return len(self._block_starts(length, stride, batch_size))
+
     def blocks(
-        self, length: int, stride: int, batch_size: int = 100
+        self, length: int, stride: int, batch_size: int = 100, batches: range | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields every block of `length` frames at `stride`; a shorter video is one block.
+
+        Args:
+            batches: consecutive numbers of the batches to read; None for all.
 
         Yields:
             (frames (B, T, D) float32, the video of each block (B,) as a number from 0 to N - 1, the
             first frame of each block (B,)). All blocks of a batch have the same T.
         """
-        for size in sorted({min(int(n), length) for n in self.lengths}):
-            which = self.lengths >= length if size == length else self.lengths == size
-            chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
-            starts = windows.starts(self.folder, size, stride, chosen)
+        wanted = self._block_starts(length, stride, batch_size)
+        if batches is not None:
+            wanted = wanted[batches.start : batches.stop]
+        for size, group in itertools.groupby(wanted, key=lambda batch: batch[0]):
+            starts = [starts for _, starts in group]
             if not self._frames.is_held:  # reading in the order on disk is fastest
-                batches = windows.at(self.folder, size, starts).batch(batch_size)
-                for batch in batches.as_numpy_iterator():
+                read = windows.at(self.folder, size, np.concatenate(starts)).batch(batch_size)
+                for batch in read.as_numpy_iterator():
                     videos = np.searchsorted(self.indices, batch["sequence"])
                     yield batch["frames"], videos, batch["first"]
                 continue
-            for start in range(0, len(starts), batch_size):
-                sequences, firsts = starts[start : start + batch_size].T
+            for sequences, firsts in (batch.T for batch in starts):
                 frames = [
                     self._block(*position, size) for position in zip(sequences, firsts, strict=True)
                 ]
                 yield np.stack(frames), np.searchsorted(self.indices, sequences), firsts
+
+    def _block_starts(self, length, stride, batch_size):
+        """Returns (frames per block, where the blocks start) of every batch of `blocks`."""
+        batches = []
+        for size in sorted({min(int(n), length) for n in self.lengths}):
+            which = self.lengths >= length if size == length else self.lengths == size
+            chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
+            starts = windows.starts(self.folder, size, stride, chosen)
+            batches += [
+                (size, starts[i : i + batch_size]) for i in range(0, len(starts), batch_size)
+            ]
+        return batches
 
     def _block(self, sequence, first, length):
         values, scale = self._frames.read(sequence, first, length)

@@ -76,6 +76,12 @@ def processes(strategy: tf.distribute.Strategy) -> int:
     return 1 if resolver is None else len(resolver.cluster_spec().job_tasks("worker"))
 
 
+def part_of(numbers: range, strategy: tf.distribute.Strategy) -> range:
+    """Returns the part of the numbers that falls to this process; the parts are about equal."""
+    count, index = processes(strategy), strategy.cluster_resolver.task_id
+    return numbers[len(numbers) * index // count : len(numbers) * (index + 1) // count]
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Returns a line for people about the devices and processes that share the work."""
     text = f"{strategy.num_replicas_in_sync} devices"
