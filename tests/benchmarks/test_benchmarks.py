@@ -1,11 +1,9 @@
-import json
 import re
 import sys
 
 import pytest
 
-import commands
-from benchmarks import _common, serving, shares
+from benchmarks import _common, serving
 from benchmarks._common import Size
 from benchmarks._workers import Worker
 from benchmarks.contenders import differences_of_equal_models
@@ -58,17 +56,3 @@ def test_the_benchmark_of_serving_runs(tmp_path, monkeypatch):
     rows = re.findall(r"^\| (\w+) \| `(\w+)` \| (\d) \|", out.read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows)) and {clips for *_, clips in rows} == {"1", "3"}
     assert {("composite", "predict_future_uint8", "3"), ("classifier", "classify", "1")} <= {*rows}
-
-
-@pytest.mark.slow
-def test_the_clips_of_a_process_are_counted(tmp_path):
-    """A process by itself makes 100 clips of each batch, and reads them if they are records."""
-    shares.store(str(tmp_path), 20)
-    done = commands.call(shares.worker, 0, 1, str(tmp_path), 3)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [kind["clips"] for kind in found.values()] == 4 * [100]
-    read = {kind: figures["bytes"] for kind, figures in found.items()}
-    window = 20 * 64 * 64
-    assert read["records raw"] == pytest.approx(100 * window, rel=0.01)
-    assert 0 < read["records GZIP"] < read["records raw"]
-    assert max(read["generated"], read["records GZIP, held in memory"]) < window
