@@ -93,7 +93,7 @@ def finetuned(config, path, stop_after=None):
     classifier, _ = finetuning.start(config, data, init)
     task = finetuning.Finetuning(config, classifier, data)
     if stop_after is not None:
-        task.train = lambda start, train=task.train: _stopping(train(start), stop_after)
+        task.train = lambda *args, train=task.train: _stopping(train(*args), stop_after)
     trainer = loop.Trainer(config, task)
     opened = workdir.Workdir.open(path, config.to_dict())
     info = {

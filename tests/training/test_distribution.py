@@ -83,18 +83,20 @@ def test_an_unknown_strategy_and_a_useless_tf_config_are_refused(monkeypatch):
 @pytest.mark.parametrize("pipelines", [1, 2, 4])
 def test_every_replica_gets_its_part_of_each_batch(pipelines):
     batches = [{"x": np.arange(8) + 8 * k, "y": np.arange(16).reshape(8, 2)} for k in range(3)]
-    dataset = tf.data.Dataset.from_generator(
-        lambda: iter(batches),
-        output_signature={
-            "x": tf.TensorSpec((None,), tf.int64),
-            "y": tf.TensorSpec((None, 2), tf.int64),
-        },
-    ).repeat()
     found = []
     for number in range(pipelines):
         context = tf.distribute.InputContext(pipelines, number, num_replicas_in_sync=4)
+        rows = distribution.share(context).rows(8)
+        own = [{key: x[rows] for key, x in batch.items()} for batch in batches]
+        dataset = tf.data.Dataset.from_generator(
+            lambda own=own: iter(own),
+            output_signature={
+                "x": tf.TensorSpec((None,), tf.int64),
+                "y": tf.TensorSpec((None, 2), tf.int64),
+            },
+        ).repeat()
         here = 4 // pipelines
-        parts = distribution.shares(dataset, context).take(here * len(batches))
+        parts = distribution.parts(dataset, 8, context).take(here * len(batches))
         found.append(list(parts.as_numpy_iterator()))
     for step, batch in enumerate(batches):
         parts = [part for of in found for part in of[step * here : (step + 1) * here]]

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import commands
+from processes import assert_shared_exactly
 from unsup_video.configs import flow_cnn as flow_cnn_config
 from unsup_video.configs import flow_cnn_small, flow_cnn_stack10
 from unsup_video.data import flow_stacks, records, splits, windows
@@ -381,10 +382,11 @@ def test_numbers_out_of_range_are_an_error(fields, message):
 
 def test_a_videos_prediction_is_the_mean_over_its_stacks():
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.8, 0.2], [0.7, 0.3]], "float32")
-    stacks = dataclasses.make_dataclass("Stacks", ["evaluation", "labels"])(
-        lambda part, size: tf.data.Dataset.from_tensor_slices(
+    stacks = dataclasses.make_dataclass("Stacks", ["evaluation", "evaluation_batches", "labels"])(
+        lambda part, size, batches: tf.data.Dataset.from_tensor_slices(
             {"stack": np.log(probabilities), "sequence": [7, 7, 9, 9], "first": [0, 1, 0, 4]}
         ).batch(size),
+        lambda part, size: -(-len(probabilities) // size),
         {"test": np.array([1, 1])},
     )
     network = keras.Sequential([keras.Input((2,)), keras.layers.Activation("linear")])
@@ -392,6 +394,16 @@ def test_a_videos_prediction_is_the_mean_over_its_stacks():
     # Means: (0.35, 0.65), which is right, and (0.75, 0.25).
     assert found["video_accuracy"] == 50 and found["window_accuracy"] == 25
     assert found["video_cross_entropy"] == pytest.approx(-(math.log(0.65) + math.log(0.25)) / 2)
+
+
+@pytest.mark.slow
+def test_validation_is_scored_the_same_by_any_number_of_processes(folder):
+    config = a_config(folder)
+    config.eval.batch_size = 5
+    stacks = flow_stacks.Stacks(config)
+    network = flow_classification.build_network(config, len(stacks.classes))
+    task = flow_classification.FlowClassification(config, network, stacks)
+    assert_shared_exactly(task.validate)
 
 
 def moving(label, rng, frames=11, height=12, width=14):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from runs import assert_bit_identical, what_training_left
 from unsup_video.configs import finetune
-from unsup_video.training import checkpoints, distribution, loop, optimizers
+from unsup_video.training import checkpoints, distribution, evaluating, loop, optimizers
 from unsup_video.training.tasks.base import Task, score_best
 from unsup_video.training.workdir import Workdir
 
@@ -29,7 +29,7 @@ class Line(Task):
         self.scores = SCORES
         self.trainer = None
 
-    def train(self, start):
+    def train(self, start, share):
         x = np.random.default_rng(0).normal(size=(4 * STEPS, 1)).astype("float32")
         return tf.data.Dataset.from_tensor_slices(x[start:]).batch(4)
 
@@ -37,7 +37,7 @@ class Line(Task):
         loss = tf.reduce_mean((self.network(batch) - 3 * batch) ** 2)
         return loss, {"loss": loss}
 
-    def validate(self):
+    def validate(self, shared):
         return {"score": self.scores[self.trainer.step]}
 
     def score(self, figures):
@@ -142,9 +142,9 @@ def with_infinite_data(trainer, monkeypatch, number):
     """Makes an infinity of the data of step `number`, counted from 1."""
     train = trainer.task.train
 
-    def spoiled(start):
+    def spoiled(start, share):
         count = number - 1 - start // 4
-        batches = train(start)
+        batches = train(start, share)
         bad = batches.skip(count).take(1).map(lambda batch: batch * np.inf)
         return batches.take(count).concatenate(bad).concatenate(batches.skip(count + 1))
 
@@ -217,7 +217,7 @@ def test_a_task_says_no_more_than_what_it_is(fresh, tmp_path):
     Task().write(None)
     assert (Task.unit, Task.reduction) == ("", "mean")
     with pytest.raises(NotImplementedError):
-        Task().validate()
+        Task().validate(evaluating.alone)
 
 
 def test_another_optimiser_is_trained_stopped_and_resumed(monkeypatch, tmp_path):
@@ -237,7 +237,7 @@ def test_another_optimiser_is_trained_stopped_and_resumed(monkeypatch, tmp_path)
     run(trainer(), tmp_path / "whole")
     stopped = trainer()
     train = stopped.task.train
-    stopped.task.train = lambda start: train(start).take(5)
+    stopped.task.train = lambda start, share: train(start, share).take(5)
     with pytest.raises(StopIteration):
         run(stopped, tmp_path / "stopped")
     run(trainer(), tmp_path / "stopped")

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import records, sources, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.data.shares import WHOLE, Share
 from unsup_video.utils.indices import evenly_spread
 
 
@@ -147,25 +148,44 @@ class Stacks:
             },
         }
 
-    def train(self, batch_size: int, start: int) -> tf.data.Dataset:
+    def train(self, batch_size: int, start: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns an endless stream of random crops, half of them mirrored.
 
         Args:
-            start: number of stacks already consumed.
+            batch_size: stacks per whole batch. start: number of stacks already consumed.
+            share: of every batch, the rows to make.
 
         Returns:
-            Batches of {"stack": (B, size, size, 2 L) float32, "label": (B,) int32}.
+            Batches of {"stack": (B, size, size, 2 L) float32, "label": (B,) int32} of the B rows of
+            the share.
+
+        Raises:
+            ValueError: the batch cannot be divided into such shares.
         """
         size = self._sizes["train"]
-        stream = windows.training(self._frames, size, self._seed, start, self._per_video)
+        stream = windows.training(
+            self._frames, size, self._seed, start, self._per_video, batch_size, share
+        )
         augment = _augmentation(
             self.form, size, self._frames.manifest.frame_shape, self._seed, self._labels["train"]
         )
-        stream = stream.enumerate(start).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        return stream.batch(batch_size, drop_remainder=True).prefetch(2)
+        numbers = share.numbers(batch_size, start).unbatch()
+        stacks = tf.data.Dataset.zip(numbers, stream).map(
+            augment, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return stacks.batch(share.size(batch_size), drop_remainder=True).prefetch(2)
 
-    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
+    def evaluation_batches(self, split: str, batch_size: int) -> int:
+        """Returns the number of batches of `evaluation`."""
+        return -(-len(self._starts[split]) // batch_size)
+
+    def evaluation(
+        self, split: str, batch_size: int, batches: range | None = None
+    ) -> tf.data.Dataset:
         """Returns centre crops: `config.eval.stacks_per_video` of every video, evenly spaced.
+
+        Args:
+            batches: consecutive numbers of the batches to read; None for all.
 
         Returns:
             Batches of {"stack": (B, size, size, 2 L) float32, "sequence": (B,) int64, the index of
@@ -182,7 +202,10 @@ class Stacks:
                 "first": window["first"],
             }
 
-        stacks = windows.at(folder, size, self._starts[split])
+        starts = self._starts[split]
+        if batches is not None:
+            starts = starts[batches.start * batch_size : batches.stop * batch_size]
+        stacks = windows.at(folder, size, starts)
         stacks = stacks.map(centre, num_parallel_calls=tf.data.AUTOTUNE)
         return stacks.batch(batch_size).prefetch(2)
 

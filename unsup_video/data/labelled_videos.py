@@ -1,6 +1,7 @@
 """Labelled videos, read as windows, for training and evaluating classifiers."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from unsup_video.data import records, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.data.shares import WHOLE, Share
 
 
 class LabelledVideos:
@@ -73,19 +75,23 @@ class LabelledVideos:
     def _frames(self):
         return Frames(self.folder, self.chosen)
 
-    def training(self, length: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
+    def training(
+        self, length: int, batch_size: int, seed: int, start: int = 0, share: Share = WHOLE
+    ) -> tf.data.Dataset:
         """Returns an endless stream of labelled windows, each equally likely.
 
         Every example is a function of `seed` and the number of the example (`windows.training`).
 
         Args:
-            length: frames per window. start: number of examples already consumed.
+            length: frames per window. batch_size: examples per whole batch.
+            start: number of examples already consumed. share: of every batch, the rows to read.
 
         Returns:
-            Batches {"frames": (B, T, D) float32, "label": (B,) int64}.
+            Batches {"frames": (B, T, D) float32, "label": (B,) int64} of the B rows of the share.
 
         Raises:
-            ValueError: a video is shorter than a window.
+            ValueError: a video is shorter than a window; the batch cannot be divided into such
+                shares.
         """
         if (self.lengths < length).any():
             short = self.names[int(np.argmin(self.lengths))]
@@ -93,38 +99,59 @@ class LabelledVideos:
         label_of = np.zeros(len(self.chosen), np.int64)
         label_of[self.indices] = self.labels
         label_of = tf.constant(label_of)
-        stream = windows.training(self._frames, length, seed, start)
+        stream = windows.training(
+            self._frames, length, seed, start, batch_size=batch_size, share=share
+        )
         return (
             stream.map(lambda x: {"frames": x["frames"], "label": label_of[x["sequence"]]})
-            .batch(batch_size, drop_remainder=True)
+            .batch(share.size(batch_size), drop_remainder=True)
             .prefetch(2)
         )
 
+    def block_batches(self, length: int, stride: int, batch_size: int) -> int:
+        """Returns the number of batches that `blocks` yields."""
+        return len(self._block_starts(length, stride, batch_size))
+
     def blocks(
-        self, length: int, stride: int, batch_size: int = 100
+        self, length: int, stride: int, batch_size: int = 100, batches: range | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields every block of `length` frames at `stride`; a shorter video is one block.
+
+        Args:
+            batches: consecutive numbers of the batches to read; None for all.
 
         Yields:
             (frames (B, T, D) float32, the video of each block (B,) as a number from 0 to N - 1, the
             first frame of each block (B,)). All blocks of a batch have the same T.
         """
-        for size in sorted({min(int(n), length) for n in self.lengths}):
-            which = self.lengths >= length if size == length else self.lengths == size
-            chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
-            starts = windows.starts(self.folder, size, stride, chosen)
+        wanted = self._block_starts(length, stride, batch_size)
+        if batches is not None:
+            wanted = wanted[batches.start : batches.stop]
+        for size, group in itertools.groupby(wanted, key=lambda batch: batch[0]):
+            starts = [starts for _, starts in group]
             if not self._frames.is_held:  # reading in the order on disk is fastest
-                batches = windows.at(self.folder, size, starts).batch(batch_size)
-                for batch in batches.as_numpy_iterator():
+                read = windows.at(self.folder, size, np.concatenate(starts)).batch(batch_size)
+                for batch in read.as_numpy_iterator():
                     videos = np.searchsorted(self.indices, batch["sequence"])
                     yield batch["frames"], videos, batch["first"]
                 continue
-            for start in range(0, len(starts), batch_size):
-                sequences, firsts = starts[start : start + batch_size].T
+            for sequences, firsts in (batch.T for batch in starts):
                 frames = [
                     self._block(*position, size) for position in zip(sequences, firsts, strict=True)
                 ]
                 yield np.stack(frames), np.searchsorted(self.indices, sequences), firsts
+
+    def _block_starts(self, length, stride, batch_size):
+        """Returns (frames per block, where the blocks start) of every batch of `blocks`."""
+        batches = []
+        for size in sorted({min(int(n), length) for n in self.lengths}):
+            which = self.lengths >= length if size == length else self.lengths == size
+            chosen = np.isin(np.arange(len(self.chosen)), self.indices[which])
+            starts = windows.starts(self.folder, size, stride, chosen)
+            batches += [
+                (size, starts[i : i + batch_size]) for i in range(0, len(starts), batch_size)
+            ]
+        return batches
 
     def _block(self, sequence, first, length):
         values, scale = self._frames.read(sequence, first, length)

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.data import digits
+from unsup_video.data.shares import WHOLE, Share
 
 _DIGIT = 28  # pixels
 _ONE = 1 << 24  # fixed-point 1.0: the side of the box
@@ -264,23 +265,24 @@ def batches(
     batch_size: int,
     start: int = 0,
     count: int | None = None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Returns sequences start, start + 1, .. of stream `seed` in batches (B, T, H, W) uint8.
 
     Args:
         images: (N, 28, 28) uint8. count: number of sequences, the last batch may be smaller; None
-            for an endless data set.
+            for an endless data set. share: of every batch, the rows to generate.
 
     Raises:
-        ValueError: the images have another dtype or shape, or there are none.
+        ValueError: the images have another dtype or shape, or there are none; the batch cannot be
+            divided into such shares.
     """
     if images.dtype != np.uint8 or images.shape[1:] != (_DIGIT, _DIGIT) or not len(images):
         raise ValueError(
             f"digits must be (N, 28, 28) uint8, N at least 1, got {images.shape} {images.dtype}"
         )
     images, seed = tf.constant(images), tf.constant(seed, tf.int64)
-    end = np.iinfo(np.int64).max if count is None else start + count
-    indices = tf.data.Dataset.range(start, end).batch(batch_size, drop_remainder=count is None)
+    indices = share.numbers(batch_size, start, None if count is None else start + count)
     make, shape = _graph(params), (params.num_frames, params.frame_size, params.frame_size)
     # Autograph has no control flow to convert here, and searching for it takes half a second.
     generated = tf.autograph.experimental.do_not_convert(

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from unsup_video.data import digits, moving_mnist, records, splits, windows
 from unsup_video.data.frames import Frames
+from unsup_video.data.shares import WHOLE, Share
 from unsup_video.models import video_models
 from unsup_video.utils.indices import evenly_spread
 
@@ -27,11 +28,15 @@ class Source(abc.ABC):
     description: dict
 
     @abc.abstractmethod
-    def train(self, batch_size: int, start: int) -> tf.data.Dataset:
+    def train(self, batch_size: int, start: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns an endless stream of (B, T, D) float32.
 
         Args:
-            start: number of clips already consumed.
+            batch_size: number of clips per whole batch. start: number of clips already consumed.
+            share: of every batch, the rows to make; B is their number.
+
+        Raises:
+            ValueError: the batch cannot be divided into such shares.
         """
 
     @abc.abstractmethod
@@ -96,8 +101,8 @@ class MovingMnistSource(Source):
             "sha256": {split: self._digits(split).sha256 for split in digits.SPLITS},
         }
 
-    def train(self, batch_size, start):
-        return self._batches("train", batch_size, start).map(to_frames).prefetch(2)
+    def train(self, batch_size, start, share=WHOLE):
+        return self._batches("train", batch_size, start, share=share).map(to_frames).prefetch(2)
 
     def evaluation(self, split, count):
         return collect(self._batches(split, 100, count=count))
@@ -110,11 +115,9 @@ class MovingMnistSource(Source):
             )
         return self._images[split]
 
-    def _batches(self, split, batch_size, start=0, count=None):
+    def _batches(self, split, batch_size, start=0, count=None, share=WHOLE):
         images, stream = self._digits(split).images, moving_mnist.stream_seed(self._seed, split)
-        return moving_mnist.batches(
-            images, self._params, stream, batch_size, start=start, count=count
-        )
+        return moving_mnist.batches(images, self._params, stream, batch_size, start, count, share)
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,12 @@ class RecordsSource(Source):
             "parts": {n: _size(part, length, self._starts[n]) for n, part in parts.items()},
         }
 
-    def train(self, batch_size, start):
-        stream = windows.training(self._frames, self._length, self._seed, start)
+    def train(self, batch_size, start, share=WHOLE):
+        stream = windows.training(
+            self._frames, self._length, self._seed, start, batch_size=batch_size, share=share
+        )
         clips = stream.map(lambda window: window["frames"])
-        return clips.batch(batch_size, drop_remainder=True).prefetch(2)
+        return clips.batch(share.size(batch_size), drop_remainder=True).prefetch(2)
 
     def evaluation(self, split, count):
         starts = self._starts[split]

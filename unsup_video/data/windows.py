@@ -12,6 +12,7 @@ import tensorflow as tf
 from unsup_video.data import calls, records
 from unsup_video.data.frames import Frames
 from unsup_video.data.orders import Order
+from unsup_video.data.shares import WHOLE, Share
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:
@@ -79,7 +80,13 @@ def evaluation(
 
 
 def training(
-    frames: Frames, length: int, seed: int, start: int = 0, max_per_video: int | None = None
+    frames: Frames,
+    length: int,
+    seed: int,
+    start: int = 0,
+    max_per_video: int | None = None,
+    batch_size: int = 1,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Returns an endless stream of windows in the random order of `orders.Order`.
 
@@ -88,18 +95,24 @@ def training(
         start: number of windows already consumed. The stream resumes from there without reading
             the windows before.
         max_per_video: maximum number of windows per sequence in an epoch; None for all.
+        share: of every `batch_size` windows from `start` on, those to read; the stream has no
+            others.
 
-    Returns the elements of `at`. Raises the errors of `starts` and `Frames.prepare`.
+    Returns the elements of `at`. Raises the errors of `starts`, `Frames.prepare` and `Share.size`.
     """
     _check_positive(frames.folder, length=length)
     if start < 0:
         raise ValueError(f"start must be at least 0, got {start}")
     order = Order(_usable(frames.folder, length, frames.chosen), length, seed, max_per_video)
     first_epoch, consumed = divmod(start, order.size)
+    wanted = np.zeros(batch_size, bool)
+    wanted[share.rows(batch_size)] = True
     frames.prepare()
 
     def windows(epoch):
-        return order.epoch(epoch)[consumed if epoch == first_epoch else 0 :]
+        rest = order.epoch(epoch)[consumed if epoch == first_epoch else 0 :]
+        position = max(0, epoch * order.size - start)  # of the first one in the stream
+        return rest[np.resize(np.roll(wanted, -position), len(rest))]
 
     def read(window):
         sequence, first = order.place(window)

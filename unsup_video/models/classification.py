@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -56,12 +56,21 @@ def classify(
     classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
 ) -> Predictions:
     """Classifies `count` videos from their blocks, which `LabelledVideos.blocks` yields."""
-    run = _steps(classifier)
-    steps, videos, firsts = [], [], []
-    for frames, video, first in blocks:
-        steps.append(run(frames))
-        videos.append(video)
-        firsts.append(first)
+    return predictions(list(steps(classifier, blocks)), count)
+
+
+def steps(
+    classifier: Classifier, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields {"steps": (B, T, K) float32, "videos": (B,), "firsts": (B,)} of batches of blocks."""
+    run = _softmax(classifier)
+    for frames, videos, firsts in blocks:
+        yield {"steps": run(frames), "videos": videos, "firsts": firsts}
+
+
+def predictions(batches: Sequence[dict[str, np.ndarray]], count: int) -> Predictions:
+    """Puts the results of `steps` for all blocks of `count` videos together."""
+    steps, videos, firsts = ([batch[k] for batch in batches] for k in ("steps", "videos", "firsts"))
     longest = max(batch.shape[1] for batch in steps)
     means = np.concatenate([batch.mean(axis=1, dtype=np.float64) for batch in steps])
     padded = [
@@ -81,7 +90,7 @@ def classify(
 
 
 @functools.lru_cache(maxsize=2)
-def _steps(classifier):
+def _softmax(classifier):
     import tensorflow as tf  # the rest of this module runs without it
 
     @tf.function(reduce_retracing=True, autograph=False)

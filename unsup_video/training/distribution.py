@@ -10,6 +10,8 @@ import os
 
 import tensorflow as tf
 
+from unsup_video.data.shares import Share
+
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 
@@ -74,6 +76,12 @@ def processes(strategy: tf.distribute.Strategy) -> int:
     return 1 if resolver is None else len(resolver.cluster_spec().job_tasks("worker"))
 
 
+def part_of(numbers: range, strategy: tf.distribute.Strategy) -> range:
+    """Returns the part of the numbers that falls to this process; the parts are about equal."""
+    count, index = processes(strategy), strategy.cluster_resolver.task_id
+    return numbers[len(numbers) * index // count : len(numbers) * (index + 1) // count]
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Returns a line for people about the devices and processes that share the work."""
     text = f"{strategy.num_replicas_in_sync} devices"
@@ -95,27 +103,26 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:
         )
 
 
-def shares(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """Returns the parts of every batch for the replicas of one process, one after the other.
+def share(context: tf.distribute.InputContext) -> Share:
+    """Returns the share of every batch that the replicas of this process train on."""
+    return Share(context.input_pipeline_id, context.num_input_pipelines)
+
+
+def parts(
+    batches: tf.data.Dataset, batch_size: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Divides the batches of one process among its replicas, one after the other.
 
     Args:
-        batches: batches of (B, ...) tensors, the same in every process.
+        batches: the process's share of batches of `batch_size` examples.
     """
     replicas = context.num_replicas_in_sync
     if replicas == 1:
         return batches
-    here = replicas // context.num_input_pipelines
-    first = here * context.input_pipeline_id
-
-    def parts(batch):
-        def part(x):
-            return tf.reshape(x, (replicas, -1, *x.shape[1:]))[first : first + here]
-
-        return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(part, batch))
-
+    divided = batches.rebatch(batch_size // replicas, drop_remainder=True)
     # Infinite: otherwise all processes would agree before every step on whether a batch is left.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return batches.flat_map(parts).apply(endless).prefetch(2 * here)
+    return divided.apply(endless).prefetch(2 * replicas // context.num_input_pipelines)
 
 
 def reduce(value, how: str = "mean"):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.training import checkpoints, distribution, optimizers
+from unsup_video.training import checkpoints, distribution, evaluating, optimizers
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.workdir import Workdir
 
@@ -60,12 +60,14 @@ class Trainer:
 
     def batches(self) -> Iterator:
         """Returns endless batches for `train_step`, from the current step on."""
-        start = self.step * self.config.recipe.batch_size
-        return iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: distribution.shares(self.task.train(start), context)
-            )
-        )
+        size = self.config.recipe.batch_size
+        start = self.step * size
+
+        def of_this_process(context):
+            batches = self.task.train(start, distribution.share(context))
+            return distribution.parts(batches, size, context)
+
+        return iter(self.strategy.distribute_datasets_from_function(of_this_process))
 
     def train_step(self, batch, stop: bool = False) -> bool:
         """Updates the weights with one of `batches`.
@@ -139,26 +141,44 @@ class Trainer:
         return means
 
     def validate(self) -> dict[str, float]:
-        """Returns the task's figures for the validation data, averaged over all processes.
+        """Returns the task's figures for the validation data, whose batches all processes share.
+
+        All processes return the figures of the first one, so that all take the same decisions,
+        even if kinds of hardware differ in rounding.
 
         Raises:
             NonFiniteLoss: a figure is not finite; the message names the step.
         """
         self.read()
-        scores = self.means(self.task.validate())
+        scores = {
+            name: float(self.gathered(value)[0])
+            for name, value in self.task.validate(self._shared).items()
+        }
         _check_finite(scores, self.step)
         return scores
+
+    def _shared(self, evaluate, count):
+        """Divides an evaluation among the processes: `evaluating.alone` for several."""
+        processes = distribution.processes(self.strategy)
+        if processes == 1:
+            return evaluating.alone(evaluate, count)
+        own = distribution.part_of(range(count), self.strategy)
+        packed = evaluating.pack(list(evaluate(own)))
+        padded = np.zeros(int(max(self.gathered(len(packed)))), np.int64)
+        padded[: len(packed)] = packed
+        return [result for part in self._all(padded) for result in evaluating.unpack(part)]
 
     def gathered(self, number: float) -> list[float]:
         """Returns the numbers of all processes; waits until every process has called it."""
         if distribution.processes(self.strategy) == 1:
             return [number]
-        numbers = self._gather(tf.constant(number, tf.float64))
-        return list(self.strategy.experimental_local_results(numbers)[0].numpy())
+        return list(self._all(np.float64(number)))
 
-    def means(self, figures: dict[str, float]) -> dict[str, float]:
-        """Returns means over all processes, so that all take the same decisions."""
-        return {name: float(np.mean(self.gathered(value))) for name, value in figures.items()}
+    def _all(self, array):
+        """Returns the arrays of all processes, (processes, ..); they have the same shape."""
+        arrays = self.strategy.experimental_local_results(self._gather(tf.constant(array)))[0]
+        replicas = self.strategy.num_replicas_in_sync // distribution.processes(self.strategy)
+        return arrays.numpy()[::replicas]
 
     # ------------------------------------------------------------------ the position in the run
 

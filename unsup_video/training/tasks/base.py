@@ -9,7 +9,9 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
+from unsup_video.data.shares import Share
 from unsup_video.training import checkpoints
+from unsup_video.training.evaluating import Shared
 from unsup_video.training.summaries import TensorBoard
 from unsup_video.training.workdir import Workdir
 from unsup_video.utils import files
@@ -30,8 +32,8 @@ class Task:
     unit = ""
     reduction = "mean"
 
-    def train(self, start: int) -> tf.data.Dataset:
-        """Returns endless training batches, without the first `start` examples."""
+    def train(self, start: int, share: Share) -> tf.data.Dataset:
+        """Returns the share of endless training batches, without the first `start` examples."""
         raise NotImplementedError
 
     def losses(self, batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -42,8 +44,13 @@ class Task:
         """
         raise NotImplementedError
 
-    def validate(self) -> dict[str, float]:
-        """Returns figures for the validation data."""
+    def validate(self, shared: Shared) -> dict[str, float]:
+        """Returns figures for the validation data.
+
+        Args:
+            shared: calls a function with the numbers of the batches that this process evaluates,
+                and returns the results of all batches.
+        """
         raise NotImplementedError
 
     def score(self, figures: dict[str, float]) -> float:

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers
-from unsup_video.models.classification import classify
+from unsup_video.models.classification import predictions, steps
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
 from unsup_video.training import experiment, fields
+from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import TrainedModel
 
@@ -202,10 +203,10 @@ class Finetuning(Task):
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.classifier.classes)
 
-    def train(self, start):
+    def train(self, start, share):
         config = self.config
         return self.data.train.training(
-            config.data.frames, config.recipe.batch_size, config.seed, start
+            config.data.frames, config.recipe.batch_size, config.seed, start, share
         )
 
     def losses(self, batch):
@@ -218,17 +219,20 @@ class Finetuning(Task):
             loss *= tf.cast(tf.shape(logits)[0], loss.dtype)
         return loss, figures
 
-    def validate(self):
-        return self._scores(self.data.validation)
+    def validate(self, shared):
+        return self._scores(self.data.validation, shared)
 
     def test(self):
         """Returns {"videos": N, "scores": `Predictions.figures`} for the test videos."""
         return {"videos": len(self.data.test), "scores": self._scores(self.data.test)}
 
-    def _scores(self, videos):
-        data = self.config.data
-        blocks = videos.blocks(data.frames, data.stride, self.config.eval.batch_size)
-        return classify(self.classifier, blocks, len(videos)).figures(videos.labels)
+    def _scores(self, videos: LabelledVideos, shared: Shared = alone):
+        form = self.config.data.frames, self.config.data.stride, self.config.eval.batch_size
+        parts = shared(
+            lambda batches: steps(self.classifier, videos.blocks(*form, batches)),
+            videos.block_batches(*form),
+        )
+        return predictions(parts, len(videos)).figures(videos.labels)
 
     def score(self, figures):
         """Returns the error of whole videos, in %; the cross entropy decides between equal ones."""

@@ -14,6 +14,7 @@ from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
 from unsup_video.models.classification import Predictions, video_means
 from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
 
 _AT_LEAST_ONE = ("model.size", "data.stack", "data.shuffle_mb", "eval.stacks_per_video")
@@ -53,8 +54,8 @@ class FlowClassification(Task):
     def write(self, workdir):
         experiment.write_classes(workdir.path, self.stacks.classes)
 
-    def train(self, start):
-        return self.stacks.train(self.config.recipe.batch_size, start=start)
+    def train(self, start, share):
+        return self.stacks.train(self.config.recipe.batch_size, start, share)
 
     def losses(self, batch):
         """Returns the cross entropy of the softmax, averaged over the batch."""
@@ -68,8 +69,8 @@ class FlowClassification(Task):
             "window_accuracy": 100 * tf.reduce_mean(tf.cast(right, tf.float32)),
         }
 
-    def validate(self):
-        return figures(self._classify, self.stacks, "validation")
+    def validate(self, shared):
+        return figures(self._classify, self.stacks, "validation", shared)
 
     def test(self):
         """Returns the scores on the test videos.
@@ -95,8 +96,10 @@ class FlowClassification(Task):
         return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
 
 
-def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str], Predictions]:
+def classifier(network: keras.Model, batch_size: int) -> Callable[..., Predictions]:
     """Returns a function of the data and a split that classifies the videos of the split.
+
+    With a third argument, several processes share the batches (see `evaluating`).
 
     The blocks of the `Predictions` are stacks, with one step each. The probabilities of a video are
     the mean of the softmax over its stacks (Simonyan & Zisserman 2014, section 5).
@@ -106,12 +109,16 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
     def softmax(stack):
         return tf.nn.softmax(network(stack, training=False))
 
-    def classify(stacks, part):
-        batches = [
-            (softmax(batch["stack"]).numpy(), batch["sequence"].numpy(), batch["first"].numpy())
-            for batch in stacks.evaluation(part, batch_size)
-        ]
-        steps, sequences, firsts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    def classify(stacks: Stacks, part: str, shared: Shared = alone):
+        def evaluate(batches):
+            for batch in stacks.evaluation(part, batch_size, batches):
+                steps = softmax(batch["stack"]).numpy()
+                yield {"steps": steps, **{k: batch[k].numpy() for k in ("sequence", "first")}}
+
+        results = shared(evaluate, stacks.evaluation_batches(part, batch_size))
+        steps, sequences, firsts = (
+            np.concatenate([batch[k] for batch in results]) for k in ("steps", "sequence", "first")
+        )
         videos, numbers = np.unique(sequences, return_inverse=True)
         means = video_means(steps, numbers, len(videos))
         return Predictions(means, steps, numbers, firsts, steps[:, None])
@@ -119,9 +126,11 @@ def classifier(network: keras.Model, batch_size: int) -> Callable[[Stacks, str],
     return classify
 
 
-def figures(classify: Callable[[Stacks, str], Predictions], stacks: Stacks, part: str) -> dict:
+def figures(
+    classify: Callable[..., Predictions], stacks: Stacks, part: str, shared: Shared = alone
+) -> dict:
     """Returns the scores of `classify`, a `classifier`, on a split: see `Predictions.figures`."""
-    return classify(stacks, part).figures(stacks.labels[part])
+    return classify(stacks, part, shared).figures(stacks.labels[part])
 
 
 def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -> str:

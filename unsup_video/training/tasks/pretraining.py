@@ -13,6 +13,7 @@ from unsup_video.models import outputs, video_models
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
 from unsup_video.training import fields
+from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
 from unsup_video.utils.indices import evenly_spread
 
@@ -59,10 +60,11 @@ def _compiled_losses(model):
     return tf.function(model.frame_losses, jit_compile=True, autograph=False)
 
 
-def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], dict[str, float]]:
+def evaluator(model: VideoModel, config: ConfigDict) -> Callable[..., dict[str, float]]:
     """Returns a function from clips (N, T, D) to mean losses per frame by name.
 
-    The names are "free_running/future" and the like; conditional decoders are also scored under
+    With a second argument, several processes share the batches (see `evaluating`). The names are
+    "free_running/future" and the like; conditional decoders are also scored under
     "teacher_forced/..". The figures do not depend on the batch size of the evaluation.
     """
 
@@ -79,14 +81,19 @@ def evaluator(model: VideoModel, config: ConfigDict) -> Callable[[np.ndarray], d
             results |= {f"teacher_forced/{k}": v for k, v in taught.items()}
         return results
 
-    def evaluate(clips):
-        parts = []
-        for start in range(0, len(clips), config.eval.batch_size):
-            batch = clips[start : start + config.eval.batch_size]
-            past, future = split(batch, config.data.frames_in, config.data.frames_out)
-            parts.append(batch_losses(tf.constant(past), tf.constant(future)))
+    def evaluate(clips: np.ndarray, shared: Shared = alone):
+        size = config.eval.batch_size
+
+        def losses(batches):
+            for i in batches:
+                batch = clips[i * size : (i + 1) * size]
+                past, future = split(batch, config.data.frames_in, config.data.frames_out)
+                of_batch = batch_losses(tf.constant(past), tf.constant(future))
+                yield {k: v.numpy() for k, v in of_batch.items()}
+
+        parts = shared(losses, -(-len(clips) // size))
         return {
-            k: float(np.mean(np.concatenate([p[k].numpy() for p in parts]), dtype=np.float64))
+            k: float(np.mean(np.concatenate([p[k] for p in parts]), dtype=np.float64))
             for k in parts[0]
         }
 
@@ -120,8 +127,8 @@ class Pretraining(Task):
     def write(self, workdir):
         workdir.write_mean_frame(self.source.mean_frame)
 
-    def train(self, start):
-        return self.source.train(self.config.recipe.batch_size, start=start)
+    def train(self, start, share):
+        return self.source.train(self.config.recipe.batch_size, start, share)
 
     def losses(self, batch):
         """Returns the sum over decoders, frames and pixels; over the batch, the mean or the sum."""
@@ -135,8 +142,8 @@ class Pretraining(Task):
             total /= tf.cast(tf.shape(batch)[0], total.dtype)
         return total, {f"{mode(self.model, k)}/{k}": tf.reduce_mean(v) for k, v in frame.items()}
 
-    def validate(self):
-        return self._evaluate(self._validation)
+    def validate(self, shared):
+        return self._evaluate(self._validation, shared)
 
     def score(self, figures):
         return figures[f"free_running/{score_name(self.model)}"]
