@@ -187,7 +187,7 @@ def test_records_are_descriptors_of_the_same_videos(described, motion):
     assert records.verify(described) == []
     manifest, settings = (
         records.Manifest.load(described),
-        {"name": "hof", "grid": [2, 2], "rest": 0.5},
+        {"name": "hof", "grid": [2, 2], "rest": 1.0},
     )
     assert (manifest.kind, manifest.dtype, manifest.classes) == (
         "percepts",
