@@ -46,6 +46,24 @@ def test_a_bandwidth_is_measured_of_any_size():
     assert all(0 < _common.read_bandwidth(size) < 1e13 for size in (1, 3, 64))
 
 
+def test_the_floor_of_a_request_by_hand(tmp_path):
+    model = serving.composite(8, 8, tmp_path).model
+    encoder, recurrent, output = 64 * 32, 8 * 32, 8 * 64  # numbers of weights
+    read = {"encode": encoder + 9 * recurrent, "step": encoder + 2 * recurrent + output}
+    read["reconstruct"] = read["predict_future"] = read["encode"] + 10 * recurrent + output
+    read["serving_default"] = read["encode"] + 2 * (10 * recurrent + output)
+    computed = {"encode": 10 * encoder + 9 * recurrent}
+    computed["predict_future"] = computed["encode"] + 10 * (recurrent + output)
+    found = serving.products(model, 10, 10)
+
+    def floor(name, **rates):
+        return sum(product.floor(3, **rates) for product in found[name])
+
+    assert {name: floor(name, bandwidth=4, rate=1e99) for name in found} == pytest.approx(read)
+    for name, weights in computed.items():
+        assert floor(name, bandwidth=1e99, rate=6) == pytest.approx(weights)
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_serving_runs(tmp_path, monkeypatch):
     out = tmp_path / "serving.md"

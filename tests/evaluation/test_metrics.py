@@ -109,6 +109,17 @@ def test_colour_is_the_mean_over_channels(frames):
     assert found["ssim"][1, 2] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_frame_does_not_depend_on_those_beside_it(frames):
+    truth, prediction = (np.tile(x.reshape(6, -1), (60, 1)) for x in frames)  # more than a chunk
+    truth[::7], prediction[::5] = 1, 0
+    assert truth.size > metrics._CHUNK
+    together = frame_metrics(truth, prediction, (20, 24))
+    for k in (0, 7, 100, 272, 273, 359):
+        alone = frame_metrics(truth[k], prediction[k], (20, 24))
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][k], value, rtol=1e-5, atol=1e-7)
+
+
 def test_bad_input(frames):
     with pytest.raises(ValueError, match="unknown metric convention 'mine': one of correct"):
         frame_metrics(*frames, (20, 24), "mine")
