@@ -10,7 +10,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from unsup_video.configs import finetune_small, percepts_small
-from unsup_video.data import sources
+from unsup_video.data import sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.evaluation.short_trainings import ShortTrainings
 from unsup_video.models import classifiers
@@ -87,7 +87,7 @@ class Networks:
         own = self.pretraining.copy_and_resolve_references()
         own.seed = seed
         part = sources.Split(self.videos.folder, self.videos.subset(train).chosen)
-        source = sources.RecordsSource(own, {name: part for name in sources.splits.SPLITS})
+        source = sources.RecordsSource(own, dict.fromkeys(splits.SPLITS, part))
         model = experiment.build_model(
             own, source.frame_shape, source.mean_frame, source.standard_deviation
         )

@@ -29,7 +29,9 @@ def accuracy(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]
     return intervals.interval(hits, groups, percent=True, answers=answers)
 
 
-def difference(one: np.ndarray, other: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+def difference(
+    one: np.ndarray, other: np.ndarray, groups: np.ndarray
+) -> tuple[float, float, float]:
     """Returns the mean of the paired differences of two `right`, and its 95% interval.
 
     If all differences are equal, it has no width.

@@ -119,7 +119,7 @@ def run(
     """Runs, or resumes, the study in `folder`.
 
     All repeats of the cheap classifiers come first, then those of LSTMs in turn. What would take
-    longer than the time left, going by the last training of that kind, is not started.
+    longer than the time left, going by the last repeat of that kind, is not started.
 
     Args:
         classifiers: of `CLASSIFIERS`. minutes: of this call; finished trainings cost none.
@@ -195,7 +195,8 @@ def _try_all(settings, sets, folder, classifiers, repeats, seconds, log, clock, 
         if path.exists() or key in failed:
             continue
         left = began + seconds - clock()
-        if left <= 0 or taken.get(key, taken.get(classifier, 0.0)) > left:
+        longest = max(taken.values(), default=0.0)  # a new classifier is none of the faster ones
+        if left <= 0 or taken.get(key, taken.get(classifier, longest)) > left:
             continue
         if key not in made:
             made[key] = _fitter(classifier, sets.videos[percepts], networks_of)
@@ -289,8 +290,9 @@ def _result(settings, sets, folder, classifiers, repeats, failed):
     if not rows:
         reasons = "".join(f"\n  {s}, {CLASSIFIERS[c]}: {why}" for (s, c), why in failed.items())
         raise ValueError(
-            "no candidate was finished: use more --minutes" if not failed else
-            f"no candidate could be trained:{reasons}"
+            "no candidate was finished: use more --minutes"
+            if not failed
+            else f"no candidate could be trained:{reasons}"
         )
     order = sorted(range(len(rows)), key=lambda i: (-rows[i].accuracy, rows[i].seconds))
     rows, right = [rows[i] for i in order], np.array([right[i] for i in order])
