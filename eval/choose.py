@@ -1,5 +1,11 @@
 """Chooses percepts and a classifier for your own labelled videos, by cross-validation.
 
+    python -m eval.choose --videos=my_videos --cnn=EfficientNetV2B0 --out=results/choose
+
+makes percepts of the videos of a folder, whose sub-folders are the classes, in --out: of the
+frames, of optical flow drawn as images (these two need --cnn), and histograms of flow. For sets of
+percepts that exist, which may have groups of videos and official splits:
+
     python -m eval.choose --percepts=rgb=data/rgb,hof=data/hof --out=results/choose
 
 Every set of percepts, and the late fusion of several, is tried with every classifier: statistics
@@ -8,9 +14,10 @@ random weights, and one from an encoder that is pretrained on the training video
 command prints one table, what it recommends, how sure that is, and how to train and use it. The
 same command resumes, also with more --minutes or --repeats.
 
+    python -m eval.choose --out=results/choose --predict=new_videos --cnn=EfficientNetV2B0
     python -m eval.choose --out=results/choose --predict=rgb=data/new_rgb,hof=data/new_hof
 
-names the actions in new videos with a recommended classifier of statistics.
+name the actions in new videos, or in their percepts, with a recommended classifier of statistics.
 """
 
 import os
@@ -22,9 +29,14 @@ from pathlib import Path
 
 from absl import flags
 
-from unsup_video.evaluation.choosing import model, sets, statistics, study
+from data_prep import cnn_flags
+from unsup_video.evaluation.choosing import model, sets, statistics, study, videos
 from unsup_video.utils import cli, files
+from unsup_video.video import percepts
 
+_VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos; its sub-folders are classes.")
+_cnn = cnn_flags.define()
+flags.adopt_module_key_flags(cnn_flags)  # so that --help shows them
 _PERCEPTS = flags.DEFINE_list(
     "percepts", None, "Data sets of percepts of the same videos, as NAME=FOLDER,NAME=FOLDER."
 )
@@ -43,7 +55,7 @@ _CLASSIFIERS = flags.DEFINE_list(
     "classifiers", list(study.CLASSIFIERS), "Classifiers to try, cheapest first."
 )
 _PREDICT = flags.DEFINE_list(
-    "predict", None, "Percepts of new videos, as --percepts, to name the actions in."
+    "predict", None, "Folder of new videos to name the actions in, or their sets of percepts."
 )
 _MODEL, _PREDICTIONS = "model.npz", "predictions.csv"
 
@@ -59,9 +71,18 @@ def main(argv):
 
 
 def _choose(out):
-    if _PERCEPTS.value is None:
-        raise ValueError("--percepts=NAME=FOLDER is missing: what data_prep.percepts wrote")
-    folders = _folders(_PERCEPTS)
+    if (_VIDEOS.value is None) == (_PERCEPTS.value is None):
+        raise ValueError(
+            "give one of --videos=FOLDER, whose sub-folders are classes, and "
+            "--percepts=NAME=FOLDER, what data_prep.percepts and the like wrote"
+        )
+    if _PERCEPTS.value is not None:
+        folders = _folders(_PERCEPTS)
+    else:
+        cnn = _cnn_job()
+        folders = videos.make(_VIDEOS.value, out / "percepts", videos.available(cnn), cnn)
+        if cnn is None:
+            print("without --cnn, only percepts that need none are tried")
     data = sets.load(folders, _SPLIT.value)
     print(
         f"{len(data):,} videos of {len(data.classes)} classes, {len(set(data.groups.tolist())):,} "
@@ -79,10 +100,35 @@ def _choose(out):
         model.train(data, best.percepts, best.classifier, settings.seed).save(out / _MODEL)
         print(f"trained on all {len(data):,} videos: {out / _MODEL}")
         new = ",".join(f"{name}=NEW_{name.upper()}" for name in best.percepts)
-        cli.print_next(cli.command("eval.choose", f"--out={out}", f"--predict={new}"))
+        given = [f"--predict={new}"]
+        if _VIDEOS.value is not None:
+            given = ["--predict=NEW_VIDEOS", *_cnn_arguments(best.percepts)]
+        cli.print_next(cli.command("eval.choose", f"--out={out}", *given))
     else:
         cli.print_next(*_trainings(out, data, best))
     return 0
+
+
+def _cnn_job():
+    """Returns the job of the CNN that the flags describe; None without --cnn."""
+    given = _cnn()
+    if "cnn" not in given:
+        if given:
+            raise ValueError(f"--{next(iter(given))} goes with --cnn")
+        return None
+    return percepts.job(**given)
+
+
+def _cnn_arguments(names):
+    """Returns the flags of the CNN again, if one of these percepts needs it."""
+    if set(names) == {videos.HOF}:
+        return []
+    parsed = flags.FLAGS
+    own = [flag for flag in parsed.get_key_flags_for_module(cnn_flags) if flag.present]
+    return [
+        f"--{flag.name}={','.join(flag.value) if isinstance(flag.value, list) else flag.value}"
+        for flag in own
+    ]
 
 
 def _trainings(out, data, best):
@@ -138,7 +184,14 @@ def _predict(out):
             f"{out / _MODEL} does not exist: eval.choose writes it if it recommends a classifier "
             "of statistics. eval.action_recognition --predict is for runs of train.finetune"
         )
-    found = model.predict(model.load(out / _MODEL), _folders(_PREDICT))
+    own = model.load(out / _MODEL)
+    if len(_PREDICT.value) == 1 and "=" not in _PREDICT.value[0]:
+        (new,) = _PREDICT.value
+        made = out / f"percepts-{Path(new).resolve().name}"
+        folders = videos.make(new, made, own.percepts, _cnn_job())
+    else:
+        folders = _folders(_PREDICT)
+    found = model.predict(own, folders)
     with files.atomic_write(out / _PREDICTIONS) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.writer(file, lineterminator="\n")

@@ -26,6 +26,7 @@ class StatisticsModel:
         classifier: one of `statistics.KINDS`. classes: names of the K classes.
         features: name of a set -> (N, F), `statistics.of_sequences` of the training videos.
         labels: (N,) int. seed: of a forest.
+        made: name of a set -> how it was made, see `how_made`.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class StatisticsModel:
         features: Mapping[str, np.ndarray],
         labels: np.ndarray,
         seed: int,
+        made: Mapping[str, dict],
     ):
         self.classifier, self.classes, self.seed = classifier, tuple(classes), seed
+        self.made = dict(made)
         self.features, self.labels = dict(features), labels
         self._fitted = {}
         for name, values in self.features.items():
@@ -53,23 +56,15 @@ class StatisticsModel:
 
         Args:
             features: name of a set -> (M, F).
-
-        Raises:
-            ValueError: a set of percepts has another size than that of the training videos.
         """
-        for name, known in self.features.items():
-            if features[name].shape[1] != known.shape[1]:
-                raise ValueError(
-                    f"{name}: percepts of {features[name].shape[1] // 7} numbers, those of the "
-                    f"training videos have {known.shape[1] // 7}: make them with the same settings"
-                )
         return np.mean(
             [own.predict_proba(features[name]) for name, own in self._fitted.items()], axis=0
         )
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model, atomically."""
-        about = {"classifier": self.classifier, "classes": self.classes, "seed": self.seed}
+        names = ("classifier", "classes", "seed", "made")
+        about = {name: getattr(self, name) for name in names}
         arrays = {f"features_{name}": values for name, values in self.features.items()}
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, about=json.dumps(about), labels=self.labels, **arrays)
@@ -81,7 +76,17 @@ def train(sets: Sets, percepts: tuple[str, ...], classifier: str, seed: int) -> 
         name: statistics.of_sequences(sets.videos[name].folder, sets.videos[name].chosen)
         for name in percepts
     }
-    return StatisticsModel(classifier, sets.classes, features, sets.labels, seed)
+    made = {name: how_made(sets.videos[name].folder) for name in percepts}
+    return StatisticsModel(classifier, sets.classes, features, sets.labels, seed, made)
+
+
+def how_made(folder: str | Path) -> dict:
+    """Returns the settings of the job that made a data set of percepts, without its videos.
+
+    It is {} for data sets that do not tell, such as those of data_prep.convert.
+    """
+    settings = records.Manifest.load(folder).source.get("settings", {})
+    return {key: value for key, value in settings.items() if key not in ("flow", "fingerprint")}
 
 
 def load(path: str | os.PathLike) -> StatisticsModel:
@@ -98,7 +103,7 @@ def load(path: str | os.PathLike) -> StatisticsModel:
             if name.startswith("features_")
         }
         labels = stored["labels"]
-    return StatisticsModel(about["classifier"], about["classes"], features, labels, about["seed"])
+    return StatisticsModel(features=features, labels=labels, **about)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,8 @@ def predict(model: StatisticsModel, folders: Mapping[str, str | Path]) -> list[P
         folders: name of a set -> its data set, for each of `model.percepts`.
 
     Raises:
-        ValueError: a set is missing, holds other videos than the others, or does not fit the model.
+        ValueError: a set is missing, holds other videos than the others, or was made with other
+            settings than that of the training videos.
         FileNotFoundError: a data set is missing.
     """
     if missing := [name for name in model.percepts if name not in folders]:
@@ -126,6 +132,11 @@ def predict(model: StatisticsModel, folders: Mapping[str, str | Path]) -> list[P
         )
     names: tuple[str, ...] = ()
     for number, name in enumerate(model.percepts):
+        if how_made(folders[name]) != model.made[name]:
+            raise ValueError(
+                f"{folders[name]} was made with other settings than the percepts {name} of the "
+                f"training videos: {how_made(folders[name])}, not {model.made[name]}"
+            )
         own = tuple(entry.name for entry in records.load_index(folders[name]))
         if number and own != names:
             raise ValueError(
