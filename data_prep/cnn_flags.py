@@ -1,4 +1,4 @@
-"""Flags for the CNN that makes percepts, shared by all commands that make percepts of videos."""
+"""Flags for the CNN that makes percepts, shared by all commands that have one make them."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,24 @@ from absl import flags
 
 from unsup_video.utils import cli
 
+DETAILS = ("layer", "size", "resize", "mean", "std", "bgr")  # besides the CNN and its weights
 
-def define(weights: str = "weights") -> Callable[[], dict]:
+
+def define(weights: str = "weights", of_videos: bool = True) -> Callable[[], dict]:
     """Defines the flags.
 
     Args:
         weights: name of the flag for the CNN's weights, if a command has another --weights.
+        of_videos: the CNN reads videos, by default VGG16; otherwise there is no --fps, and --cnn
+            may be missing.
 
     Returns:
         A function that returns the arguments of `percepts.job` that were given as flags. It raises
         ValueError for a bad number or size.
     """
     text, numbers = flags.DEFINE_string, flags.DEFINE_list
-    cnn = text("cnn", None, "Name in keras.applications, or a .keras file; default: VGG16.")
+    default = "; default: VGG16." if of_videos else "."
+    cnn = text("cnn", None, f"Name in keras.applications, or a .keras file{default}")
     weights_of = text(
         weights, None, "Weights of a CNN given by name: a file, or imagenet (the default)."
     )
@@ -44,9 +49,10 @@ def define(weights: str = "weights") -> Callable[[], dict]:
     bgr = flags.DEFINE_bool(
         "bgr", None, "Orders the channels blue, green, red; goes with --mean and --std."
     )
-    fps = flags.DEFINE_float(
-        "fps", None, "Frames per second to resample to; default: the video's own rate."
-    )
+    if of_videos:
+        fps = flags.DEFINE_float(
+            "fps", None, "Frames per second to resample to; default: the video's own rate."
+        )
 
     def arguments():
         values = {
@@ -58,7 +64,7 @@ def define(weights: str = "weights") -> Callable[[], dict]:
             "mean": _numbers(mean),
             "std": _numbers(std),
             "bgr": bgr.value,
-            "fps": fps.value,
+            "fps": fps.value if of_videos else None,
         }
         return {key: value for key, value in values.items() if value is not None}
 

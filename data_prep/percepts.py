@@ -46,10 +46,7 @@ def main(argv):
     job_flags.check(argv)
     listing = source_flags.listing()  # before the CNN, which may have to be downloaded
     job = percepts.job(**_cnn(), dtype=_STORAGE.value, batch_size=_BATCH_SIZE.value)
-    print(
-        f"{job.cnn}, layer {job.layer or 'of the last global pooling'}: the central "
-        f"{job.size[0]}x{job.size[1]} of {job.resize[0]}x{job.resize[1]}"
-    )
+    print(job.title)
     job_flags.run(job, listing, argv)
     return 0
 

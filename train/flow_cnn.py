@@ -7,7 +7,8 @@ NAME is flow_cnn (single flows), flow_cnn_stack10 (stacks of 10), flow_cnn_small
 takes minutes on a laptop), or the path of your own config. Every field has a flag, for example
 --config.model.dropout=0.5. The same command resumes an interrupted run. Then
 
-    python -m data_prep.flow_percepts --cnn=runs/flow_cnn --flow=data/flow --out=data/flow_percepts
+    python -m data_prep.flow_percepts --workdir=runs/flow_cnn --flow=data/flow \\
+        --out=data/flow_percepts
 
 makes percepts of flow from fc6, as data_prep.percepts does from frames.
 """
@@ -64,7 +65,7 @@ def main(argv):
         cli.command("tensorboard", f"--logdir={workdir.tb}"),
         cli.command(
             "data_prep.flow_percepts",
-            f"--cnn={workdir.path}",
+            f"--workdir={workdir.path}",
             f"--flow={config.data.records}",
             "--out=data/flow_percepts",
         ),

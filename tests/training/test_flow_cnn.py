@@ -19,7 +19,7 @@ from unsup_video.data.frames import Frames
 from unsup_video.models import flow_cnn
 from unsup_video.training import loop, optimizers, trained, workdir
 from unsup_video.training.tasks import base, flow_classification
-from unsup_video.video import flow, flow_percepts, jobs
+from unsup_video.video import flow, flow_percepts, jobs, stored_flow
 from unsup_video.video.decoding import VideoError
 
 TINY = dict(filters=(4,), kernels=(3,), strides=(1,), paddings=(1,), norm_after=(), full=(6,))
@@ -514,7 +514,7 @@ def wanted(run):
 def percepts(run, motion):
     out = motion.parent / "percepts"
     manifest = jobs.run(
-        flow_percepts.job(run[0], motion, batch_size=4), flow_percepts.listing(motion), out
+        flow_percepts.trained(run[0], motion, batch_size=4), stored_flow.listing(motion), out
     )
     return out, manifest
 
@@ -528,7 +528,7 @@ def test_percepts_are_a_data_set_like_that_of_pictures(percepts, motion):
     wanted = [dataclasses.replace(entry, frames=entry.frames - 1) for entry in flows]
     assert list(records.load_index(out)) == wanted
     (line,) = (out / records.QUARANTINE).read_text().splitlines()
-    assert "v7: 1 flows, the CNN reads stacks of 2" in json.loads(line)["reason"]
+    assert "v7: 1 flows, percepts are of stacks of 2" in json.loads(line)["reason"]
     window = next(windows.evaluation(out, 5).as_numpy_iterator())["frames"]
     assert window.shape == (5, 6) and (window >= 0).all()
 
@@ -542,8 +542,8 @@ def test_percepts_are_what_the_network_makes_of_stacks(percepts, wanted, motion)
 
 
 def test_videos_may_come_in_any_order_and_in_8_bits(run, wanted, motion):
-    job = flow_percepts.job(run[0], motion, "uint8", batch_size=3)
-    videos = flow_percepts.listing(motion).videos
+    job = flow_percepts.trained(run[0], motion, "uint8", batch_size=3)
+    videos = stored_flow.listing(motion).videos
     stored = records.pick(motion, range(40))
     for i in (39, 14, 15, 2, 2):
         (record,) = job.records(videos[i])
@@ -562,8 +562,8 @@ def test_percepts_of_unlabelled_flow(run, tmp_path):
     flows = [records.Record(moving(0, np.random.default_rng(0)), None, "x")]
     records.write(tmp_path / "flow", flows, 1, "flow", {}, dtype="int8", scale=10 / 127)
     manifest = jobs.run(
-        flow_percepts.job(run[0], tmp_path / "flow"),
-        flow_percepts.listing(tmp_path / "flow"),
+        flow_percepts.trained(run[0], tmp_path / "flow"),
+        stored_flow.listing(tmp_path / "flow"),
         tmp_path / "out",
     )
     assert manifest.classes == () and records.load_index(tmp_path / "out")[0].label == -1
@@ -572,14 +572,14 @@ def test_percepts_of_unlabelled_flow(run, tmp_path):
 def test_flow_that_the_cnn_does_not_read_is_an_error(run, motion, tmp_path):
     stacks = write(tmp_path / "stacks", stack=3)
     with pytest.raises(ValueError, match="stacks of 3 flows, the CNN reads 2"):
-        flow_percepts.job(run[0], stacks)
+        flow_percepts.trained(run[0], stacks)
     small = tmp_path / "small"
     codes = [records.Record(video(0)[:, :7], None, "x", 0)]
     records.write(small, codes, 1, "flow", {}, dtype="int8", classes=("a",))
     with pytest.raises(ValueError, match="flow of 7x9 is smaller than the CNN's input of 8x8"):
-        flow_percepts.job(run[0], small)
+        flow_percepts.trained(run[0], small)
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        flow_percepts.job(run[0], motion, batch_size=0)
+        flow_percepts.trained(run[0], motion, batch_size=0)
 
 
 def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
@@ -589,14 +589,14 @@ def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 255
     shard.write_bytes(data)
-    job = flow_percepts.job(run[0], tmp_path / "flow")
-    videos = flow_percepts.listing(tmp_path / "flow").videos
+    job = flow_percepts.trained(run[0], tmp_path / "flow")
+    videos = stored_flow.listing(tmp_path / "flow").videos
     assert list(job.records(videos[0]))
     with pytest.raises(VideoError, match=f"{shard.name}: x1: the file is damaged"):
         list(job.records(videos[1]))
     shard.write_bytes(data[:-1])
     with pytest.raises(ValueError, match=f"{shard.name}: .* bytes, .* expected"):
-        flow_percepts.job(run[0], tmp_path / "flow")
+        flow_percepts.trained(run[0], tmp_path / "flow")
 
 
 # ---------------------------------------------------------------------- the commands
@@ -623,7 +623,7 @@ def test_as_commands(run, motion, tmp_path):
     assert trained.returncode == 0, trained.stderr
     written = commands.run(
         "data_prep.flow_percepts",
-        f"--cnn={run[0]}",
+        f"--workdir={run[0]}",
         f"--flow={motion}",
         "--storage=uint8",
         f"--out={tmp_path / 'percepts'}",

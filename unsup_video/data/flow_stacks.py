@@ -43,13 +43,7 @@ class Form:
             ValueError: the frames are no flow, are smaller than the crop, or are stacks of another
                 length.
         """
-        manifest = records.Manifest.load(folder)
-        if manifest.kind != "flow" or len(manifest.frame_shape) != 3:
-            raise ValueError(
-                f"{folder} holds {manifest.kind} of {records.format_shape(manifest.shape)}, no "
-                "optical flow; python -m data_prep.flow makes it"
-            )
-        height, width, channels = manifest.frame_shape
+        height, width, channels = flow_manifest(folder).frame_shape
         if min(height, width) < self.size:
             raise ValueError(
                 f"{folder}: flow of {height}x{width} is smaller than the CNN's input of "
@@ -63,6 +57,21 @@ class Form:
                 "of any length"
             )
         return self.stack if channels == 2 else 1
+
+
+def flow_manifest(folder: str | Path) -> records.Manifest:
+    """Returns the manifest of a data set of flow.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or the data set holds something else.
+    """
+    manifest = records.Manifest.load(folder)
+    if manifest.kind != "flow" or len(manifest.frame_shape) != 3:
+        raise ValueError(
+            f"{folder} holds {manifest.kind} of {records.format_shape(manifest.shape)}, no "
+            "optical flow; python -m data_prep.flow makes it"
+        )
+    return manifest
 
 
 def cropped(flows: tf.Tensor, form: Form, top=None, left=None) -> tf.Tensor:

@@ -12,7 +12,7 @@ import math
 import socket
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +79,14 @@ class Percepts:
         return fields | names | {"keras": keras.__version__}
 
     @property
+    def title(self) -> str:
+        """The CNN, its layer, and the part of a frame that it reads, for people."""
+        return (
+            f"{self.cnn}, layer {self.layer or 'of the last global pooling'}: the central "
+            f"{self.size[0]}x{self.size[1]} of {self.resize[0]}x{self.resize[1]}"
+        )
+
+    @property
     def dim(self) -> int:
         """The number of values per frame, D."""
         return _loaded(self).get_concrete_function().structured_outputs.shape[1]
@@ -97,12 +105,23 @@ class Percepts:
         yield jobs.record(video, stored, scale)
 
     def percepts(self, video: Video) -> np.ndarray:
-        """Computes (T, D) float32; decodes the next batch while the CNN works on this one."""
+        """Computes (T, D) float32 from the frames of a video; errors as in `of_frames`."""
+        return self.of_frames(
+            decoding.frames(video.path, self.fps, start=video.start, seconds=video.seconds), video
+        )
+
+    def of_frames(self, frames: Iterable[np.ndarray], video: Video) -> np.ndarray:
+        """Computes (T, D) float32 from frames (H, W, 3) uint8 of any size, made of `video`.
+
+        The next batch of frames is made while the CNN works on this one.
+
+        Raises VideoError: the percepts take too much memory, or `frames` raises it.
+        """
         try:
             function = _loaded(self)
         except OSError as error:  # an OSError would count as an error of this video
             raise RuntimeError(f"the CNN cannot be loaded: {error}") from error
-        batches = self.batches(video)
+        batches = self._batches(frames)
         values, size = [], 0
         with ThreadPoolExecutor(1) as pool:
             # Decodes in this thread's context, so that notes reach the caller's `collect_notes`.
@@ -117,18 +136,16 @@ class Percepts:
                 if size > _MAX_BYTES:
                     raise VideoError(
                         video.path,
-                        f"its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
+                        f"{video.name}: its percepts take more than {_MAX_BYTES >> 20} MiB: cut it "
                         "into shorter files",
                         sum(map(len, values)),
                     )
         return np.concatenate(values)
 
-    def batches(self, video: Video) -> Iterator[np.ndarray]:
+    def _batches(self, frames):
         """Yields the CNN's inputs before preprocessing: (up to batch_size, H, W, 3) uint8."""
         batch = []
-        for frame in decoding.frames(
-            video.path, self.fps, start=video.start, seconds=video.seconds
-        ):
+        for frame in frames:
             frame = decoding.centre_crop(decoding.resize(frame, *self.resize), *self.size)
             batch.append(frame)
             if len(batch) == self.batch_size:

@@ -1,0 +1,88 @@
+"""Reads the flow of one video after another from a data set that `data_prep.flow` wrote."""
+
+import functools
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from unsup_video.data import records
+from unsup_video.video.decoding import VideoError
+from unsup_video.video.listing import Listing, Video
+
+
+def listing(folder: str | Path) -> Listing:
+    """Lists the videos of a data set of flow, with their labels, if any, groups and splits.
+
+    The path of a `Video` is the shard that contains its record.
+
+    Raises:
+        FileNotFoundError, ValueError: the data set is missing, or its sequences have no names.
+    """
+    folder = Path(folder)
+    manifest, entries = records.Manifest.load(folder), records.load_index(folder)
+    if not entries:
+        raise ValueError(
+            f"{folder}: its sequences have no names; write it again with data_prep.flow"
+        )
+    paths = [str(folder / shard.name) for shard in manifest.shards for _ in range(shard.count)]
+    videos = tuple(
+        Video(path, entry.name, entry.label, entry.group, entry.splits)
+        for path, entry in zip(paths, entries, strict=True)
+    )
+    return Listing("flow", videos, manifest.classes, (), {"flow": manifest.source})
+
+
+def read(folder: str, video: Video) -> tuple[np.ndarray, float]:
+    """Reads the record of a video of `listing`: (T, H, W, C) int8, and pixels that a 1 stands for.
+
+    Raises VideoError: the file is damaged.
+    """
+    shard, offset = _positions(folder)[video.name]
+    manifest = _manifest(folder)
+    try:
+        example = _example(str(Path(folder) / shard), manifest.compression, offset)
+    except (tf.errors.OpError, StopIteration) as error:
+        raise VideoError(
+            video.path,
+            f"{video.name}: the file is damaged ({error}); python -m data_prep.verify "
+            f"{folder} says more",
+        ) from None
+    feature = tf.train.Example.FromString(example).features.feature
+    shape = tuple(feature["shape"].int64_list.value)
+    codes = np.frombuffer(feature["frames"].bytes_list.value[0], np.int8).reshape(shape)
+    scale = feature["scale"].float_list.value
+    return codes, scale[0] if scale else manifest.scale
+
+
+_open = threading.local()  # the shard that a worker reads, and its position in it
+
+
+def _example(path, compression, offset):
+    """Reads a record of a shard; consecutive records take one pass."""
+    held = getattr(_open, "held", None)
+    if held is None or held[0] != path or held[1] > offset:
+        data = tf.data.TFRecordDataset(path, compression).prefetch(1)
+        held = _open.held = [path, 0, data.as_numpy_iterator()]
+    while held[1] < offset:
+        next(held[2])
+        held[1] += 1
+    example = next(held[2])
+    held[1] += 1
+    return example
+
+
+@functools.lru_cache(1)
+def _manifest(folder):
+    return records.Manifest.load(folder)
+
+
+@functools.lru_cache(1)
+def _positions(folder):
+    """Returns {name of a video: (name of its shard, number of its record there)}."""
+    shards = _manifest(folder).shards
+    positions = [(shard.name, i) for shard in shards for i in range(shard.count)]
+    return {
+        e.name: position for e, position in zip(records.load_index(folder), positions, strict=True)
+    }
