@@ -4,12 +4,22 @@ import csv
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 import commands
 from unsup_video.data import records
-from unsup_video.evaluation.choosing import folds, model, networks, scores, sets, statistics, study
+from unsup_video.evaluation.choosing import (
+    folds,
+    model,
+    networks,
+    scores,
+    sets,
+    statistics,
+    study,
+    videos,
+)
 
 DIM = 4
 
@@ -430,3 +440,47 @@ def test_the_command(tmp_path, data):
         assert [r["class"] for r in csv.DictReader(file)] == ["a", "b"] * 12
     done = commands.run("eval.choose", f"--out={out}", "--percepts=mean")
     assert done.returncode == 1 and "NAME=FOLDER expected" in done.stderr
+
+
+# ---------------------------------------------------------------------- from videos
+
+
+def write_clips(folder, count, start=0):
+    """`count` clips of a textured square on grey of each class: it moves, or it does not."""
+    rng = np.random.default_rng(start)
+    for name, speed in (("moves", 3), ("rests", 0)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(start, start + count):
+            square = rng.integers(0, 256, (24, 24, 1)).astype(np.uint8).repeat(3, -1)
+            writer = cv2.VideoWriter(
+                str(folder / name / f"{i}.avi"), cv2.VideoWriter_fourcc(*"FFV1"), 10, (96, 64)
+            )
+            for t in range(7):
+                frame = np.full((64, 96, 3), 128, np.uint8)
+                left = 10 + speed * t + i % 3
+                frame[20:44, left : left + 24] = square
+                writer.write(frame)
+            writer.release()
+    return folder
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_videos_to_new_labels(tmp_path):
+    clips, out = write_clips(tmp_path / "clips", 4), tmp_path / "out"
+    (clips / "moves" / "broken.avi").write_bytes(b"no video")
+    options = ["--folds=2", "--repeats=2", "--classifiers=logistic"]
+    done = commands.run("eval.choose", f"--videos={clips}", f"--out={out}", *options)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 9 videos cannot be used" in done.stdout
+    assert "without --cnn, only percepts that need none are tried" in done.stdout
+    assert "recommended: hof, statistics over time, logistic regression: 100.0 %" in done.stdout
+    assert "--predict=NEW_VIDEOS" in done.stdout
+    new = write_clips(tmp_path / "new", 2, start=4)
+    done = commands.run("eval.choose", f"--out={out}", f"--predict={new}")
+    assert done.returncode == 0, done.stderr
+    with open(out / "predictions.csv") as file:
+        found = list(csv.DictReader(file))
+    assert [r["class"] for r in found] == [r["video"].split("/")[0] for r in found]
+    assert len(found) == 4
+    with pytest.raises(ValueError, match="from other videos"):
+        videos.make(new, out / "percepts", ["hof"], None)

@@ -9,10 +9,14 @@ from unsup_video.training.tasks.base import Task
 
 
 class ShortTrainings:
-    """Trains tasks one after the other; only the first one with a `form` is compiled."""
+    """Trains tasks one after the other; only the first one of a form is compiled.
+
+    Attributes:
+        trainers: form -> the trainer of all its tasks, and the optimiser's variables at step 0.
+    """
 
     def __init__(self):
-        self._trainers = {}
+        self.trainers: dict[Hashable, tuple[loop.Trainer, dict]] = {}
 
     def train(self, config: ConfigDict, task: Task, form: Hashable = None) -> loop.Trainer:
         """Trains a new task from its initial weights for `config.train.steps` steps.
@@ -28,10 +32,10 @@ class ShortTrainings:
             NonFiniteLoss: training diverged.
         """
         arrays = {name: v.numpy() for name, v in checkpoints.state(task.network).items()}
-        if form not in self._trainers:
+        if form not in self.trainers:
             trainer = loop.Trainer(config, task)
-            self._trainers[form] = trainer, trainer.slots()
-        trainer, slots = self._trainers[form]
+            self.trainers[form] = trainer, trainer.slots()
+        trainer, slots = self.trainers[form]
         trainer.rewind(config, {**arrays, **slots})
         batches = iter(task.train(0))
         for _ in range(config.train.steps):

@@ -64,9 +64,11 @@ def _made(job, videos, out, log):
         jobs.run(job, videos, out, max_bad_fraction=_MAX_BAD_FRACTION, log=log)
     elif problem := _problem(job, videos, out):
         raise ValueError(f"{out} was made {problem}: give another --out, or delete {out}")
-    unused = records.Manifest.load(out).source["unused"]
-    if unused:
-        log(f"  {unused:,} videos cannot be used, see {out / records.QUARANTINE}")
+    if unused := records.Manifest.load(out).source["unused"]:
+        log(
+            f"  {unused:,} of {len(videos.videos):,} videos cannot be used, see "
+            f"{out / records.QUARANTINE}"
+        )
 
 
 def _problem(job, videos, out):
