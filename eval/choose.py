@@ -105,6 +105,11 @@ def _choose(out):
             given = ["--predict=NEW_VIDEOS", *_cnn_arguments(best.percepts)]
         cli.print_next(cli.command("eval.choose", f"--out={out}", *given))
     else:
+        if len(best.percepts) > 1:
+            print(
+                "the fusion is the mean of the probabilities of these runs, which "
+                "eval.action_recognition computes for labelled videos only"
+            )
         cli.print_next(*_trainings(out, data, best))
     return 0
 
@@ -162,9 +167,12 @@ def _trainings(out, data, best):
                 *split,
                 *(kind if best.classifier == "single_frame" else []),
                 f"--workdir={run}",
+                note="" if _SPLIT.value else "on all videos: none are left for a test",
             )
         )
-    return commands
+    runs = [f"--workdir={out / 'runs' / name}" for name in best.percepts]
+    predict = ["--predict=NEW_VIDEOS"] if len(runs) == 1 else []
+    return [*commands, cli.command("eval.action_recognition", *runs, *predict)]
 
 
 def _undivided(out, name, folder):
