@@ -79,6 +79,7 @@ def _choose(out):
     if _PERCEPTS.value is not None:
         folders = _folders(_PERCEPTS)
     else:
+        videos.check(_VIDEOS.value, _FOLDS.value)
         cnn = _cnn_job()
         folders = videos.make(_VIDEOS.value, out / "percepts", videos.available(cnn), cnn)
         if cnn is None:

@@ -484,3 +484,20 @@ def test_from_a_folder_of_videos_to_new_labels(tmp_path):
     assert len(found) == 4
     with pytest.raises(ValueError, match="from other videos"):
         videos.make(new, out / "percepts", ["hof"], None)
+
+
+def test_folders_that_cannot_be_used_are_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="no video"):
+        videos.check(tmp_path, 2)
+    (tmp_path / "a.avi").touch()
+    with pytest.raises(ValueError, match="no video has a label. Put the videos of each class"):
+        videos.check(tmp_path, 2)
+    for name in ("x/1.avi", "x/2.avi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="all 2 videos are of one class, x"):
+        videos.check(tmp_path, 2)
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "3.avi").touch()
+    with pytest.raises(ValueError, match="2 folds need 2 groups .* there is 1 of y"):
+        videos.check(tmp_path, 2)

@@ -4,7 +4,10 @@ import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import numpy as np
+
 from unsup_video.data import records
+from unsup_video.evaluation.choosing import folds
 from unsup_video.video import flow, flow_percepts, hof, jobs, listing, percepts, stored_flow
 
 RGB, HOF, FLOW = "rgb", "hof", "flow"  # frames, descriptors of flow, flow drawn as images
@@ -15,6 +18,21 @@ _MAX_BAD_FRACTION = 0.5  # few videos are of use without the bad ones, too
 def available(cnn: percepts.Percepts | None) -> tuple[str, ...]:
     """Returns the names of the sets that can be made; without a CNN, `HOF` alone."""
     return (RGB, HOF, FLOW) if cnn else (HOF,)
+
+
+def check(videos: str | Path, count: int) -> None:
+    """Raises ValueError unless a folder has videos of two classes, and `count` of each.
+
+    Percepts take minutes, so this is checked before; other errors are those of `listing.folder`.
+    """
+    found = listing.folder(videos)
+    labels = np.array([video.label for video in found.videos if video.label >= 0], int)
+    if not len(labels):
+        raise ValueError(
+            f"{videos}: no video has a label. Put the videos of each class into a sub-folder with "
+            "the name of the class"
+        )
+    folds.check(labels, np.arange(len(labels)), count, found.classes)
 
 
 def make(
