@@ -200,12 +200,12 @@ def _predict(out):
         folders = videos.make(new, made, own.percepts, _cnn_job())
     else:
         folders = _folders(_PREDICT)
-    found = model.predict(own, folders)
+    predictions = model.predict(own, folders)
     with files.atomic_write(out / _PREDICTIONS) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["video", "class", "probability"])
-            for video in found:
+            for video in predictions:
                 table.writerow([video.name, video.label, f"{video.probability:.6f}"])
                 print(f"{video.name}: {video.label} {video.probability:.3f}")
     print(f"written: {out / _PREDICTIONS}")

@@ -264,9 +264,9 @@ def _result(settings, sets, folder, classifiers, repeats, failed):
     stored = {}
     for classifier, percepts in itertools.product(classifiers, sets.videos):
         paths = (_path(folder, percepts, classifier, repeat) for repeat in range(repeats))
-        found = [_read(path) for path in itertools.takewhile(Path.exists, paths)]
-        if found:
-            stored[percepts, classifier] = found
+        repeats_done = [_read(path) for path in itertools.takewhile(Path.exists, paths)]
+        if repeats_done:
+            stored[percepts, classifier] = repeats_done
     rows, right = [], []
     for chosen, classifier in itertools.product(subsets(list(sets.videos)), classifiers):
         if not all((name, classifier) in stored for name in chosen):

@@ -25,14 +25,14 @@ def check(videos: str | Path, count: int) -> None:
 
     Percepts take minutes, so this is checked before; other errors are those of `listing.folder`.
     """
-    found = listing.folder(videos)
-    labels = np.array([video.label for video in found.videos if video.label >= 0], int)
+    listed = listing.folder(videos)
+    labels = np.array([video.label for video in listed.videos if video.label >= 0], int)
     if not len(labels):
         raise ValueError(
             f"{videos}: no video has a label. Put the videos of each class into a sub-folder with "
             "the name of the class"
         )
-    folds.check(labels, np.arange(len(labels)), count, found.classes)
+    folds.check(labels, np.arange(len(labels)), count, listed.classes)
 
 
 def make(
@@ -55,17 +55,17 @@ def make(
             cannot be used; other errors as in `listing.folder` and `jobs.run`.
     """
     out = Path(out)
-    found = listing.folder(videos)
+    listed = listing.folder(videos)
     folders = {}
     for name in (RGB, HOF, FLOW):
         if name not in names:
             continue
         folders[name] = out / name
         if name == RGB:
-            _made(cnn, found, out / name, log)
+            _made(cnn, listed, out / name, log)
             continue
         source = out / _OPTICAL_FLOW
-        _made(flow.Flow(), found, source, log)
+        _made(flow.Flow(), listed, source, log)
         job = (
             flow_percepts.described(hof.Hof(), source)
             if name == HOF
