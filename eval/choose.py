@@ -92,7 +92,9 @@ def _choose(out):
     for name, count in data.left_out.items():
         if count:
             print(f"  {name}: {count:,} videos are not used, another set lacks them")
-    settings = study.Settings(data.fingerprints, _SPLIT.value or 0, _FOLDS.value, _SEED.value)
+    settings = study.Settings(
+        data.fingerprint, data.fingerprints, _SPLIT.value or 0, _FOLDS.value, _SEED.value
+    )
     result = study.run(settings, data, out, _CLASSIFIERS.value, _REPEATS.value, _MINUTES.value)
     print(f"\n{study.markdown(result)}\n\n{study.verdict(result)}\n")
     print(f"written: {out}/ table.md, results.csv, results.json")

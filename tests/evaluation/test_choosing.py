@@ -109,7 +109,9 @@ def data(tmp_path_factory):
 
 def chosen(loaded, folder, **changes):
     options = dict(repeats=2, networks_of=Guess, log=lambda line: None) | changes
-    return study.run(study.Settings(loaded.fingerprints), loaded, folder, **options)
+    return study.run(
+        study.Settings(loaded.fingerprint, loaded.fingerprints), loaded, folder, **options
+    )
 
 
 def row(result, percepts, classifier):
@@ -342,7 +344,7 @@ def test_another_study_and_bad_arguments_are_refused(tmp_path, data):
     loaded = sets.load({"mean": data["mean"]})
     chosen(loaded, tmp_path, classifiers=["logistic"], repeats=1)
     with pytest.raises(ValueError, match="study with other settings"):
-        study.run(study.Settings(loaded.fingerprints, seed=1), loaded, tmp_path)
+        study.run(study.Settings(loaded.fingerprint, loaded.fingerprints, seed=1), loaded, tmp_path)
     for changes, problem in (
         (dict(repeats=0), "repeats must be at least 1"),
         (dict(minutes=0), "minutes must be above 0"),
@@ -355,6 +357,20 @@ def test_another_study_and_bad_arguments_are_refused(tmp_path, data):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match="logistic-0.npz"):
         chosen(loaded, tmp_path, classifiers=["logistic"], repeats=1)
+
+
+def test_percepts_can_be_added_to_a_study(tmp_path, data):
+    lines = []
+    options = dict(classifiers=["logistic"], repeats=1, log=lines.append)
+    chosen(sets.load({"mean": data["mean"]}), tmp_path, **options)
+    both = chosen(sets.load({k: data[k] for k in ("mean", "motion")}), tmp_path, **options)
+    chosen(sets.load({"mean": data["mean"]}), tmp_path, **options)
+    assert len(both.rows) == 3 and len(lines) == 2
+    with pytest.raises(ValueError, match="percepts.mean"):
+        chosen(sets.load({"mean": data["noise"]}), tmp_path, **options)
+    fewer = write(tmp_path / "fewer", alternate, noise, count=20)
+    with pytest.raises(ValueError, match="videos"):
+        chosen(sets.load({"fewer": fewer}), tmp_path, **options)
 
 
 def test_what_cannot_be_trained_is_reported(tmp_path, data):

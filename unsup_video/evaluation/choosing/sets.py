@@ -1,6 +1,8 @@
 """The labelled videos of several data sets of percepts."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +34,12 @@ class Sets:
 
     def __len__(self):
         return len(self.names)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of names, labels and groups of the videos."""
+        rows = zip(self.names, self.labels.tolist(), self.groups.tolist(), strict=True)
+        return hashlib.sha256(json.dumps([*rows]).encode()).hexdigest()
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Tries percepts and classifiers by repeated cross-validation, within a budget of time.
 
-A study is a folder; starting it again resumes it, also with more repeats or more minutes:
+A study is a folder; starting it again resumes it, also with more repeats, minutes, classifiers, or
+percepts of the same videos:
 
     settings.json                     the data sets, folds and seed
     fits/SET/CLASSIFIER-REPEAT.npz    the probabilities of all videos, from the folds of one repeat
@@ -22,6 +23,7 @@ import numpy as np
 
 from unsup_video.evaluation.choosing import folds, networks, scores, statistics
 from unsup_video.evaluation.choosing.sets import Sets
+from unsup_video.training import workdir
 from unsup_video.utils import files
 
 CLASSIFIERS = {  # from the cheapest
@@ -41,11 +43,13 @@ class Settings:
     """The settings of a study, as JSON values.
 
     Attributes:
+        videos: the fingerprint of the videos, see `Sets.fingerprint`.
         percepts: name of a set -> the fingerprint of its data set.
         split: the official split whose test videos are left alone; 0 without one.
         folds: number of folds. seed: of the folds and of the classifiers.
     """
 
+    videos: str
     percepts: dict[str, str]
     split: int = 0
     folds: int = 5
@@ -159,19 +163,23 @@ def _check(settings, classifiers, repeats, minutes):
 
 
 def _claim(settings, folder):
-    """Writes settings.json, or checks that the stored settings are the same."""
-    from unsup_video.training import workdir
+    """Writes settings.json, or checks that the stored settings are the same.
 
+    Later calls may have more sets of percepts, or fewer, of the same videos.
+    """
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     path = folder / "settings.json"
-    if not path.exists():
-        files.write_text(path, json.dumps(wanted, indent=1) + "\n")
-    elif differences := workdir.diff(json.loads(path.read_text(encoding="utf-8")), wanted):
-        raise ValueError(
-            f"{folder} holds a study with other settings:\n  "
-            + "\n  ".join(differences)
-            + "\nUse another folder."
-        )
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        more = wanted["percepts"] | stored["percepts"]
+        wanted["percepts"] = stored["percepts"] | wanted["percepts"]
+        if differences := workdir.diff(stored | {"percepts": more}, wanted):
+            raise ValueError(
+                f"{folder} holds a study with other settings:\n  "
+                + "\n  ".join(differences)
+                + "\nUse another folder."
+            )
+    files.write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
 # ---------------------------------------------------------------------- trainings
