@@ -108,6 +108,7 @@ def _choose(out):
             given = ["--predict=NEW_VIDEOS", *_cnn_arguments(best.percepts)]
         cli.print_next(cli.command("eval.choose", f"--out={out}", *given))
     else:
+        (out / _MODEL).unlink(missing_ok=True)  # of an earlier call that recommended another one
         if len(best.percepts) > 1:
             print(
                 "the fusion is the mean of the probabilities of these runs, which "

@@ -135,6 +135,7 @@ def run(
             the folds; or nothing was finished within the time.
     """
     _check(settings, classifiers, repeats, minutes)
+    classifiers = [name for name in CLASSIFIERS if name in classifiers]
     folds.check(sets.labels, sets.groups, settings.folds, sets.classes)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,10 +188,11 @@ def _claim(settings, folder):
 
 def _order(sets, classifiers, repeats):
     """Returns (classifier, set, repeat) of all trainings, in the order in which they are tried."""
-    names = [name for name in CLASSIFIERS if name in classifiers]
-    cheap = itertools.product([n for n in names if n not in _SLOW], sets.videos, range(repeats))
-    slow = itertools.product(range(repeats), [n for n in names if n in _SLOW], sets.videos)
-    return [*cheap, *((name, percepts, repeat) for repeat, name, percepts in slow)]
+    slow = [name for name in classifiers if name in _SLOW]
+    cheap = [name for name in classifiers if name not in _SLOW]
+    first = itertools.product(cheap, sets.videos, range(repeats))
+    then = itertools.product(range(repeats), slow, sets.videos)
+    return [*first, *((name, percepts, repeat) for repeat, name, percepts in then)]
 
 
 def _try_all(settings, sets, folder, classifiers, repeats, seconds, log, clock, networks_of):
