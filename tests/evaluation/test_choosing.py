@@ -185,6 +185,12 @@ def test_the_correction_is_that_of_a_plain_bootstrap():
     assert found.high == pytest.approx(np.quantile(values, 0.975), abs=5)
 
 
+def test_the_correction_of_a_perfect_candidate_has_an_interval():
+    perfect = scores.corrected(np.full((2, 10), 100.0), np.arange(10), draws=50)
+    _, low, _ = scores.accuracy(np.full(10, 100.0), np.arange(10))
+    assert (perfect.mean, perfect.low, perfect.high) == (100, low, 100) and low < 80
+
+
 def test_the_best_of_many_guesses_is_corrected_to_a_guess():
     """Averaged over experiments, the best of 40 coins looks good, and its correction does not."""
     rng = np.random.default_rng(0)

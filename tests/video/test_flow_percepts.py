@@ -1,6 +1,7 @@
 """Percepts of flow without training: images against arithmetic by hand, and the command."""
 
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -49,7 +50,7 @@ def motion(tmp_path_factory):
 
 def write(folder, found, **fields):
     fields = {"dtype": "int8", "scale": SCALE, "classes": labelled.CLASSES, **fields}
-    records.write(folder, found, len(found), "flow", {}, shards=2, **fields)
+    records.write(folder, found, len(found), "flow", {}, shards=min(2, len(found)), **fields)
     return folder
 
 
@@ -143,7 +144,7 @@ def test_stored_stacks_give_one_percept_each(cnn, motion, tmp_path):
 def test_a_video_of_fewer_flows_than_a_stack_is_listed(cnn, motion, tmp_path):
     job = images(cnn, motion, stack=11)
     manifest = jobs.run(job, stored_flow.listing(motion), tmp_path / "out", max_bad_fraction=1)
-    assert manifest.sequences == 18
+    assert manifest.count == 18
     reasons = [json.loads(line)["reason"] for line in open(tmp_path / "out" / records.QUARANTINE)]
     assert len(reasons) == 18
     assert reasons[0] == "archery/0: 9 flows, percepts are of stacks of 11"
@@ -175,7 +176,6 @@ def described(motion):
         "--grid=2x2",
         f"--flow={motion}",
         f"--out={out}",
-        "--num_workers=2",
     )
     assert result.returncode == 0, result.stderr
     dim = hof.Hof((2, 2)).dim
@@ -187,7 +187,7 @@ def test_records_are_descriptors_of_the_same_videos(described, motion):
     assert records.verify(described) == []
     manifest, settings = (
         records.Manifest.load(described),
-        {"name": "hof", "grid": [2, 2], "rest": 0.5},
+        {"name": "hof", "grid": [2, 2], "rest": 1.0},
     )
     assert (manifest.kind, manifest.dtype, manifest.classes) == (
         "percepts",
@@ -219,13 +219,18 @@ def test_they_are_percepts_like_any_others(described, motion, cnn, tmp_path):
     regression = labelled.finetuned(config, tmp_path / "regression")
     jobs.run(images(cnn, motion, stack=2), stored_flow.listing(motion), tmp_path / "other")
     config = labelled.a_config(tmp_path / "other", kind="single_frame")
-    of_images = labelled.finetuned(config, tmp_path / "images")
+    of_images = labelled.untrained(config, tmp_path / "images")
     tests = [testvideos.select(model) for model in (regression, lstm, of_images)]
     figures = tests[0].classified.figures(tests[0].videos.labels)
     assert figures["video_accuracy"] > 90  # where a thing moves is all there is to know
     fused = action_recognition.fuse(tests, "the command", log=lambda line: None)
     subjects = {row.subject for row in fused.find(part="video")}
     assert subjects == {"fusion", "regression", "lstm", "images"}
+
+
+def test_jobs_go_to_workers(motion, cnn):
+    for job in (flow_percepts.described(hof.Hof(), motion), images(cnn, motion)):
+        assert pickle.loads(pickle.dumps(job)) == job
 
 
 def test_descriptors_are_not_stored_in_8_bits(motion):

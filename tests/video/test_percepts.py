@@ -12,7 +12,7 @@ import pytest
 
 import commands
 from unsup_video.data import records, windows
-from unsup_video.video import listing, percepts
+from unsup_video.video import decoding, listing, percepts
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video
 
@@ -216,8 +216,8 @@ def test_decoding_goes_on_while_the_cnn_works(cnn, videos, monkeypatch):
     job = percepts.job(cnn, **SCALED, batch_size=3)
     decodes, function, batches = threading.Event(), percepts._loaded(job), percepts.Percepts.batches
 
-    def watched(self, video):
-        for i, batch in enumerate(batches(self, video)):
+    def watched(self, frames):
+        for i, batch in enumerate(batches(self, frames)):
             if i == 1:
                 decodes.set()
             yield batch
@@ -367,7 +367,7 @@ def test_a_backbone_inside_of_a_cnn(videos, tmp_path, outer, options, wanted):
         str(tmp_path / "nested.KERAS"), mean=(0.0,), std=(1.0,), resize=SIZE, **options
     )
     model = keras.Model(image, conv if wanted == "conv" else norm)
-    (batch,) = job.batches(videos[0])
+    (batch,) = job.batches(decoding.frames(videos[0].path))
     expected = model(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
     assert_close(values(job, videos[0])[1], expected, "float16")
 
@@ -382,7 +382,7 @@ def test_a_backbone_that_is_called_by_the_name_of_its_argument(videos, tmp_path)
     job = percepts.job(
         str(tmp_path / "nested.keras"), layer="conv", mean=(0.0,), std=(1.0,), resize=SIZE
     )
-    (batch,) = job.batches(videos[0])
+    (batch,) = job.batches(decoding.frames(videos[0].path))
     expected = backbone(np.float32(batch) / 50).numpy().mean(axis=(1, 2))
     assert_close(values(job, videos[0])[1], expected, "float16")
 

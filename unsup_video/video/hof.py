@@ -1,7 +1,7 @@
 """Histograms of oriented flow and statistics of it, by cells of a grid: motion without a CNN.
 
 The descriptor of flows w_t, (u, v) in pixels per frame, is made as follows. Flow is averaged over
-blocks of 2x2 pixels, which are the places x below. Its median over the frame, most of which camera
+blocks of 4x4 pixels, which are the places x below. Its median over the frame, most of which camera
 motion causes, is subtracted:
 
     c_t = median_x w_t(x)          r_t(x) = w_t(x) - c_t          s_t(x) = |r_t(x)|
@@ -29,7 +29,7 @@ import numpy as np
 
 DIRECTIONS = 8
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
-BLOCK = 2  # pixels
+BLOCK = 4  # pixels
 _STATISTICS = 3 + len(QUANTILES)
 PER_CELL = DIRECTIONS + 1 + 2 * _STATISTICS + 3
 
@@ -51,7 +51,7 @@ class Hof:
     """
 
     grid: tuple[int, int] = (3, 3)
-    rest: float = 0.5
+    rest: float = 1.0
 
     def __post_init__(self):
         if min(self.grid) < 1:
@@ -87,89 +87,78 @@ class Hof:
 
     def __call__(self, codes: np.ndarray, scale: float) -> np.ndarray:
         """Computes (T, D) float32 from flow, (T, H, W, 2) int8 times scale pixels per frame."""
-        values, accelerations, last = [], [], None
-        for flow in codes:
-            camera, relative = _without_camera(_averaged(flow) * np.float32(scale))
-            speed = np.hypot(*relative)
-            if last is not None:
-                accelerations.append(self._statistics(np.hypot(*(relative - last))))
-            last = relative
-            values.append(
-                (
-                    np.arcsinh(camera),
-                    self._shares(relative, speed),
-                    self._statistics(speed),
-                    self._deformation(relative),
-                )
-            )
-        cameras, shares, speeds, deformations = (
-            np.stack(part) for part in zip(*values, strict=True)
+        flows = _averaged(codes) * np.float32(scale)
+        cameras = np.median(flows.reshape(2, len(codes), -1), axis=-1)
+        relative = flows - cameras[..., None, None]
+        speeds = np.hypot(*relative)
+        cells = np.concatenate(
+            [
+                self._shares(relative, speeds),
+                self._statistics(speeds),
+                _from_the_second(self._statistics(np.hypot(*np.diff(relative, axis=1)))),
+                self._deformation(relative),
+            ],
+            axis=-1,
         )
-        accelerations = _from_the_second(accelerations, speeds)
-        cells = np.concatenate([shares, speeds, accelerations, deformations], axis=-1)
-        values = np.concatenate([cameras, cells.reshape(len(cells), -1)], axis=-1)
-        changes = _from_the_second(np.abs(np.diff(values, axis=0)), values)
+        values = np.concatenate([np.arcsinh(cameras.T), cells.reshape(len(codes), -1)], axis=-1)
+        changes = _from_the_second(np.abs(np.diff(values, axis=0)))
         return np.concatenate([values, changes], axis=-1).astype(np.float32)
 
-    def _split(self, places):
-        """Yields the cells of (H, W) places, row by row, and all of them."""
+    def _of_cells(self, function, places):
+        """Applies a function of (T, n) to the n places of each cell of (T, H, W), row by row."""
         rows, columns = self.grid
+        cells = [places]
         if self.cells > 1:
-            for row in np.array_split(places, rows):
-                yield from np.array_split(row, columns, axis=1)
-        yield places
+            bands = np.array_split(places, rows, axis=1)
+            cells = [c for band in bands for c in np.array_split(band, columns, axis=2)] + cells
+        flat = [cell.reshape(len(cell), cell.shape[1] * cell.shape[2]) for cell in cells]
+        return np.stack([function(cell) for cell in flat], axis=1)
 
-    def _shares(self, relative, speed):
+    def _shares(self, relative, speeds):
         u, v = relative
         turns = np.arctan2(v, u) * np.float32(DIRECTIONS / (2 * np.pi))  # -4 to 4
-        number = np.rint(turns).astype(np.int64) % DIRECTIONS
-        number[speed < self.rest] = DIRECTIONS
-        return np.sqrt(
-            [
-                np.bincount(cell.ravel(), minlength=DIRECTIONS + 1) / cell.size
-                for cell in self._split(number)
-            ]
-        )
+        numbers = np.rint(turns).astype(np.int8) % DIRECTIONS
+        numbers[speeds < self.rest] = DIRECTIONS
+        return np.sqrt(self._of_cells(_shares, numbers))
 
     def _statistics(self, lengths):
-        return np.log1p([_statistics(cell.ravel()) for cell in self._split(lengths)])
+        return np.log1p(self._of_cells(_statistics, lengths))
 
     def _deformation(self, relative):
-        (du_dy, du_dx), (dv_dy, dv_dx) = (np.gradient(part, BLOCK) for part in relative)
+        (du_dy, du_dx), (dv_dy, dv_dx) = (np.gradient(p, BLOCK, axis=(1, 2)) for p in relative)
         squares = (
             (du_dx + dv_dy) ** 2,
             (dv_dx - du_dy) ** 2,
             (du_dx - dv_dy) ** 2 + (du_dy + dv_dx) ** 2,
         )
-        means = [[cell.mean() for cell in self._split(square)] for square in squares]
-        return np.log1p(10 * np.sqrt(means)).T
+        means = [self._of_cells(lambda cell: cell.mean(axis=1), square) for square in squares]
+        return np.log1p(10 * np.sqrt(np.stack(means, axis=-1)))
 
 
-def _averaged(flow):
-    """Averages over blocks: (H, W, 2) int8 -> (2, H // BLOCK, W // BLOCK) float32."""
-    height, width = (n // BLOCK for n in flow.shape[:2])
-    total = np.zeros((height, width, 2), np.float32)
+def _averaged(codes):
+    """Averages over blocks: (T, H, W, 2) int8 -> (2, T, H // BLOCK, W // BLOCK) float32."""
+    height, width = (n // BLOCK for n in codes.shape[1:3])
+    total = np.zeros((len(codes), height, width, 2), np.int16)
     for i in range(BLOCK):
         for j in range(BLOCK):
-            total += flow[i::BLOCK, j::BLOCK][:height, :width]
-    return np.moveaxis(total, -1, 0) / np.float32(BLOCK**2)
+            total += codes[:, i::BLOCK, j::BLOCK][:, :height, :width]
+    return np.moveaxis(total, -1, 0).astype(np.float32) / np.float32(BLOCK**2)
 
 
-def _without_camera(flow):
-    """Returns the median of (2, H, W) over H and W, (2,), and the flow without it."""
-    camera = np.median(flow.reshape(2, -1), axis=-1)
-    return camera, flow - camera[:, None, None]
+def _shares(numbers):
+    """Returns the share of each number from 0 to DIRECTIONS: (T, n) -> (T, DIRECTIONS + 1)."""
+    return np.stack([(numbers == k).mean(axis=1) for k in range(DIRECTIONS + 1)], axis=-1)
 
 
 def _statistics(values):
-    """Returns mean, standard deviation, maximum and quantiles of (n,) values."""
-    ranks = np.ceil(np.array([*QUANTILES, 1.0]) * len(values)).astype(int) - 1
-    *quantiles, largest = np.partition(values, ranks)[ranks]
-    return [values.mean(), values.std(), largest, *quantiles]
+    """Returns mean, standard deviation, maximum and quantiles: (T, n) -> (T, number)."""
+    ranks = np.ceil(np.array([*QUANTILES, 1.0]) * values.shape[1]).astype(int) - 1
+    ordered = np.partition(values, ranks, axis=1)
+    moments = [values.mean(axis=1), values.std(axis=1), ordered[:, -1]]
+    return np.stack([*moments, *ordered[:, ranks[:-1]].T], axis=-1)
 
 
-def _from_the_second(values, like):
-    """Repeats the first of T - 1 values, which are of the second flow; 0 if T, len(like), is 1."""
-    if len(like) == 1:
-        return np.zeros_like(like)
-    return np.stack([values[0], *values])
+def _from_the_second(values):
+    """Prepends the first of T - 1 values, (T - 1, ..), or 0 if there is none."""
+    first = values[:1] if len(values) else np.zeros((1, *values.shape[1:]), values.dtype)
+    return np.concatenate([first, values])

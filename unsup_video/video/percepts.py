@@ -121,7 +121,7 @@ class Percepts:
             function = _loaded(self)
         except OSError as error:  # an OSError would count as an error of this video
             raise RuntimeError(f"the CNN cannot be loaded: {error}") from error
-        batches = self._batches(frames)
+        batches = self.batches(frames)
         values, size = [], 0
         with ThreadPoolExecutor(1) as pool:
             # Decodes in this thread's context, so that notes reach the caller's `collect_notes`.
@@ -142,8 +142,8 @@ class Percepts:
                     )
         return np.concatenate(values)
 
-    def _batches(self, frames):
-        """Yields the CNN's inputs before preprocessing: (up to batch_size, H, W, 3) uint8."""
+    def batches(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields the CNN's inputs before preprocessing, (up to batch_size, *size, 3) uint8."""
         batch = []
         for frame in frames:
             frame = decoding.centre_crop(decoding.resize(frame, *self.resize), *self.size)
