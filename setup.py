@@ -31,6 +31,7 @@ setup(
         "numpy",
         "opencv-python-headless",
         "pillow",
+        "scikit-learn",  # classifiers of statistics over time, of eval.choose
         "scipy",
         "tensorboard",
         "tensorflow>=2.21,<3",
@@ -59,6 +60,7 @@ setup(
             "unsup-video-finetune = train.finetune:run",
             "unsup-video-flow-cnn = train.flow_cnn:run",
             "unsup-video-action-recognition = eval.action_recognition:run",
+            "unsup-video-choose = eval.choose:run",
             "unsup-video-few-labels = eval.few_labels:run",
             "unsup-video-future-prediction = eval.future_prediction:run",
             "unsup-video-features = eval.features:run",

@@ -60,7 +60,7 @@ def test_every_experiment_of_the_paper_is_there():
         *PATCHES,
         *PERCEPTS,
     }
-    assert configs.names("finetuning") == ["finetune", "finetune_few_labels"]
+    assert configs.names("finetuning") == ["finetune", "finetune_few_labels", "finetune_small"]
     assert configs.names("flow_classification") == [
         "flow_cnn",
         "flow_cnn_small",

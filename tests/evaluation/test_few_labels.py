@@ -258,7 +258,7 @@ def test_a_state_is_that_of_the_pretrained_encoder(data, pretrained):
     (_, rate, dropout, _), *_ = few_labels._searched(of, "state of composite", 1)
     assert (rate, dropout) == (1e-3 * few_labels.LINEAR_FACTOR, 0.0)
     assert 0 <= fits.search(rate, dropout, 0)["accuracy"] <= 100
-    ((trainer, _),) = fits.trainers.values()
+    ((trainer, _),) = fits.trainings.trainers.values()
     classifier = trainer.task.classifier
     assert classifier.kind == "state"
     for mine, theirs in zip(classifier.cells, pretrained.model.cells, strict=True):

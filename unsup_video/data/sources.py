@@ -169,13 +169,18 @@ def split(config: ConfigDict, name: str) -> Split:
 
 
 class RecordsSource(Source):
-    """Cuts windows from the splits on disk; evaluation windows are spread evenly over a split."""
+    """Cuts windows from the splits on disk; evaluation windows are spread evenly over a split.
 
-    def __init__(self, config: ConfigDict):
+    Args:
+        parts: "train", "validation" and "test", where they are not those that `config.data` names.
+    """
+
+    def __init__(self, config: ConfigDict, parts: dict[str, Split] | None = None):
         data = config.data
         self._seed = config.seed
         self._length = length = data.frames_in + data.frames_out
-        self._parts = parts = {name: split(config, name) for name in splits.SPLITS}
+        parts = parts or {name: split(config, name) for name in splits.SPLITS}
+        self._parts = parts
         manifests = {name: records.Manifest.load(part.folder) for name, part in parts.items()}
         for name, manifest in manifests.items():
             made_for = manifest.source.get("split") if "generator" in manifest.source else None

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from unsup_video.data import splits
 from unsup_video.data.labelled_videos import LabelledVideos
-from unsup_video.evaluation import few_labels
+from unsup_video.evaluation import few_labels, short_trainings
 from unsup_video.models.classification import classify
-from unsup_video.training import checkpoints, loop, trained
+from unsup_video.training import loop, trained
 from unsup_video.training.tasks import finetuning
 
 
@@ -48,7 +48,7 @@ class Fits:
                 )
         # One scale for all subsets: one or two videos are too few to estimate it from.
         self.scale = finetuning.standard_deviation(self.train, length)
-        self.trainers = {}
+        self.trainings = short_trainings.ShortTrainings()
 
     def search(self, rate: float, dropout: float, subset: int) -> dict:
         """Trains on a subset of the training split and scores on the validation split.
@@ -87,17 +87,8 @@ class Fits:
         keras.utils.set_random_seed(config.seed)
         data = finetuning.Data(videos, judge, judge, {})
         fresh, _ = finetuning.start(config, data, self.init, self.scale)
-        arrays = {name: v.numpy() for name, v in checkpoints.state(fresh.network).items()}
-        if dropout not in self.trainers:
-            task = finetuning.Finetuning(config, fresh, data)
-            trainer = loop.Trainer(config, task)
-            self.trainers[dropout] = trainer, trainer.slots()
-        trainer, slots = self.trainers[dropout]
-        trainer.rewind(config, {**arrays, **slots})
-        batches = iter(videos.training(config.data.frames, config.recipe.batch_size, config.seed))
-        for _ in range(config.train.steps):
-            trainer.train_step(next(batches))
-        trainer.weights()  # raises unless they are finite
+        task = finetuning.Finetuning(config, fresh, data)
+        trainer = self.trainings.train(config, task, form=dropout)
         blocks = judge.blocks(config.data.frames, config.data.stride)
         figures = classify(trainer.task.classifier, blocks, len(judge)).figures(judge.labels)
         return {

@@ -1,0 +1,95 @@
+"""Classifiers of the package, trained on folds: regression, and LSTMs with and without pretraining.
+
+They are those of `configs.finetune_small`, and their encoders those of `configs.percepts_small`,
+which `train.pretrain` and `train.finetune` train in the same way.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from unsup_video.configs import finetune_small, percepts_small
+from unsup_video.data import sources, splits
+from unsup_video.data.labelled_videos import LabelledVideos
+from unsup_video.evaluation.short_trainings import ShortTrainings
+from unsup_video.models import classifiers
+from unsup_video.models.classification import classify
+from unsup_video.training import experiment
+from unsup_video.training.tasks import finetuning, pretraining
+
+PRETRAINED = "pretrained"
+KINDS = ("single_frame", "lstm", PRETRAINED)
+_LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LSTM
+
+
+def config(kind: str) -> ConfigDict:
+    """Returns the config of a classifier; of one of `KINDS`."""
+    own = finetune_small.get_config()
+    own.model.init = finetuning.NO_INIT  # the encoder of `PRETRAINED` is copied
+    if kind == "single_frame":
+        own.model.kind = kind
+        own.recipe.learning_rate *= _LINEAR_FACTOR
+    return own
+
+
+class Networks:
+    """Trains classifiers of one kind on subsets of the videos of one data set.
+
+    Args:
+        kind: one of `KINDS`. videos: N videos. shrink: changes the configs of classifier and
+            encoder in place, for tests with smaller ones.
+    """
+
+    def __init__(self, kind: str, videos: LabelledVideos, shrink=lambda config: None):
+        tf.config.experimental.enable_op_determinism()
+        self.videos = videos
+        self.config = config(kind)
+        self.pretraining = percepts_small.get_config() if kind == PRETRAINED else None
+        for own in (self.config, self.pretraining):
+            if own is not None:
+                shrink(own)
+        self.trainings = ShortTrainings()
+
+    def probabilities(self, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        """Trains on some videos and classifies others.
+
+        Args:
+            train, test: (N,) bool. Videos to train on that are shorter than a window are left out.
+            seed: of the initial weights and the order of the windows.
+
+        Returns:
+            (test.sum(), K) float64.
+
+        Raises:
+            ValueError: no video to train on is as long as a window. NonFiniteLoss: training
+                diverged.
+        """
+        keras.utils.set_random_seed(seed)
+        long = train & (self.videos.lengths >= self.config.data.frames)
+        if not long.any():
+            raise ValueError(f"no video to train on has {self.config.data.frames} frames")
+        learn, judge = self.videos.subset(long), self.videos.subset(test)
+        own = self.config.copy_and_resolve_references()
+        own.seed = seed
+        own.recipe.batch_size = min(own.recipe.batch_size, len(learn))
+        data = finetuning.Data(learn, judge, judge, {})
+        classifier, _ = finetuning.start(own, data, None)
+        if self.pretraining is not None:
+            classifiers.copy_encoder(self._pretrained(train, seed), classifier)
+        task = finetuning.Finetuning(own, classifier, data)
+        trained = self.trainings.train(own, task, form=own.recipe.batch_size).task
+        blocks = judge.blocks(own.data.frames, own.data.stride)
+        return classify(trained.classifier, blocks, len(judge)).probabilities
+
+    def _pretrained(self, train, seed):
+        """Returns a video model that was trained on some videos, without labels."""
+        own = self.pretraining.copy_and_resolve_references()
+        own.seed = seed
+        part = sources.Split(self.videos.folder, self.videos.subset(train).chosen)
+        source = sources.RecordsSource(own, dict.fromkeys(splits.SPLITS, part))
+        model = experiment.build_model(
+            own, source.frame_shape, source.mean_frame, source.standard_deviation
+        )
+        task = pretraining.Pretraining(own, model, source)
+        return self.trainings.train(own, task, form=PRETRAINED).task.model
