@@ -108,7 +108,7 @@ def _training_step(model, size, learning_rate=LEARNING_RATE):
 
     @tf.function(autograph=False)
     def step(past, future):
-        targets = {"reconstruction": past[:, ::-1], "future": future}
+        targets = {"reconstruction": tf.reverse(past, [1]), "future": future}
         with tf.GradientTape() as tape:
             outputs = model({"past": past, "future": future}, training=True)
             total = (

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from unsup_video.models.fast_loop import (
+    backwards,
     before,
     columns,
     compiled,
@@ -91,7 +92,7 @@ def recurrence(inputs, kernel, bias, h0, recurrent_kernel, recurrent_bias, steps
             start = tf.zeros_like(h0), tf.transpose(dh)
             dh0, values = loop(steps, backward, start, (dtype, dtype))
             # The loop ran from the last step to the first.
-            d_recurrent, dg = (join(value[::-1]) for value in values)
+            d_recurrent, dg = (join(backwards(value)) for value in values)
             dkernel = tf.matmul(
                 tf.cast(join(h_before), gemm_dtype),
                 tf.cast(d_recurrent, gemm_dtype),

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from unsup_video.models.fast_loop import (
+    backwards,
     before,
     columns,
     compiled,
@@ -102,7 +103,7 @@ def recurrence(inputs, kernel, bias, h0, c0, recurrent_kernel, peepholes, steps,
 
             start = tf.transpose(dh), tf.transpose(dc)
             (dh0, dc0), (dz_all,) = loop(steps, backward, start, (dtype,))
-            dz = join(dz_all[::-1])  # the loop ran from the last step to the first
+            dz = join(backwards(dz_all))  # the loop ran from the last step to the first
             dkernel = tf.matmul(
                 tf.cast(join(before(h0, h_all)), gemm_dtype),
                 tf.cast(dz, gemm_dtype),
