@@ -15,13 +15,17 @@ def test_the_flop_of_a_step_by_hand():
     decoder = 2048 * 8192 * 10 * 3 + 2048 * 4096 * 10 * 3
     assert Size().flop == 200 * (encoder + 2 * decoder)
     assert Size().flop / 1e9 == pytest.approx(527, abs=1)
+    frames = 4096 * 8192 * 9  # what each of two conditional decoders reads: all but the first frame
+    for conditional, passes in {"truth": 2, "own": 3}.items():
+        assert Size(conditional=conditional).flop == Size().flop + 200 * 2 * frames * passes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layers", [1, 2])
-def test_contenders_train_the_same_model(layers):
+@pytest.mark.parametrize("layers, conditional", [(1, ""), (2, ""), (1, "truth")])
+def test_contenders_train_the_same_model(layers, conditional):
     # Our layers against a cell in keras.layers.RNN, from equal weights.
-    differences = differences_of_equal_models(Size(6, layers, batch=3, frames=4, frame_dim=10))
+    size = Size(6, layers, batch=3, frames=4, frame_dim=10, conditional=conditional)
+    differences = differences_of_equal_models(size)
     assert differences["loss"] < 1e-6 and differences["gradient"] < 1e-4
 
 

@@ -20,8 +20,9 @@ from unsup_video.models.fast_loop import (
 def _cell(recurrent, recurrent_bias, others, h_prev):
     """Computes one step from `recurrent` R' h_{t-1} (3 units, B).
 
-    `others` are the terms without h_{t-1}: b (3 units, 1) and, with input, W' x_t. The gates are in the order z, r, g; `recurrent_bias` is (3 units, 1). Returns (h, gates), where
-    gates (4 units, B) are z, r, g, and the value that r multiplies.
+    `others` are the terms without h_{t-1}: b (3 units, 1) and, with input, W' x_t. The gates are in
+    the order z, r, g; `recurrent_bias` is (3 units, 1). Returns (h, gates), where gates (4 units,
+    B) are z, r, g, and the value that r multiplies.
     """
     recurrent = tf.cast(recurrent, h_prev.dtype) + recurrent_bias
     recurrent_z, recurrent_r, recurrent_g = tf.split(recurrent, 3, axis=0)

@@ -3,9 +3,11 @@
 Four things make it faster than a time loop under automatic differentiation, here with N gates:
 
 * Everything from the product with the inputs to its gradient is feature-major: states are
-  (units, B), and a sequence is T * B columns, those of the first step first. (N units, units) x (units, B) ran faster
-  than (B, units) x (units, N units) for 1024 and 2048 units and the batches of training (B <= 128)
-  on the CPUs where both were timed; for the LSTM by a factor of 1.1 to 2.
+  (units, B), and a sequence is T * B columns, those of the first step first. (N units, units) x
+  (units, B) ran faster than (B, units) x (units, N units) for 1024 and 2048 units and the batches
+  of training (B <= 128) on the Intel CPUs where both were timed, for the LSTM by a factor of 1.1 to
+  2; on an AMD EPYC both run at the same rate.
+* The values of an unrolled loop stay where they are: the backward loop reads them from a list.
 * The backward loop carries only the gradient of the state. The gradient of the recurrent kernel is
   ONE product over all T * B columns after the loop, where autodiff sums T small ones.
 * XLA compiles the arithmetic between the products into one kernel per step.
