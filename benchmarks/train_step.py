@@ -142,18 +142,31 @@ def models(size: Size) -> dict[str, Size]:
 
 
 def model_cases(size: Size) -> list[tuple[str, Size]]:
-    """Returns what `--models` measures: the floor, ours, and stock layers where they can."""
-    return [("gemm_floor", size)] + [
-        (name, model)
-        for model in models(size).values()
-        for name in ("ours_float32", "stock_lstm")
-        if name != "stock_lstm" or model.conditional != "own"
+    """Returns what `--models` measures of a size: the floor, ours, and stock layers if possible."""
+    names = ["gemm_floor", "ours_float32"]
+    if size.conditional != "own":
+        names.append("stock_lstm")
+    return [(name, size) for name in names]
+
+
+def model_row(name: str, size: Size, results: dict[tuple[str, Size], Result]) -> list[str]:
+    """Returns the row of one of `models` in the report."""
+    floor, ours = results["gemm_floor", size], results["ours_float32", size]
+    stock = results.get(("stock_lstm", size))
+    return [
+        name,
+        f"{size.flop / 1e9:.4g}",
+        _common.spread(ours.seconds),
+        _common.spread(stock.seconds) if stock else "",
+        f"{stock.median / ours.median:.2f}" if stock else "",
+        f"{min(floor.seconds) / ours.median:.0%}",
+        f"{ours.peak_gb:.2f}",
+        f"{stock.peak_gb:.2f}" if stock else "",
     ]
 
 
-def model_table(size: Size, results: dict[tuple[str, Size], Result]) -> list[str]:
-    """Returns the report: a row for each of `models`."""
-    rate = size.flop / min(results["gemm_floor", size].seconds)
+def model_report(size: Size, rows: list[list[str]]) -> list[str]:
+    """Returns the report of the rows of `models`."""
     columns = [
         "composite",
         "GFLOP",
@@ -164,28 +177,12 @@ def model_table(size: Size, results: dict[tuple[str, Size], Result]) -> list[str
         "peak GB, ours",
         "(a)",
     ]
-    rows = []
-    for name, model in models(size).items():
-        ours, stock = results["ours_float32", model], results.get(("stock_lstm", model))
-        rows.append(
-            [
-                name,
-                f"{model.flop / 1e9:.4g}",
-                _common.spread(ours.seconds),
-                _common.spread(stock.seconds) if stock else "",
-                f"{stock.median / ours.median:.2f}" if stock else "",
-                f"{model.flop / ours.median / rate:.0%}",
-                f"{ours.peak_gb:.2f}",
-                f"{stock.peak_gb:.2f}" if stock else "",
-            ]
-        )
     return [
         f"Composites of {size.units} units, batch {size.batch}, {size.frames} frames read and "
         f"{size.frames} predicted of {size.frame_dim} pixels, float32; both decoders are "
-        "conditional, or none.",
+        "conditional, or none. The steps of one row were measured in turn, with the floor, whose "
+        "rate is its best round's. Stock layers cannot read the frames that they write.",
         _common.table(columns, rows),
-        f"The floor's rate is its best round's, {rate / 1e9:.1f} GFLOP/s. Stock layers cannot read "
-        "the frames that they write.",
     ]
 
 
@@ -263,8 +260,11 @@ def main():
         for name, difference in differences_of_equal_models(size).items():
             print(f"{name}: relative difference between ours and the RNN cell's {difference:.1e}")
     elif args.models:
-        parts = model_table(size, measure(model_cases(size), args.rounds))
-        _common.report("The training step of other composites", parts, args.out)
+        rows = [
+            model_row(name, model, measure(model_cases(model), args.rounds))
+            for name, model in models(size).items()
+        ]
+        _common.report("The training step of other composites", model_report(size, rows), args.out)
     elif args.scaling:
         groups = []
         for sizes in scaling_groups(size):

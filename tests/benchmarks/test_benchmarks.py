@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from benchmarks import _common, serving
+from benchmarks import _common, serving, train_step
 from benchmarks._common import Size
 from benchmarks._workers import Worker
 from benchmarks.contenders import differences_of_equal_models
@@ -18,6 +18,19 @@ def test_the_flop_of_a_step_by_hand():
     frames = 4096 * 8192 * 9  # what each of two conditional decoders reads: all but the first frame
     for conditional, passes in {"truth": 2, "own": 3}.items():
         assert Size(conditional=conditional).flop == Size().flop + 200 * 2 * frames * passes
+
+
+def test_the_rows_of_other_composites():
+    rows = []
+    for name, size in train_step.models(Size()).items():
+        seconds = {"gemm_floor": [2.0, 1.0], "ours_float32": [2.0], "stock_lstm": [3.0]}
+        results = {
+            case: train_step.Result(seconds[case[0]], 1.5, {})
+            for case in train_step.model_cases(size)
+        }
+        rows.append(train_step.model_row(name, size, results))
+    assert [row[4] for row in rows] == ["1.50", "1.50", ""]  # stock layers read no own frames
+    assert [row[5] for row in rows] == ["50%"] * 3  # of the floor's best round
 
 
 @pytest.mark.slow
