@@ -22,13 +22,18 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The size of an unconditional composite that reads `frames` frames and decodes as many."""
+    """The size of a composite that reads `frames` frames and decodes as many.
+
+    `conditional` is "" for unconditional decoders; otherwise both read their previous frames in
+    training, "truth" or "own" as in `video_models.build`.
+    """
 
     units: int = 2048
     layers: int = 1
     batch: int = 100
     frames: int = 10
     frame_dim: int = 64 * 64
+    conditional: str = ""
 
     @property
     def products(self) -> list[tuple[int, int, int]]:
@@ -41,7 +46,7 @@ class Size:
         Every product occurs three times: forward, for the gradient of its weights, and for the
         gradient of its input. The encoder's first input needs no gradient. The encoder starts from
         zeros, so its first step has no recurrent product. A decoder's first layer has no input
-        product.
+        product, unless it is conditional: its first frame is zero, and true ones need no gradient.
 
         With the default size, in weights x steps x passes:
         encoder 4096 x 8192 x 10 x 2 + 2048 x 8192 x 9 x 3; each of the two decoders
@@ -56,6 +61,9 @@ class Size:
         ]  # between layers
         for steps, lstms in (t - 1, self.layers), (t, 2 * self.layers):
             products += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
+        if self.conditional:
+            passes = {"truth": 2, "own": 3}[self.conditional]
+            products.append((self.frame_dim * 4 * u, self.batch * (t - 1), 2 * passes))
         return products
 
     @property

@@ -54,8 +54,13 @@ def _composite(recurrent, size):
     """Builds the composite from stock Keras layers, with the inputs of `VideoModel.training`.
 
     `recurrent(name, has_input)` makes a layer that returns (sequence, h, c). A stock decoder needs
-    an input: it gets zeros of width 1.
+    an input: without one it gets zeros of width 1.
+
+    Raises:
+        ValueError: the decoders read their own frames, which stock layers cannot do.
     """
+    if size.conditional == "own":
+        raise ValueError(f"{size}: stock layers cannot read the frames that they write")
     past = keras.Input((None, size.frame_dim), name="past")
     future = keras.Input((None, size.frame_dim), name="future")
     x, states = past, []
@@ -63,17 +68,27 @@ def _composite(recurrent, size):
         x, *state = recurrent(f"encoder_lstm_{k + 1}", True)(x)
         states.append(state)
     outputs = {}
-    for name, clock in {"reconstruction": past, "future": future}.items():
-        x = ops.zeros_like(clock[:, :, :1])
+    for name, target in {"reconstruction": ops.flip(past, axis=1), "future": future}.items():
+        x = ops.zeros_like(target[:, :, :1])
+        if size.conditional:
+            x = ops.concatenate([ops.zeros_like(target[:, :1]), target[:, :-1]], axis=1)
         for k, state in enumerate(states):
-            x, *_ = recurrent(f"{name}_lstm_{k + 1}", k > 0)(x, initial_state=state)
+            has_input = k > 0 or bool(size.conditional)
+            x, *_ = recurrent(f"{name}_lstm_{k + 1}", has_input)(x, initial_state=state)
         outputs[name] = keras.layers.Dense(size.frame_dim, name=f"{name}_decoder")(x)
     return keras.Model({"past": past, "future": future}, outputs)
 
 
 def _our_model(size, gemm_dtype="float32"):
     return video_models.build(
-        "composite", size.frame_dim, size.units, size.layers, gemm_dtype=gemm_dtype
+        "composite",
+        size.frame_dim,
+        size.units,
+        size.layers,
+        conditional_reconstruction=bool(size.conditional),
+        conditional_future=bool(size.conditional),
+        conditional_input=size.conditional or "truth",
+        gemm_dtype=gemm_dtype,
     ).training
 
 
@@ -108,7 +123,7 @@ def _training_step(model, size, learning_rate=LEARNING_RATE):
 
     @tf.function(autograph=False)
     def step(past, future):
-        targets = {"reconstruction": past[:, ::-1], "future": future}
+        targets = {"reconstruction": tf.reverse(past, [1]), "future": future}
         with tf.GradientTape() as tape:
             outputs = model({"past": past, "future": future}, training=True)
             total = (

@@ -35,8 +35,8 @@ _PARTS = [
     ("loss (XLA)", r"frame_losses_"),
     ("optimiser (XLA)", r"_apply_gradients_"),
     ("norm of the gradient", r":L2Loss"),
-    (_MOVING, r"_transpose_|:.*Transpose|:.*Slice|:(Split|Pack|Concat|Reverse|Gather|Pad|Cast)"),
-    ("sums: gradients of biases and peepholes", r":Sum"),
+    (_MOVING, r":.*Transpose|:.*Slice|:(Split|Pack|Concat|Reverse|Gather|Pad|Cast)"),
+    ("sums: gradients of biases and peepholes", r"_peephole_gradient_|:Sum"),
 ]
 _OPERATION = re.compile(r"[^:]+(:\w+)")  # name:Type
 _TRACES = "tb/plugins/profile/*/*.xplane.pb"

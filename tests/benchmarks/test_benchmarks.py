@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from benchmarks import _common, serving
+from benchmarks import _common, serving, train_step
 from benchmarks._common import Size
 from benchmarks._workers import Worker
 from benchmarks.contenders import differences_of_equal_models
@@ -15,13 +15,30 @@ def test_the_flop_of_a_step_by_hand():
     decoder = 2048 * 8192 * 10 * 3 + 2048 * 4096 * 10 * 3
     assert Size().flop == 200 * (encoder + 2 * decoder)
     assert Size().flop / 1e9 == pytest.approx(527, abs=1)
+    frames = 4096 * 8192 * 9  # what each of two conditional decoders reads: all but the first frame
+    for conditional, passes in {"truth": 2, "own": 3}.items():
+        assert Size(conditional=conditional).flop == Size().flop + 200 * 2 * frames * passes
+
+
+def test_the_rows_of_other_composites():
+    rows = []
+    for name, size in train_step.models(Size()).items():
+        seconds = {"gemm_floor": [2.0, 1.0], "ours_float32": [2.0], "stock_lstm": [3.0]}
+        results = {
+            case: train_step.Result(seconds[case[0]], 1.5, {})
+            for case in train_step.model_cases(size)
+        }
+        rows.append(train_step.model_row(name, size, results))
+    assert [row[4] for row in rows] == ["1.50", "1.50", ""]  # stock layers read no own frames
+    assert [row[5] for row in rows] == ["50%"] * 3  # of the floor's best round
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layers", [1, 2])
-def test_contenders_train_the_same_model(layers):
+@pytest.mark.parametrize("layers, conditional", [(1, ""), (2, ""), (1, "truth")])
+def test_contenders_train_the_same_model(layers, conditional):
     # Our layers against a cell in keras.layers.RNN, from equal weights.
-    differences = differences_of_equal_models(Size(6, layers, batch=3, frames=4, frame_dim=10))
+    size = Size(6, layers, batch=3, frames=4, frame_dim=10, conditional=conditional)
+    differences = differences_of_equal_models(size)
     assert differences["loss"] < 1e-6 and differences["gradient"] < 1e-4
 
 

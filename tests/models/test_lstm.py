@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from unsup_video.models import fast_loop
-from unsup_video.models.cells import PeepholeLSTM, project
+from unsup_video.models.cells import PeepholeLSTM, portable
 
 B, T, D, UNITS = 2, 4, 5, 3
 TENSORS = ("inputs", "h0", "c0")  # all other values are weights of the layer
@@ -291,25 +291,11 @@ def test_the_while_loop_equals_the_unrolled_loop(has_input, monkeypatch):
 @both_inputs
 @pytest.mark.parametrize("use_peepholes", [True, False], ids=["peepholes", "no_peepholes"])
 def test_the_portable_recurrence_equals_tensorflows(has_input, use_peepholes):
-    values = random_values(has_input, use_peepholes)
-    values.setdefault("peepholes", np.zeros((3, UNITS)))
-    variables = {name: tf.constant(value, "float32") for name, value in values.items()}
-    rng = np.random.default_rng(1)
-    loss_weights = rng.normal(size=(2, B, T, UNITS)).astype("float32")  # on every h_t and every c_t
-
-    def run(recurrence):
-        with tf.GradientTape() as tape:
-            tape.watch(variables)
-            v = variables
-            projected = v["bias"]
-            if has_input:
-                projected = project(v["inputs"], v["kernel"], v["bias"], "float32")
-            h, c = recurrence(projected, v["h0"], v["c0"], v["recurrent_kernel"], v["peepholes"], T)
-            loss = tf.reduce_sum(h * loss_weights[0]) + tf.reduce_sum(c * loss_weights[1])
-        return {"h": h, "c": c, **tape.gradient(loss, variables)}
-
-    layer = PeepholeLSTM(UNITS)
-    assert_close(run(layer._scan), run(layer._fast_recurrence))
+    values, loss_weights = random_values(has_input, use_peepholes), random_loss_weights()
+    layer, tensors = layer_of(values), tensors_of(values)
+    fast = results(layer, tensors, loss_weights)
+    with portable():
+        assert_close(results(layer, tensors, loss_weights), fast)
 
 
 def test_each_input_costs_one_matrix_product_and_no_input_none():

@@ -72,7 +72,7 @@ def _name(digits):
 def _rows(trained, digits, clips, outputs):
     data = trained.config.data
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
-    targets = pretraining.decoder_targets(past, future)
+    targets = {"reconstruction": past[:, ::-1], "future": future}
     rows = []
     for part, (frame_losses, _) in outputs.items():
         output = trained.model.decoder_outputs[part]

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 
 from ml_collections import ConfigDict
 
+from unsup_video.data.shares import WHOLE
 from unsup_video.training import checkpoints, loop
 from unsup_video.training.tasks.base import Task
 
@@ -37,7 +38,7 @@ class ShortTrainings:
             self.trainers[form] = trainer, trainer.slots()
         trainer, slots = self.trainers[form]
         trainer.rewind(config, {**arrays, **slots})
-        batches = iter(task.train(0))
+        batches = iter(task.train(0, WHOLE))
         for _ in range(config.train.steps):
             trainer.train_step(next(batches))
         trainer.weights()  # raises unless they are finite

@@ -133,9 +133,9 @@ class RecurrentLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def _fast_recurrence(self, projected, *arguments):
-        """A faster `_scan` on TensorFlow: states, `_recurrent_weights`, steps -> sequences."""
-        return self._scan(projected, *arguments)
+    def _fast_recurrence(self, inputs, state, steps):
+        """A faster loop for `call` on TensorFlow: (the output's sequence, *the last states)."""
+        return self._recurrence(inputs, state, steps)
 
     # ------------------------------------------------------------------ for models
 
@@ -161,8 +161,9 @@ class RecurrentLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, initial_state=None, steps=None):
-        states = self._run(*self._arguments(inputs, initial_state, steps))
-        return (states[0], *(state[:, -1] for state in states))
+        fast = keras.backend.backend() == "tensorflow" and not _PORTABLE.get()
+        recurrence = self._fast_recurrence if fast else self._recurrence
+        return tuple(recurrence(inputs, *self._start(inputs, initial_state, steps)))
 
     def step(self, inputs, state):
         """Returns the states after one step, output first.
@@ -181,9 +182,9 @@ class RecurrentLayer(keras.layers.Layer):
         It takes the arguments of a call and returns a dict of (B, T, units): the gates of the cell,
         then its states under their `state_labels`; "output" is the last.
         """
-        arguments = self._arguments(inputs, initial_state, steps)
-        projected, start, _ = arguments
-        states = self._run(*arguments)
+        start, steps = self._start(inputs, initial_state, steps)
+        projected = self._projected(inputs)
+        states = self._scan(projected, start, steps)
         before = [
             ops.concatenate([first[:, None], state[:, :-1]], axis=1)
             for first, state in zip(start, states, strict=True)
@@ -222,8 +223,8 @@ class RecurrentLayer(keras.layers.Layer):
 
     # ------------------------------------------------------------------ the time loop
 
-    def _arguments(self, inputs, initial_state, steps):
-        """Returns (projected input or bias, states, T) of a call."""
+    def _start(self, inputs, initial_state, steps):
+        """Returns (initial states, T) of a call."""
         if (inputs is None) != (self.kernel is None):
             raise ValueError(
                 f"{self.name} was built {'with' if self.kernel is not None else 'without'} input "
@@ -233,26 +234,28 @@ class RecurrentLayer(keras.layers.Layer):
             if initial_state is None or steps is None:
                 raise ValueError(f"{self.name}: without input, give initial_state and steps")
             steps = _integer(steps)
-            check_steps(self.name, steps)
-            return ops.convert_to_tensor(self.bias), initial_state, steps
-        steps = ops.shape(inputs)[1]
+        else:
+            steps = ops.shape(inputs)[1]
         check_steps(self.name, steps)
-        projected = project(inputs, self.kernel, self.bias, self.gemm_dtype)
         if initial_state is None:
             zeros = ops.zeros((ops.shape(inputs)[0], self.units), self.compute_dtype)
             initial_state = [zeros] * len(self.state_names)
-        return projected, initial_state, steps
+        return initial_state, steps
 
-    def _run(self, projected, state, steps):
+    def _projected(self, inputs):
+        """Returns x_t W + b of every step, (B, T, N units); without input the bias (N units,)."""
+        if inputs is None:
+            return ops.convert_to_tensor(self.bias)
+        return project(inputs, self.kernel, self.bias, self.gemm_dtype)
+
+    def _recurrence(self, inputs, state, steps):
+        """The time loop in `keras.ops`: (the output's sequence, *the last states)."""
+        states = self._scan(self._projected(inputs), state, steps)
+        return (states[0], *(state[:, -1] for state in states))
+
+    def _scan(self, projected, state, steps):
         """Returns every state after every step, (B, T, units) each."""
-        fast = keras.backend.backend() == "tensorflow" and not _PORTABLE.get()
-        recurrence = self._fast_recurrence if fast else self._scan
-        return recurrence(projected, *state, *self._recurrent_weights(), steps)
-
-    def _scan(self, projected, *arguments):
-        """The time loop in `keras.ops`: states, `_recurrent_weights`, steps -> sequences."""
-        count = len(self.state_names)
-        state, weights, steps = arguments[:count], arguments[count:-1], arguments[-1]
+        weights = self._recurrent_weights()
         has_input = len(projected.shape) == 3
 
         def step(carry, z):
@@ -357,10 +360,11 @@ class PeepholeLSTM(RecurrentLayer):
         gates = {"input_gate": i, "forget_gate": f, "output_gate": o, "input": g}
         return [o * ops.tanh(c), c], gates
 
-    def _fast_recurrence(self, *arguments):
+    def _fast_recurrence(self, inputs, state, steps):
         from unsup_video.models import fast_lstm  # the only part that needs TensorFlow
 
-        return fast_lstm.recurrence(*arguments, self.gemm_dtype)
+        weights = self.kernel, self.bias, *state, *self._recurrent_weights()
+        return fast_lstm.recurrence(inputs, *weights, steps, self.gemm_dtype)
 
     def get_config(self):
         return {
@@ -412,10 +416,11 @@ class GRU(RecurrentLayer):
         g = ops.tanh(g + r * recurrent_g)
         return [z * h + (1 - z) * g], {"update_gate": z, "reset_gate": r, "input": g}
 
-    def _fast_recurrence(self, *arguments):
+    def _fast_recurrence(self, inputs, state, steps):
         from unsup_video.models import fast_gru  # the only part that needs TensorFlow
 
-        return [fast_gru.recurrence(*arguments, self.gemm_dtype)]
+        weights = self.kernel, self.bias, *state, *self._recurrent_weights()
+        return fast_gru.recurrence(inputs, *weights, steps, self.gemm_dtype)
 
 
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": PeepholeLSTM, "gru": GRU}

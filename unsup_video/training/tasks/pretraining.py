@@ -46,8 +46,9 @@ def mode(model: VideoModel, name: str) -> str:
 
 
 def decoder_targets(past, future) -> dict:
-    """Returns the targets of the decoders: the REVERSED past, and the future."""
-    return {"reconstruction": past[:, ::-1], "future": future}
+    """Returns the targets of the decoders, tensors: the REVERSED past, and the future."""
+    # A slice [:, ::-1] of a tensor takes 10 times as long as tf.reverse.
+    return {"reconstruction": tf.reverse(past, [1]), "future": future}
 
 
 def split(clips, frames_in: int, frames_out: int):
