@@ -98,15 +98,15 @@ def main(argv):
         for path in written:
             embeddings.write(rows, path)
         if _NEIGHBOURS.present:
-            found = neighbours.nearest(rows, _NEIGHBOURS.value)
+            hits = neighbours.nearest(rows, _NEIGHBOURS.value)
             if neighbours.drawable(rows):
-                neighbours.draw(rows, found, picture)
+                neighbours.draw(rows, hits, picture)
                 written.append(picture)
             else:
                 print(
                     f"frames of shape {rows.sequences.frame_shape} are no pictures; the nearest "
                     "neighbours by name, with the cosine:",
-                    *neighbours.lines(rows, found),
+                    *neighbours.lines(rows, hits),
                     sep="\n  ",
                 )
     for path in written:

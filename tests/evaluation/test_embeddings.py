@@ -271,7 +271,8 @@ def test_a_picture_of_neighbours_has_their_frames(model, tmp_path):
     upper, lower = np.array_split(picture, 2)
     for half, (left, right) in ((upper, (64, 191)), (lower, (191, 64))):
         for level, part in zip((left, right), np.array_split(half, 2, axis=1), strict=True):
-            assert (part == level).mean() > 0.4 and not (part == left + right - level).any()
+            other = left + right - level  # the edges of letters have any level
+            assert (part == level).mean() > 0.4 and (part == other).mean() < 0.01
     with pytest.raises(ValueError, match="all rows are of one group"):
         only = embedding_inputs.Clips(["dark"], levels[:1])
         with embeddings.computed(model, only, embeddings.Settings(), tmp_path / "parts") as rows:

@@ -51,7 +51,7 @@ _LINES_EVERY = 10.0  # seconds between lines of progress
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What to embed.
+    """Says which states of which windows to embed.
 
     Attributes:
         states: names of states, such as ("h", "c"); None for all. layers: "all" or "top".
@@ -98,13 +98,13 @@ def columns(
             f"states {','.join(chosen) or 'none'}: the layers of {trained.path} have "
             f"{','.join(known)}"
         )
-    found, end = {}, 0
+    parts, end = {}, 0
     for name, size in state_sizes(cells).items():
         state, _, layer = name.rpartition("_")
         if state in chosen and (layers == "all" or int(layer) == len(cells)):
-            found[name] = slice(end, end + size)
+            parts[name] = slice(end, end + size)
             end += size
-    return found
+    return parts
 
 
 def encode(
@@ -137,12 +137,12 @@ def encode(
             "(N, T, *frame) expected, N and T at least 1"
         )
     _check_values(trained, clips)
-    flat, found = clips.reshape(*clips.shape[:2], dim), []
+    flat, batches = clips.reshape(*clips.shape[:2], dim), []
     for start in range(0, len(flat), batch_size):
         after = _encoder(trained.model)(tf.constant(flat[start : start + batch_size]))
         by_name = dict(zip(names, after, strict=True))
-        found.append(np.concatenate([by_name[name].numpy() for name in wanted], axis=1))
-    return np.concatenate(found)
+        batches.append(np.concatenate([by_name[name].numpy() for name in wanted], axis=1))
+    return np.concatenate(batches)
 
 
 @functools.lru_cache(maxsize=1)
@@ -375,13 +375,13 @@ class _Part:
     def _encode(self):
         if not self._waiting:
             return
-        found = encode(
+        embedded = encode(
             self._trained,
             np.stack([window for _, window in self._waiting]),
             self._settings.states,
             self._settings.layers,
         )
-        for (row, _), embedding in zip(self._waiting, found, strict=True):
+        for (row, _), embedding in zip(self._waiting, embedded, strict=True):
             row[0] = row[0] + np.float64(embedding)
             row[1] += 1
         self._waiting = []
@@ -503,7 +503,7 @@ def _write_parquet(rows, path):
         "embedding": arrow.list_(arrow.float32(), rows.dim),
     }
     schema = arrow.schema(kinds.items(), metadata={"settings": json.dumps(rows.settings)})
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(path, schema, use_dictionary=["name", "label", "group"]) as writer:
         for part in rows.parts():
             table = {**_table(rows, part), "embedding": part["embedding"]}
             arrays = [

@@ -48,19 +48,19 @@ def nearest(rows: Rows, count: int, queries: int = _QUERIES) -> list[list[Hit]]:
                 asked.append(_hit(part, i, 1.0))
                 directions.append(_directions(part["embedding"][i : i + 1])[0])
         row += len(part["start"])
-    entries, found = rows.sequences.entries, [[] for _ in asked]
+    entries, nearest_to = rows.sequences.entries, [[] for _ in asked]
     for part in rows.parts():
         groups = np.array([entries[number].group for number in part["sequence"]])
         similarity = np.stack(directions) @ _directions(part["embedding"]).T
-        for query, best, near in zip(asked, found, similarity, strict=True):
+        for query, best, near in zip(asked, nearest_to, similarity, strict=True):
             others = np.flatnonzero(groups != entries[query.sequence].group)
             order = others[np.argsort(-near[others], kind="stable")][:count]
             best += [_hit(part, i, float(near[i])) for i in order]
             best.sort(key=lambda hit: -hit.similarity)
             del best[count:]
-    if not all(found):
+    if not all(nearest_to):
         raise ValueError("all rows are of one group: there are no neighbours in other groups")
-    return [[query, *best] for query, best in zip(asked, found, strict=True)]
+    return [[query, *best] for query, best in zip(asked, nearest_to, strict=True)]
 
 
 def _hit(part, i, similarity):
@@ -77,12 +77,12 @@ def drawable(rows: Rows) -> bool:
     return visualize.drawable(rows.sequences.frame_shape)
 
 
-def lines(rows: Rows, found: list[list[Hit]]) -> list[str]:
+def lines(rows: Rows, hits: list[list[Hit]]) -> list[str]:
     """Describes the result of `nearest`: a line per query, with names, classes and cosines."""
     return [
         f"{_named(rows, query)}: "
-        + ", ".join(f"{_named(rows, hit)} {hit.similarity:.3f}" for hit in hits)
-        for query, *hits in found
+        + ", ".join(f"{_named(rows, hit)} {hit.similarity:.3f}" for hit in others)
+        for query, *others in hits
     ]
 
 
@@ -93,7 +93,7 @@ def _named(rows, hit):
     return f"{entry.name}{start}" + (f" ({entry.label})" if known else "")
 
 
-def draw(rows: Rows, found: list[list[Hit]], path: str | os.PathLike) -> None:
+def draw(rows: Rows, hits: list[list[Hit]], path: str | os.PathLike) -> None:
     """Writes the result of `nearest` as a PNG: a query on the left of its neighbours, in each row.
 
     Four frames of each are shown, evenly spaced. Names have the colour of their class: green where
@@ -105,17 +105,17 @@ def draw(rows: Rows, found: list[list[Hit]], path: str | os.PathLike) -> None:
     entries = rows.sequences.entries
     if not drawable(rows):
         raise ValueError(f"frames of shape {rows.sequences.frame_shape} are no pictures")
-    hits = [hit for line in found for hit in line]
-    films = _films(rows, hits)
-    across, down = max(map(len, found)), len(found)
+    every = [hit for line in hits for hit in line]
+    films = _films(rows, every)
+    across, down = max(map(len, hits)), len(hits)
     height, width = next(iter(films.values())).shape[:2]
-    texts = [fonts.legible(_named(rows, hit)) for hit in hits]
+    texts = [fonts.legible(_named(rows, hit)) for hit in every]
     size = (2.3 * across, (2.3 * height / width + 0.25) * down + 0.4)
     with visualize.figure(path, size, texts) as figure:
         axes = figure.subplots(down, across, squeeze=False)
         for axis in axes.ravel():
             axis.axis("off")
-        for line, (query, *others) in zip(axes, found, strict=True):
+        for line, (query, *others) in zip(axes, hits, strict=True):
             label = entries[query.sequence].label
             for axis, hit in zip(line, (query, *others), strict=False):
                 film = films[hit.sequence, hit.start]
