@@ -39,12 +39,17 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam"],  # to spread data_prep over a cluster
+        "parquet": ["pyarrow"],  # for eval.embed --out=FILE.parquet
         "profiling": ["xprof>=2.24"],  # TensorBoard's page for a trace of --profile_steps
         "serving": ["tensorflow-serving-api>=2.21,<3"],  # for unsup_video.client over gRPC
         "test": [
             "apache-beam",
             "hypothesis",
+            "ipykernel",
             "mypy",
+            "nbclient",
+            "nbformat",
+            "pyarrow",
             "pytest",
             "pytest-xdist",
             "pyyaml",
@@ -61,6 +66,7 @@ setup(
             "unsup-video-flow-cnn = train.flow_cnn:run",
             "unsup-video-action-recognition = eval.action_recognition:run",
             "unsup-video-choose = eval.choose:run",
+            "unsup-video-embed = eval.embed:run",
             "unsup-video-few-labels = eval.few_labels:run",
             "unsup-video-future-prediction = eval.future_prediction:run",
             "unsup-video-features = eval.features:run",

@@ -60,6 +60,18 @@ def classifiers() -> list[trained.TrainedModel]:
     return loaded
 
 
+def model() -> trained.TrainedModel:
+    """Loads the single trained model that the flags name, a video model or a classifier.
+
+    Raises:
+        ValueError: none is named, or several; other errors as in `trained.load`.
+    """
+    if len(paths()) > 1:
+        raise ValueError("--workdir and --model: give a single model")
+    [loaded] = _load("train.pretrain or train.finetune")
+    return loaded
+
+
 def paths() -> list[str]:
     """Returns the values of --workdir and --model, in that order."""
     return [*_WORKDIR.value, *_MODEL.value]

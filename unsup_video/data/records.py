@@ -560,31 +560,32 @@ def sequences(folder: str | Path) -> tf.data.Dataset:
     return examples(folder).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
+def read(folder: str | Path, indices: Iterable[int]) -> Iterator[Record]:
     """Reads the records with these indices, in the order of the data set; each with its scale.
 
-    Raises the errors of `examples`.
+    Only one record is in memory at a time. Raises the errors of `examples`.
     """
     manifest, entries = Manifest.load(folder), load_index(folder)
     pieces = np.zeros(manifest.count, np.int64)
     pieces[list(indices)] = 1
-    picked = []
     for index, example in examples(folder, pieces=pieces):
         feature = tf.train.Example.FromString(example.numpy()).features.feature
         frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
         scale = feature["scale"].float_list.value
         entry = entries[int(index)] if entries else Entry(len(frames), "", -1, "", ())
-        picked.append(
-            Record(
-                frames.reshape(feature["shape"].int64_list.value),
-                scale[0] if scale else manifest.scale,
-                entry.name,
-                entry.label,
-                entry.group,
-                entry.splits,
-            )
+        yield Record(
+            frames.reshape(feature["shape"].int64_list.value),
+            scale[0] if scale else manifest.scale,
+            entry.name,
+            entry.label,
+            entry.group,
+            entry.splits,
         )
-    return picked
+
+
+def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:
+    """Returns the records of `read` as a list."""
+    return list(read(folder, indices))
 
 
 def batches(folder: str | Path, batch_size: int) -> tf.data.Dataset:

@@ -40,6 +40,18 @@ class Classifier:
         """Returns frames divided by the scale, as the recurrent layers read them."""
         return self.frame_scale(frames) if self.frame_scale else frames
 
+    def encode(self, frames) -> list:
+        """Returns the states of all recurrent layers after the last frame, (B, units) each.
+
+        Args:
+            frames: (B, T, D).
+        """
+        x, states = self.read(frames), []
+        for cell in self.cells:
+            x, *state = cell(x)
+            states += state
+        return states
+
 
 def build(
     classes: tuple[str, ...],

@@ -61,12 +61,9 @@ def build(
         }
 
     def encode(frames):
-        x, states = classifier.read(read(frames, 2, "frames")), []
+        x = read(frames, 2, "frames")
         with scope(cells):
-            for cell in cells:
-                x, *state = cell(x)
-                states += state
-        return dict(zip(state_sizes(cells), states, strict=True))
+            return dict(zip(state_sizes(cells), classifier.encode(x), strict=True))
 
     def step(frame, states):
         x = classifier.read(read(frame, 1, "frame"))

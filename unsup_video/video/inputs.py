@@ -182,7 +182,7 @@ def _frames(path, video, fps):
     suffix = path.suffix.lower()
     if not path.exists():
         raise VideoError(path, "missing")
-    if not _has_times(path) and (fps or video.start or video.seconds):
+    if not has_times(path) and (fps or video.start or video.seconds):
         raise VideoError(
             path, "images and arrays have no times: leave out the frame rate and the start"
         )
@@ -197,7 +197,8 @@ def _frames(path, video, fps):
         yield from ((f"frame {number}", frame) for number, frame in enumerate(decoded, 1))
 
 
-def _has_times(path):
+def has_times(path: Path) -> bool:
+    """Tells whether the frames of a sequence have times: a video's or an animation's do."""
     return not path.is_dir() and path.suffix.lower() not in ARRAYS
 
 
@@ -495,7 +496,7 @@ def clips(
     for video in listing(path).videos[:max_clips]:
         video = dataclasses.replace(video, start=start)
         rate, changed = fps, []
-        if fps is None and usual_fps and _has_times(Path(video.path)):
+        if fps is None and usual_fps and has_times(Path(video.path)):
             rate = usual_fps
             changed = [f"resampled to {usual_fps:g} frames per second, as the training data"]
         elif fps is None and usual_fps:
