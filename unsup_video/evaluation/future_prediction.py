@@ -94,7 +94,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
 
     clips = timed("data", test_set.clips, start, count)
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
-    targets = {"reconstruction": past[:, ::-1], "future": future}
+    targets = pretraining.target_arrays(past, future)
     modes = {"free_running": predict.predict, "teacher_forced": predict.teacher_forced}
     for mode, decode in modes.items():
         for part, (frame_losses, frames) in timed("inference", decode, trained, clips).items():

@@ -50,7 +50,8 @@ def frame_metrics(
     """Computes MSE, MAE, SSIM and PSNR of every frame.
 
     Args:
-        targets, frames: (..., D) floating, the truth and the prediction, in [0, 1] for pixels.
+        targets, frames: (..., D) float32 or float64, the truth and the prediction; pixels are in
+            [0, 1].
         shape: (H, W) or (H, W, C) of a frame, D its product. Frames that are no pictures, or are
             smaller than SSIM's window, get MSE and MAE only.
         convention: one of `CONVENTIONS`, see the module's table.

@@ -72,7 +72,7 @@ def _name(digits):
 def _rows(trained, digits, clips, outputs):
     data = trained.config.data
     past, future = pretraining.split(clips, data.frames_in, data.frames_out)
-    targets = {"reconstruction": past[:, ::-1], "future": future}
+    targets = pretraining.target_arrays(past, future)
     rows = []
     for part, (frame_losses, _) in outputs.items():
         output = trained.model.decoder_outputs[part]

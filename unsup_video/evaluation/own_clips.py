@@ -9,6 +9,7 @@ import numpy as np
 
 from unsup_video.evaluation import predict, testset
 from unsup_video.pictures import visualize
+from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
 
@@ -78,7 +79,7 @@ def run(
     decoded = predict.ahead(trained, flat(past), flat(ahead))
     frames = {part: made.reshape(len(clips), -1, *shape) for part, (_, made) in decoded.items()}
     known = {"reconstruction": [read] * len(clips), "future": [len(clip) for clip in truth]}
-    targets = {"reconstruction": past[:, ::-1], "future": ahead}
+    targets = pretraining.target_arrays(past, ahead)
     scores, floors, scored = {}, {}, {}
     for part, (each, _) in decoded.items():
         scored[part] = sum(known[part])

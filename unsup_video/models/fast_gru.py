@@ -7,9 +7,9 @@ from unsup_video.models.fast_loop import (
     before,
     columns,
     compiled,
+    input_product,
     join,
     loop,
-    project,
     sequence,
     split,
     transpose,
@@ -110,7 +110,7 @@ def recurrence(inputs, kernel, bias, h0, recurrent_kernel, recurrent_bias, steps
 
         return (sequence(join(h_all), steps), tf.transpose(h)), gradient
 
-    projected = [] if inputs is None else [project(inputs, kernel, gemm_dtype)]
+    projected = [] if inputs is None else [input_product(inputs, kernel, gemm_dtype)]
     # tf.custom_gradient takes tensors, not variables.
     tensors = (bias, h0, recurrent_kernel, recurrent_bias, *projected)
     return run(*(tf.convert_to_tensor(x) for x in tensors))

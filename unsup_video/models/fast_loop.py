@@ -6,7 +6,7 @@ Four things make it faster than a time loop under automatic differentiation, her
   (units, B), and a sequence is T * B columns, those of the first step first. (N units, units) x
   (units, B) ran faster than (B, units) x (units, N units) for 1024 and 2048 units and the batches
   of training (B <= 128) on the Intel CPUs where both were timed, for the LSTM by a factor of 1.1 to
-  2; on an AMD EPYC both run at the same rate.
+  2; on an AMD EPYC it was up to 7% slower (docs/results/train_step.md).
 * The values of an unrolled loop stay where they are: the backward loop reads them from a list.
 * The backward loop carries only the gradient of the state. The gradient of the recurrent kernel is
   ONE product over all T * B columns after the loop, where autodiff sums T small ones.
@@ -62,10 +62,8 @@ def loop(steps, body, carry, dtypes):
 # ---------------------------------------------------------------------- columns
 #
 # Below, `parts` are the values of a loop over time, (n, B) each: a list, or stacked (T, n, B).
-
-
-# Rows are swapped first, and matrices transposed then: a transpose of three axes at once takes
-# three times as long.
+# Sequences are transposed in two passes, rows first and matrices then: a transpose of three axes at
+# once takes three times as long.
 
 
 def columns(sequence):
@@ -106,7 +104,7 @@ def before(first, parts):
     return tf.concat([first[None], parts[:-1]], axis=0)
 
 
-def project(inputs, kernel, gemm_dtype):
+def input_product(inputs, kernel, gemm_dtype):
     """Returns the product of inputs (B, T, D) and kernel (D, N) as columns (N, T * B).
 
     The product runs in `gemm_dtype`; the result has the kernel's dtype.

@@ -15,6 +15,19 @@ def alone(evaluate: Evaluate, count: int) -> list[Result]:
     return list(evaluate(range(count)))
 
 
+def joined(results: Sequence[Result], gathered: Callable[[np.ndarray], np.ndarray]) -> list[Result]:
+    """Returns the results of all processes, in their order.
+
+    Args:
+        results: those of this process.
+        gathered: an array -> those of all processes, (processes, ..); they have one shape.
+    """
+    packed = pack(results)
+    longest = int(gathered(np.array(len(packed))).max())
+    padded = np.pad(packed, (0, longest - len(packed)))
+    return [result for part in gathered(padded) for result in unpack(part)]
+
+
 def pack(results: Sequence[Result]) -> np.ndarray:
     """Returns the results as (n,) int64, which devices can exchange."""
     stream = io.BytesIO()

@@ -150,10 +150,10 @@ class Trainer:
             NonFiniteLoss: a figure is not finite; the message names the step.
         """
         self.read()
-        scores = {
-            name: float(self.gathered(value)[0])
-            for name, value in self.task.validate(self._shared).items()
-        }
+        scores = {k: float(v) for k, v in self.task.validate(self._shared).items()}
+        if distribution.processes(self.strategy) > 1:
+            values = self._all(np.array([*scores.values()]))[0]
+            scores = dict(zip(scores, values.tolist(), strict=True))
         _check_finite(scores, self.step)
         return scores
 
@@ -163,10 +163,7 @@ class Trainer:
         if processes == 1:
             return evaluating.alone(evaluate, count)
         own = distribution.part_of(range(count), self.strategy)
-        packed = evaluating.pack(list(evaluate(own)))
-        padded = np.zeros(int(max(self.gathered(len(packed)))), np.int64)
-        padded[: len(packed)] = packed
-        return [result for part in self._all(padded) for result in evaluating.unpack(part)]
+        return evaluating.joined(list(evaluate(own)), self._all)
 
     def gathered(self, number: float) -> list[float]:
         """Returns the numbers of all processes; waits until every process has called it."""

@@ -51,6 +51,11 @@ def decoder_targets(past, future) -> dict:
     return {"reconstruction": tf.reverse(past, [1]), "future": future}
 
 
+def target_arrays(past: np.ndarray, future: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns `decoder_targets` of arrays; the reversed past is a view."""
+    return {"reconstruction": past[:, ::-1], "future": future}
+
+
 def split(clips, frames_in: int, frames_out: int):
     """Divides clips (B, T, D) into the frames to read and the frames to predict."""
     return clips[:, :frames_in], clips[:, frames_in : frames_in + frames_out]
