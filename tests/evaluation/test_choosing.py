@@ -3,12 +3,14 @@
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from absl import flags
 
-import commands
+import command_flags
 from unsup_video.data import records
 from unsup_video.evaluation.choosing import (
     folds,
@@ -99,7 +101,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
-    monkeypatch.setattr(statistics, "_TREES", 20)
+    monkeypatch.setattr(statistics, "_TREES", 10)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +263,7 @@ def test_test_videos_of_an_official_split_are_left_alone(tmp_path):
 
 def test_each_kind_of_percepts_is_found_out(tmp_path, data):
     loaded = sets.load(data)
-    result = chosen(loaded, tmp_path)
+    result = chosen(loaded, tmp_path, repeats=1)
     for classifier in statistics.KINDS:
         assert row(result, ["mean"], classifier).accuracy == 100
         assert row(result, ["motion"], classifier).accuracy > 90  # only the statistics of change
@@ -281,7 +283,8 @@ def test_each_kind_of_percepts_is_found_out(tmp_path, data):
 
 
 def test_noise_is_not_recommended_as_sure(tmp_path, data):
-    result = chosen(sets.load({"noise": data["noise"]}), tmp_path)
+    noisy = sets.load({"noise": data["noise"]})
+    result = chosen(noisy, tmp_path, classifiers=["logistic", "single_frame"])
     assert result.gain[1] <= 0
     assert "no better than a guess" in study.verdict(result)
 
@@ -427,14 +430,14 @@ def test_what_cannot_be_trained_is_reported(tmp_path, data):
 
 
 def shrunken(config):
-    config.model.units = 8
+    config.model.units, config.model.layers = 8, 1
     if "frames" in config.data:
-        config.data.frames, config.data.stride = 4, 2
-        config.train.steps = 40
+        config.data.frames, config.data.stride = 3, 3
+        config.train.steps = 20
         config.recipe.learning_rate = 0.03
     else:
-        config.data.frames_in, config.data.frames_out = 3, 2
-        config.train.steps = 3
+        config.data.frames_in, config.data.frames_out = 2, 1
+        config.train.steps = 2
 
 
 @pytest.mark.slow
@@ -506,25 +509,73 @@ def test_percepts_made_in_another_way_are_refused(tmp_path, data):
         model.predict(own, {"x": made("other", 5, 32)})
 
 
-def test_the_command(tmp_path, data):
+def called(capsys, *arguments):
+    """Calls the command in this process; returns (its exit status, what it prints)."""
+    with command_flags.command("eval.choose") as command:
+        flags.FLAGS(["eval.choose", *map(str, arguments)])
+        status = command.main(["eval.choose"])
+    return status, capsys.readouterr().out
+
+
+def test_the_command(tmp_path, data, capsys):
     out = tmp_path / "out"
-    percepts = f"mean={data['mean']},noise={data['noise']}"
-    done = commands.run(
-        "eval.choose",
-        f"--percepts={percepts}",
-        f"--out={out}",
-        "--classifiers=logistic",
-        "--repeats=2",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "recommended: mean, statistics over time, logistic regression: 100.0 %" in done.stdout
-    assert f"python -m eval.choose --out={out} --predict=mean=NEW_MEAN" in done.stdout
-    done = commands.run("eval.choose", f"--out={out}", f"--predict=mean={data['mean']}")
-    assert done.returncode == 0, done.stderr
+    percepts = f"--percepts=mean={data['mean']},noise={data['noise']}"
+    options = ("--classifiers=logistic", "--repeats=1")
+    status, said = called(capsys, percepts, f"--out={out}", *options)
+    assert status == 0
+    assert "recommended: mean, statistics over time, logistic regression: 100.0 %" in said
+    assert f"python -m eval.choose --out={out} --predict=mean=NEW_MEAN" in said
+    new = f"--predict=mean={data['mean']}"
+    status, said = called(capsys, f"--out={out}", new)
+    assert status == 0
     with open(out / "predictions.csv") as file:
         assert [r["class"] for r in csv.DictReader(file)] == ["a", "b"] * 12
-    done = commands.run("eval.choose", f"--out={out}", "--percepts=mean")
-    assert done.returncode == 1 and "NAME=FOLDER expected" in done.stderr
+    for arguments, problem in (
+        (["--percepts=mean"], "NAME=FOLDER expected"),
+        ([percepts, "--cnn=VGG16"], "--cnn does not go with --percepts"),
+        ([new, "--fps=5"], "--fps does not go with --predict=NAME=FOLDER"),
+        ([new, "--folds=3"], "--folds does not go with --predict"),
+        ([new, percepts], "--percepts does not go with --predict"),
+        ([f"--videos={tmp_path}", "--split=1"], "--split goes with --percepts"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            called(capsys, f"--out={out}", *arguments)
+
+
+def test_what_to_run_next(tmp_path, data):
+    """No command is suggested that cannot work: runs of frames alone name actions in videos."""
+
+    def made(name, settings, **others):
+        source = {"settings": settings, **others}
+        return write(tmp_path / name, alternate, mean_tells, source=source)
+
+    cnn = {"cnn": "own.keras", "sha256": "0"}
+    behind = {"flow": {"settings": {}}}
+    loaded = sets.load(
+        {"rgb": made("rgb", cnn), "flow": made("flow", {"flow": "x", "cnn": cnn}, videos=behind)}
+    )
+
+    def after(names, *arguments):
+        best = SimpleNamespace(percepts=names, classifier="single_frame")
+        with command_flags.command("eval.choose") as command:
+            flags.FLAGS(["eval.choose", *arguments])
+            uses = command._uses(tmp_path, loaded, best)
+            (first, *_) = command._trainings(tmp_path, loaded, best)
+            return first, uses, command._note(loaded, best)
+
+    start = f"python -m eval.action_recognition --workdir={tmp_path}/runs"
+    training, uses, note = after(("rgb",), "--cnn=own.keras", "--weights=w.h5", "--mean=1,2,3")
+    assert "--config.recipe.learning_rate=0.01 " in training and not note
+    flags_of_cnn = "--cnn=own.keras --cnn_weights=w.h5 --mean=1,2,3"
+    (use,) = uses
+    assert use.startswith(f"{start}/rgb --predict=NEW_VIDEOS ")
+    assert sorted(use.split()[-3:]) == sorted(flags_of_cnn.split())
+    assert after(("rgb",))[1] == [f"{start}/rgb --predict=NEW_VIDEOS --cnn=FILE"]
+    _, uses, note = after(("flow",))
+    assert uses == [] and "as .npy files" in note
+    _, uses, note = after(("rgb", "flow"))
+    assert uses == [] and "not for new videos" in note
+    assert after(("rgb", "flow"), "--split=1")[1] == [f"{start}/rgb --workdir={tmp_path}/runs/flow"]
 
 
 # ---------------------------------------------------------------------- from videos
@@ -550,23 +601,27 @@ def write_clips(folder, count, start=0):
 
 
 @pytest.mark.slow
-def test_from_a_folder_of_videos_to_new_labels(tmp_path):
-    clips, out = write_clips(tmp_path / "clips", 4), tmp_path / "out"
+def test_from_a_folder_of_videos_to_new_labels(tmp_path, capsys):
+    clips, out = write_clips(tmp_path / "clips", 3), tmp_path / "out"
     (clips / "moves" / "broken.avi").write_bytes(b"no video")
-    options = ["--folds=2", "--repeats=2", "--classifiers=logistic"]
-    done = commands.run("eval.choose", f"--videos={clips}", f"--out={out}", *options)
-    assert done.returncode == 0, done.stderr
-    assert "1 of 9 videos cannot be used" in done.stdout
-    assert "without --cnn, only percepts that need none are tried" in done.stdout
-    assert "recommended: hof, statistics over time, logistic regression: 100.0 %" in done.stdout
-    assert "--predict=NEW_VIDEOS" in done.stdout
-    new = write_clips(tmp_path / "new", 2, start=4)
-    done = commands.run("eval.choose", f"--out={out}", f"--predict={new}")
-    assert done.returncode == 0, done.stderr
+    options = ["--folds=2", "--repeats=1", "--classifiers=logistic", "--fps=10"]
+    status, said = called(capsys, f"--videos={clips}", f"--out={out}", *options)
+    assert status == 0 and "1 of 7 videos cannot be used" in said
+    assert "without --cnn, only percepts that need none are tried" in said
+    assert "recommended: hof, statistics over time, logistic regression: 100.0 %" in said
+    assert "--predict=NEW_VIDEOS --fps=10.0" in said
+    flow = records.Manifest.load(out / "percepts" / "optical_flow")
+    assert flow.source["settings"]["fps"] == 10
+    new = write_clips(tmp_path / "new", 1, start=4)
+    with pytest.raises(ValueError, match="made with other settings"):
+        called(capsys, f"--out={out}", f"--predict={new}")
+    (new / "moves" / "broken.avi").write_bytes(b"no video")
+    status, said = called(capsys, f"--out={out}", f"--predict={new}", "--fps=10")
+    assert status == 1 and "NOT classified, 1 of 3" in said and "moves/broken.avi" in said
     with open(out / "predictions.csv") as file:
         found = list(csv.DictReader(file))
     assert [r["class"] for r in found] == [r["video"].split("/")[0] for r in found]
-    assert len(found) == 4
+    assert len(found) == 2
 
 
 def test_other_videos_of_the_same_names_are_refused(tmp_path):
