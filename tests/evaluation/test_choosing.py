@@ -1,6 +1,7 @@
 """Choosing percepts and a classifier, on synthetic percepts whose answer is known."""
 
 import csv
+import dataclasses
 import itertools
 import json
 from types import SimpleNamespace
@@ -273,7 +274,9 @@ def test_each_kind_of_percepts_is_found_out(tmp_path, data):
     assert row(result, ["noise"], "lstm").accuracy == 50  # the first class of equal ones
     text = study.verdict(result)
     assert "over always guessing" in text and "BBC-CV" in text
-    assert f"the best of {len(result.rows)}" in text
+    assert f"the best of {len(result.rows)}" in text and "no better than a guess" not in text
+    doubtful = dataclasses.replace(result, corrected=scores.Corrected(60, 45, 75))
+    assert "no better than a guess" in study.verdict(doubtful)
     assert study.markdown(result).count("\n") == 2 + len(result.rows)
     with open(tmp_path / "results.csv") as file:
         best = next(csv.DictReader(file))
@@ -448,8 +451,9 @@ def test_networks_learn_and_do_not_depend_on_earlier_ones(data, kind):
     first = networks.Networks(kind, loaded.videos["mean"], shrunken)
     other = first.probabilities(~half, half, 1)
     again = first.probabilities(half, ~half, 0)
-    fresh = networks.Networks(kind, loaded.videos["mean"], shrunken).probabilities(half, ~half, 0)
-    np.testing.assert_array_equal(again, fresh)
+    if kind == networks.PRETRAINED:  # which trains in both ways, and so covers the others
+        fresh = networks.Networks(kind, loaded.videos["mean"], shrunken)
+        np.testing.assert_array_equal(again, fresh.probabilities(half, ~half, 0))
     for found, which in ((other, half), (again, ~half)):
         assert found.shape == (12, 2)
         assert (found.argmax(1) == loaded.labels[which]).mean() > 0.9
