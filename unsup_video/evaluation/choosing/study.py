@@ -350,10 +350,10 @@ def _result(settings, sets, folder, classifiers, repeats, failed):
 def _read(path, shape):
     """Returns (probabilities, of this shape, seconds) of a repeat."""
     arrays = files.read_arrays(path)
-    found = {name: array.shape for name, array in arrays.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
     wanted = {"probabilities": shape, "seconds": ()}
-    if found != wanted:
-        raise ValueError(f"{path} holds arrays of {found}, not {wanted}: delete it")
+    if shapes != wanted:
+        raise ValueError(f"{path} holds arrays of {shapes}, not {wanted}: delete it")
     return arrays["probabilities"], float(arrays["seconds"])
 
 
