@@ -18,6 +18,7 @@ same command resumes, also with more --minutes or --repeats.
     python -m eval.choose --out=results/choose --predict=rgb=data/new_rgb,hof=data/new_hof
 
 name the actions in new videos, or in their percepts, with a recommended classifier of statistics.
+Videos that cannot be classified are named at the end, and the exit status is 1.
 """
 
 import os
@@ -30,9 +31,9 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import cnn_flags
-from unsup_video.evaluation.choosing import model, sets, statistics, study, videos
+from unsup_video.evaluation.choosing import model, networks, sets, statistics, study, videos
 from unsup_video.utils import cli, files
-from unsup_video.video import percepts
+from unsup_video.video import listing, percepts
 
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos; its sub-folders are classes.")
 _cnn = cnn_flags.define()
@@ -57,6 +58,7 @@ _CLASSIFIERS = flags.DEFINE_list(
 _PREDICT = flags.DEFINE_list(
     "predict", None, "Folder of new videos to name the actions in, or their sets of percepts."
 )
+_STUDY_ONLY = (_VIDEOS, _PERCEPTS, _SPLIT, _FOLDS, _REPEATS, _MINUTES, _SEED, _CLASSIFIERS)
 _MODEL, _PREDICTIONS = "model.npz", "predictions.csv"
 
 
@@ -77,11 +79,18 @@ def _choose(out):
             "--percepts=NAME=FOLDER, what data_prep.percepts and the like wrote"
         )
     if _PERCEPTS.value is not None:
+        _refuse_cnn("percepts")
         folders = _folders(_PERCEPTS)
+        study.check(folders, _CLASSIFIERS.value, _REPEATS.value, _MINUTES.value)
     else:
-        videos.check(_VIDEOS.value, _FOLDS.value)
-        cnn = _cnn_job()
-        folders = videos.make(_VIDEOS.value, out / "percepts", videos.available(cnn), cnn)
+        if _SPLIT.value:
+            raise ValueError("--split goes with --percepts: a folder of videos has no splits")
+        listed = listing.folder(_VIDEOS.value)
+        videos.check(listed, _FOLDS.value)
+        cnn, fps = _cnn_job()
+        names = videos.available(cnn)
+        study.check(names, _CLASSIFIERS.value, _REPEATS.value, _MINUTES.value)
+        folders = videos.make(listed, out / "percepts", names, cnn, fps)
         if cnn is None:
             print("without --cnn, only percepts that need none are tried")
     data = sets.load(folders, _SPLIT.value)
@@ -101,41 +110,47 @@ def _choose(out):
     best = result.rows[0]
     if best.classifier in statistics.KINDS:
         model.train(data, best.percepts, best.classifier, settings.seed).save(out / _MODEL)
-        print(f"trained on all {len(data):,} videos: {out / _MODEL}")
+        print(f"trained on these {len(data):,} videos: {out / _MODEL}")
         new = ",".join(f"{name}=NEW_{name.upper()}" for name in best.percepts)
         given = [f"--predict={new}"]
         if _VIDEOS.value is not None:
-            given = ["--predict=NEW_VIDEOS", *_cnn_arguments(best.percepts)]
+            needs_cnn = set(best.percepts) != {videos.HOF}
+            given = ["--predict=NEW_VIDEOS", *_cnn_arguments(None if needs_cnn else ("fps",))]
         cli.print_next(cli.command("eval.choose", f"--out={out}", *given))
     else:
         (out / _MODEL).unlink(missing_ok=True)  # of an earlier call that recommended another one
-        if len(best.percepts) > 1:
-            print(
-                "the fusion is the mean of the probabilities of these runs, which "
-                "eval.action_recognition computes for labelled videos only"
-            )
-        cli.print_next(*_trainings(out, data, best))
+        cli.print_next(*_trainings(out, data, best), *_uses(out, data, best))
+        if note := _note(data, best):
+            print(note)
     return 0
 
 
 def _cnn_job():
-    """Returns the job of the CNN that the flags describe; None without --cnn."""
+    """Returns (the job of the CNN that the flags describe, None without --cnn; --fps)."""
     given = _cnn()
-    if "cnn" not in given:
-        if given:
-            raise ValueError(f"--{next(iter(given))} goes with --cnn")
-        return None
-    return percepts.job(**given)
+    fps = given.get("fps")
+    if "cnn" in given:
+        return percepts.job(**given), fps
+    if others := set(given) - {"fps"}:
+        raise ValueError(f"--{min(others)} goes with --cnn")
+    return None, fps
 
 
-def _cnn_arguments(names):
-    """Returns the flags of the CNN again, if one of these percepts needs it."""
-    if set(names) == {videos.HOF}:
-        return []
-    parsed = flags.FLAGS
-    own = [flag for flag in parsed.get_key_flags_for_module(cnn_flags) if flag.present]
+def _refuse_cnn(flag):
+    if given := _cnn():
+        raise ValueError(f"--{next(iter(given))} does not go with --{flag}=NAME=FOLDER")
+
+
+def _cnn_arguments(names=None, renamed=None):
+    """Returns the given flags of the CNN again: these, None for all, with other names."""
+    own = [
+        flag
+        for flag in flags.FLAGS.get_key_flags_for_module(cnn_flags)
+        if flag.present and (names is None or flag.name in names)
+    ]
     return [
-        f"--{flag.name}={','.join(flag.value) if isinstance(flag.value, list) else flag.value}"
+        f"--{(renamed or {}).get(flag.name, flag.name)}="
+        f"{','.join(flag.value) if isinstance(flag.value, list) else flag.value}"
         for flag in own
     ]
 
@@ -161,7 +176,8 @@ def _trainings(out, data, best):
                     f"--workdir={init}",
                 )
             )
-        kind = ["--config.model.kind=single_frame", "--config.recipe.learning_rate=1e-2"]
+        rate = networks.configs("single_frame")["classifier"].recipe.learning_rate
+        kind = ["--config.model.kind=single_frame", f"--config.recipe.learning_rate={rate:g}"]
         commands.append(
             cli.command(
                 "train.finetune",
@@ -174,9 +190,44 @@ def _trainings(out, data, best):
                 note="" if _SPLIT.value else "on all videos: none are left for a test",
             )
         )
+    return commands
+
+
+def _uses(out, data, best):
+    """Returns the commands that test the runs of `_trainings`, or name the actions in videos."""
     runs = [f"--workdir={out / 'runs' / name}" for name in best.percepts]
-    predict = ["--predict=NEW_VIDEOS"] if len(runs) == 1 else []
-    return [*commands, cli.command("eval.action_recognition", *runs, *predict)]
+    commands = []
+    if _SPLIT.value:
+        commands.append(cli.command("eval.action_recognition", *runs))
+    if len(runs) == 1 and _of_pictures(data, best):
+        given = _cnn_arguments(renamed={"weights": "cnn_weights"})
+        if not given and model.how_made(data.videos[best.percepts[0]].folder)["sha256"]:
+            given = ["--cnn=FILE"]
+        commands.append(
+            cli.command("eval.action_recognition", *runs, "--predict=NEW_VIDEOS", *given)
+        )
+    return commands
+
+
+def _of_pictures(data, best):
+    """Tells whether eval.action_recognition makes the percepts of one set from videos itself."""
+    made = model.how_made(data.videos[best.percepts[0]].folder)
+    return "cnn" in made and "flow" not in made
+
+
+def _note(data, best):
+    """Returns what no command does for the runs of `_trainings`; "" if nothing."""
+    if len(best.percepts) > 1:
+        return (
+            "the fusion is the mean of the probabilities of these runs: eval.action_recognition "
+            "computes it for labelled data sets (--records, one per run), not for new videos"
+        )
+    if not _of_pictures(data, best):
+        return (
+            "for new videos, make their percepts in the same way, and give them to "
+            "eval.action_recognition --predict as .npy files (T, D)"
+        )
+    return ""
 
 
 def _undivided(out, name, folder):
@@ -196,14 +247,22 @@ def _predict(out):
             f"{out / _MODEL} does not exist: eval.choose writes it if it recommends a classifier "
             "of statistics. eval.action_recognition --predict is for runs of train.finetune"
         )
+    for flag in _STUDY_ONLY:
+        if flag.present:
+            raise ValueError(f"--{flag.name} does not go with --predict")
     own = model.load(out / _MODEL)
+    listed_names = []
     if len(_PREDICT.value) == 1 and "=" not in _PREDICT.value[0]:
         (new,) = _PREDICT.value
-        made = out / f"percepts-{Path(new).resolve().name}"
-        folders = videos.make(new, made, own.percepts, _cnn_job())
+        listed = listing.folder(new)
+        stamp = listing.stamp(listed.videos)[:10]
+        made = out / f"percepts-{Path(new).resolve().name}-{stamp}"
+        folders = videos.make(listed, made, own.percepts, *_cnn_job())
+        listed_names = [video.name for video in listed.videos]
     else:
+        _refuse_cnn("predict")
         folders = _folders(_PREDICT)
-    predictions = model.predict(own, folders)
+    predictions, left_out = model.predict(own, folders)
     with files.atomic_write(out / _PREDICTIONS) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.writer(file, lineterminator="\n")
@@ -212,7 +271,16 @@ def _predict(out):
                 table.writerow([video.name, video.label, f"{video.probability:.6f}"])
                 print(f"{video.name}: {video.label} {video.probability:.3f}")
     print(f"written: {out / _PREDICTIONS}")
-    return 0
+    named = {video.name for video in predictions}
+    left_out = sorted({*left_out, *listed_names} - named)
+    if left_out:
+        print(
+            f"NOT classified, {len(left_out):,} of {len(left_out) + len(named):,}: not in all of "
+            + ", ".join(map(str, folders.values())),
+            *left_out,
+            sep="\n  ",
+        )
+    return int(bool(left_out))
 
 
 def _folders(flag):

@@ -15,7 +15,7 @@ from unsup_video.evaluation import own_clips
 from unsup_video.pictures import visualize
 from unsup_video.training.trained import TrainedModel
 from unsup_video.video import inputs
-from unsup_video.video.listing import Video
+from unsup_video.video.listing import Video, stamp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,12 +159,8 @@ class Files(Sequences):
             )
             for video in self._videos
         ]
-        digest = hashlib.sha256()
-        for video in self._videos:
-            stat = os.stat(video.path)
-            digest.update(repr((video, stat.st_size, stat.st_mtime_ns)).encode())
         self.identity = {
-            "files": f"{len(self._videos)}, sha256 {digest.hexdigest()[:16]}",
+            "files": f"{len(self._videos)}, sha256 {stamp(self._videos)[:16]}",
             "fps": fps or usual_fps,
             "range": value_range and list(value_range),
         }

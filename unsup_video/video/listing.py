@@ -89,6 +89,22 @@ class Listing:
                 raise ValueError(f"{video.path!r}: its name is not UTF-8; rename it") from None
 
 
+def stamp(videos: Sequence[Video]) -> str:
+    """Returns a sha256 that changes with the videos: of their names, labels, sizes and times.
+
+    It covers all that a listing says of them but the paths, so that a folder may be moved.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for video in videos:
+        stat = os.stat(video.path)
+        known = dataclasses.replace(video, path="")
+        digest.update(repr((known, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
 def folder(path: str | os.PathLike) -> Listing:
     """Lists all videos below a folder, by name; their classes are the sub-folders of `path`.
 

@@ -18,6 +18,9 @@ from unsup_video.evaluation.choosing import statistics
 from unsup_video.evaluation.choosing.sets import Sets
 from unsup_video.utils import files
 
+_ABOUT = ("classifier", "classes", "seed", "made")  # attributes that are stored as JSON
+_FEATURES = "features_"  # begins the names of their arrays
+
 
 class StatisticsModel:
     """A classifier of statistics over time, or the late fusion of one for each set of percepts.
@@ -63,9 +66,8 @@ class StatisticsModel:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the model, atomically."""
-        names = ("classifier", "classes", "seed", "made")
-        about = {name: getattr(self, name) for name in names}
-        arrays = {f"features_{name}": values for name, values in self.features.items()}
+        about = {name: getattr(self, name) for name in _ABOUT}
+        arrays = {f"{_FEATURES}{name}": values for name, values in self.features.items()}
         with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, about=json.dumps(about), labels=self.labels, **arrays)
 
@@ -81,12 +83,25 @@ def train(sets: Sets, percepts: tuple[str, ...], classifier: str, seed: int) -> 
 
 
 def how_made(folder: str | Path) -> dict:
-    """Returns the settings of the job that made a data set of percepts, without its videos.
+    """Returns the settings that made a data set of percepts, whatever its videos were.
 
-    It is {} for data sets that do not tell, such as those of data_prep.convert.
+    Those of percepts of flow hold the settings of the flow as "flow". What hardly changes a percept
+    is left out: the batch size, and the version of Keras. It is {} for data sets that do not tell,
+    such as those of data_prep.convert.
     """
-    settings = records.Manifest.load(folder).source.get("settings", {})
-    return {key: value for key, value in settings.items() if key not in ("flow", "fingerprint")}
+    source = records.Manifest.load(folder).source
+    made = _lasting(source.get("settings", {}))
+    if "flow" in made:
+        made["flow"] = source["videos"]["flow"].get("settings", {})
+    return made
+
+
+def _lasting(settings):
+    return {
+        key: _lasting(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key not in ("fingerprint", "batch_size", "keras")
+    }
 
 
 def load(path: str | os.PathLike) -> StatisticsModel:
@@ -95,14 +110,25 @@ def load(path: str | os.PathLike) -> StatisticsModel:
     Raises:
         FileNotFoundError: there is none. ValueError: the file is damaged.
     """
-    with files.damage_as_value_error(path), np.load(path, allow_pickle=False) as stored:
-        about = json.loads(str(stored["about"]))
-        features = {
-            name.removeprefix("features_"): stored[name]
-            for name in stored.files
-            if name.startswith("features_")
-        }
-        labels = stored["labels"]
+    arrays = files.read_arrays(path)
+    features = {
+        name.removeprefix(_FEATURES): values
+        for name, values in arrays.items()
+        if name.startswith(_FEATURES)
+    }
+    try:
+        about = json.loads(str(arrays["about"]))
+        labels = arrays["labels"]
+        whole = set(about) == set(_ABOUT) and set(about["made"]) == set(features) != set()
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not (
+        whole
+        and labels.ndim == 1
+        and set(labels.tolist()) <= set(range(len(about["classes"])))
+        and all(values.ndim == 2 and len(values) == len(labels) for values in features.values())
+    ):
+        raise ValueError(f"{path} is no model of eval.choose: run eval.choose again to write it")
     return StatisticsModel(features=features, labels=labels, **about)
 
 
@@ -115,37 +141,48 @@ class Prediction:
     probability: float
 
 
-def predict(model: StatisticsModel, folders: Mapping[str, str | Path]) -> list[Prediction]:
-    """Classifies the videos of data sets of percepts, labelled or not.
+def predict(
+    model: StatisticsModel, folders: Mapping[str, str | Path]
+) -> tuple[list[Prediction], list[str]]:
+    """Classifies the videos that all data sets of percepts have, labelled or not.
 
     Args:
         folders: name of a set -> its data set, for each of `model.percepts`.
 
+    Returns:
+        (the predictions, the names of the videos that one of the sets lacks).
+
     Raises:
-        ValueError: a set is missing, holds other videos than the others, or was made with other
-            settings than that of the training videos.
+        ValueError: a set is missing, no video is in all of them or they are in another order, or a
+            set was made with other settings than that of the training videos.
         FileNotFoundError: a data set is missing.
     """
     if missing := [name for name in model.percepts if name not in folders]:
         raise ValueError(
             f"percepts {missing[0]} are missing: the classifier reads {', '.join(model.percepts)}"
         )
-    names: tuple[str, ...] = ()
-    for number, name in enumerate(model.percepts):
-        if how_made(folders[name]) != model.made[name]:
+    names = {}
+    for name in model.percepts:
+        if (made := how_made(folders[name])) != model.made[name]:
             raise ValueError(
                 f"{folders[name]} was made with other settings than the percepts {name} of the "
-                f"training videos: {how_made(folders[name])}, not {model.made[name]}"
+                f"training videos: {made}, not {model.made[name]}"
             )
-        own = tuple(entry.name for entry in records.load_index(folders[name]))
-        if number and own != names:
-            raise ValueError(
-                f"{folders[name]} and {folders[model.percepts[0]]} hold other videos, or in "
-                "another order: make them from the same videos"
-            )
-        names = own
-    features = {name: statistics.of_sequences(folders[name]) for name in model.percepts}
-    return [
+        names[name] = [entry.name for entry in records.load_index(folders[name])]
+    shared = set.intersection(*map(set, names.values()))
+    where = " and ".join(str(folders[name]) for name in model.percepts)
+    if not shared:
+        raise ValueError(f"no video with a name is in {where}")
+    chosen = {name: np.array([n in shared for n in own]) for name, own in names.items()}
+    orders = {tuple(n for n in own if n in shared) for own in names.values()}
+    if len(orders) > 1:
+        raise ValueError(f"{where} hold their videos in another order: make them from one list")
+    features = {
+        name: statistics.of_sequences(folders[name], chosen[name]) for name in model.percepts
+    }
+    (order,) = orders
+    predictions = [
         Prediction(name, model.classes[int(row.argmax())], float(row.max()))
-        for name, row in zip(names, model.probabilities(features), strict=True)
+        for name, row in zip(order, model.probabilities(features), strict=True)
     ]
+    return predictions, sorted(set().union(*names.values()) - shared)

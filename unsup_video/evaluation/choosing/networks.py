@@ -23,14 +23,19 @@ KINDS = ("single_frame", "lstm", PRETRAINED)
 _LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LSTM
 
 
-def config(kind: str) -> ConfigDict:
-    """Returns the config of a classifier; of one of `KINDS`."""
+def configs(kind: str) -> dict[str, ConfigDict]:
+    """Returns the configs that one of `KINDS` is trained with, "classifier" and maybe "encoder"."""
     own = finetune_small.get_config()
     own.model.init = finetuning.NO_INIT  # the encoder of `PRETRAINED` is copied
     if kind == "single_frame":
         own.model.kind = kind
         own.recipe.learning_rate *= _LINEAR_FACTOR
-    return own
+    encoder = {"encoder": percepts_small.get_config()} if kind == PRETRAINED else {}
+    return {"classifier": own, **encoder}
+
+
+class CannotTrain(ValueError):
+    """The videos to train on are too short."""
 
 
 class Networks:
@@ -44,11 +49,10 @@ class Networks:
     def __init__(self, kind: str, videos: LabelledVideos, shrink=lambda config: None):
         tf.config.experimental.enable_op_determinism()
         self.videos = videos
-        self.config = config(kind)
-        self.pretraining = percepts_small.get_config() if kind == PRETRAINED else None
-        for own in (self.config, self.pretraining):
-            if own is not None:
-                shrink(own)
+        own = configs(kind)
+        for config in own.values():
+            shrink(config)
+        self.config, self.pretraining = own["classifier"], own.get("encoder")
         self.trainings = ShortTrainings()
 
     def probabilities(self, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -62,13 +66,11 @@ class Networks:
             (test.sum(), K) float64.
 
         Raises:
-            ValueError: no video to train on is as long as a window. NonFiniteLoss: training
+            CannotTrain: no video to train on is as long as a window. NonFiniteLoss: training
                 diverged.
         """
         keras.utils.set_random_seed(seed)
-        long = train & (self.videos.lengths >= self.config.data.frames)
-        if not long.any():
-            raise ValueError(f"no video to train on has {self.config.data.frames} frames")
+        long = self._long(train, self.config.data.frames)
         learn, judge = self.videos.subset(long), self.videos.subset(test)
         own = self.config.copy_and_resolve_references()
         own.seed = seed
@@ -82,11 +84,19 @@ class Networks:
         blocks = judge.blocks(own.data.frames, own.data.stride)
         return classify(trained.classifier, blocks, len(judge)).probabilities
 
+    def _long(self, train, frames):
+        """Returns which of the videos to train on, (N,) bool, have this many frames."""
+        long = train & (self.videos.lengths >= frames)
+        if not long.any():
+            raise CannotTrain(f"no video to train on has {frames} frames")
+        return long
+
     def _pretrained(self, train, seed):
         """Returns a video model that was trained on some videos, without labels."""
         own = self.pretraining.copy_and_resolve_references()
         own.seed = seed
-        part = sources.Split(self.videos.folder, self.videos.subset(train).chosen)
+        long = self._long(train, own.data.frames_in + own.data.frames_out)
+        part = sources.Split(self.videos.folder, self.videos.subset(long).chosen)
         source = sources.RecordsSource(own, dict.fromkeys(splits.SPLITS, part))
         model = experiment.build_model(
             own, source.frame_shape, source.mean_frame, source.standard_deviation

@@ -59,8 +59,9 @@ def corrected(
     """Corrects the accuracy of the best candidate for the choice of the best: BBC-CV.
 
     The best of many candidates is partly the luckiest one. In each draw, groups of videos are
-    sampled with replacement, the best candidate on these is chosen (the first of equal ones), and
-    scored on the videos of all other groups. The mean over draws estimates the accuracy of the
+    sampled with replacement, the best candidate on these is chosen, and scored on the videos of all
+    other groups; of equally good ones, the mean of their scores counts, so that their order, which
+    may come from all videos, does not matter. The mean over draws estimates the accuracy of the
     whole procedure, the choice included; it is slightly too low, because a choice from a sample
     knows fewer videos (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018).
 
@@ -80,8 +81,9 @@ def corrected(
     outside = drawn == 0
     drawn, outside = drawn[outside.any(1)], outside[outside.any(1)]
     inside = (drawn @ sums.T) / (drawn @ sizes)[:, None]  # (draws, C)
-    best = inside.argmax(1)
-    values = (outside * sums[best]).sum(1) / (outside @ sizes)
+    outer = (outside @ sums.T) / (outside @ sizes)[:, None]
+    tied = np.isclose(inside, inside.max(1, keepdims=True), rtol=0, atol=1e-9)
+    values = (outer * tied).sum(1) / tied.sum(1)
     mean = float(values.mean())
     low, high = map(float, np.quantile(values, (0.025, 0.975)))
     own, own_low, own_high = accuracy(scores[scores.mean(1).argmax()], groups)

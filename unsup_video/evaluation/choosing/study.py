@@ -3,7 +3,7 @@
 A study is a folder; starting it again resumes it, also with more repeats, minutes, classifiers, or
 percepts of the same videos:
 
-    settings.json                     the data sets, folds and seed
+    settings.json                     the data sets, folds, seed, version and configs
     fits/SET/CLASSIFIER-REPEAT.npz    the probabilities of all videos, from the folds of one repeat
     results.json, results.csv         the accuracies, and the recommendation
     table.md                          the table to look at
@@ -16,14 +16,16 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+import unsup_video
 from unsup_video.evaluation.choosing import folds, networks, scores, statistics
 from unsup_video.evaluation.choosing.sets import Sets
 from unsup_video.training import workdir
+from unsup_video.training.trainer import NonFiniteLoss
 from unsup_video.utils import files
 
 CLASSIFIERS = {  # from the cheapest
@@ -134,7 +136,7 @@ def run(
         ValueError: an argument is bad; the folder holds another study; there are too few videos for
             the folds; or nothing was finished within the time.
     """
-    _check(settings, classifiers, repeats, minutes)
+    check(settings.percepts, classifiers, repeats, minutes)
     classifiers = [name for name in CLASSIFIERS if name in classifiers]
     folds.check(sets.labels, sets.groups, settings.folds, sets.classes)
     folder = Path(folder)
@@ -149,7 +151,10 @@ def run(
     return result
 
 
-def _check(settings, classifiers, repeats, minutes):
+def check(
+    percepts: Iterable[str], classifiers: Sequence[str], repeats: int, minutes: float
+) -> None:
+    """Raises ValueError for a bad argument of `run`; `percepts` are the names of the sets."""
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     if not minutes > 0:
@@ -158,7 +163,7 @@ def _check(settings, classifiers, repeats, minutes):
         raise ValueError(f"unknown classifier {unknown[0]!r}: one of {', '.join(CLASSIFIERS)}")
     if not classifiers:
         raise ValueError(f"no classifier is given: some of {', '.join(CLASSIFIERS)}")
-    for name in settings.percepts:
+    for name in percepts:
         if not name.replace("-", "_").isidentifier():
             raise ValueError(f"name of a set of percepts: letters, digits, - and _, got {name!r}")
 
@@ -166,12 +171,24 @@ def _check(settings, classifiers, repeats, minutes):
 def _claim(settings, folder):
     """Writes settings.json, or checks that the stored settings are the same.
 
+    It also holds what stored predictions depend on, so that those of other code are not mixed in.
     Later calls may have more sets of percepts, or fewer, of the same videos.
     """
-    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+    made_with = {
+        "version": unsup_video.__version__,
+        "networks": {
+            kind: {name: config.to_dict() for name, config in networks.configs(kind).items()}
+            for kind in networks.KINDS
+        },
+    }
+    wanted = json.loads(json.dumps({**dataclasses.asdict(settings), "made_with": made_with}))
     path = folder / "settings.json"
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored.keys() != wanted.keys():
+            raise ValueError(
+                f"{folder} holds a study of another version of unsup_video: use another folder"
+            )
         more = wanted["percepts"] | stored["percepts"]
         wanted["percepts"] = stored["percepts"] | wanted["percepts"]
         if differences := workdir.diff(stored | {"percepts": more}, wanted):
@@ -213,7 +230,7 @@ def _try_all(settings, sets, folder, classifiers, repeats, seconds, log, clock, 
         start = clock()
         try:
             probabilities = _cross_validated(settings, sets, made[key], repeat)
-        except ValueError as error:
+        except (networks.CannotTrain, NonFiniteLoss) as error:
             failed[key] = str(error)
             log(f"{percepts}, {CLASSIFIERS[classifier]}: cannot be trained: {error}")
             continue
@@ -271,10 +288,10 @@ def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _result(settings, sets, folder, classifiers, repeats, failed):
-    stored = {}
+    stored, shape = {}, (len(sets), len(sets.classes))
     for classifier, percepts in itertools.product(classifiers, sets.videos):
         paths = (_path(folder, percepts, classifier, repeat) for repeat in range(repeats))
-        repeats_done = [_read(path) for path in itertools.takewhile(Path.exists, paths)]
+        repeats_done = [_read(path, shape) for path in itertools.takewhile(Path.exists, paths)]
         if repeats_done:
             stored[percepts, classifier] = repeats_done
     rows, right = [], []
@@ -330,10 +347,14 @@ def _result(settings, sets, folder, classifiers, repeats, failed):
     )
 
 
-def _read(path):
-    """Returns (probabilities, seconds) of a repeat."""
-    with files.damage_as_value_error(path), np.load(path, allow_pickle=False) as arrays:
-        return arrays["probabilities"], float(arrays["seconds"])
+def _read(path, shape):
+    """Returns (probabilities, of this shape, seconds) of a repeat."""
+    arrays = files.read_arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    wanted = {"probabilities": shape, "seconds": ()}
+    if shapes != wanted:
+        raise ValueError(f"{path} holds arrays of {shapes}, not {wanted}: delete it")
+    return arrays["probabilities"], float(arrays["seconds"])
 
 
 # ---------------------------------------------------------------------- files and text
@@ -380,10 +401,11 @@ def verdict(result: Result) -> str:
     """Returns sentences on the recommended candidate, and on how sure it is."""
     best, *others = result.rows
     safe = result.corrected
+    sure = min(result.gain[1], safe.low - result.guess) > 0
     lines = [
         f"recommended: {best.name}: {best.accuracy:.1f} % ({best.low:.1f} to {best.high:.1f})",
         f"  over always guessing {result.frequent}: {_points(result.gain)}"
-        + ("" if result.gain[1] > 0 else ": no better than a guess, as far as these videos tell"),
+        + ("" if sure else ": no better than a guess, as far as these videos tell"),
     ]
     if others:
         lines.append(
