@@ -176,8 +176,14 @@ def _trainings(out, data, best):
                     f"--workdir={init}",
                 )
             )
-        rate = networks.configs("single_frame")["classifier"].recipe.learning_rate
-        kind = ["--config.model.kind=single_frame", f"--config.recipe.learning_rate={rate:g}"]
+        own = networks.configs(best.classifier)["classifier"]
+        given = {
+            "single_frame": [
+                "--config.model.kind=single_frame",
+                f"--config.recipe.learning_rate={own.recipe.learning_rate:g}",
+            ],
+            "lstm": [f"--config.model.units={own.model.units}"],
+        }
         commands.append(
             cli.command(
                 "train.finetune",
@@ -185,7 +191,7 @@ def _trainings(out, data, best):
                 f"--init={init}",
                 f"--records={records}",
                 *split,
-                *(kind if best.classifier == "single_frame" else []),
+                *given.get(best.classifier, []),
                 f"--workdir={run}",
                 note="" if _SPLIT.value else "on all videos: none are left for a test",
             )

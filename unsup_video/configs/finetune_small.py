@@ -1,6 +1,8 @@
-"""A classifier of own videos in a minute: 2 layers of 256 units on percepts. See `finetune`.
+"""A classifier of your own videos in a minute. See `finetune`.
 
-    python -m train.finetune --config=finetune_small --init=none --records=data/percepts
+    python -m train.finetune --config=finetune_small --init=RUN --records=data/percepts
+    python -m train.finetune --config=finetune_small --init=none --config.model.units=256 \\
+        --records=data/percepts
 
 The weights after the last step are used, as in the cross-validation of eval.choose, because a few
 validation videos do not suffice to choose a checkpoint. Regression needs ten times this learning
@@ -13,7 +15,6 @@ from unsup_video.configs import finetune
 def get_config(recipe=""):
     config = finetune.get_config(recipe)
     config.name = "finetune_small"
-    config.model.units = 256
     config.recipe.learning_rate = 1e-3
     config.recipe.batch_size = 32
     config.train.steps = 60

@@ -25,13 +25,13 @@ _LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LST
 
 def configs(kind: str) -> dict[str, ConfigDict]:
     """Returns the configs that one of `KINDS` is trained with, "classifier" and maybe "encoder"."""
-    own = finetune_small.get_config()
+    own, encoder = finetune_small.get_config(), percepts_small.get_config()
     own.model.init = finetuning.NO_INIT  # the encoder of `PRETRAINED` is copied
+    own.model.units, own.model.layers = encoder.model.units, encoder.model.layers
     if kind == "single_frame":
         own.model.kind = kind
         own.recipe.learning_rate *= _LINEAR_FACTOR
-    encoder = {"encoder": percepts_small.get_config()} if kind == PRETRAINED else {}
-    return {"classifier": own, **encoder}
+    return {"classifier": own, **({"encoder": encoder} if kind == PRETRAINED else {})}
 
 
 class CannotTrain(ValueError):
