@@ -9,8 +9,8 @@ selects; starting it again resumes it:
   `--search_steps` steps and the first seed; the lowest loss at the end wins. Then, with that
   setting, a run of `--steps` steps for every seed. The package has its recipe and no search.
   Runs that are in `--workdir` are not made again.
-- `rounds`: the seconds per step, all contenders in turn; best on a quiet machine. They replace
-  those of an earlier call.
+- `rounds`: the seconds per step, all contenders in turn, stock Keras with and without XLA, of which
+  the faster one counts; best on a quiet machine. They replace those of an earlier call.
 - `report`: tables, and all results as JSON beside `--out`.
 
 A run is evaluated every `--eval_every` steps and counts as good enough at the first evaluation at
@@ -38,13 +38,16 @@ NAMES = {
     "keras": "`keras.layers.LSTM`, `fit`, Adam",
     "torch": "PyTorch `nn.LSTM`, Adam",
 }
+# The ways to execute a contender's step. All do the same steps, and the fastest one counts.
+EXECUTIONS = {"package": ("package",), "keras": ("keras", "keras without XLA"), "torch": ("torch",)}
 PHASES = ("runs", "rounds", "report")
 CONTENDERS = """\
 - unsup_video: the quickstart's model and the recipe `modern`, whose schedule (warm-up, then
   linearly to zero) is fitted to the run. The recipe was figures on these digits, see
   [what was tried](../recipes.md#what-was-tried-for-modern); that search is not counted here.
-- Keras: the same composite of `keras.layers.LSTM` and `Dense`, Adam, `fit`
-  (which compiles the whole step with XLA by default). It has no peepholes, Keras' initial weights,
+- Keras: the same composite of `keras.layers.LSTM` and `Dense`, Adam, `fit`, which compiles the
+  whole step with XLA by default; the step was also measured with `jit_compile=False`, and the
+  faster one counts. It has no peepholes, Keras' initial weights,
   and a Dense bias of zero. Its decoders are unconditional, too: a stock layer needs an input, and
   reads zeros of width 1. The loss is ours, summed over a clip.
 - PyTorch: the same of `nn.LSTM` and `nn.Linear`, with PyTorch's initial weights, executed eagerly.
@@ -165,15 +168,16 @@ def measure_rounds(store: Store, contenders: Sequence[str], size: Size, args) ->
     """Measures the seconds per step of all contenders in turn."""
     with contextlib.ExitStack() as stack:
         workers = {
-            name: stack.enter_context(
+            execution: stack.enter_context(
                 Worker(
                     _quality.MODULES[name],
-                    name,
+                    execution,
                     size,
                     args.torch_python if name == "torch" else sys.executable,
                 )
             )
             for name in contenders
+            for execution in EXECUTIONS[name]
         }
         seconds = _common.interleave({k: w.step for k, w in workers.items()}, args.rounds)
     files.write_text(store.rounds, json.dumps(seconds, indent=1) + "\n")
@@ -197,7 +201,8 @@ def summary(
             measured.
     """
     rounds = json.loads(store.rounds.read_text("utf-8")) if store.rounds.exists() else {}
-    if missing := set(contenders) - set(rounds):
+    executions = [execution for name in contenders for execution in EXECUTIONS[name]]
+    if missing := set(executions) - set(rounds):
         raise ValueError(
             f"{store.rounds}: no rounds of {', '.join(sorted(missing))}; --phases=rounds makes them"
         )
@@ -209,7 +214,7 @@ def summary(
                 f"{store.folder}: the search of {name} is not finished; --phases=runs goes on"
             )
         finals = store.results(plan.final(name, searched))
-        seconds = statistics.median(rounds[name])
+        seconds = min(statistics.median(rounds[execution]) for execution in EXECUTIONS[name])
         runs += searched + finals
         if searched:
             spent = sum(result.curve[-1]["step"] if result.curve else 0 for result in searched)
@@ -230,7 +235,7 @@ def summary(
     return {
         "size": dataclasses.asdict(size),
         "gflop_per_step": size.flop / 1e9,
-        "rounds": {name: rounds[name] for name in contenders},
+        "rounds": {execution: rounds[execution] for execution in executions},
         "targets": targets,
         "searches": searches,
         "runs": [dataclasses.asdict(result) for result in runs],
@@ -313,6 +318,10 @@ def report(figures: dict, thresholds: Sequence[float], args) -> None:
         f"The s/step are medians of {rounds} interleaved rounds, the minutes are steps times "
         "s/step: neither evaluation nor compiling is counted. Every schedule is fitted to "
         f"{args.steps:,} steps.",
+        _common.table(
+            ["", "s/step: median (lowest-highest)"],
+            [[name, _common.spread(each)] for name, each in figures["rounds"].items()],
+        ),
         "## The contenders",
         CONTENDERS,
         "## The search of the others",
