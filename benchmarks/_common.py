@@ -1,7 +1,8 @@
 """Functions that the benchmarks share: medians, tables, the machine and its peak rates.
 
-TensorFlow is imported only where it is used, so that the parent process of `train_step` is small,
-and the package only by `machine`, so that PyTorch's interpreter does not need what it imports.
+TensorFlow is imported only where it is used, so that the parent process of `train_step` is small.
+What the top of this module imports needs the standard library alone: PyTorch's interpreter has no
+more.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from unsup_video.training import operations
 
 T = TypeVar("T")
 
@@ -36,40 +39,12 @@ class Size:
     conditional: str = ""
 
     @property
-    def products(self) -> list[tuple[int, int, int]]:
-        """(weights, rows, number) of a training step's matrix products.
-
-        A recurrent product covers one time step: forward, and backward to its input, the steps
-        follow one another. All other products, also the gradients of recurrent weights, cover all
-        time steps at once.
-
-        Every product occurs three times: forward, for the gradient of its weights, and for the
-        gradient of its input. The encoder's first input needs no gradient. The encoder starts from
-        zeros, so its first step has no recurrent product. A decoder's first layer has no input
-        product, unless it is conditional: its first frame is zero, and true ones need no gradient.
-
-        With the default size, in weights x steps x passes:
-        encoder 4096 x 8192 x 10 x 2 + 2048 x 8192 x 9 x 3; each of the two decoders
-        2048 x 8192 x 10 x 3 + 2048 x 4096 x 10 x 3; times 2 x 100: 527 GFLOP.
-        """
-        u, t, rows = self.units, self.frames, self.batch * self.frames
-        gates, output = u * 4 * u, u * self.frame_dim  # numbers of weights
-        products = [
-            (self.frame_dim * 4 * u, rows, 2),
-            (output, rows, 2 * 3),
-            (gates, rows, 3 * 3 * (self.layers - 1)),
-        ]  # between layers
-        for steps, lstms in (t - 1, self.layers), (t, 2 * self.layers):
-            products += [(gates, self.batch, 2 * steps * lstms), (gates, self.batch * steps, lstms)]
-        if self.conditional:
-            passes = {"truth": 2, "own": 3}[self.conditional]
-            products.append((self.frame_dim * 4 * u, self.batch * (t - 1), 2 * passes))
-        return products
-
-    @property
     def flop(self) -> int:
-        """Floating-point operations of these products: 2 per weight and row."""
-        return 2 * sum(weights * rows * count for weights, rows, count in self.products)
+        """Floating-point operations of a training step's matrix products."""
+        decoders = [operations.DecoderSize(self.frames, self.conditional)] * 2
+        return operations.flop(
+            self.units, self.layers, self.batch, self.frame_dim, self.frames, decoders
+        )
 
 
 def path(text: str) -> Path:

@@ -160,9 +160,11 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
         "versions": {"keras": "3.15.1"},
         "machine": {"cpu": "a processor", "devices": ["CPU:0"]},
         "parameters": 12345,
+        "frame_shape": [64, 64],
         "data": {"kind": "Moving MNIST", "source": "some digits", "sha256": {"test": "feed5eed"}},
     }
     config = {"name": "tiny", "seed": 7, "model": {"units": 8}, "data": {}}
+    config["recipe"] = {"batch_size": 64}
     return report.Run(name, path, config, info, metrics, model, found)
 
 
@@ -415,9 +417,25 @@ def test_losses_on_other_data_are_not_drawn_together(tmp_path, monkeypatch):
     assert learning == {
         "learning-1-0": ["a", "c"],
         "learning-1-1": ["a", "c"],
+        "learning-1-2": ["a", "c"],
         "learning-2-0": ["b"],
         "learning-2-1": ["b"],
+        "learning-2-2": ["b"],
     }
+
+
+def test_learning_is_drawn_over_operations(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        charts, "svg", lambda lines, name, *_, **options: drawn.update({name: lines}) or "<svg/>"
+    )
+    page.render([make(tmp_path, "a", kind="future_predictor")], "", TIME)
+    # 2 layers of 2048 units, the decoder reads the true frames; weights x frames x passes.
+    encoder = 4096 * 8192 * 10 * 2 + 2048 * 8192 * (2 * 9 + 10) * 3
+    decoder = 2048 * 8192 * (2 * 10 + 10) * 3 + 2048 * 4096 * 10 * 3 + 4096 * 8192 * 9 * 2
+    flop = 2 * 64 * (encoder + decoder)
+    (line,) = drawn["learning-1-2"]
+    assert line.x == pytest.approx([flop * step / 1e12 for step in (10, 20, 40)])
 
 
 def test_a_page_is_replaced_only_when_told_to(tmp_path, no_charts):
