@@ -8,8 +8,8 @@ import pytest
 
 from unsup_video.training import precision
 
-# Tests hold figures of float32 to each other: "auto" means float32 also on a CPU with AMX.
-precision._cpu_flags = list
+# Tests hold figures of float32 to each other: "auto" means float32 on every CPU.
+precision._cpu = dict
 
 
 # Each is a training, an evaluation, an export or a server, and takes more than three seconds.

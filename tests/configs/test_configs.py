@@ -52,6 +52,7 @@ def test_every_experiment_of_the_paper_is_there():
         "quickstart",
         "moving_mnist_hour",
         "moving_mnist_hour_conditional_future",
+        "moving_mnist_long",
         "frames",
         "frames_small",
         "patches_small",

@@ -288,7 +288,7 @@ def test_the_precision_that_is_asked_for_is_used_and_recorded(fresh):
 
 @pytest.mark.parametrize(("recorded", "here"), [("bfloat16", False), ("float32", True)])
 def test_the_precision_of_the_training_holds_on_every_machine(fresh, monkeypatch, recorded, here):
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: ["amx_bf16"] if here else [])
+    monkeypatch.setattr(precision, "_cpu", lambda: {"flags": "amx_bf16"} if here else {})
     assert json.loads((fresh.path / "config.json").read_text())["precision"] == "auto"
     record(fresh.path, gemm_dtype=recorded)
     model = trained_module.load(fresh.path)

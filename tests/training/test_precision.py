@@ -5,20 +5,35 @@ from unsup_video.training import precision
 
 
 @pytest.mark.parametrize(
-    "flags, gpus, expected",
+    "vendor, flags, gpus, expected",
     [
-        (["avx512f", "avx512_bf16"], [], "float32"),  # its bfloat16 products are the slower ones
-        (["avx512_bf16", "amx_bf16", "amx_tile"], [], "bfloat16"),
-        ([], [], "float32"),
-        ([], ["a GPU"], "bfloat16"),
+        # Intel's bfloat16 products without AMX are slower than those in float32.
+        ("GenuineIntel", "avx512f avx512_bf16", [], "float32"),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", [], "bfloat16"),
+        ("AuthenticAMD", "avx512f avx512_bf16", [], "bfloat16"),
+        ("AuthenticAMD", "avx2", [], "float32"),
+        ("AuthenticAMD", "avx2", ["a GPU"], "bfloat16"),
+        (None, None, [], "float32"),  # a system without /proc/cpuinfo
     ],
 )
-def test_auto(monkeypatch, flags, gpus, expected):
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+def test_auto(monkeypatch, vendor, flags, gpus, expected):
+    cpu = {"vendor_id": vendor, "flags": flags} if flags else {}
+    monkeypatch.setattr(precision, "_cpu", lambda: cpu)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
     assert precision.gemm_dtype("auto") == expected
     assert precision.gemm_dtype("float32") == "float32"
     assert precision.gemm_dtype("bfloat16") == "bfloat16"
+
+
+def test_the_fields_of_the_first_processor():
+    text = (
+        "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n"
+    )
+    assert precision.fields_of_cpu(text) == {
+        "processor": "0",
+        "vendor_id": "AuthenticAMD",
+        "flags": "fpu avx512_bf16",
+    }
 
 
 def test_an_unknown_precision_is_refused():
