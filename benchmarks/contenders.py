@@ -148,7 +148,7 @@ def _contender(build_model, policy="float32"):
         step = _training_step(model, size)
         info = {
             "parameters": model.count_params(),
-            "native_bfloat16": precision.gemm_dtype("auto") == "bfloat16",
+            "fast_bfloat16": precision.gemm_dtype("auto") == "bfloat16",
         }
         return lambda: timed(step), info
 

@@ -25,7 +25,7 @@ _PRECISION = flags.DEFINE_enum(
     None,
     ("float32", "bfloat16"),
     "Dtype of the matrix products; default: that of the training. bfloat16 is slow on CPUs "
-    "without AMX.",
+    "other than those with AMX, and AMD's with AVX512-BF16.",
 )
 _KERNEL_DTYPE = flags.DEFINE_enum(
     "kernel_dtype",

@@ -15,8 +15,8 @@ def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
     config.name = "base"
     config.task = "pretraining"  # see `unsup_video/training/fields.py`
     config.seed = 0
-    # The dtype of matrix products: float32, bfloat16, or auto, which is bfloat16 on a GPU or with
-    # AMX instructions. Weights, states and losses are always float32.
+    # The dtype of matrix products: float32, bfloat16, or auto, which is bfloat16 where that is
+    # faster, see `training/precision.py`. Weights, states and losses are always float32.
     config.precision = "auto"
 
     config.model = ConfigDict(
