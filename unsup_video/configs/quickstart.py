@@ -12,10 +12,10 @@ def get_config(recipe=""):
     config = base.get_config(recipe)
     config.name = "quickstart"
     config.model.units = 512
-    config.train.steps = 1200
-    config.train.log_every = 25
-    config.train.eval_every = 300
-    config.train.checkpoint_every = 300
+    config.train.steps = 2_400
+    config.train.log_every = 50
+    config.train.eval_every = 600
+    config.train.checkpoint_every = 600
     if (
         config.recipe.to_dict() == recipes.modern().to_dict()
     ):  # with which the figures were measured
