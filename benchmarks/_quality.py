@@ -24,7 +24,9 @@ from unsup_video.utils import files
 _ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "package": "quality_contenders",
+    "package_bfloat16": "quality_contenders",
     "keras": "quality_contenders",
+    "keras_bfloat16": "quality_contenders",
     "torch": "quality_contenders_torch",
 }
 

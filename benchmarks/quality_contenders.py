@@ -1,6 +1,7 @@
 """The Keras contenders of `time_to_quality`: this package, and stock LSTMs with `fit` and Adam.
 
-Both train in float32 on the package's stream of clips, which `tf.data` makes beside the step.
+Both train on the package's stream of clips, which `tf.data` makes beside the step, in float32 or
+with matrix products in bfloat16.
 """
 
 import math
@@ -31,7 +32,7 @@ _LONG = 100_000  # steps of the schedule while the time of a step is measured
 def config_of(size: Size, run: Run, digits_dir: str):
     """Returns the config of the quickstart with another size, seed, length and digits."""
     config = quickstart.get_config()
-    config.seed, config.precision = run.seed, "float32"
+    config.seed = run.seed
     config.model.units, config.model.layers = size.units, size.layers
     config.recipe.batch_size = size.batch
     config.train.steps = run.steps
@@ -68,12 +69,15 @@ def write_stream(path: Path, size: Size, run: Run, digits_dir: str = "") -> None
 
 
 class _Contender:
-    """The parts that both share: the stream of clips, and the prediction of a Keras model."""
+    """The parts that all share: the stream of clips, and the prediction of a Keras model."""
+
+    precision = "float32"
 
     def __init__(self, size: Size, run: Run, digits_dir: str = ""):
         keras.utils.set_random_seed(run.seed)
         self.size, self.run = size, run
         self.config = config_of(size, run, digits_dir)
+        self.config.precision = self.precision
         self.source = sources.build(self.config)
         self._build()
         self.info = {
@@ -85,7 +89,7 @@ class _Contender:
         parts = []
         for start in range(0, len(past), _CLIPS):
             x = tf.constant(past[start : start + _CLIPS])
-            parts.append(self._future(x).numpy())
+            parts.append(tf.cast(self._future(x), tf.float32).numpy())
         return np.concatenate(parts)
 
 
@@ -114,12 +118,20 @@ class Package(_Contender):
         return self.model.free_running({"past": past, "clock": past[:, :, 0]})["future"]
 
 
+class PackageBfloat16(Package):
+    """The same with matrix products in bfloat16."""
+
+    precision = "bfloat16"
+
+
 class StockLstm(_Contender):
     """The composite of `keras.layers.LSTM`, `fit`, and Adam, with Keras' defaults otherwise."""
 
     jit_compile: str | bool = "auto"  # Keras' default, which compiles the step with XLA
+    policy = "float32"
 
     def _build(self):
+        keras.config.set_dtype_policy(self.policy)
         self._network = stock_model(self.size)
         rate, self._step = self.run.rate, 0
         if self.run.schedule == "linear":
@@ -159,6 +171,18 @@ class StockLstmWithoutXla(StockLstm):
     jit_compile = False
 
 
+class StockLstmBfloat16(StockLstm):
+    """The same under Keras' policy `mixed_bfloat16`."""
+
+    policy = "mixed_bfloat16"
+
+
+class StockLstmBfloat16WithoutXla(StockLstmWithoutXla):
+    """The same under Keras' policy `mixed_bfloat16`."""
+
+    policy = "mixed_bfloat16"
+
+
 class _Clock(keras.callbacks.Callback):
     """Measures an epoch without what `fit` does before and after it.
 
@@ -179,9 +203,12 @@ class _Clock(keras.callbacks.Callback):
         self.seconds, self.later_steps = end - self._start, end - self._first
 
 
-def _package_rounds(size):
-    trained = Package(size, Run("", 0.0, "recipe", _LONG, 0))
-    return lambda: trained.train(_ROUND) / _ROUND, trained.info
+def _package_rounds(contender):
+    def build(size):
+        trained = contender(size, Run("", 0.0, "recipe", _LONG, 0))
+        return lambda: trained.train(_ROUND) / _ROUND, trained.info
+
+    return build
 
 
 def _stock_rounds(contender):
@@ -197,10 +224,18 @@ def _stock_rounds(contender):
     return build
 
 
-TRAINED = {"package": Package, "keras": StockLstm}
+TRAINED = {
+    "package": Package,
+    "package_bfloat16": PackageBfloat16,
+    "keras": StockLstm,
+    "keras_bfloat16": StockLstmBfloat16,
+}
 # For `_workers`, which measures the seconds per step.
 CONTENDERS = {
-    "package": _package_rounds,
+    "package": _package_rounds(Package),
+    "package_bfloat16": _package_rounds(PackageBfloat16),
     "keras": _stock_rounds(StockLstm),
     "keras without XLA": _stock_rounds(StockLstmWithoutXla),
+    "keras_bfloat16": _stock_rounds(StockLstmBfloat16),
+    "keras_bfloat16 without XLA": _stock_rounds(StockLstmBfloat16WithoutXla),
 }

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -239,10 +240,28 @@ def test_the_benchmark_runs_and_resumes(tmp_path, monkeypatch):
     assert [row["reached"] for row in found["targets"]] == [[2], []] * len(contenders)
 
 
+@pytest.mark.parametrize("name", time_to_quality.NAMES)
+def test_every_contender_can_be_made_and_measured(name):
+    if name != "torch":  # whose module needs PyTorch
+        assert name in quality_contenders.TRAINED
+        assert {*time_to_quality.EXECUTIONS[name]} <= set(quality_contenders.CONTENDERS)
+    assert name in _quality.MODULES
+
+
+@pytest.fixture
+def dtype_policy():
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.mark.slow
-def test_stock_keras_trains():
+@pytest.mark.parametrize(
+    "contender", [quality_contenders.StockLstm, quality_contenders.StockLstmBfloat16WithoutXla]
+)
+def test_stock_keras_trains(contender, dtype_policy):
     run = Run("keras", 4e-3, "linear", 4, 0)
-    contender = quality_contenders.StockLstm(SIZE, run)
+    contender = contender(SIZE, run)
     clips = np.zeros((2, 8, 32 * 32), np.uint8)  # almost all pixels of digits are black
     found = _quality.train(contender, run, clips, eval_every=2)
     assert [point["step"] for point in found.curve] == [2, 4] and found.end == "finished"
