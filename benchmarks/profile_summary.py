@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks import _common
+from unsup_video.training import experiment
 
 INPUT = "input pipeline, in its own threads"
 NOTHING = "between operations"
@@ -152,24 +153,7 @@ def _divide(work: list[tuple], windows: Iterable[tuple]) -> dict[str, float]:
     return parts
 
 
-def size(config: dict) -> _common.Size | None:
-    """Returns the size of a run's model, to count FLOP; None if `_common.Size` lacks it."""
-    model, data = config["model"], config["data"]
-    if model.get("kind") != "composite":
-        return None
-    conditional = model["conditional_reconstruction"] or model["conditional_future"]
-    if conditional or data["records"] or data["frames_in"] != data["frames_out"]:
-        return None
-    return _common.Size(
-        model["units"],
-        model["layers"],
-        config["recipe"]["batch_size"],
-        data["frames_in"],
-        data["frame_size"] ** 2,
-    )
-
-
-def report(summary: Summary, lstm_size: _common.Size | None, rate: float | None) -> list[str]:
+def report(summary: Summary, flop: int | None, rate: float | None) -> list[str]:
     """Returns the parts of a step as a table, and compares the step with the floor.
 
     Args:
@@ -190,13 +174,13 @@ def report(summary: Summary, lstm_size: _common.Size | None, rate: float | None)
         _common.table(["part", "ms/step", "of the step"], rows),
         waiting,
     ]
-    if lstm_size:
-        floor, products = lstm_size.flop / rate, summary.parts[PRODUCTS]
+    if flop:
+        floor, products = flop / rate, summary.parts[PRODUCTS]
         texts.append(
-            f"{lstm_size.flop / 1e9:.4g} GFLOP per step in matrix products; at the "
+            f"{flop / 1e9:.4g} GFLOP per step in matrix products; at the "
             f"{rate / 1e9:.0f} GFLOP/s of a large one, the floor, they take {1e3 * floor:.0f} ms. "
             f"Here they take {1e3 * products:.0f} ms "
-            f"({lstm_size.flop / products / 1e9:.0f} GFLOP/s), and the step takes "
+            f"({flop / products / 1e9:.0f} GFLOP/s), and the step takes "
             f"{summary.step / floor:.2f} times the floor: {floor / summary.step:.0%} of its rate."
         )
     return texts
@@ -213,15 +197,18 @@ def main():
     args = parser.parse_args()
     try:
         summary = read(newest_trace(args.workdir))
-        lstm_size = size(json.loads((args.workdir / "config.json").read_text()))
-        dtype = json.loads((args.workdir / "run.json").read_text())["gemm_dtype"]
+        config = json.loads((args.workdir / "config.json").read_text())
+        run = json.loads((args.workdir / "run.json").read_text())
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    rate = None
-    if lstm_size:  # measures the same product as the floor of train_step
-        shape = 4 * lstm_size.units, lstm_size.units, lstm_size.frames * lstm_size.batch
-        rate = max(_common.gemm_rate(*shape, dtype) for _ in range(5))
-    _common.report("A profiled training step", report(summary, lstm_size, rate), args.out)
+    flop, rate = None, None
+    if config.get("task", "pretraining") == "pretraining":
+        flop = experiment.step_flop(config, run["frame_shape"])
+        # The rate of the same product as that of the floor of train_step.
+        units, rows = config["model"]["units"], config["data"]["frames_in"]
+        shape = 4 * units, units, rows * config["recipe"]["batch_size"]
+        rate = max(_common.gemm_rate(*shape, run["gemm_dtype"]) for _ in range(5))
+    _common.report("A profiled training step", report(summary, flop, rate), args.out)
 
 
 if __name__ == "__main__":

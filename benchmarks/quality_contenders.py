@@ -119,7 +119,7 @@ class Package(_Contender):
 
 
 class PackageBfloat16(Package):
-    """The same with matrix products in bfloat16."""
+    """`Package` with matrix products in bfloat16."""
 
     precision = "bfloat16"
 
@@ -166,19 +166,19 @@ class StockLstm(_Contender):
 
 
 class StockLstmWithoutXla(StockLstm):
-    """The same; TensorFlow executes the step's operations one by one."""
+    """`StockLstm`, whose operations TensorFlow executes one by one."""
 
     jit_compile = False
 
 
 class StockLstmBfloat16(StockLstm):
-    """The same under Keras' policy `mixed_bfloat16`."""
+    """`StockLstm` under Keras' policy `mixed_bfloat16`."""
 
     policy = "mixed_bfloat16"
 
 
 class StockLstmBfloat16WithoutXla(StockLstmWithoutXla):
-    """The same under Keras' policy `mixed_bfloat16`."""
+    """`StockLstmWithoutXla` under Keras' policy `mixed_bfloat16`."""
 
     policy = "mixed_bfloat16"
 

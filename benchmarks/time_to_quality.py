@@ -45,6 +45,11 @@ EXECUTIONS = {
     **{name: (name,) for name in NAMES},
     **{name: (name, f"{name} without XLA") for name in ("keras", "keras_bfloat16")},
 }
+EXECUTION_NAMES = {
+    execution: NAMES[name] + execution.removeprefix(name).replace(" without", ", without")
+    for name, executions in EXECUTIONS.items()
+    for execution in executions
+}
 OWN = ("package_bfloat16", "package")  # which have their recipe and no search
 PHASES = ("runs", "rounds", "report")
 CONTENDERS = """\
@@ -53,12 +58,14 @@ CONTENDERS = """\
   [what was tried](../recipes.md#what-was-tried-for-modern); that search is not counted here.
 - Keras: the same composite of `keras.layers.LSTM` and `Dense`, Adam, `fit`, which compiles the
   whole step with XLA by default; the step was also measured with `jit_compile=False`, and the
-  faster one counts. It has no peepholes, Keras' initial weights,
-  and a Dense bias of zero. Its decoders are unconditional, too: a stock layer needs an input, and
-  reads zeros of width 1. The loss is ours, summed over a clip.
+  faster one counts. The model has no peepholes, Keras' initial weights, and a Dense bias of zero.
+  Its decoders are unconditional, too: a stock layer needs an input, and reads zeros of width 1. The
+  loss is ours, summed over a clip.
 - PyTorch: the same of `nn.LSTM` and `nn.Linear`, with PyTorch's initial weights, executed eagerly.
   It runs in float32 only: in bfloat16 its step was wrong on a GPU ([gpu.md](gpu.md)), and was not
   tried here.
+- bfloat16: in unsup_video the matrix products alone. Under Keras' policy `mixed_bfloat16` states,
+  gates and predictions are in bfloat16, too; weights and the loss are in float32.
 
 All train on the same clips in the same order. `tf.data` makes them beside the step for unsup_video
 and Keras; PyTorch gets them ready-made, and their making is not counted.
@@ -328,7 +335,10 @@ def report(figures: dict, thresholds: Sequence[float], args) -> None:
         f"{args.steps:,} steps.",
         _common.table(
             ["", "s/step: median (lowest-highest)"],
-            [[name, _common.spread(each)] for name, each in figures["rounds"].items()],
+            [
+                [EXECUTION_NAMES[name], _common.spread(each)]
+                for name, each in figures["rounds"].items()
+            ],
         ),
         "## The contenders",
         CONTENDERS,
@@ -368,9 +378,20 @@ def main():
         help="folder of the results",
     )
     parser.add_argument("--phases", type=names, default=[*PHASES], help="what to do, see above")
-    parser.add_argument("--contenders", type=names, default=[*NAMES], help="who takes part")
+    parser.add_argument(
+        "--contenders",
+        type=names,
+        default=[*NAMES],
+        help="who takes part; those in bfloat16 tell something where config.precision=auto takes "
+        "it. The rounds hold all of them in memory, about 12 GB at 512 units",
+    )
     parser.add_argument("--seeds", type=integers, default=[0, 1, 2], help="a run for each")
-    parser.add_argument("--steps", type=int, default=1500, help="of the runs that count")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1500,
+        help="of the runs that count; fewer than the quickstart's, since all contenders make them",
+    )
     parser.add_argument("--search_steps", type=int, default=600, help="of the search's runs")
     parser.add_argument("--rates", type=numbers, default=[1e-3, 2e-3, 4e-3], help="to search")
     parser.add_argument("--schedules", type=names, default=["linear", "constant"], help="to search")
@@ -378,7 +399,10 @@ def main():
         "--thresholds", type=numbers, default=[450.0, 427.0, 410.0], help="targets, nats/frame"
     )
     parser.add_argument(
-        "--max_minutes", type=float, help="ends a run after that time of training, for good"
+        "--max_minutes",
+        type=float,
+        help="ends a run after that time of training, for good; runs of stock Keras use XLA, which "
+        "may be the slower of its executions",
     )
     parser.add_argument("--eval_every", type=int, default=100, help="steps between evaluations")
     parser.add_argument("--clips", type=int, default=500, help="validation clips")

@@ -1,5 +1,7 @@
 """What `benchmarks.shares` counts, by hand, in one process that plays both of two."""
 
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 
@@ -12,6 +14,7 @@ def counts(monkeypatch):
     for module, name in (moving_mnist, "_graph"), (frames, "_MEMORY"), (frames.Frames, "read"):
         monkeypatch.setattr(module, name, getattr(module, name))  # restores what `shares` replaces
     monkeypatch.setattr(shares, "_BATCH", 8)
+    monkeypatch.setattr(shares, "_IDLE_S", 2.0)  # tests of other processes take the cores, too
     return shares.Counts()
 
 
@@ -21,14 +24,14 @@ def measured(kind, folder, counts, processes, index):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc/self/io")
 def test_a_process_of_two_makes_and_reads_half_of_each_batch(tmp_path, counts):
     shares.store(str(tmp_path), 40)
-    for kind in "generated", "records raw":
-        whole = measured(kind, tmp_path, counts, 1, 0)
-        halves = [measured(kind, tmp_path, counts, 2, index) for index in range(2)]
-        assert whole["clips"] == 8 and [half["clips"] for half in halves] == [4, 4]
+    assert measured("generated", tmp_path, counts, 2, 1)["clips"] == 4
+    whole = measured("records raw", tmp_path, counts, 1, 0)
+    half = measured("records raw", tmp_path, counts, 2, 0)
+    assert whole["clips"] == 8 and half["clips"] == 4
     clip = 20 * 64 * 64  # bytes of frames that a window takes from its record
-    assert 8 * clip <= whole["bytes"] < 2 * 8 * clip
-    assert all(4 * clip <= half["bytes"] < whole["bytes"] for half in halves)
+    assert 8 * clip <= whole["bytes"] < 2 * 8 * clip and 4 * clip <= half["bytes"] < whole["bytes"]
     held = measured("records GZIP, held in memory", tmp_path, counts, 1, 0)
     assert held["bytes"] < clip < held["first"]

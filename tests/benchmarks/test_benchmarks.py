@@ -7,7 +7,6 @@ from benchmarks import _common, serving, train_step
 from benchmarks._common import Size
 from benchmarks._workers import Worker
 from benchmarks.contenders import differences_of_equal_models
-from unsup_video.training import operations
 
 
 def test_the_flop_of_a_step_by_hand():
@@ -16,11 +15,6 @@ def test_the_flop_of_a_step_by_hand():
     decoder = 2048 * 8192 * 10 * 3 + 2048 * 4096 * 10 * 3
     assert Size().flop == 200 * (encoder + 2 * decoder)
     assert Size().flop / 1e9 == pytest.approx(527, abs=1)
-    kernels_of_a_gru = operations.flop(
-        2048, 1, 100, 4096, 10, [operations.DecoderSize(10)] * 2, gates=3
-    )
-    outputs = 2 * 2048 * 4096 * 10 * 3
-    assert kernels_of_a_gru == 200 * ((encoder + 2 * decoder - outputs) * 3 // 4 + outputs)
     frames = 4096 * 8192 * 9  # what each of two conditional decoders reads: all but the first frame
     for conditional, passes in {"truth": 2, "own": 3}.items():
         assert Size(conditional=conditional).flop == Size().flop + 200 * 2 * frames * passes

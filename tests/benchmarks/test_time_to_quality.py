@@ -149,7 +149,7 @@ def store(tmp_path):
             found = result([loss + 11 * (run.seed - 5) for loss in losses], run)
             found.write(store.path(run))
     store.rounds.write_text(
-        json.dumps({"package": [3.0, 1.0, 2.0], "keras": [7.0], "keras without XLA": [6.0]})
+        json.dumps({"package": [3.0, 1.0, 2.0], "keras": [6.0], "keras without XLA": [7.0]})
     )
     return store
 
@@ -241,7 +241,7 @@ def test_the_benchmark_runs_and_resumes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", time_to_quality.NAMES)
-def test_every_contender_can_be_made_and_measured(name):
+def test_every_contender_is_in_the_tables_of_its_module(name):
     if name != "torch":  # whose module needs PyTorch
         assert name in quality_contenders.TRAINED
         assert {*time_to_quality.EXECUTIONS[name]} <= set(quality_contenders.CONTENDERS)
@@ -257,14 +257,56 @@ def dtype_policy():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "contender", [quality_contenders.StockLstm, quality_contenders.StockLstmBfloat16WithoutXla]
+    ("contender", "dtype"),
+    [
+        (quality_contenders.StockLstm, "float32"),
+        (quality_contenders.StockLstmBfloat16WithoutXla, "bfloat16"),
+    ],
 )
-def test_stock_keras_trains(contender, dtype_policy):
+def test_stock_keras_trains(contender, dtype, dtype_policy):
     run = Run("keras", 4e-3, "linear", 4, 0)
     contender = contender(SIZE, run)
+    assert {layer.compute_dtype for layer in contender._network.layers} == {dtype}
+    if contender.jit_compile is False:  # "auto" depends on what else this process has set
+        assert contender._network.jit_compile is False
     clips = np.zeros((2, 8, 32 * 32), np.uint8)  # almost all pixels of digits are black
     found = _quality.train(contender, run, clips, eval_every=2)
     assert [point["step"] for point in found.curve] == [2, 4] and found.end == "finished"
     assert found.curve[1]["future"] < found.curve[0]["future"] < 32 * 32 * math.log(2) + 1
     assert float(contender._network.optimizer.learning_rate) == pytest.approx(0)  # fitted
-    assert 0 < contender.clock.later_steps < contender.clock.seconds
+
+
+@pytest.mark.parametrize(
+    ("contender", "dtype"),
+    [(quality_contenders.Package, "float32"), (quality_contenders.PackageBfloat16, "bfloat16")],
+)
+def test_the_package_multiplies_in_its_precision(contender, dtype):
+    built = contender(SIZE, Run("package", 0.0, "recipe", 4, 0))
+    assert {cell.gemm_dtype for cell in built.model.cells} == {dtype}
+    assert built.predict(np.zeros((2, 4, 32 * 32), np.float32)).dtype == np.float32
+
+
+def test_the_first_step_of_an_epoch_is_not_in_a_round(monkeypatch):
+    now = iter([10.0, 17.0, 20.0])  # the epoch begins, its first step ends, the epoch ends
+    monkeypatch.setattr(quality_contenders.time, "perf_counter", lambda: next(now))
+    clock = quality_contenders._Clock()
+    clock.on_epoch_begin(0)
+    for batch in range(3):
+        clock.on_train_batch_end(batch)
+    clock.on_epoch_end(0)
+    assert (clock.seconds, clock.later_steps) == (10.0, 3.0)
+
+
+def test_a_round_is_divided_by_its_steps():
+    class Fake:
+        def __init__(self, size, run):
+            self.info, self.clock = {}, self
+            self.later_steps = 24.0
+
+        def train(self, steps):
+            self.steps = steps
+            return 36.0
+
+    stock, _ = quality_contenders._stock_rounds(Fake)(SIZE)
+    package, _ = quality_contenders._package_rounds(Fake)(SIZE)
+    assert (stock(), package()) == (24.0 / 12, 36.0 / 12)

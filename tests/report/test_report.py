@@ -163,9 +163,9 @@ def make(folder, name="a", kind="composite", values=(340.0, 360.0), clips=100):
         "frame_shape": [64, 64],
         "data": {"kind": "Moving MNIST", "source": "some digits", "sha256": {"test": "feed5eed"}},
     }
-    config = {"name": "tiny", "seed": 7, "model": {"units": 8}, "data": {}}
-    config["recipe"] = {"batch_size": 64}
-    return report.Run(name, path, config, info, metrics, model, found)
+    settings = {**config.to_dict(), "name": "tiny", "seed": 7}
+    settings["model"]["kind"] = kind
+    return report.Run(name, path, settings, info, metrics, model, found)
 
 
 def two_runs(folder):
@@ -430,9 +430,9 @@ def test_learning_is_drawn_over_operations(tmp_path, monkeypatch):
         charts, "svg", lambda lines, name, *_, **options: drawn.update({name: lines}) or "<svg/>"
     )
     page.render([make(tmp_path, "a", kind="future_predictor")], "", TIME)
-    # 2 layers of 2048 units, the decoder reads the true frames; weights x frames x passes.
+    # 2 layers of 2048 units, the decoder reads its own frames; weights x frames x passes.
     encoder = 4096 * 8192 * 10 * 2 + 2048 * 8192 * (2 * 9 + 10) * 3
-    decoder = 2048 * 8192 * (2 * 10 + 10) * 3 + 2048 * 4096 * 10 * 3 + 4096 * 8192 * 9 * 2
+    decoder = 2048 * 8192 * (2 * 10 + 10) * 3 + 2048 * 4096 * 10 * 3 + 4096 * 8192 * 9 * 3
     flop = 2 * 64 * (encoder + decoder)
     (line,) = drawn["learning-1-2"]
     assert line.x == pytest.approx([flop * step / 1e12 for step in (10, 20, 40)])
@@ -470,7 +470,7 @@ def test_runs_are_read_from_their_folders(tmp_path):
         (run.path / "run.json").write_text(json.dumps(run.info))
         lines = [json.dumps(line) + "\n" for line in run.metrics]
         (run.path / "metrics.jsonl").write_text("".join(lines) + '{"step": 50, "cut sho')
-        config = ConfigDict({**run.config, "recipe": {"name": "modern"}})
+        config = ConfigDict(run.config)
         models.append(TrainedModel(run.path, config, None, 40, "c0ffee", (8, 8), None))
     collected = report.collect(models, [run.evaluations for run in runs])
     for run, read in zip(runs, collected, strict=True):

@@ -2,6 +2,7 @@ import pytest
 import tensorflow as tf
 
 from unsup_video.training import precision
+from unsup_video.utils import processor
 
 
 @pytest.mark.parametrize(
@@ -13,23 +14,26 @@ from unsup_video.training import precision
         ("AuthenticAMD", "avx512f avx512_bf16", [], "bfloat16"),
         ("AuthenticAMD", "avx2", [], "float32"),
         ("AuthenticAMD", "avx2", ["a GPU"], "bfloat16"),
-        (None, None, [], "float32"),  # a system without /proc/cpuinfo
     ],
 )
 def test_auto(monkeypatch, vendor, flags, gpus, expected):
-    cpu = {"vendor_id": vendor, "flags": flags} if flags else {}
+    cpu = {"vendor_id": vendor, "flags": flags}
     monkeypatch.setattr(precision, "_cpu", lambda: cpu)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
     assert precision.gemm_dtype("auto") == expected
+    monkeypatch.setattr(precision, "_cpu", dict)  # a system that does not say
+    assert precision.gemm_dtype("auto") == ("bfloat16" if gpus else "float32")
     assert precision.gemm_dtype("float32") == "float32"
     assert precision.gemm_dtype("bfloat16") == "bfloat16"
 
 
-def test_the_fields_of_the_first_processor():
-    text = (
+def test_the_fields_of_the_first_processor(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    assert processor.fields(cpuinfo) == {}  # a system without such a file
+    cpuinfo.write_text(
         "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n"
     )
-    assert precision.fields_of_cpu(text) == {
+    assert processor.fields(cpuinfo) == {
         "processor": "0",
         "vendor_id": "AuthenticAMD",
         "flags": "fpu avx512_bf16",

@@ -1,15 +1,13 @@
 """The page's sections on runs: their settings, loss curves and learning curves."""
 
 import json
-import math
 
-from unsup_video.models.cells import CELLS
 from unsup_video.models.classifiers import KINDS, RECURRENT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
 from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
-from unsup_video.training import operations
+from unsup_video.training import experiment
 
 _CURVES = {  # of a classifier: (title, unit) -> split -> name in metrics.jsonl
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -230,7 +228,7 @@ def _learning(runs, group, number):
     lines = {"step": [], "minutes of training": [], "TFLOP of training, matrix products": []}
     for run in group:
         steps, seconds, values = _series(run, "validation", "free_running/future")
-        tera = _step_flop(run) / 1e12
+        tera = experiment.step_flop(run.config, run.info["frame_shape"]) / 1e12
         axes = steps, [s / 60 for s in seconds], [tera * step for step in steps]
         look = charts.style(runs.index(run))
         for curves, x in zip(lines.values(), axes, strict=True):
@@ -245,24 +243,4 @@ def _learning(runs, group, number):
             if curves
         ],
         lines["step"],
-    )
-
-
-def _step_flop(run):
-    """Returns the floating-point operations of a training step of a video model."""
-    model, data = run.model, run.model["data"]
-    frames = {"reconstruction": data["frames_in"], "future": data["frames_out"]}
-    own = model.get("conditional_input", "truth")  # as in `_specifics`
-    decoders = [
-        operations.DecoderSize(frames[part], own if model[f"conditional_{part}"] else "")
-        for part in output_names(model)
-    ]
-    return operations.flop(
-        model["units"],
-        model["layers"],
-        run.config["recipe"]["batch_size"],
-        math.prod(run.info["frame_shape"]),
-        data["frames_in"],
-        decoders,
-        len(CELLS[model.get("cell", "lstm")].kernel_parts),
     )

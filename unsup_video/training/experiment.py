@@ -2,15 +2,16 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from unsup_video.models import classifiers, video_models
+from unsup_video.models import cells, classifiers, video_models
 from unsup_video.models.classifiers import Classifier
-from unsup_video.training import fields, precision
+from unsup_video.training import fields, operations, precision
 from unsup_video.utils import files
 
 CLASSES = "classes.json"  # of a run: the names of the classes, in the order of the logits
@@ -43,6 +44,32 @@ def build_model(
         # Start from predicting the mean frame, instead of spending the first steps on learning it.
         model.start_at(mean_frame, standard_deviation if model.frame_scale else 1.0)
     return model
+
+
+def step_flop(config: dict, frame_shape: Sequence[int]) -> int:
+    """Returns the floating-point operations of a step of pretraining, see `operations.flop`.
+
+    Args:
+        config: as in config.json. frame_shape: (H, W[, C]) or (D,), as in run.json.
+    """
+    config = fields.completed(config)
+    model, data, recipe = config["model"], config["data"], config["recipe"]
+    frames = {"reconstruction": data["frames_in"], "future": data["frames_out"]}
+    decoders = [
+        operations.DecoderSize(
+            frames[part], recipe["conditional_input"] if model[f"conditional_{part}"] else ""
+        )
+        for part in video_models.output_names(model)
+    ]
+    return operations.flop(
+        model["units"],
+        model["layers"],
+        recipe["batch_size"],
+        math.prod(frame_shape),
+        data["frames_in"],
+        decoders,
+        gates=len(cells.get(model["cell"]).kernel_parts),
+    )
 
 
 def build_classifier(

@@ -28,9 +28,10 @@ def flop(
     """Returns the floating-point operations of a step: 2 per weight and row of a product.
 
     Every product occurs three times: forward, for the gradient of its weights, and for the gradient
-    of its input. The encoder's first input needs no gradient. The encoder starts from zeros, so its
-    first frame has no recurrent product. A decoder's first layer has no input product, unless it is
-    conditional: its first frame is zero, and true ones need no gradient.
+    of its input. The encoder's first input and true frames need no gradient. Products with zeros do
+    not count, though the code may compute them: the recurrent one of the encoder's first frame,
+    whose state is zero, and a conditional decoder's product with its first frame, which is zero,
+    too. An unconditional decoder's first layer has no input product.
 
     With 2048 units, a batch of 100 and two decoders of 10 frames of 4096 pixels, in weights x
     frames x passes: encoder 4096 x 8192 x 10 x 2 + 2048 x 8192 x 9 x 3; each decoder

@@ -16,7 +16,7 @@ import numpy as np
 
 import unsup_video
 from unsup_video.training import fields
-from unsup_video.utils import files
+from unsup_video.utils import files, processor
 
 # The version of the batches, learning rates and losses that a config defines. It increases when a
 # run of an earlier version could not be resumed with the same result. run.json has it from 2 on.
@@ -354,12 +354,7 @@ def version(package: str) -> str | None:
 
 def cpu() -> str:
     """Returns the name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    return processor.fields().get("model name") or platform.processor()
 
 
 def _devices():
