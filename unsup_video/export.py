@@ -24,8 +24,8 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ("float32", "bfloat16"),
-    "Dtype of the matrix products; default: that of the training. bfloat16 is slow on CPUs "
-    "other than those with AMX, and AMD's with AVX512-BF16.",
+    "Dtype of the matrix products; default: that of the training. on a CPU, float32 is "
+    "faster for requests of single clips (docs/results/serving.md).",
 )
 _KERNEL_DTYPE = flags.DEFINE_enum(
     "kernel_dtype",
