@@ -383,7 +383,7 @@ def main():
         type=names,
         default=[*NAMES],
         help="who takes part; those in bfloat16 tell something where config.precision=auto takes "
-        "it. The rounds hold all of them in memory, about 12 GB at 512 units",
+        "it. The rounds hold all of them in memory",
     )
     parser.add_argument("--seeds", type=integers, default=[0, 1, 2], help="a run for each")
     parser.add_argument(

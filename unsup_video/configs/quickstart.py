@@ -2,7 +2,7 @@
 
 This is the 1-layer composite with 512 units, on 5,000 digits that need no download. Expect 311
 (reconstruction) and 412 (future) nats per frame on the test digits after 9 minutes on 2 cores of
-an AMD EPYC (Zen 4), or up to 19 in float32; docs/results/quickstart.md has the curve.
+an AMD EPYC (Zen 4), or an estimated 14 to 19 in float32; docs/results/quickstart.md has the curve.
 """
 
 from unsup_video.configs import base, recipes
