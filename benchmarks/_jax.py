@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from unsup_video.models import video_models
-from unsup_video.training import optimizers
+from unsup_video.training import fields, optimizers
 
 if keras.backend.backend() == "jax":  # some functions here work with other backends, too
     import jax
@@ -120,7 +120,7 @@ def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
     """Builds the video model of a config with random weights, like `experiment.build_model`."""
     keras.utils.set_random_seed(seed)
     model = video_models.build(
-        **config.model,
+        **fields.architecture(config.model),
         frame_dim=math.prod(frame_shape),
         gemm_dtype=PRECISIONS[precision][0],
         conditional_input=config.recipe.conditional_input,

@@ -28,6 +28,7 @@ from unsup_video.data import convert, splits
 from unsup_video.data.orders import Order
 from unsup_video.evaluation import few_labels
 from unsup_video.models import classification, classifiers, video_models
+from unsup_video.training import fields
 from unsup_video.utils import files
 
 if keras.backend.backend() == "jax":
@@ -216,11 +217,10 @@ class Lab:
     def classifier(self, config, seed):
         """Builds a classifier with random weights."""
         keras.utils.set_random_seed(seed)
-        fields = {name: value for name, value in config.model.items() if name != "init"}
         classifier = classifiers.build(
             self.data.classes,
             self.x.shape[-1],
-            **fields,
+            **fields.architecture(config.model),
             initialization=video_models.Initialization(**config.recipe.init),
             gemm_dtype=_jax.PRECISIONS[self.precision][0],
         )

@@ -5,7 +5,7 @@ import numpy as np
 
 from unsup_video.configs import finetune
 from unsup_video.data import records, sources
-from unsup_video.training import checkpoints, experiment, loop, trained, workdir
+from unsup_video.training import checkpoints, experiment, fields, loop, trained, workdir
 from unsup_video.training.tasks import base, finetuning, pretraining
 
 CLASSES = ("archery", "biking", "diving")
@@ -52,7 +52,7 @@ def write(folder, found, classes=CLASSES):
     return folder
 
 
-def a_config(folder, init=finetuning.NO_INIT, **model):
+def a_config(folder, init=fields.NO_INIT, **model):
     """Returns the config of a run of four steps on official split 1."""
     config = finetune.get_config()
     config.model.update({"init": init, "units": 5, **model})
@@ -87,7 +87,7 @@ def finetuned(config, path, stop_after=None):
     With `stop_after` it is killed after so many steps, and raises `Stopped`.
     """
     keras.utils.set_random_seed(config.seed)
-    init = None if config.model.init == finetuning.NO_INIT else trained.load(config.model.init)
+    init = trained.load_init(config.model.init)
     finetuning.take_architecture(config, init)
     data = finetuning.data(config, log=lambda line: None)
     classifier, _ = finetuning.start(config, data, init)
@@ -97,7 +97,7 @@ def finetuned(config, path, stop_after=None):
     trainer = loop.Trainer(config, task)
     opened = workdir.Workdir.open(path, config.to_dict())
     info = {
-        "data": finetuning.with_init(data.description, init),
+        "data": trained.with_init(data.description, init),
         "frame_shape": data.train.frame_shape,
     }
     try:

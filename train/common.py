@@ -112,7 +112,7 @@ def run(
     Args:
         info: more items for run.json.
         export: a function that exports the run if that is not done yet.
-        pretraining: `overlap.run_contents` of the run whose encoder this one starts from.
+        pretraining: `overlap.run_contents` of the run whose weights this one starts from.
 
     Returns:
         The return values of `base.score_best` and `export`.
@@ -144,8 +144,9 @@ def run(
     results = workdir.path / "results.json"
     finished = any(trainer.gathered(is_chief and results.exists()))
     if not finished:
-        if is_chief and config.data.records:  # run.json describes generated data
-            _note_data(config, workdir, pretraining)
+        # run.json describes generated data.
+        if is_chief and (config.data.records or pretraining is not None):
+            _note_data(config, info["data"], workdir, pretraining)
         try:
             loop.run(trainer, workdir, info, _profile_steps())
         except loop.Interrupted as stop:
@@ -167,11 +168,11 @@ def run(
     return scores, exported
 
 
-def _note_data(config, workdir, pretraining):
+def _note_data(config, data, workdir, pretraining):
     """Records the training data of a new run, and prints which of them are in its test data."""
     if not (workdir.path / "run.json").exists():
         began = time.perf_counter()
-        overlap.write(workdir.path, overlap.read_contents(config, pretraining))
+        overlap.write(workdir.path, overlap.read_contents(config, pretraining, data))
         print(f"noted what this run is trained on ({time.perf_counter() - began:.1f} s)")
     for note in overlap.notes(overlap.seen_in_own_test(workdir.path, config), None, "sequences"):
         print(note)

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from train import common, exports
 from unsup_video import configs
 from unsup_video.data import overlap
-from unsup_video.training import loop, trained, unread
+from unsup_video.training import fields, loop, trained, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -44,12 +44,12 @@ def main(argv):
     if _RECORDS.value is not None:
         config.data.records = _RECORDS.value
     finetuning.check(config)
-    random = config.model.init == finetuning.NO_INIT
+    random = config.model.init == fields.NO_INIT
     common.check_read(config, cli.config_from_file(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and model
-    init = None if random else trained.load(config.model.init)
+    init = trained.load_init(config.model.init)
     finetuning.take_architecture(config, init)
     data = finetuning.data(config)
     with strategy.scope():
@@ -78,7 +78,7 @@ def main(argv):
 
     # ------------------------------------------------------------------ training
     info = {
-        "data": finetuning.with_init(data.description, init),
+        "data": trained.with_init(data.description, init),
         "frame_shape": data.train.frame_shape,
     }
     results, exported = common.run(

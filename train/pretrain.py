@@ -14,10 +14,10 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import configs
-from unsup_video.data import sources
+from unsup_video.data import overlap, sources
 from unsup_video.evaluation import comparison
 from unsup_video.models import video_models
-from unsup_video.training import experiment, loop, unread
+from unsup_video.training import experiment, fields, loop, trained, unread
 from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli
 
@@ -26,6 +26,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _DIGITS_DIR = flags.DEFINE_string(
     "digits_dir", None, "Folder with MNIST's idx files; short for --config.data.digits_dir."
+)
+_INIT = flags.DEFINE_string(
+    "init",
+    None,
+    "Run or SavedModel whose weights the model starts from, for longer training or on other data; "
+    "short for --config.model.init.",
 )
 
 _LARGER = {
@@ -41,6 +47,8 @@ def main(argv):
     config = _CONFIG.value
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
+    if _INIT.value is not None:
+        config.model.init = _INIT.value
     pretraining.check(config)
     named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
@@ -50,10 +58,13 @@ def main(argv):
     source = sources.build(config)
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
+    init = trained.load_init(fields.completed(config.to_dict())["model"]["init"])
     with strategy.scope():
         model = experiment.build_model(
             config, source.frame_shape, source.mean_frame, source.standard_deviation
         )
+        if init:
+            pretraining.start_from(init, config, source, model)
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
     workdir = common.open_workdir(config, strategy, ignored)
     wanted = config.model
@@ -73,13 +84,17 @@ def main(argv):
             f"  {name}: {size['windows']:,} windows, side by side, of {size['sequences']:,} "
             f"sequences, {size['too_short']:,} of them too short"
         )
+    if init:
+        print(f"initial weights: those of {init.name} (step {init.step})")
 
     # ------------------------------------------------------------------ training
+    info = {"data": trained.with_init(source.description, init), "frame_shape": source.frame_shape}
     results, exported = common.run(
         trainer,
         workdir,
-        {"data": source.description, "frame_shape": source.frame_shape},
+        info,
         lambda: exports.exported(workdir),
+        overlap.run_contents(init.origin, init.config) if init else None,
     )
 
     # ------------------------------------------------------------------ results

@@ -151,7 +151,7 @@ def test_every_config_takes_every_recipe_and_builds(name, recipe):
     assert config.recipe.name == recipe
     config.model.units = 2
     model = video_models.build(
-        **config.model,
+        **fields.architecture(config.model),
         frame_dim=4,
         initialization=video_models.Initialization(**config.recipe.init),
     )
@@ -299,22 +299,20 @@ UNREAD["few_labels"] = [
 CASES = [(command, *case) for command, cases in UNREAD.items() for case in cases]
 
 
-def config_and_unread(command, **fields):
+def config_and_unread(command, **changes):
     get_config, ignored = {
         "pretrain": (base.get_config, unread.of_pretraining),
         "finetune": (
             finetune.get_config,
-            lambda config: unread.of_finetuning(
-                config, random=config.model.init == finetuning.NO_INIT
-            ),
+            lambda config: unread.of_finetuning(config, random=config.model.init == fields.NO_INIT),
         ),
         "flow_cnn": (flow_cnn.get_config, unread.of_flow_cnn),
         "few_labels": (finetune_few_labels.get_config, unread.of_study),
     }[command]
     config = get_config()
     if command == "finetune":
-        config.model.init = finetuning.NO_INIT
-    config.update_from_flattened_dict(fields)
+        config.model.init = fields.NO_INIT
+    config.update_from_flattened_dict(changes)
     return config, get_config(), ignored(config)
 
 

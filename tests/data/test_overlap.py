@@ -335,7 +335,7 @@ def test_a_classifier_knows_what_its_encoder_was_pretrained_on(labelled_data, tm
     run = overlap.read_contents(config, overlap.read_contents(pretraining))
     found = overlap.seen(run, run["test"])
     assert found["train"] == found["validation"] == 0 and found["pretraining"] == 12
-    assert "which its encoder was pretrained on" in overlap.notes(found, 12)[0]
+    assert "which its initial weights were trained on" in overlap.notes(found, 12)[0]
     overlap.write(tmp_path, run)
     config.model.init = "runs/pre"
     assert overlap.seen_in_own_test(tmp_path, config) == found

@@ -110,7 +110,7 @@ def test_a_small_saved_model_is_a_start(folder, pretrained, tmp_path):
         np.testing.assert_array_equal(here[name], there[name], err_msg=name)
     assert (here["encoder_lstm_1/kernel"] != own["encoder_lstm_1/kernel"]).any()
     # A run that is resumed takes no other encoder for it.
-    of_run, of_saved = (finetuning.with_init(data.description, init) for init in (run, saved))
+    of_run, of_saved = (trained.with_init(data.description, init) for init in (run, saved))
     assert of_run["sha256"]["init"] != of_saved["sha256"]["init"]
 
 
@@ -161,7 +161,7 @@ def test_data_that_do_not_fit_are_named(folder, pretrained, run, tmp_path):
         finetuning.start(config, data, init)
 
     with pytest.raises(ValueError, match="finetuned is a classifier; --init takes"):
-        finetuning.take_architecture(config, run)
+        trained.load_init(str(run.path))
     every = np.ones(len(labelled.videos()), bool)
     with pytest.raises(ValueError, match="percepts of 7 numbers"):
         finetuning.check_fits(run.model, LabelledVideos(other, every))

@@ -34,6 +34,9 @@ def get_config(recipe: str = "", use: str = "digits") -> ConfigDict:
             # Divides input frames by the standard deviation of the training data, and multiplies
             # predictions by it. The number is stored as one of the model's weights.
             frame_scaling=False,
+            # Run of train.pretrain, or its SavedModel, whose weights the model starts from; none:
+            # the recipe's initial weights.
+            init="none",
         )
     )
 

@@ -29,11 +29,11 @@ from unsup_video.utils import files
 
 FILE = "trained_on.npz"
 UNKNOWN = "unknown"
-PRETRAINING = "pretraining"  # stands for the data that a classifier's encoder was trained on
+PRETRAINING = "pretraining"  # stands for the data that the initial weights were trained on
 _ROLES = {
     "train": "which it was trained on",
     "validation": "which chose its weights",
-    PRETRAINING: "which its encoder was pretrained on",
+    PRETRAINING: "which its initial weights were trained on",
 }
 _DIGEST = 16  # bytes
 _LIMIT = 64 << 20  # bytes of digests, in addition to what the size of the file allows
@@ -191,36 +191,43 @@ def _digits_of(manifest):
 
 
 def read_contents(
-    config: ConfigDict, pretraining: Mapping[str, Contents | None] | None = None
+    config: ConfigDict,
+    pretraining: Mapping[str, Contents | None] | None = None,
+    generated: Mapping | None = None,
 ) -> dict:
-    """Reads all data that a run of `config` on records will be trained and tested on.
+    """Reads all data that a run of `config` will be trained and tested on.
 
     Args:
-        pretraining: `run_contents` of the encoder's run, for a classifier that starts from one.
+        pretraining: `run_contents` of the run whose weights this one starts from, if any.
+        generated: for clips that are generated, their description in run.json.
 
     Returns:
-        {"train", "validation", "test": `Contents`}; for a classifier that starts from an encoder
-        also `PRETRAINING`, None if it is not known.
+        {"train", "validation", "test": `Contents`}; for a run that starts from the weights of
+        another one also `PRETRAINING`, None if it is not known.
 
     Raises:
         FileNotFoundError, ValueError: data is missing or damaged.
     """
-    contents = _contents_by_name({name: sources.split(config, name) for name in splits.SPLITS})
+    if config.data.records:
+        contents = _contents_by_name({name: sources.split(config, name) for name in splits.SPLITS})
+    else:
+        contents = _generated(generated)
     if pretraining is not None:
-        contents[PRETRAINING] = _encoder_contents(pretraining)
+        contents[PRETRAINING] = _pretraining_contents(pretraining)
     return contents
 
 
-def _encoder_contents(run):
-    """Joins the data that trained an encoder and chose its weights; None if it is not known."""
-    used = [run[name] for name in ("train", "validation")]
+def _pretraining_contents(run):
+    """Joins the data that trained a model and chose its weights; None if it is not known."""
+    used = [run[name] for name in ("train", "validation", PRETRAINING) if name in run]
     if None in used:
         return None
     frames, names = (
         np.concatenate([getattr(c, field) for c in used]) for field in ("frames", "names")
     )
     made = used[0].made if len({c.made for c in used}) == 1 else ""
-    return Contents(sum(c.count for c in used), frames, names, used[0].digits, made)
+    digits_used = next((c.digits for c in used if c.digits is not None), None)
+    return Contents(sum(c.count for c in used), frames, names, digits_used, made)
 
 
 def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
@@ -287,12 +294,16 @@ def _digests(array):
     return array
 
 
+def _generated(data):
+    return {
+        name: generated_contents(0, Digits(name, data["source"], data["sha256"][name]))
+        for name in splits.SPLITS
+    }
+
+
 def _recompute(config, data):
     if not config.data.records:
-        return {
-            name: generated_contents(0, Digits(name, data["source"], data["sha256"][name]))
-            for name in splits.SPLITS
-        }
+        return _generated(data)
     parts = {}
     for name in splits.SPLITS:
         try:

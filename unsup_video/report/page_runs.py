@@ -8,6 +8,7 @@ from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
 from unsup_video.training import experiment
+from unsup_video.training.fields import NO_INIT
 
 _CURVES = {  # of a classifier: (title, unit) -> split -> name in metrics.jsonl
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -109,12 +110,14 @@ def _facts(run):
 def _specifics(run):
     model = run.model
     if run.classes:
-        start = "random weights" if model["init"] == "none" else f"the encoder of {model['init']}"
+        start = "random weights" if model["init"] == NO_INIT else f"the encoder of {model['init']}"
         frozen = ", which is frozen" if model["freeze"] else ""
         return f"{len(run.classes)} classes, starts from {start}{frozen}"
     conditional = [part for part in ("reconstruction", "future") if model[f"conditional_{part}"]]
     names = output_names(model)
     output = f"{' and '.join(dict.fromkeys(names.values()))} output"
+    if (init := model.get("init", NO_INIT)) != NO_INIT:
+        output += f", starts from the weights of {init}"
     if not conditional:
         return f"{output}, unconditional"
     # Earlier versions did not store this field; their models were trained on the true frames.

@@ -10,6 +10,7 @@ import tensorflow as tf
 import unsup_video
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.serving import signatures
+from unsup_video.training.fields import NO_INIT
 from unsup_video.training.trained import TrainedModel
 
 
@@ -138,6 +139,8 @@ def _storage(card):
 def _of_video(card):
     model, results = card["model"], card["results"]
     how = card.get("conditional_input")
+    init = model.get("init", NO_INIT)
+    start = "" if init == NO_INIT else f", from the weights of {init}"
     decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
     figures = [
         f"- **Test loss per frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
@@ -146,7 +149,7 @@ def _of_video(card):
     return (
         f"A {model['kind']} of {model['layers']} x {model['units']} {model['cell'].upper()} units"
         f"{decoders}",
-        f"to read {card['frames_in']} frames and predict {card['frames_out']}",
+        f"to read {card['frames_in']} frames and predict {card['frames_out']}{start}",
         figures,
         f"It predicts at most {card['max_steps']:,} frames at once; training covered the first "
         f"{card['frames_out']} only.",
@@ -167,7 +170,7 @@ def _of_classifier(card):
         model["kind"],
         f"{read} of {model['layers']} x {model['units']} {model['cell'].upper()} units",
     )
-    start = "random weights" if model["init"] == "none" else f"the encoder {model['init']}"
+    start = "random weights" if model["init"] == NO_INIT else f"the encoder {model['init']}"
     encoder = "" if model["kind"] in _BASELINES else f", from {start}"
     names = {"video_accuracy": "accuracy of videos", "window_accuracy": "accuracy of windows"}
     figures = [

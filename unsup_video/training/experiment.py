@@ -31,7 +31,7 @@ def build_model(
     """
     config = ConfigDict(fields.completed(config.to_dict()))
     model = video_models.build(
-        **config.model,
+        **fields.architecture(config.model),
         frame_dim=int(np.prod(frame_shape)),
         conditional_input=config.recipe.conditional_input,
         initialization=video_models.Initialization(**config.recipe.init),
@@ -87,13 +87,12 @@ def build_classifier(
     Raises:
         ValueError: as in `classifiers.build`; or all values of the data are the same.
     """
-    options = {key: value for key, value in config.model.items() if key != "init"}
     classifier = classifiers.build(
         classes,
         int(np.prod(frame_shape)),
         initialization=video_models.Initialization(**config.recipe.init),
         gemm_dtype=precision.gemm_dtype(config.precision),
-        **options,
+        **fields.architecture(config.model),
     )
     _set_scale(classifier, standard_deviation)
     return classifier

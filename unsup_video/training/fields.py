@@ -11,15 +11,17 @@ COMMANDS = {
     "flow_classification": "train.flow_cnn",
 }
 
+NO_INIT = "none"  # `config.model.init` of a run that starts from random weights
+
 # For each task, the values that describe runs made before these fields existed.
 _RECURRENT: dict[str, dict] = {
     "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
 }
-_DECODERS = {"output_reconstruction": "", "output_future": ""}
+_PRETRAINING = {"output_reconstruction": "", "output_future": "", "init": NO_INIT}
 _EARLIER: dict[str, dict[str, dict]] = {
-    "pretraining": {**_RECURRENT, "model": {**_RECURRENT["model"], **_DECODERS}},
+    "pretraining": {**_RECURRENT, "model": {**_RECURRENT["model"], **_PRETRAINING}},
     "finetuning": _RECURRENT,
     "flow_classification": {"data": {"split": 0}},
 }
@@ -45,7 +47,12 @@ def _task(config):
     """Infers the task of a config that does not name it."""
     if "stack" in config.get("data", {}):
         return "flow_classification"
-    return "finetuning" if "init" in config.get("model", {}) else "pretraining"
+    return "pretraining" if "frames_in" in config.get("data", {}) else "finetuning"
+
+
+def architecture(model: Mapping) -> dict:
+    """Returns `config.model` without `init`: the arguments with which a model is built."""
+    return {name: value for name, value in model.items() if name != "init"}
 
 
 def check_task(config: Mapping, task: str) -> None:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
-from unsup_video.training import checkpoints, experiment
+from unsup_video.training import checkpoints, experiment, fields
 from unsup_video.utils import files
 
 # Files that `unsup_video.export` writes into a version's folder in addition to TensorFlow's own.
@@ -294,6 +294,32 @@ def build(
     if classes:
         return experiment.build_classifier(config, classes, frame_shape, scale)
     return experiment.build_model(config, frame_shape, cast(np.ndarray, mean_frame), scale)
+
+
+def load_init(path: str) -> TrainedModel | None:
+    """Loads the model that `config.model.init` names; returns None for `fields.NO_INIT`.
+
+    Raises:
+        ValueError: it is a classifier. Others as in `load`.
+    """
+    if path == fields.NO_INIT:
+        return None
+    init = load(path)
+    if isinstance(init.model, Classifier):
+        raise ValueError(
+            f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
+        )
+    return init
+
+
+def with_init(description: dict, init: TrainedModel | None) -> dict:
+    """Adds the fingerprint of `init` to the description of a run's data.
+
+    A run can then be resumed only with the same one, see `Workdir.write_run_info`.
+    """
+    if init is None:
+        return description
+    return {**description, "sha256": {**description["sha256"], "init": init.sha256}}
 
 
 def untrained(trained: TrainedModel, seed: int = 0) -> VideoModel:

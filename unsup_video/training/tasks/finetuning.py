@@ -19,8 +19,6 @@ from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import TrainedModel
 
-NO_INIT = "none"  # config.model.init for random weights
-
 _AT_LEAST_ONE = ("data.frames", "data.stride")
 
 
@@ -37,7 +35,7 @@ def check(config: ConfigDict) -> None:
             "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
             "wrote; or --init=none, random weights"
         )
-    if config.model.init != NO_INIT and config.model.kind not in classifiers.RECURRENT:
+    if config.model.init != fields.NO_INIT and config.model.kind not in classifiers.RECURRENT:
         raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
 
 
@@ -133,17 +131,9 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
 
 
 def take_architecture(config: ConfigDict, init: TrainedModel | None) -> None:
-    """Copies the architecture of a pretrained encoder into `config.model`.
-
-    Raises:
-        ValueError: `init` is a classifier.
-    """
+    """Copies the architecture of a pretrained encoder into `config.model`."""
     if init is None:
         return
-    if isinstance(init.model, Classifier):
-        raise ValueError(
-            f"{init.path} is a classifier; --init takes what train.pretrain or its export wrote"
-        )
     for name in ("units", "layers", "cell", "use_peepholes", "frame_scaling"):
         config.model[name] = init.config.model[name]
 
@@ -172,13 +162,6 @@ def start(
     if init is None:
         return classifier, []
     return classifier, classifiers.copy_encoder(cast(VideoModel, init.model), classifier)
-
-
-def with_init(description: dict, init: TrainedModel | None) -> dict:
-    """Adds the encoder's fingerprint to `Data.description`, so that a resumed run has the same."""
-    if init is None:
-        return description
-    return {**description, "sha256": {**description["sha256"], "init": init.sha256}}
 
 
 def standard_deviation(videos: LabelledVideos, frames: int) -> float:

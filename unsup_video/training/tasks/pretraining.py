@@ -12,9 +12,10 @@ from unsup_video.data.sources import Source
 from unsup_video.models import outputs, video_models
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
-from unsup_video.training import fields
+from unsup_video.training import checkpoints, fields, workdir
 from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
+from unsup_video.training.trained import TrainedModel
 from unsup_video.utils.indices import evenly_spread
 
 _AT_LEAST_ONE = ("data.frames_in", "data.frames_out", "eval.validation_clips", "eval.test_clips")
@@ -32,6 +33,30 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
         )
+
+
+def start_from(init: TrainedModel, config: ConfigDict, source: Source, model: VideoModel) -> None:
+    """Copies all weights of a trained model into the model of a new run of `config` on `source`.
+
+    Raises:
+        ValueError: the two differ in their architecture or in the shape of their frames.
+    """
+    stored, wanted = (
+        fields.architecture(fields.completed(c.to_dict())["model"]) for c in (init.config, config)
+    )
+    if lines := workdir.diff(stored, wanted, "config.model."):
+        raise ValueError(
+            f"{init.path} has another architecture than this run:\n  "
+            + "\n  ".join(lines)
+            + "\nGive the values that it has there (--config.model.FIELD=VALUE)."
+        )
+    if tuple(init.frame_shape) != tuple(source.frame_shape):
+        raise ValueError(
+            f"{init.path} reads frames of {tuple(init.frame_shape)}, those of this run's data are "
+            f"{tuple(source.frame_shape)}"
+        )
+    arrays = {name: v.numpy() for name, v in checkpoints.weights(init.model.network).items()}
+    checkpoints.load_weights(model.network, arrays, init.path)
 
 
 def score_name(model: VideoModel) -> str:
