@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 
 import keras
 import numpy as np
@@ -190,6 +191,25 @@ def test_one_of_several_processes_is_asked_and_all_stop_after_the_same_step(fres
         if step % 2 == 0:
             trainer.read()  # does not lose what was asked
     assert found == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("step", [8, STEPS])
+def test_a_signal_in_any_validation_stops_the_run(fresh, tmp_path, step):
+    trainer = fresh()
+    validate = trainer.task.validate
+
+    def signalled(shared):
+        if trainer.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(shared)
+
+    trainer.task.validate = signalled
+    try:
+        with pytest.raises(loop.Interrupted, match=f"SIGTERM: saved step {STEPS} of {STEPS}"):
+            run(trainer, tmp_path / "run")
+    finally:
+        trainer.task.validate = validate
+    run(fresh(), tmp_path / "run")  # there is nothing left to train
 
 
 def test_the_best_checkpoint_is_tested_and_not_the_last(fresh, tmp_path, monkeypatch):

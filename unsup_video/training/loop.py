@@ -38,8 +38,7 @@ def run(
     Raises:
         NonFiniteLoss: a loss is not finite; nothing from that step on is saved.
         CheckpointError: every checkpoint is damaged.
-        Interrupted: any of the processes received SIGTERM or SIGINT before the last step; the
-            state is saved.
+        Interrupted: any of the processes received SIGTERM or SIGINT; the state is saved.
         ValueError: the processes do not see the same folder.
     """
     task, plan = trainer.task, trainer.config.train
@@ -82,16 +81,22 @@ def run(
             if trainer.due(plan.checkpoint_every) or trainer.finished or stopping:
                 record.save()
             if stopping and not trainer.finished:
-                by = received[0].name if received else "another process stops"
-                raise Interrupted(
-                    f"{by}: saved step {trainer.step} of {plan.steps}; the same command goes on "
-                    "from there"
-                )
+                raise _interrupted(received, trainer)
+        if any(trainer.gathered(bool(received))):  # during the last step, or after it
+            raise _interrupted(received, trainer)
     if trainer.stopped_early and trainer.best is not None:
         log(
             f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a better "
             f"one than that of step {trainer.best['step']}"
         )
+
+
+def _interrupted(received, trainer):
+    by = received[0].name if received else "another process stops"
+    steps = trainer.config.train.steps
+    return Interrupted(
+        f"{by}: saved step {trainer.step} of {steps}; the same command goes on from there"
+    )
 
 
 def _anything_is_due(trainer):
