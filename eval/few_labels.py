@@ -24,7 +24,7 @@ from eval import common
 from unsup_video import configs
 from unsup_video.data import overlap, records, splits
 from unsup_video.evaluation import few_labels, naming
-from unsup_video.training import fields, precision, unread
+from unsup_video.training import precision, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -63,7 +63,7 @@ def main(argv):
     config = _CONFIG.value
     unread.check(config, cli.config_from_file(_CONFIG), unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
-    config.model.init = fields.NO_INIT  # each contender has its own
+    config.model.init = configs.NO_INIT  # each contender has its own
     finetuning.check(config)
     models = common.models()
     for model in models:

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
+from unsup_video import configs
 from unsup_video.configs import finetune
 from unsup_video.data import records, sources
-from unsup_video.training import checkpoints, experiment, fields, loop, trained, workdir
+from unsup_video.training import checkpoints, experiment, loop, trained, workdir
 from unsup_video.training.tasks import base, finetuning, pretraining
 
 CLASSES = ("archery", "biking", "diving")
@@ -52,7 +53,7 @@ def write(folder, found, classes=CLASSES):
     return folder
 
 
-def a_config(folder, init=fields.NO_INIT, **model):
+def a_config(folder, init=configs.NO_INIT, **model):
     """Returns the config of a run of four steps on official split 1."""
     config = finetune.get_config()
     config.model.update({"init": init, "units": 5, **model})

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from unsup_video.data import overlap
 from unsup_video.training import distribution, loop, precision, profiling, unread
 from unsup_video.training.tasks import base
+from unsup_video.training.trained import TrainedModel
 from unsup_video.training.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/CONFIG_NAME.")
@@ -83,9 +84,21 @@ def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -
 
 
 def open_workdir(
-    config: ConfigDict, strategy: tf.distribute.Strategy, ignored: Collection[str]
+    config: ConfigDict,
+    strategy: tf.distribute.Strategy,
+    ignored: Collection[str],
+    init: TrainedModel | None = None,
 ) -> Workdir:
-    """Opens the folder of the run that the flags name; see `Workdir.open`."""
+    """Opens the folder of the run that the flags name; see `Workdir.open`.
+
+    Raises:
+        ValueError: `init` is in that folder.
+    """
+    if init is not None and init.path.resolve().is_relative_to(_path(config).resolve()):
+        raise ValueError(
+            f"--init={init.path} is in {_path(config)}, the folder of the new run: give it another "
+            "--workdir"
+        )
     if not distribution.is_chief(strategy):
         return Workdir.join(_path(config))
     workdir = Workdir.open(_path(config), config.to_dict(), _OVERWRITE.value, ignored)
@@ -103,7 +116,7 @@ def run(
     workdir: Workdir,
     info: dict,
     export: Callable[[], Path | None] = lambda: None,
-    pretraining: dict | None = None,
+    init: TrainedModel | None = None,
 ) -> tuple[dict, Path | None]:
     """Trains, tests and exports; reads the results of a finished run.
 
@@ -112,7 +125,7 @@ def run(
     Args:
         info: more items for run.json.
         export: a function that exports the run if that is not done yet.
-        pretraining: `overlap.run_contents` of the run whose weights this one starts from.
+        init: the trained model whose weights this run starts from.
 
     Returns:
         The return values of `base.score_best` and `export`.
@@ -145,8 +158,8 @@ def run(
     finished = any(trainer.gathered(is_chief and results.exists()))
     if not finished:
         # run.json describes generated data.
-        if is_chief and (config.data.records or pretraining is not None):
-            _note_data(config, info["data"], workdir, pretraining)
+        if is_chief and (config.data.records or init is not None):
+            _note_data(config, info["data"], workdir, init)
         try:
             loop.run(trainer, workdir, info, _profile_steps())
         except loop.Interrupted as stop:
@@ -168,10 +181,11 @@ def run(
     return scores, exported
 
 
-def _note_data(config, data, workdir, pretraining):
+def _note_data(config, data, workdir, init):
     """Records the training data of a new run, and prints which of them are in its test data."""
     if not (workdir.path / "run.json").exists():
         began = time.perf_counter()
+        pretraining = None if init is None else overlap.run_contents(init.origin, init.config)
         overlap.write(workdir.path, overlap.read_contents(config, pretraining, data))
         print(f"noted what this run is trained on ({time.perf_counter() - began:.1f} s)")
     for note in overlap.notes(overlap.seen_in_own_test(workdir.path, config), None, "sequences"):

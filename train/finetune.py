@@ -18,8 +18,7 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import configs
-from unsup_video.data import overlap
-from unsup_video.training import fields, loop, trained, unread
+from unsup_video.training import loop, trained, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -44,7 +43,7 @@ def main(argv):
     if _RECORDS.value is not None:
         config.data.records = _RECORDS.value
     finetuning.check(config)
-    random = config.model.init == fields.NO_INIT
+    random = config.model.init == configs.NO_INIT
     common.check_read(config, cli.config_from_file(_CONFIG), unread.of_finetuning(config, random))
     strategy = common.set_up(config)
 
@@ -57,7 +56,7 @@ def main(argv):
         trainer = loop.Trainer(config, finetuning.Finetuning(config, classifier, data))
     # With an encoder the config has its architecture by now, as a run from random weights has.
     ignored = unread.of_finetuning(config, random=True)
-    workdir = common.open_workdir(config, strategy, ignored)
+    workdir = common.open_workdir(config, strategy, ignored, init)
     shape = "softmax regression"
     if classifier.cells:
         shape = (
@@ -81,13 +80,7 @@ def main(argv):
         "data": trained.with_init(data.description, init),
         "frame_shape": data.train.frame_shape,
     }
-    results, exported = common.run(
-        trainer,
-        workdir,
-        info,
-        lambda: exports.exported(workdir),
-        overlap.run_contents(init.origin, init.config) if init else None,
-    )
+    results, exported = common.run(trainer, workdir, info, lambda: exports.exported(workdir), init)
 
     # ------------------------------------------------------------------ results
     print(f"\n{finetuning.table(results)}\n")

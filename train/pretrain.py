@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import configs
-from unsup_video.data import overlap, sources
+from unsup_video.data import sources
 from unsup_video.evaluation import comparison
 from unsup_video.models import video_models
 from unsup_video.training import experiment, fields, loop, trained, unread
@@ -48,7 +48,8 @@ def main(argv):
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     if _INIT.value is not None:
-        config.model.init = _INIT.value
+        with config.unlocked():  # a config of your own need not have it
+            config.model.init = _INIT.value
     pretraining.check(config)
     named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
@@ -66,7 +67,7 @@ def main(argv):
         if init:
             pretraining.start_from(init, config, source, model)
         trainer = loop.Trainer(config, pretraining.Pretraining(config, model, source))
-    workdir = common.open_workdir(config, strategy, ignored)
+    workdir = common.open_workdir(config, strategy, ignored, init)
     wanted = config.model
     shape = f"{wanted.kind}, {wanted.layers} x {wanted.units} {wanted.cell.upper()} units"
     if model.conditional:
@@ -89,13 +90,7 @@ def main(argv):
 
     # ------------------------------------------------------------------ training
     info = {"data": trained.with_init(source.description, init), "frame_shape": source.frame_shape}
-    results, exported = common.run(
-        trainer,
-        workdir,
-        info,
-        lambda: exports.exported(workdir),
-        overlap.run_contents(init.origin, init.config) if init else None,
-    )
+    results, exported = common.run(trainer, workdir, info, lambda: exports.exported(workdir), init)
 
     # ------------------------------------------------------------------ results
     print(f"\n{pretraining.table(config, results, comparison.expected(config))}\n")

@@ -304,14 +304,16 @@ def config_and_unread(command, **changes):
         "pretrain": (base.get_config, unread.of_pretraining),
         "finetune": (
             finetune.get_config,
-            lambda config: unread.of_finetuning(config, random=config.model.init == fields.NO_INIT),
+            lambda config: unread.of_finetuning(
+                config, random=config.model.init == configs.NO_INIT
+            ),
         ),
         "flow_cnn": (flow_cnn.get_config, unread.of_flow_cnn),
         "few_labels": (finetune_few_labels.get_config, unread.of_study),
     }[command]
     config = get_config()
     if command == "finetune":
-        config.model.init = fields.NO_INIT
+        config.model.init = configs.NO_INIT
     config.update_from_flattened_dict(changes)
     return config, get_config(), ignored(config)
 

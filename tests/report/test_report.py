@@ -412,6 +412,7 @@ def test_losses_on_other_data_are_not_drawn_together(tmp_path, monkeypatch):
     )
     runs = [make(tmp_path, name) for name in "abc"]
     runs[1].info["data"]["sha256"] = {"test": "other"}
+    runs[2].info["data"]["sha256"]["init"] = "the weights it started from"
     page.render(runs, "", TIME)
     learning = {name: labels for name, labels in drawn if name.startswith("learning")}
     assert learning == {

@@ -1,5 +1,6 @@
 """Pretraining that starts from the weights of another run: `train.pretrain --init`."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import labelled
 from runs import Run, assert_bit_identical, what_training_left
+from unsup_video import configs
 from unsup_video.configs import percepts_small
 from unsup_video.data import overlap, sources
 from unsup_video.training import checkpoints, experiment, fields, trained, unread
@@ -62,6 +64,22 @@ def test_another_architecture_and_other_frames_are_refused(records, init, tmp_pa
         pretraining.start_from(init, config, source, model)
 
 
+def test_a_field_that_neither_model_reads_may_differ(records, init):
+    config = a_config(records, init=str(init.path), output_reconstruction="linear")
+    config.model.update({"output_future": "linear", "output": "relu"})
+    ignored = unread.of_pretraining(config)
+    assert "model.output" in ignored
+    parent = dataclasses.replace(init, config=init.config.copy_and_resolve_references())
+    parent.config.model.update({"output_reconstruction": "linear", "output_future": "linear"})
+    source, model = built(config)
+    pretraining.start_from(parent, config, source, model)
+
+
+def test_a_start_that_is_empty_is_refused(records):
+    with pytest.raises(ValueError, match="--init is empty: give a run or a SavedModel, or none"):
+        pretraining.check(a_config(records, init=""))
+
+
 def test_settings_of_initial_weights_would_be_ignored(records):
     config = a_config(records)
     named = config.copy_and_resolve_references()
@@ -74,14 +92,14 @@ def test_settings_of_initial_weights_would_be_ignored(records):
 def test_a_config_without_the_field_starts_from_initial_weights(records):
     config = a_config(records).to_dict()
     del config["model"]["init"]
-    assert fields.completed(config)["model"]["init"] == fields.NO_INIT
+    assert fields.completed(config)["model"]["init"] == configs.NO_INIT
 
 
 @pytest.mark.slow
 def test_a_run_trains_on_from_another_one(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert Run(first).finish()[0] == 0
-    more = (f"--init={first}", "--config.seed=1", "--config.train.steps=4")
+    more = (f"--init={first}", "--config.seed=1", "--config.train.steps=8")
     status, output = Run(second, *more).finish()
     assert status == 0, output
     assert "initial weights: those of first (step" in output and "CAUTION" not in output
@@ -106,12 +124,14 @@ def test_a_run_trains_on_from_another_one(tmp_path):
 
     # A run that was killed ends bit-identical, and one with another start is not resumed.
     killed = tmp_path / "killed"
-    Run(killed, *more).kill_at("step 2/")
-    assert Run(killed, *more).finish()[0] == 0
+    Run(killed, *more).kill_at("step 6/")
+    status, output = Run(killed, *more).finish()
+    assert status == 0 and "resumed from" in output
     assert_bit_identical(what_training_left(second), what_training_left(killed))
-    status, output = Run(second, "--config.seed=1", "--config.train.steps=4").finish()
+    status, output = Run(second, "--config.seed=1", "--config.train.steps=8").finish()
     assert status == 1 and f"model.init: {first} there, none here" in output
 
-    # A third run knows the data of both.
-    status, output = Run(tmp_path / "third", f"--init={second}", "--config.train.steps=1").finish()
-    assert status == 0 and "CAUTION" not in output, output
+    # The folder of the first run is no place for the second one.
+    status, output = Run(first, f"--init={first}", "--overwrite").finish()
+    assert status == 1 and "the folder of the new run: give it another --workdir" in output
+    assert (first / "results.json").exists() and not (first / ".replaced").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unsup_video.configs import recipes
 
+NO_INIT = "none"  # `config.model.init` of a run that starts from the recipe's initial weights
 _FOLDER = Path(__file__).parent
 # Earlier names, which `--config` and the runs of earlier versions have.
 ALIASES = {

@@ -8,8 +8,9 @@ ignored. Generated Moving MNIST is compared by the digits that it was generated 
 Two kinds of copies go unnoticed: a video that was cut, scaled or encoded in another way and has
 another name; and percepts that two machines computed in the same way but with different rounding.
 
-For a run on records, `FILE` in its folder and in its exports keeps digests of the training data: 32
-bytes per sequence. Computing them takes one pass through the data.
+For a run on records, and for one that starts from trained weights, `FILE` in its folder and in its
+exports keeps digests of the training data: 32 bytes per sequence. Computing them takes one pass
+through the data.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video.configs import NO_INIT
 from unsup_video.data import digits, records, sources, splits
 from unsup_video.utils import files
 
@@ -77,7 +79,7 @@ class Contents:
         count: N. frames: (N, 16) uint8, digests of the stored frames; (0, 16) for clips that are
             generated without end. names: (N, 16) uint8, digests of the names of the videos, 0 for a
             video without a name or with a number as its name; or (0, 16).
-        digits: of Moving MNIST; None for other data.
+        digits: of Moving MNIST, in the data of a chain of runs perhaps several; () for other data.
         made: a digest of how frames are made from a video and stored; if it is equal, equal videos
             have equal bytes; "" if it is not known.
     """
@@ -85,7 +87,7 @@ class Contents:
     count: int
     frames: np.ndarray
     names: np.ndarray
-    digits: Digits | None = None
+    digits: tuple[Digits, ...] = ()
     made: str = ""
 
 
@@ -94,7 +96,7 @@ _NONE = np.zeros((0, _DIGEST), np.uint8)
 
 def generated_contents(count: int, origin: Digits) -> Contents:
     """Returns the contents of `count` clips of Moving MNIST, generated from these digits."""
-    return Contents(count, _NONE, _NONE, origin)
+    return Contents(count, _NONE, _NONE, (origin,))
 
 
 def split_contents(split: sources.Split) -> Contents:
@@ -178,13 +180,14 @@ def _production_digest(manifest):
 
 def _digits_of(manifest):
     if manifest.kind != "moving_mnist":
-        return None
+        return ()
     source = manifest.source
     if "generator" in source:
-        return Digits(source["split"], source["digits"]["source"], source["digits"]["sha256"])
+        made_from = source["digits"]
+        return (Digits(source["split"], made_from["source"], made_from["sha256"]),)
     if source.get("published_test_file"):
-        return Digits("test", "MNIST, the published test file", "")
-    return Digits()
+        return (Digits("test", "MNIST, the published test file", ""),)
+    return (Digits(),)
 
 
 # ---------------------------------------------------------------------- runs
@@ -211,7 +214,7 @@ def read_contents(
     if config.data.records:
         contents = _contents_by_name({name: sources.split(config, name) for name in splits.SPLITS})
     else:
-        contents = _generated(generated)
+        contents = _generated(config, generated)
     if pretraining is not None:
         contents[PRETRAINING] = _pretraining_contents(pretraining)
     return contents
@@ -226,8 +229,8 @@ def _pretraining_contents(run):
         np.concatenate([getattr(c, field) for c in used]) for field in ("frames", "names")
     )
     made = used[0].made if len({c.made for c in used}) == 1 else ""
-    digits_used = next((c.digits for c in used if c.digits is not None), None)
-    return Contents(sum(c.count for c in used), frames, names, digits_used, made)
+    origins = tuple(dict.fromkeys(origin for c in used for origin in c.digits))
+    return Contents(sum(c.count for c in used), frames, names, origins, made)
 
 
 def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
@@ -239,8 +242,8 @@ def write(folder: str | Path, run: Mapping[str, Contents | None]) -> None:
         arrays[f"{name}/count"] = np.array(contents.count)
         arrays[f"{name}/frames"], arrays[f"{name}/names"] = contents.frames, contents.names
         arrays[f"{name}/made"] = np.array(contents.made)
-        if contents.digits is not None:
-            arrays[f"{name}/digits"] = np.array(dataclasses.astuple(contents.digits))
+        if contents.digits:
+            arrays[f"{name}/digits"] = np.array([dataclasses.astuple(d) for d in contents.digits])
     with files.atomic_write(Path(folder) / FILE) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -259,7 +262,7 @@ def run_contents(origin: str | Path, config: ConfigDict) -> dict[str, Contents |
     """
     origin = Path(origin)
     wanted = [*splits.SPLITS]
-    if config.model.get("init", "none") != "none":
+    if config.model.get("init", NO_INIT) != NO_INIT:
         wanted.append(PRETRAINING)
     if (origin / FILE).exists():
         contents = _read(origin / FILE)
@@ -278,7 +281,10 @@ def _read(path):
                 int(stored[f"{name}/count"]),
                 _digests(stored[f"{name}/frames"]),
                 _digests(stored[f"{name}/names"]),
-                Digits(*map(str, stored[f"{name}/digits"])) if f"{name}/digits" in stored else None,
+                tuple(
+                    Digits(*map(str, origin))  # an earlier version stored a single one
+                    for origin in np.atleast_2d(stored.get(f"{name}/digits", np.zeros((0, 3))))
+                ),
                 str(stored[f"{name}/made"]) if f"{name}/made" in stored else "",
             )
             for name in (*splits.SPLITS, PRETRAINING)
@@ -294,16 +300,19 @@ def _digests(array):
     return array
 
 
-def _generated(data):
+def _generated(config, data):
+    counts = {"test": config.eval.test_clips}  # training clips are generated without end
     return {
-        name: generated_contents(0, Digits(name, data["source"], data["sha256"][name]))
+        name: generated_contents(
+            counts.get(name, 0), Digits(name, data["source"], data["sha256"][name])
+        )
         for name in splits.SPLITS
     }
 
 
 def _recompute(config, data):
     if not config.data.records:
-        return _generated(data)
+        return _generated(config, data)
     parts = {}
     for name in splits.SPLITS:
         try:
@@ -357,12 +366,11 @@ def shared_sequences(contents: Contents | None, test: Contents) -> np.ndarray | 
             if len(others)
             else False
         )
-    if contents.digits is not None and test.digits is not None:
-        shares_digits = contents.digits.shared_with(test.digits)
-        if shares_digits:
-            return np.ones(test.count, bool)
-        if shares_digits is None and not shared.any():
-            return None
+    shares_digits = {mine.shared_with(its) for mine in contents.digits for its in test.digits}
+    if True in shares_digits:
+        return np.ones(test.count, bool)
+    if None in shares_digits and not shared.any():
+        return None
     return shared
 
 

@@ -92,13 +92,16 @@ def table_2(model: Mapping, tested: Mapping) -> float | None:
     """Returns the paper's figure in Table 2 for a model and its test data; None without one.
 
     The model must have the architecture, the kinds of decoders, the numbers of frames, and the
-    training and test data of one of the paper's models. The recipe may differ.
+    training and test data of one of the paper's models, and must not start from trained weights.
+    The recipe may differ.
 
     Args:
         model: `TrainedModel.describe()`. tested: `testset.TestSet.description`.
     """
     kind = tested["kind"]
     if kind not in _TABLE_2 or "trained_on" not in model:  # the latter of an earlier version
+        return None
+    if model.get("init", configs.NO_INIT) != configs.NO_INIT:
         return None
     wanted, data = _TABLE_2[kind].get_config(), model["data"]
     if kind == "moving_mnist":

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from unsup_video.configs import NO_INIT
 from unsup_video.data import overlap
 from unsup_video.evaluation import action_recognition, comparison, paper, results, testvideos
 from unsup_video.pictures import charts
@@ -23,7 +24,7 @@ def _video(run, metric="accuracy"):
 
 def _classifier(run):
     """Returns the key of `_ROWS`, or the kind of another classifier."""
-    pretrained = run.model["kind"] == "lstm" and run.model["init"] != "none"
+    pretrained = run.model["kind"] == "lstm" and run.model["init"] != NO_INIT
     return "pretrained" if pretrained else run.model["kind"]
 
 

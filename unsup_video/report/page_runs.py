@@ -2,13 +2,13 @@
 
 import json
 
+from unsup_video.configs import NO_INIT
 from unsup_video.models.classifiers import KINDS, RECURRENT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
 from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
 from unsup_video.training import experiment
-from unsup_video.training.fields import NO_INIT
 
 _CURVES = {  # of a classifier: (title, unit) -> split -> name in metrics.jsonl
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -215,7 +215,8 @@ class Learning(Section):
         if not videos:
             return None
         for run in videos:
-            key = json.dumps([run.info["data"]["sha256"], output_names(run.model)], sort_keys=True)
+            data = {k: v for k, v in run.info["data"]["sha256"].items() if k != "init"}
+            key = json.dumps([data, output_names(run.model)], sort_keys=True)
             groups.setdefault(key, []).append(run)
         drawn = [_learning(runs, group, n) for n, group in enumerate(groups.values(), 1)]
         return {

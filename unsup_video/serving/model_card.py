@@ -8,9 +8,9 @@ from pathlib import Path
 import tensorflow as tf
 
 import unsup_video
+from unsup_video.configs import NO_INIT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.serving import signatures
-from unsup_video.training.fields import NO_INIT
 from unsup_video.training.trained import TrainedModel
 
 
@@ -140,7 +140,7 @@ def _of_video(card):
     model, results = card["model"], card["results"]
     how = card.get("conditional_input")
     init = model.get("init", NO_INIT)
-    start = "" if init == NO_INIT else f", from the weights of {init}"
+    start = "" if init == NO_INIT else f"; it started from the weights of {init}"
     decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
     figures = [
         f"- **Test loss per frame, {name}**: {value:.1f}, over {results['clips']:,} clips."

@@ -11,15 +11,13 @@ COMMANDS = {
     "flow_classification": "train.flow_cnn",
 }
 
-NO_INIT = "none"  # `config.model.init` of a run that starts from random weights
-
 # For each task, the values that describe runs made before these fields existed.
 _RECURRENT: dict[str, dict] = {
     "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
     "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
 }
-_PRETRAINING = {"output_reconstruction": "", "output_future": "", "init": NO_INIT}
+_PRETRAINING = {"output_reconstruction": "", "output_future": "", "init": configs.NO_INIT}
 _EARLIER: dict[str, dict[str, dict]] = {
     "pretraining": {**_RECURRENT, "model": {**_RECURRENT["model"], **_PRETRAINING}},
     "finetuning": _RECURRENT,

@@ -82,8 +82,8 @@ def run(
                 record.save()
             if stopping and not trainer.finished:
                 raise _interrupted(received, trainer)
-        if any(trainer.gathered(bool(received))):  # during the last step, or after it
-            raise _interrupted(received, trainer)
+    if any(trainer.gathered(bool(received))):  # during the last step, or after it
+        raise _interrupted(received, trainer)
     if trainer.stopped_early and trainer.best is not None:
         log(
             f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a better "
@@ -93,10 +93,9 @@ def run(
 
 def _interrupted(received, trainer):
     by = received[0].name if received else "another process stops"
+    then = "tests and exports" if trainer.finished else "goes on from there"
     steps = trainer.config.train.steps
-    return Interrupted(
-        f"{by}: saved step {trainer.step} of {steps}; the same command goes on from there"
-    )
+    return Interrupted(f"{by}: saved step {trainer.step} of {steps}; the same command {then}")
 
 
 def _anything_is_due(trainer):

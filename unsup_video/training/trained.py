@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import configs
 from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
-from unsup_video.training import checkpoints, experiment, fields
+from unsup_video.training import checkpoints, experiment
 from unsup_video.utils import files
 
 # Files that `unsup_video.export` writes into a version's folder in addition to TensorFlow's own.
@@ -297,12 +298,12 @@ def build(
 
 
 def load_init(path: str) -> TrainedModel | None:
-    """Loads the model that `config.model.init` names; returns None for `fields.NO_INIT`.
+    """Loads the model that `config.model.init` names; returns None for `configs.NO_INIT`.
 
     Raises:
         ValueError: it is a classifier. Others as in `load`.
     """
-    if path == fields.NO_INIT:
+    if path == configs.NO_INIT:
         return None
     init = load(path)
     if isinstance(init.model, Classifier):

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from unsup_video import configs
 from unsup_video.models import cells, classifiers, video_models
 from unsup_video.training import fields
 
@@ -37,7 +38,7 @@ def of_pretraining(
         ignored["model.output"] = "every decoder has an output of its own"
     if frame_shape is not None and len(frame_shape) == 1:
         ignored["recipe.pixel_blur"] = "the data are features, and not pixels"
-    if config.model.get("init", fields.NO_INIT) != fields.NO_INIT:
+    if config.model.get("init", configs.NO_INIT) != configs.NO_INIT:
         names = [*(f"init.{name}" for name in config.recipe.init), "mean_frame_bias", "pixel_blur"]
         ignored |= {f"recipe.{name}": "the weights are those of --init" for name in names}
     return ignored

@@ -154,7 +154,8 @@ class Workdir:
                 is the dtype of the matrix products.
 
         Raises:
-            ValueError: the run was started on other data, or with matrix products in another dtype.
+            ValueError: the run was started on other data, from other weights, or with matrix
+                products in another dtype.
         """
         info = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -179,9 +180,9 @@ class Workdir:
         first = _read(file)
         if first is not None:
             if differences := diff(first["data"]["sha256"], extra["data"]["sha256"]):
-                raise ValueError(
-                    f"{self.path} was started on other data:\n  " + "\n  ".join(differences)
-                )
+                changed = {line.partition(":")[0] for line in differences}
+                what = "from other weights (--init)" if changed == {"init"} else "on other data"
+                raise ValueError(f"{self.path} was started {what}:\n  " + "\n  ".join(differences))
             dtype, now = first.get("gemm_dtype"), extra.get("gemm_dtype")
             if dtype and now and dtype != now:
                 raise ValueError(

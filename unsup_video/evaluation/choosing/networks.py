@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from unsup_video.configs import finetune_small, percepts_small
+from unsup_video.configs import NO_INIT, finetune_small, percepts_small
 from unsup_video.data import sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.evaluation.short_trainings import ShortTrainings
 from unsup_video.models import classifiers
 from unsup_video.models.classification import classify
-from unsup_video.training import experiment, fields
+from unsup_video.training import experiment
 from unsup_video.training.tasks import finetuning, pretraining
 
 PRETRAINED = "pretrained"
@@ -26,7 +26,7 @@ _LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LST
 def configs(kind: str) -> dict[str, ConfigDict]:
     """Returns the configs that one of `KINDS` is trained with, "classifier" and maybe "encoder"."""
     own, encoder = finetune_small.get_config(), percepts_small.get_config()
-    own.model.init = fields.NO_INIT  # the encoder of `PRETRAINED` is copied
+    own.model.init = NO_INIT  # the encoder of `PRETRAINED` is copied
     own.model.units, own.model.layers = encoder.model.units, encoder.model.layers
     if kind == "single_frame":
         own.model.kind = kind

@@ -24,7 +24,7 @@ import numpy as np
 import unsup_video
 from unsup_video.evaluation.choosing import folds, networks, scores, statistics
 from unsup_video.evaluation.choosing.sets import Sets
-from unsup_video.training import workdir
+from unsup_video.training import fields, workdir
 from unsup_video.training.trainer import NonFiniteLoss
 from unsup_video.utils import files
 
@@ -189,6 +189,9 @@ def _claim(settings, folder):
             raise ValueError(
                 f"{folder} holds a study of another version of unsup_video: use another folder"
             )
+        networks_of = stored["made_with"]["networks"]
+        for kind in networks_of:  # an earlier version may have had fewer fields
+            networks_of[kind] = {k: fields.completed(v) for k, v in networks_of[kind].items()}
         more = wanted["percepts"] | stored["percepts"]
         wanted["percepts"] = stored["percepts"] | wanted["percepts"]
         if differences := workdir.diff(stored | {"percepts": more}, wanted):

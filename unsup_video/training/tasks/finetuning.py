@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import configs
 from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers
@@ -35,7 +36,7 @@ def check(config: ConfigDict) -> None:
             "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
             "wrote; or --init=none, random weights"
         )
-    if config.model.init != fields.NO_INIT and config.model.kind not in classifiers.RECURRENT:
+    if config.model.init != configs.NO_INIT and config.model.kind not in classifiers.RECURRENT:
         raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from unsup_video import configs
 from unsup_video.data import overlap
 from unsup_video.data.sources import Source
 from unsup_video.models import outputs, video_models
 from unsup_video.models.video_models import VideoModel
 from unsup_video.pictures import visualize
-from unsup_video.training import checkpoints, fields, workdir
+from unsup_video.training import checkpoints, fields, unread, workdir
 from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
 from unsup_video.training.trained import TrainedModel
@@ -25,10 +26,14 @@ def check(config: ConfigDict) -> None:
     """Raises ValueError for a config of another task, or a number out of its range.
 
     Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
+    `model.init` is not empty.
     """
     fields.check_task(config, "pretraining")
     fields.check_numbers(config, _AT_LEAST_ONE)
-    blur = fields.completed(config.to_dict())["recipe"]["pixel_blur"]
+    completed = fields.completed(config.to_dict())
+    if not completed["model"]["init"]:
+        raise ValueError(f"--init is empty: give a run or a SavedModel, or {configs.NO_INIT}")
+    blur = completed["recipe"]["pixel_blur"]
     if not (math.isfinite(blur) and blur >= 0):
         raise ValueError(
             f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
@@ -41,10 +46,9 @@ def start_from(init: TrainedModel, config: ConfigDict, source: Source, model: Vi
     Raises:
         ValueError: the two differ in their architecture or in the shape of their frames.
     """
-    stored, wanted = (
-        fields.architecture(fields.completed(c.to_dict())["model"]) for c in (init.config, config)
-    )
-    if lines := workdir.diff(stored, wanted, "config.model."):
+    ignored = {"model.init", *unread.of_pretraining(config)}
+    differences = workdir.differences(init.config.to_dict(), config.to_dict(), ignored)
+    if lines := [f"config.{line}" for line in differences if line.startswith("model.")]:
         raise ValueError(
             f"{init.path} has another architecture than this run:\n  "
             + "\n  ".join(lines)
