@@ -45,7 +45,8 @@ def _task(config):
     """Infers the task of a config that does not name it."""
     if "stack" in config.get("data", {}):
         return "flow_classification"
-    return "pretraining" if "frames_in" in config.get("data", {}) else "finetuning"
+    model = config.get("model", {})
+    return "finetuning" if "init" in model and "output" not in model else "pretraining"
 
 
 def architecture(model: Mapping) -> dict:
