@@ -54,7 +54,7 @@ OWN = ("package_bfloat16", "package")  # which have their recipe and no search
 PHASES = ("runs", "rounds", "report")
 CONTENDERS = """\
 - unsup_video: the quickstart's model and the recipe `modern`, whose schedule (warm-up, then
-  linearly to zero) is fitted to the run. The recipe was figures on these digits, see
+  linearly to zero) is fitted to the run. The recipe was chosen by losses on these digits, see
   [what was tried](../recipes.md#what-was-tried-for-modern); that search is not counted here.
 - Keras: the same composite of `keras.layers.LSTM` and `Dense`, Adam, `fit`, which compiles the
   whole step with XLA by default; the step was also measured with `jit_compile=False`, and the
@@ -70,9 +70,10 @@ CONTENDERS = """\
 All train on the same clips in the same order. `tf.data` makes them beside the step for unsup_video
 and Keras; PyTorch gets them ready-made, and their making is not counted.
 
-The others choose from a constant learning rate and one that falls linearly to zero over the run,
-both of the frameworks themselves, and from the rates below. A run of the search has the first seed
-and a schedule fitted to its own, shorter length; the lowest loss at the end is chosen."""
+The others choose among the learning rates and schedules in the table of all runs: a schedule is
+constant, or falls linearly to zero over the run, both of the frameworks themselves. A run of the
+search has the first seed and a schedule fitted to its own, shorter length; the lowest loss at the
+end is chosen."""
 
 
 @dataclasses.dataclass(frozen=True)
