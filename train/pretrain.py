@@ -17,7 +17,7 @@ from unsup_video import configs
 from unsup_video.data import sources
 from unsup_video.evaluation import comparison
 from unsup_video.models import video_models
-from unsup_video.training import experiment, fields, loop, trained, unread
+from unsup_video.training import experiment, loop, trained, unread
 from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli
 
@@ -59,7 +59,7 @@ def main(argv):
     source = sources.build(config)
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
-    init = trained.load_init(fields.completed(config.to_dict())["model"]["init"])
+    init = trained.load_init(config.model.get("init", configs.NO_INIT))
     with strategy.scope():
         model = experiment.build_model(
             config, source.frame_shape, source.mean_frame, source.standard_deviation
