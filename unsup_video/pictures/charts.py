@@ -127,12 +127,13 @@ def svg(
     return _inline(file.getvalue(), name, title)
 
 
-def log_scale(axes) -> None:
-    """Makes the y axis logarithmic, with numbers such as 0.002 instead of powers of ten."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def log_scale(axes, which: str = "y") -> None:
+    """Makes the axis `which`, "x" or "y", logarithmic, with numbers such as 0.002, not 10^-3."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes, line):
