@@ -43,7 +43,8 @@ def define(weights: str = "weights", of_videos: bool = True) -> Callable[[], dic
     mean = numbers(
         "mean",
         None,
-        "One number, or three for red, green, blue; the CNN gets (pixel - mean) / std.",
+        "One number, or three, in the order of the CNN's channels: red, green, blue, or the other "
+        "way round with --bgr. The CNN gets (pixel - mean) / std.",
     )
     std = numbers("std", None, "One number, or three; default: the CNN's own preprocessing.")
     bgr = flags.DEFINE_bool(

@@ -75,8 +75,8 @@ def main(argv):
     job_flags.run(job, listing, argv)
     out = Path(flags.FLAGS.out)
     print(
-        f"{flow.share_at_bound(out):.2%} of the values are at the bound of {job.bound:g} pixels "
-        "a frame: faster motion is clipped"
+        f"{flow.share_at_bound(out):.2%} of a sample of the values are at the bound of "
+        f"{job.bound:g} pixels per frame: faster motion is clipped"
     )
     if _PREVIEWS.value:
         folder = out.with_name(f"{out.name}-previews")

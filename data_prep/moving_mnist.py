@@ -245,6 +245,12 @@ def export():
         raise ValueError("\n  ".join([f"{_RECORDS.value} is damaged:", *problems]))
     manifest = records.Manifest.load(_RECORDS.value)
     length, *frame_shape = manifest.shape
+    if manifest.dtype != "uint8" or length is None:
+        raise ValueError(
+            f"--records={_RECORDS.value} holds {manifest.dtype} of "
+            f"{'several lengths' if length is None else f'{length} frames'}: --export_npy is for "
+            "uint8 sequences of one length"
+        )
     count, frame_bytes = manifest.count, int(np.prod(frame_shape))
     shape = (length, count, *frame_shape)
     blocks = records.batches(_RECORDS.value, _BLOCK)

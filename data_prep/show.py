@@ -4,8 +4,8 @@
     python -m data_prep.show data/percepts --out=figures --count=12
 
 Prints the number of sequences, their lengths, classes and splits, and what was not used. Writes a
-contact sheet of evenly spaced sequences, OUT/NAME.png, and for pictures also an animation,
-OUT/NAME.gif. Flow is drawn in colours, with the direction as hue and the speed as saturation;
+contact sheet of evenly spaced sequences, OUT/NAME-show.png, and for pictures also an animation,
+OUT/NAME-show.gif. Flow is drawn in colours, with the direction as hue and the speed as saturation;
 vectors, such as percepts, are drawn as features over time.
 """
 
@@ -37,7 +37,8 @@ def main(argv):
     print(f"  {preview.statistics(sample)}")
     out = Path(_OUT.value) if _OUT.value else folder.absolute().parent
     out.mkdir(parents=True, exist_ok=True)
-    written = [out / f"{folder.absolute().name}.png"]
+    # NAME.gif may be the clip that the data set was made of.
+    written = [out / f"{folder.absolute().name}-show.png"]
     preview.sheet(sample, written[0], _COLUMNS.value)
     if _GIF.value and len(sample.manifest.frame_shape) > 1:
         written.append(written[0].with_suffix(".gif"))

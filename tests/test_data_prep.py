@@ -130,6 +130,17 @@ def test_out_export_import_round_trip(tmp_path, prepare, verify, capsys, monkeyp
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_only_uint8_sequences_of_one_length_are_exported(tmp_path, prepare):
+    clip = np.zeros((4, 6, 6), np.uint8)
+    several = [records.Record(clip, name="a"), records.Record(clip[:2], name="b")]
+    records.write(tmp_path / "several", several, 2, "frames", {})
+    records.write(tmp_path / "flow", [clip.astype(np.int8)], 1, "flow", {}, dtype="int8")
+    for name, message in (("several", "uint8 of several lengths"), ("flow", "int8 of 4 frames")):
+        with pytest.raises(ValueError, match=f"--records=.*{name} holds {message}"):
+            prepare(f"--records={tmp_path / name}", f"--export_npy={tmp_path / 'a.npy'}")
+    assert not (tmp_path / "a.npy").exists()
+
+
 def test_export_equals_numpys_own_file(tmp_path, prepare):
     prepare(f"--out={tmp_path / 'a'}", *SMALL)
     prepare(f"--records={tmp_path / 'a'}", f"--export_npy={tmp_path / 'a.npy'}")

@@ -40,7 +40,7 @@ def convert_to(folder, path, **arguments):
     assert records.verify(folder) == []
     entries = records.load_index(folder)
     videos = [[] for _ in entries]
-    for window in windows.evaluation(folder, 1).as_numpy_iterator():
+    for window in windows.at(folder, 1, windows.starts(folder, 1)).as_numpy_iterator():
         videos[window["sequence"]].append(window["frames"][0])
     return manifest, entries, [np.stack(video) for video in videos]
 

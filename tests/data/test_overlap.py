@@ -129,6 +129,25 @@ def test_folders_of_equal_names_are_other_videos(tmp_path):
     assert overlap.seen(found, found["train"]) == {"train": 2, "validation": 0}
 
 
+def test_official_names_count_for_converted_percepts(tmp_path):
+    """Nothing tells whether two files of percepts are of one CNN."""
+    train = write(tmp_path / "fc6", range(3), lambda place, _: f"v_Walk_g01_c0{place}")
+    test = write(tmp_path / "fc7", (4, 5, 6), lambda place, _: f"v_Walk_g01_c0{place + 2}.avi")
+    assert seen(train, test) == 1
+
+
+def test_windows_are_of_their_sequence(tmp_path):
+    """Sequences of an array are called FILE#NUMBER, and their windows FILE#NUMBER#WINDOW."""
+    whole = {"kind": "frames", "source": {"settings": {"frames": None}}, "group": "recording"}
+    windows = whole | {"source": {"settings": {"frames": 5}}}
+    train = write(tmp_path / "whole", (0, 1), lambda place, _: f"a.npz#{place}", **whole)
+    test = write(tmp_path / "windows", (4, 5), lambda place, _: f"a.npz#1#{place}", **windows)
+    assert seen(train, test) == 2
+    smaller = whole | {"source": {"settings": {"frames": None, "size": 8}}}
+    others = write(tmp_path / "others", (6, 7), lambda place, _: f"a.npz#{place + 1}", **smaller)
+    assert seen(train, others) == 1
+
+
 def test_a_hundredth_of_a_test_has_to_be_training_data():
     rng = np.random.default_rng(0)
 
@@ -183,6 +202,8 @@ def test_generated_clips_are_judged_by_their_digits(tmp_path):
     for name, split, sha256, source, expected in (
         ("again", "train", "aa", "MNIST, idx files in a", 2),  # other clips of the same digits
         ("moved", "test", "bb", "MNIST, tensorflow_datasets", 0),
+        ("elsewhere", "validation", "gg", "MNIST, idx files in b", 0),
+        ("other order", "validation", "hh", "MNIST, tensorflow_datasets", overlap.UNKNOWN),
         ("other", "train", "cc", "5,000 MNIST digits", overlap.UNKNOWN),
         ("embedded", "test", "dd", "5,000 MNIST digits", overlap.UNKNOWN),  # are training digits
     ):

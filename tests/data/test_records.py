@@ -523,3 +523,10 @@ def test_a_set_whose_replacement_was_killed_is_read_and_written(folder, monkeypa
     files.remove_leftovers(folder.parent, folder.name)  # of what was killed
     np.testing.assert_array_equal(read(folder), CLIPS[:3])
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    leftover = tmp_path / ".partial-other_1_ab-a"
+    leftover.mkdir()
+    records.write(tmp_path / "a", [np.zeros((2, 3, 3), np.uint8)], 1, "frames", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -59,6 +59,11 @@ def found(dataset, take=-1):
     return places
 
 
+def every(folder, length, stride=None, chosen=None):
+    """Reads every window."""
+    return windows.at(folder, length, windows.starts(folder, length, stride, chosen))
+
+
 def mask(*sequences):
     chosen = np.zeros(len(LENGTHS), bool)
     chosen[list(sequences)] = True
@@ -82,11 +87,11 @@ def test_every_window_at_a_stride(folder, stride):
         (v, first) for v, n in enumerate(LENGTHS) for first in range(0, n - T + 1, stride or T)
     ]
     assert windows.starts(folder, T, stride).tolist() == [list(place) for place in expected]
-    assert found(windows.evaluation(folder, T, stride)) == expected
+    assert found(every(folder, T, stride)) == expected
 
 
 def test_windows_of_chosen_sequences(folder):
-    assert found(windows.evaluation(folder, T, 3, mask(1, 4, 5))) == [
+    assert found(every(folder, T, 3, mask(1, 4, 5))) == [
         *((4, first) for first in (0, 3, 6, 9, 12, 15)),
         (5, 0),
     ]
@@ -98,13 +103,13 @@ def test_shards_without_a_wanted_window_are_not_read(folder):
     shard.write_bytes(bytes(shard.stat().st_size))
     assert found(windows.at(folder, T, wanted)) == [(0, 0), (7, 0), (7, 4)]
     with pytest.raises(tf.errors.DataLossError):
-        found(windows.evaluation(folder, T))
+        found(every(folder, T))
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda f: windows.evaluation(f, 0), "length of a window must be at least 1, got 0"),
+        (lambda f: every(f, 0), "length of a window must be at least 1, got 0"),
         (
             lambda f: windows.training(Frames(f), 0, 1),
             "length of a window must be at least 1, got 0",
@@ -241,7 +246,7 @@ def test_training_reads_nothing_but_the_chosen(stored):
 def test_stored_values_stand_for_value_times_scale(tmp_path, shape, dtype, scale, scales):
     write(tmp_path / "x", shape=shape, dtype=dtype, scale=scale, scales=scales)
     seen = 0
-    for window in windows.evaluation(tmp_path / "x", T, 2).as_numpy_iterator():
+    for window in every(tmp_path / "x", T, 2).as_numpy_iterator():
         v, first = window["sequence"], window["first"]
         factor = np.float32((scales and scales[v]) or scale)
         stored = video(v, LENGTHS[v], shape, dtype)[first : first + T].reshape(T, 6)
@@ -253,7 +258,7 @@ def test_stored_values_stand_for_value_times_scale(tmp_path, shape, dtype, scale
 def test_pixels_stay_within_0_and_1(tmp_path):
     values = np.arange(256, dtype=np.uint8).reshape(1, 4, 64)
     records.write(tmp_path / "x", values, 1, "pixels", {})
-    frames = next(windows.evaluation(tmp_path / "x", 4).as_numpy_iterator())["frames"]
+    frames = next(every(tmp_path / "x", 4).as_numpy_iterator())["frames"]
     np.testing.assert_allclose(frames.ravel(), np.arange(256) / 255, atol=1e-7)
     assert frames.min() == 0 and frames.max() == 1
 

@@ -97,7 +97,7 @@ def test_statistics_are_in_the_models_units(tmp_path):
 def test_pictures(tmp_path, show, capsys):
     folder = write(tmp_path / "a", colours(5))
     show(folder, "--count=2", f"--out={tmp_path / 'figures'}", "--columns=3")
-    sheet = tmp_path / "figures" / "a.png"
+    sheet = tmp_path / "figures" / "a-show.png"
     assert f"wrote {sheet} {sheet.with_suffix('.gif')}" in capsys.readouterr().out
     found = pixels(sheet)
     shown = {(red, green, 0) for red in (10, 50) for green in (0, 100, 150)}
@@ -110,7 +110,14 @@ def test_pictures(tmp_path, show, capsys):
             map(tuple, np.unique(np.array(gif.convert("RGB")).reshape(-1, 3), axis=0).tolist())
         )
     show(folder, "--nogif")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.png", "figures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a-show.png", "figures"]
+
+
+def test_the_clip_that_a_data_set_was_made_of_stays(tmp_path, show):
+    (tmp_path / "ball.gif").write_bytes(b"the clip")
+    show(write(tmp_path / "ball", colours(2)))
+    assert (tmp_path / "ball.gif").read_bytes() == b"the clip"
+    assert (tmp_path / "ball-show.gif").exists()
 
 
 def test_sequences_of_several_lengths(tmp_path):
@@ -159,10 +166,10 @@ def test_vectors_are_plotted(tmp_path, show, capsys):
     values = np.random.default_rng(0).random((5, 7, 300)).astype(np.float16)
     folder = write(tmp_path / "a", values, "percepts", dtype="float16", scale=1.0)
     show(folder, "--count=3")
-    assert f"wrote {tmp_path / 'a.png'}\n" in capsys.readouterr().out
-    with Image.open(tmp_path / "a.png") as picture:
+    assert f"wrote {tmp_path / 'a-show.png'}\n" in capsys.readouterr().out
+    with Image.open(tmp_path / "a-show.png") as picture:
         assert picture.format == "PNG" and picture.width > picture.height
-    assert not (tmp_path / "a.gif").exists()
+    assert not (tmp_path / "a-show.gif").exists()
 
 
 def test_what_cannot_be_shown(tmp_path, show):

@@ -143,6 +143,29 @@ def test_16_bit_images_need_their_range(tmp_path, colour):
         read(tmp_path / "a")
 
 
+def test_pages_of_16_bit_colours(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (3, 6, 7, 3)).astype(np.uint16)
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), [frame[..., ::-1] for frame in values])
+    found = read(tmp_path / "a.tif", value_range=(0, 65535))
+    np.testing.assert_allclose(found, values / 65535, atol=1e-6)
+
+
+def test_the_first_picture_of_a_cameras_file_counts(tmp_path):
+    (tmp_path / "a").mkdir()
+    for t in range(2):
+        grey = [Image.new("RGB", (32, 32), (value, value, value)) for value in (100 * t, 200)]
+        grey[0].save(
+            tmp_path / "a" / f"{t}.jpg", format="MPO", save_all=True, append_images=grey[1:]
+        )
+    np.testing.assert_allclose(read(tmp_path / "a")[:, 0, 0, 0], [0, 100], atol=2)
+
+
+def test_annotations_need_several_sequences(tmp_path):
+    np.savez(tmp_path / "a.npz", X=CLIP, label=np.arange(len(CLIP)))
+    with pytest.raises(VideoError, match=r"is one sequence, and labels are for N sequences"):
+        read(tmp_path / "a.npz")
+
+
 def test_transparent_pixels_are_black(tmp_path):
     clip = np.concatenate([COLOURS, np.full((*CLIP.shape, 1), 255, np.uint8)], -1)
     clip[:, 0, 0, 3], clip[:, 0, 1, 3] = 0, 51
@@ -205,7 +228,10 @@ def test_the_frame_rate_of_the_training_data(tmp_path):
     assert "resampled to 5 frames per second, as the training data" in found.changed
     [found] = inputs.clips(tmp_path / "a.npy", (6, 7), usual_fps=5)
     assert found.changed == "taken as 5 frames per second, which the training data have"
-    with pytest.raises(VideoError, match="a.npy: images and arrays have no times"):
+    write_gif(tmp_path / "a.tif", CLIP)
+    [found] = inputs.clips(tmp_path / "a.tif", (6, 7), usual_fps=5)
+    np.testing.assert_array_equal(found.frames, CLIP)
+    with pytest.raises(VideoError, match="a.npy: its frames have no times"):
         inputs.clips(tmp_path / "a.npy", (6, 7), fps=5)
 
 

@@ -262,8 +262,9 @@ def write(
         overwrite: replace an existing data set; other files in its folder stay.
 
     Raises:
-        ValueError: a bad argument, or a bad sequence (the message has its index). FileExistsError:
-            `folder` exists. OSError: it cannot be written.
+        ValueError: a bad argument, or a bad sequence (the message has its index); another process
+            is writing the data set. FileExistsError: `folder` exists. OSError: it cannot be
+            written.
     """
     folder = Path(folder)
     if count < 1:
@@ -284,24 +285,30 @@ def write(
             entries.append(entry_of(record))
             yield serialize(record)
 
-    with replacing(folder, overwrite) as temporary:
-        written = []
-        bounds = [*evenly_spread(shards, count).tolist(), count]
-        for i, size in enumerate(np.diff(bounds)):
-            written.append(write_shard(temporary, i, shards, examples(size), compression))
-        next(records, None)  # raises an error if there are more
-        return finish(
-            temporary,
-            kind,
-            source,
-            first.frames.shape[1:],
-            written,
-            entries,
-            compression=compression,
-            dtype=dtype,
-            scale=scale,
-            classes=classes,
-        )
+    def refuse():
+        raise ValueError(f"{folder}: another process is writing it now")
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder, waiting=refuse):
+        files.remove_leftovers(folder.parent, folder.name)
+        with replacing(folder, overwrite) as temporary:
+            written = []
+            bounds = [*evenly_spread(shards, count).tolist(), count]
+            for i, size in enumerate(np.diff(bounds)):
+                written.append(write_shard(temporary, i, shards, examples(size), compression))
+            next(records, None)  # raises an error if there are more
+            return finish(
+                temporary,
+                kind,
+                source,
+                first.frames.shape[1:],
+                written,
+                entries,
+                compression=compression,
+                dtype=dtype,
+                scale=scale,
+                classes=classes,
+            )
 
 
 def default_shards(size: int) -> int:

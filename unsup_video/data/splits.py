@@ -20,11 +20,12 @@ def choose(
     """Returns the sequences of a split as (len(entries),) bool.
 
     With an official split, its test list is the test split, and its training list is divided into
-    training and validation. Without one, all sequences are divided. A group is never divided. The
-    groups of each class are put into an order that looks random, but depends on their names alone.
-    From that order, groups go to the test split (without an official split) and then to the
-    validation split, until each has `fraction` of the groups of the class, at least one. At least
-    one group of each class is left for training.
+    training and validation. Without one, all sequences are divided. Here, a group is never divided;
+    whether it is in both lists of an official split is up to these lists. The groups of each class
+    are put into an order that looks random, but depends on their names alone. From that order,
+    groups go to the test split (without an official split) and then to the validation split, until
+    each has `fraction` of the groups of the class, at least one if there are enough. The last group
+    of a class is left for training, unless an earlier class has put all its groups elsewhere.
 
     Args:
         split: "train", "validation" or "test".

@@ -72,13 +72,6 @@ def at(folder: str | Path, length: int, starts: np.ndarray) -> tf.data.Dataset:
     return pieces.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def evaluation(
-    folder: str | Path, length: int, stride: int | None = None, chosen: np.ndarray | None = None
-) -> tf.data.Dataset:
-    """Reads every window: `at` all `starts`."""
-    return at(folder, length, starts(folder, length, stride, chosen))
-
-
 def training(
     frames: Frames,
     length: int,

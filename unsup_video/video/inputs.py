@@ -110,7 +110,7 @@ def _of_array(file, name, of_folder):
         return []
     try:
         array, known = _array(file)
-        if not _holds_several(file, array):
+        if not _holds_several(file, array, known):
             return []
     except (OSError, ValueError):
         return []
@@ -183,9 +183,7 @@ def _frames(path, video, fps):
     if not path.exists():
         raise VideoError(path, "missing")
     if not has_times(path) and (fps or video.start or video.seconds):
-        raise VideoError(
-            path, "images and arrays have no times: leave out the frame rate and the start"
-        )
+        raise VideoError(path, "its frames have no times: leave out the frame rate and the start")
     if path.is_dir():
         yield from _images(path)
     elif suffix in ARRAYS:
@@ -198,8 +196,8 @@ def _frames(path, video, fps):
 
 
 def has_times(path: Path) -> bool:
-    """Tells whether the frames of a sequence have times: a video's or an animation's do."""
-    return not path.is_dir() and path.suffix.lower() not in ARRAYS
+    """Returns True if the frames of a sequence have times, as those of videos and animations."""
+    return not path.is_dir() and path.suffix.lower() not in (*ARRAYS, ".tif", ".tiff")
 
 
 def _in_unit_range(frame, value_range, path, where, count):
@@ -249,7 +247,8 @@ def _images(folder):
     ]
     for name in sorted(names, key=natural):
         with _opened(folder / name, folder) as image:
-            if getattr(image, "n_frames", 1) > 1:
+            # The other pictures of a camera's MPO file show the same scene.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise VideoError(
                     folder,
                     f"{name} holds {image.n_frames} pictures: give such a file by itself, or save "
@@ -269,14 +268,12 @@ def _animation(path, fps, start, seconds):
         count = getattr(image, "n_frames", 1)
         if count == 1 and path.suffix.lower() in IMAGES:
             raise VideoError(path, "one picture: a folder of images is a sequence")
-        if image.format == "TIFF" and (fps or start or seconds):
-            raise VideoError(path, "has no times: leave out the frame rate and the start")
         for index in range(count):
-            has_16_bits = index == 0 and _has_16_bits(image)
             image.seek(index)
+            has_16_bits = _has_16_bits(image)  # unknown after loading
             if index == 0 and getattr(image, "default_image", False):
                 continue  # an APNG's picture for programs that show no animations
-            frame = _pixels(image, path, has_16_bits)
+            frame = _pixels(image, path, has_16_bits, index)
             begin, until = until, until + (image.info.get("duration") or 1000 * _STILL) / 1000
             if fps:
                 while start + given / fps < min(until, end) - 1e-9:
@@ -314,11 +311,15 @@ def _has_16_bits(image):
     return image.mode.startswith("RGB") and any("16" in str(tile[3]) for tile in image.tile)
 
 
-def _pixels(image, path, has_16_bits):
-    """Returns (H, W) or (H, W, 3) with the values of the file: uint8, uint16, int32 or float32."""
+def _pixels(image, path, has_16_bits, index=0):
+    """Returns (H, W) or (H, W, 3) with the values of the file: uint8, uint16, int32 or float32.
+
+    `index` is that of the picture in its file.
+    """
     image.load()
     if has_16_bits:  # OpenCV reads all bits; Pillow has checked the file for damage
-        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        _, pictures = cv2.imreadmulti(str(path), index, 1, flags=cv2.IMREAD_UNCHANGED)
+        values = pictures[0]
         colours = values[..., 2::-1]
         if values.shape[2] == 4:
             colours = (colours * (values[..., 3:] / 65535)).astype(np.uint16)
@@ -366,8 +367,11 @@ def _npz(path, size, changed):
     return values, known
 
 
-def _holds_several(path, array):
-    """Returns True if an array has N sequences. Raises ValueError if it has no frames."""
+def _holds_several(path, array, known):
+    """Returns True if an array has N sequences, which may have annotations, `known`.
+
+    Raises ValueError if it has no frames, or is one sequence with annotations.
+    """
     shape = array.shape
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: {array.dtype}, numbers expected")
@@ -385,13 +389,19 @@ def _holds_several(path, array):
             f"{shape[2]} pixels. If it is (N, T, D), vectors over time, data_prep.convert takes "
             "it; if the frames are that long, save it as (1, T, H, W)"
         )
+    given = [name for name, entries in dataclasses.asdict(known).items() if entries is not None]
+    if given and not several:
+        raise ValueError(
+            f"{path}: shape {shape} is one sequence, and {', '.join(given)} are for N sequences, "
+            "(N, T, H, W) or (N, T, H, W, C): leave them out, or save it as (1, T, H, W)"
+        )
     return several
 
 
 def _array_frames(path, number):
     try:
-        array, _ = _array(path)
-        several = _holds_several(path, array)
+        array, known = _array(path)
+        several = _holds_several(path, array, known)
     except ValueError as error:
         raise VideoError(path, str(error).removeprefix(f"{path}: ")) from None
     if several != (number is not None) or (several and number >= len(array)):

@@ -6,7 +6,8 @@ data set, one part per video, so that a run that was killed can be resumed:
     .parts-NAME/job.json                  the job and its videos: no other job can resume here
     .parts-NAME/00012/videos.jsonl        the videos 12,000 to 12,999
     .parts-NAME/00012/345.tfrecord        the records of video 12,345
-    .parts-NAME/00012/345.json            their index entries, one per line; written last
+    .parts-NAME/00012/345.json            their shape, size and the video's time of change, then
+                                          their index entries, one per line; written last
     .parts-NAME/00012/346.bad             instead: the reason why video 12,346 cannot be used
 
 Then the runner combines the parts into shards, writes index and manifest, and renames the data set
@@ -106,7 +107,8 @@ def run(
     """Makes the data set `out` of the videos of a listing, in their order.
 
     Called again with the same job, listing and `out` after it was killed or failed, it resumes: it
-    skips finished videos, and tries again those that could not be used.
+    skips finished videos whose files have not changed since, and tries again those that could not
+    be used.
 
     Args:
         shards: number of files; None for one per 256 MB of frames. Every file holds the records of
@@ -124,8 +126,8 @@ def run(
     Raises:
         ValueError: an argument is bad; too many videos are unusable or unfinished; the records have
             different frame shapes; the parts belong to another job, or another process uses them.
-        FileExistsError: `out` exists. OSError: it cannot be written. RuntimeError: the job raised
-            an error, a worker process died, or Beam reports an error.
+        FileExistsError: `out` exists. OSError: it cannot be written, or a worker process died.
+            RuntimeError: the job raised an error, or Beam reports one.
     """
     out = Path(out).absolute()
     records.check_writable(out, compression, overwrite)
@@ -350,12 +352,15 @@ def _check_bad(working, bad, total, good, max_bad_fraction):
 
 
 def _process(job, working, classes, number):
-    """Makes the part of a video, unless it exists."""
+    """Makes the part of a video, unless it exists and the video is unchanged."""
     done = _part(working, number, ".json")
-    if done.exists():
-        return
     video = _videos(done.with_name(_VIDEOS))[number % _FOLDER_SIZE]
-    lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": []}
+    stamp = _stamp(Path(video.path))
+    if done.exists():
+        if _head(done).get("stamp") == stamp:
+            return
+        done.unlink()
+    lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": [], "stamp": stamp}
 
     def examples():
         for example in _records(job, video, classes):
@@ -378,6 +383,24 @@ def _process(job, working, classes, number):
             doubts = dict.fromkeys(note.removeprefix(f"{video.path}: ") for note in notes)
             head["doubtful"] = [_quarantined(video.path, "; ".join(doubts), used=True)]
         files.write_text(done, json.dumps(head) + "\n" + "".join(lines))
+
+
+def _stamp(path):
+    """Returns [size, time] of the last change of a video, of the files in a folder of images.
+
+    None for a video that is missing.
+    """
+    try:
+        paths = [path, *path.iterdir()] if path.is_dir() else [path]
+        stats = [each.stat() for each in paths]
+    except OSError:
+        return None
+    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+
+
+def _head(part):
+    with open(part, encoding="utf-8") as file:
+        return json.loads(file.readline())
 
 
 def _records(job, video, classes):
@@ -463,7 +486,7 @@ def _map(function, count, num_workers, beam_args, working):
         try:
             _map_in_processes(function, count, workers)
         except BrokenProcessPool:
-            raise RuntimeError(_why_broken(working)) from None
+            raise OSError(_why_broken(working)) from None
     else:
         for number in range(count):
             function(number)

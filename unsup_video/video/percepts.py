@@ -47,9 +47,9 @@ class Percepts:
         layer: the layer whose output is stored, "" for the last global pooling; (H, W, D) is
             averaged over H and W. Layers inside nested models count, and so does a nested model.
         size: (H, W) of the CNN's input. resize: (H, W) of the frame, whose centre is the input.
-        mean, std: a pixel from 0 to 255 becomes (pixel - mean) / std, with one value per channel
-            or one for all; () for the CNN's own `preprocess_input`. bgr: the order of channels is
-            blue, green, red.
+        mean, std: a pixel from 0 to 255 becomes (pixel - mean) / std, with one value per channel,
+            in the order of the CNN's channels, or one for all; () for the CNN's own
+            `preprocess_input`. bgr: the order of channels is blue, green, red.
         dtype: one of `storage.STORAGES`.
         fps: frames per second to resample to; None for the video's own rate.
         batch_size: frames per call of the CNN.
