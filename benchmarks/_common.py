@@ -57,16 +57,21 @@ def values_of(kind: type[T]) -> Callable[[str], list[T]]:
     return lambda text: [kind(value) for value in text.split(",")]
 
 
-def flags(description: str) -> argparse.ArgumentParser:
-    """Returns a parser with the flags of every benchmark."""
+def flags(description: str, units: int | None = 2048) -> argparse.ArgumentParser:
+    """Returns a parser with the flags of every benchmark.
+
+    Args:
+        units: the default of --units; None for a benchmark without that flag.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--units", type=int, default=2048, help="units per layer")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of every contender")
     parser.add_argument("--out", type=path, help="also write the report to this Markdown file")
+    if units is not None:
+        parser.add_argument("--units", type=int, default=units, help="units per layer")
     return parser
 
 
@@ -102,8 +107,10 @@ def report(title: str, parts: Sequence[str], out: Path | None) -> None:
     """Prints the parts, and also writes them to `out`, if given, under a header."""
     print("\n" + "\n\n".join(parts))
     if out:
+        from unsup_video.utils import files  # imports more than the standard library
+
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("\n\n".join([f"# {title}", machine(), *parts]) + "\n", encoding="utf-8")
+        files.write_text(out, "\n\n".join([f"# {title}", machine(), *parts]) + "\n")
         print(f"\nwritten to {out}")
 
 

@@ -96,7 +96,8 @@ _TOLERANCE = {"training": 1e-5, "free_running": 1e-5, "modern": 1e-2, "toronto":
 
 def reference(args):
     """Writes TensorFlow's results to OUT/reference.npz."""
-    np.savez_compressed(args.out / "reference.npz", **_computed("float32"))
+    with files.atomic_write(args.out / "reference.npz") as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **_computed("float32"))
 
 
 def check(args):

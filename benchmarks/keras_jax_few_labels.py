@@ -77,7 +77,8 @@ def study(args, data):
     pretraining, finetuning = table3_composite.get_config(), finetune_few_labels.get_config()
     pretraining.data.frames_out = data.x.shape[1] - pretraining.data.frames_in
     for config in (pretraining, finetuning):
-        config.model.units = args.units
+        config.model.units, config.data.split = args.units, args.split
+        config.precision = args.precision
     args.out.mkdir(parents=True, exist_ok=True)
     pretrained = {}
     for steps in args.pretrain_steps:
@@ -271,7 +272,7 @@ class Fits:
         self.lab, self.settings, self.per_class = lab, settings, per_class
         self.config = few_labels.contender_config(settings, contender)
         self.encoder = {}
-        if init := settings.pretrained.get(contender):
+        if init := settings.pretrained.get(settings.classifier(contender)[1]):
             with np.load(init["path"]) as arrays:
                 self.encoder = dict(arrays)
 

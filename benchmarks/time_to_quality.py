@@ -368,8 +368,7 @@ def report(figures: dict, thresholds: Sequence[float], args) -> None:
 
 
 def main():
-    parser = _common.flags(__doc__)
-    parser.set_defaults(units=512)
+    parser = _common.flags(__doc__, units=512)
     numbers, names = _common.values_of(float), _common.values_of(str)
     integers = _common.values_of(int)
     parser.add_argument(

@@ -238,21 +238,25 @@ def main():
     parser.add_argument("--frames", type=int, default=10, help="T, frames read and predicted")
     parser.add_argument("--layers", type=int, default=1, help="layers of each LSTM")
     parser.add_argument(
-        "--contenders", default=",".join(NAMES), help="contenders, separated by commas"
+        "--contenders", help="contenders, separated by commas; default: " + ",".join(NAMES)
     )
     parser.add_argument(
         "--torch_python",
-        default=sys.executable,
-        help="a Python with torch, which is no dependency of this project",
+        help="a Python with torch, which is no dependency of this project; default: this one",
     )
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--models", action="store_true", help="measure other composites")
-    mode.add_argument("--scaling", action="store_true", help="measure our step over its sizes")
-    mode.add_argument(
+    fixed = parser.add_mutually_exclusive_group()
+    fixed.add_argument("--models", action="store_true", help="measure other composites")
+    fixed.add_argument("--scaling", action="store_true", help="measure our step over its sizes")
+    fixed.add_argument(
         "--check", action="store_true", help="compare our gradients with those of (b)"
     )
     args = parser.parse_args()
     size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
+    python = args.torch_python or sys.executable
+    if (args.check or args.models or args.scaling) and (args.contenders or args.torch_python):
+        parser.error("--contenders and --torch_python: --check, --models and --scaling have theirs")
+    if args.check and args.out:
+        parser.error("--check writes no report: leave --out out")
 
     if args.check:
         from benchmarks.contenders import differences_of_equal_models  # imports TensorFlow
@@ -272,14 +276,14 @@ def main():
             groups.append({size: result for (_, size), result in results.items()})
         _common.report("How the training step scales", scaling(groups), args.out)
     else:
-        names = args.contenders.split(",")
+        names = args.contenders.split(",") if args.contenders else [*NAMES]
         unknown = set(names) - set(NAMES)
         if unknown:
             parser.error(f"unknown contenders {unknown}: choose from {', '.join(NAMES)}")
-        if "torch" in names and (reason := missing_torch(args.torch_python)):
-            print(f"torch is skipped: {args.torch_python}: {reason}", file=sys.stderr)
+        if "torch" in names and (reason := missing_torch(python)):
+            print(f"torch is skipped: {python}: {reason}", file=sys.stderr)
             names.remove("torch")
-        results = measure([(name, size) for name in names], args.rounds, args.torch_python)
+        results = measure([(name, size) for name in names], args.rounds, python)
         parts = comparison(size, {name: result for (name, _), result in results.items()})
         _common.report("The training step", parts, args.out)
 

@@ -131,7 +131,7 @@ def percepts(folder):
 
 
 def main():
-    parser = _common.flags(__doc__)
+    parser = _common.flags(__doc__, units=None)
     parser.add_argument("--videos", type=_common.path, help="folder of real videos")
     parser.add_argument("--clips", type=int, default=6, help="number of these, evenly spread")
     parser.add_argument(

@@ -12,6 +12,7 @@ The figure is written beside FILE.md as FILE.png, and all figures as FILE.json.
 
 import argparse
 import dataclasses
+import hashlib
 import itertools
 import json
 import statistics
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import _common
 from unsup_video import configs
+from unsup_video.models import video_models
 from unsup_video.pictures import charts, visualize
 from unsup_video.training import experiment
 from unsup_video.training.workdir import read_metrics
@@ -35,7 +37,8 @@ class Point:
     Attributes:
         layers, units: of its LSTMs. steps: of the run, of `batch` clips each.
         tflop: floating-point operations of all steps, 1e12, of the matrix products alone.
-        minutes: of training. future: loss of the future on validation clips, nats per frame.
+        minutes: of training. future: loss of the future on validation clips, in `unit`.
+        data: a digest of the validation clips.
     """
 
     layers: int
@@ -45,6 +48,8 @@ class Point:
     tflop: float
     minutes: float
     future: float
+    unit: str
+    data: str
 
     @property
     def width(self) -> str:
@@ -80,7 +85,15 @@ class Point:
             steps * experiment.step_flop(config, info["frame_shape"]) / 1e12,
             steps * _seconds_per_step(folder, lines) / 60,
             validation[-1][_LOSS],
+            video_models.decoder_outputs(config["model"])["future"].frame_unit,
+            _digest(config, info),
         )
+
+
+def _digest(config, info):
+    data = {name: value for name, value in config["data"].items() if name != "digits_dir"}
+    known = [data, info["data"]["sha256"], config["eval"]["validation_clips"]]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _seconds_per_step(folder, lines):
@@ -108,7 +121,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
             look = dict(marker="o", markersize=4, label=width, color=charts.style(number)["colour"])
             left.plot([point.tflop for point in group], losses, **look)
             right.plot([point.minutes for point in group], losses, **look)
-        left.set(ylabel="future, validation, nats per frame", xlabel="TFLOP of matrix products")
+        left.set(ylabel=f"future, validation, {points[0].unit}", xlabel="TFLOP of matrix products")
         right.set(xlabel="minutes of training")
         for axes in (left, right):
             charts.log_scale(axes, "x")
@@ -118,7 +131,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 def report(points: Sequence[Point], out: Path | None) -> None:
     """Prints the table; also writes it to `out`, if given, with the figure and the JSON."""
-    columns = ["model", "steps", "batch", "TFLOP", "minutes", "validation: future, nats per frame"]
+    columns = ["model", "steps", "batch", "TFLOP", "minutes", f"future, {points[0].unit}"]
     rows = [
         [
             width,
@@ -150,6 +163,8 @@ def main():
     args = parser.parse_args()
     try:
         points = [Point.read(folder) for folder in args.runs]
+        if len({(point.unit, point.data) for point in points}) > 1:
+            raise ValueError("the runs have other validation clips or losses than one another")
     except ValueError as error:
         parser.error(str(error))
     report(points, args.out)

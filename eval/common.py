@@ -83,6 +83,11 @@ def _load(command):
             f"--workdir=RUN is missing: the folder that {command} wrote; or "
             "--model=SAVED_MODEL: the folder that unsup_video.export wrote"
         )
+    return loaded()
+
+
+def loaded() -> list[trained.TrainedModel]:
+    """Loads the models that the flags name, of both kinds; errors as in `trained.load`."""
     return [trained.load(path, wanted_precision(), _DIGITS_DIR.value) for path in paths()]
 
 

@@ -23,7 +23,6 @@ from absl import flags
 from eval import common
 from unsup_video.evaluation import metrics
 from unsup_video.report import report
-from unsup_video.training import trained
 from unsup_video.utils import cli
 
 _FEW_LABELS = flags.DEFINE_multi_string(
@@ -77,7 +76,7 @@ def _models():
             "--workdir=RUN is missing: the folder that train.pretrain or train.finetune wrote; or "
             "--model=SAVED_MODEL: the folder that unsup_video.export wrote; or --few_labels=STUDY"
         )
-    models = [trained.load(path, common.wanted_precision()) for path in paths]
+    models = common.loaded()
     for flag in (_RECORDS, _CLIPS, _CONVENTION):
         wanted = models if flag is _RECORDS else [m for m in models if m.task == "pretraining"]
         if flag.present and not wanted:

@@ -15,7 +15,7 @@ from unsup_video.data import overlap
 from unsup_video.training import distribution, loop, precision, profiling, unread
 from unsup_video.training.tasks import base
 from unsup_video.training.trained import TrainedModel
-from unsup_video.training.workdir import Workdir
+from unsup_video.training.workdir import Workdir, read_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/CONFIG_NAME.")
 _OVERWRITE = flags.DEFINE_bool(
@@ -164,6 +164,8 @@ def run(
             loop.run(trainer, workdir, info, _profile_steps())
         except loop.Interrupted as stop:
             print(stop)
+            if _OVERWRITE.value:
+                print("leave out --overwrite: with it, the command would delete what was saved")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if not is_chief:
         print("trained; the first process tests and exports")
@@ -171,7 +173,7 @@ def run(
         raise SystemExit(0)
     if finished:
         print("this run is finished; --overwrite starts it anew")
-        scores = json.loads(results.read_text())
+        scores = read_json(results)
     else:
         print("testing the best checkpoint ...")
         scores = base.score_best(trainer.task, workdir)

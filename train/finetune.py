@@ -18,7 +18,8 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import configs
-from unsup_video.training import loop, trained, unread
+from unsup_video.models import classifiers
+from unsup_video.training import fields, loop, trained, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -37,15 +38,19 @@ _RECORDS = flags.DEFINE_string(
 
 def main(argv):
     common.check_arguments(argv)
-    config = _CONFIG.value
+    config, named = _CONFIG.value, cli.config_from_file(_CONFIG)
+    for each in (config, named):
+        fields.complete(each)
     if _INIT.value is not None:
         config.model.init = _INIT.value
     if _RECORDS.value is not None:
         config.data.records = _RECORDS.value
     finetuning.check(config)
     random = config.model.init == configs.NO_INIT
-    common.check_read(config, cli.config_from_file(_CONFIG), unread.of_finetuning(config, random))
+    common.check_read(config, named, unread.of_finetuning(config, random))
     strategy = common.set_up(config)
+    if config.model.kind not in classifiers.RECURRENT:
+        config.precision = "float32"  # that of the softmax, in every classifier
 
     # ------------------------------------------------------------------ data and model
     init = trained.load_init(config.model.init)

@@ -17,7 +17,7 @@ from unsup_video import configs
 from unsup_video.data import sources
 from unsup_video.evaluation import comparison
 from unsup_video.models import video_models
-from unsup_video.training import experiment, loop, trained, unread
+from unsup_video.training import experiment, fields, loop, trained, unread
 from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli
 
@@ -44,14 +44,14 @@ _LARGER = {
 
 def main(argv):
     common.check_arguments(argv)
-    config = _CONFIG.value
+    config, named = _CONFIG.value, cli.config_from_file(_CONFIG)
+    for each in (config, named):
+        fields.complete(each)
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     if _INIT.value is not None:
-        with config.unlocked():  # a config of your own need not have it
-            config.model.init = _INIT.value
+        config.model.init = _INIT.value
     pretraining.check(config)
-    named = cli.config_from_file(_CONFIG)
     common.check_read(config, named, unread.of_pretraining(config))
     strategy = common.set_up(config)
 
@@ -59,7 +59,7 @@ def main(argv):
     source = sources.build(config)
     ignored = unread.of_pretraining(config, source.frame_shape)
     common.check_read(config, named, ignored)
-    init = trained.load_init(config.model.get("init", configs.NO_INIT))
+    init = trained.load_init(config.model.init)
     with strategy.scope():
         model = experiment.build_model(
             config, source.frame_shape, source.mean_frame, source.standard_deviation

@@ -212,6 +212,7 @@ def test_few_labels(percepts, tmp_path):
     )
     summaries = few_labels.load(tmp_path)[1]
     names = ["single frame", "mean frame", "LSTM", "composite 2", "composite 3"]
+    names += ["state of composite 2", "state of composite 3"]
     assert [s.contender for s in summaries] == 2 * names
     assert all(0 <= value <= 100 for s in summaries for value in s.accuracies)
     assert all(len(s.accuracies) == 2 and not s.diverged for s in summaries)

@@ -10,7 +10,7 @@ from benchmarks._common import Size
 from unsup_video.configs import moving_mnist_long
 
 
-def run(folder, units, steps, future, seconds=0.5, ended=None, init="none"):
+def run(folder, units, steps, future, seconds=0.5, ended=None, init="none", sha256="a"):
     """Writes a run with lines every 10 steps, of `seconds` each except for a pause."""
     config = moving_mnist_long.get_config()
     config.model.units, config.train.steps, config.model.init = units, steps, init
@@ -23,7 +23,9 @@ def run(folder, units, steps, future, seconds=0.5, ended=None, init="none"):
     lines += [{"step": step, "free_running/future": future, **validation} for step in (10, ended)]
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json())
-    (folder / "run.json").write_text(json.dumps({"frame_shape": [64, 64]}))
+    (folder / "run.json").write_text(
+        json.dumps({"frame_shape": [64, 64], "data": {"sha256": sha256}})
+    )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -69,7 +71,12 @@ def test_the_report_has_a_curve_for_each_width(tmp_path, monkeypatch, capsys):
     ]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
-    monkeypatch.setattr(sys, "argv", ["widths", str(tmp_path)])
-    with pytest.raises(SystemExit):
-        widths.main()
-    assert "is no run of train.pretrain" in capsys.readouterr().err
+    other = run(tmp_path / "other", 64, 100, 420.0, sha256="b")
+    for arguments, message in (
+        ([str(tmp_path)], "is no run of train.pretrain"),
+        ([str(runs[0]), str(other)], "other validation clips"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["widths", *arguments])
+        with pytest.raises(SystemExit):
+            widths.main()
+        assert message in capsys.readouterr().err

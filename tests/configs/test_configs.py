@@ -176,6 +176,32 @@ def test_a_size_of_zero_is_an_error(field):
         pretraining.check(config)
 
 
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("recipe.learning_rate", -1e-2, "learning_rate must be above 0"),
+        ("recipe.learning_rate", float("nan"), "learning_rate must be above 0"),
+        ("recipe.fan_in", 0, "fan_in must be above 0"),
+        ("recipe.beta_1", 1.0, r"beta_1 must be in \[0, 1\)"),
+        ("seed", -1, "config.seed must be from 0"),
+    ],
+)
+def test_a_number_that_no_run_can_use_is_an_error(field, value, message):
+    config = load("quickstart")
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        pretraining.check(config)
+
+
+def test_a_config_of_an_earlier_version_is_completed():
+    config = load("quickstart")
+    with config.unlocked():
+        del config.model["cell"], config.data["split"], config["task"]
+    fields.complete(config)
+    assert (config.model.cell, config.data.split, config.task) == ("lstm", 0, "pretraining")
+    assert config.is_locked and config.to_dict() == load("quickstart").to_dict()
+
+
 @pytest.mark.parametrize("blur", [-1.0, float("nan"), float("inf")])
 def test_a_blur_that_cannot_be_is_an_error(blur):
     config = load("quickstart")

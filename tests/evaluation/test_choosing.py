@@ -223,6 +223,17 @@ def test_accuracies_and_differences():
     assert scores.difference(hits, hits, np.arange(2)) == (0, 0, 0)
 
 
+def test_repeats_do_not_narrow_the_interval_of_few_videos():
+    """20 videos: one wrong answer in ten repeats says hardly more than none."""
+    hits = np.full(20, 100.0)
+    _, low, _ = scores.accuracy(hits, np.arange(20))
+    hits[3] = 90
+    mean, other, high = scores.accuracy(hits, np.arange(20))
+    assert mean == 99.5 and low - 2 < other < low and high == pytest.approx(100, abs=0.1)
+    mean, low, high = scores.accuracy(np.full(20, 50.0), np.arange(20))
+    assert mean == 50 and 25 < low < 35 and 65 < high < 75  # as for ten right answers of 20
+
+
 def test_sets_of_fusions():
     assert study.subsets(["a", "b", "c"]) == [
         *[("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]

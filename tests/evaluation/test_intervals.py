@@ -69,8 +69,8 @@ def test_accuracies_are_no_answers():
     assert interval([100.0, 100, 100, 0], percent=True) == (75, max(expected[0], 0), 100)
     _, low, high = interval([97.0, 99.0], percent=True)
     assert 0 < low < 98 and high == 100
-    with pytest.raises(ValueError, match="answers are 0 or 100, got 97.0"):
-        interval([100.0, 97.0], answers=True)
+    with pytest.raises(ValueError, match="answers are 0 to 100, got 97 to 101"):
+        interval([101.0, 97.0], answers=True)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def test_mse_and_mae_are_sums_over_pixels():
     assert set(found) == {"mse", "mae"}  # too small for a structural similarity
 
 
+def test_flow_is_no_picture():
+    flow = np.random.default_rng(0).uniform(-20, 20, (3, 16 * 16 * 2)).astype(np.float32)
+    assert set(frame_metrics(flow, flow, (16, 16, 2))) == {"mse", "mae"}
+
+
 def test_correct_ssim_is_that_of_wang_2004(frames):
     expected = each(
         lambda a, b: structural_similarity(

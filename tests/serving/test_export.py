@@ -24,7 +24,7 @@ from unsup_video.evaluation import (
 )
 from unsup_video.models import video_models
 from unsup_video.report import page, report
-from unsup_video.serving import export, signatures
+from unsup_video.serving import export, model_card, signature_parts, signatures
 from unsup_video.training import experiment
 from unsup_video.training import trained as trained_module
 
@@ -310,7 +310,32 @@ def test_what_is_written_is_named_and_sums_hold(exported):
     )
     assert done.returncode == 0 and done.stdout.count(": OK") == len(listing(version)) - 1
     text = (version / "README.md").read_text()
+    assert text.startswith("# tiny, version ")
     assert "composite of 1 x 8 LSTM units" in text and "| `predict_future_uint8` |" in text
+
+
+@pytest.mark.parametrize(
+    "kind, there, missing",
+    [
+        ("autoencoder", ["An autoencoder of", "reconstruct them", "reversed order"], "predict"),
+        ("future_predictor", ["A future predictor of", "predict 3", "at most"], "reversed order"),
+    ],
+)
+def test_a_card_says_what_its_model_can_do(exported, kind, there, missing):
+    card = json.loads((exported[0] / "model_card.json").read_text())
+    card["model"] |= {"kind": kind, "conditional_future": False}
+    card.pop("conditional_input", None)
+    card["signatures"] = {}
+    text = model_card.text(card)
+    assert all(part in text for part in there) and missing not in text
+
+
+def test_frames_of_flow_are_no_pixels():
+    """(H, W, 2) in pixels per frame: neither limited to 0..1 nor offered as uint8."""
+    assert signature_parts.limits((16, 16, 2), (-np.inf, np.inf)) == (-np.inf, np.inf)
+    assert signature_parts.limits((16, 16, 3)) == (0, 1)
+    double = (lambda frames: {"doubled": 2 * frames}), tf.TensorSpec((None, 4, 4, 2), name="frames")
+    assert set(signature_parts.build({"double": double}, (4, 4, 2))) == {"double"}
 
 
 @pytest.mark.slow

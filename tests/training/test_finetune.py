@@ -127,6 +127,9 @@ def test_few_labels_are_so_many_of_each_class(folder):
     config.data.videos_per_class = 2
     few = finetuning.data(config, log=lambda line: None)
     assert np.bincount(few.train.labels).tolist() == [2, 2, 2]
+    config.data.videos_per_class = 1000
+    with pytest.raises(ValueError, match="1000 labelled videos of each class are needed, but"):
+        finetuning.data(config, log=lambda line: None)
     config.data.videos_per_class = 0
     every = finetuning.data(config, log=lambda line: None)
     assert set(few.train.names) < set(every.train.names)
@@ -141,6 +144,8 @@ def test_few_labels_are_so_many_of_each_class(folder):
         ({"model": {"kind": "single_frame", "init": "runs/x"}}, "has no encoder: --init=none"),
         ({"data": {"frames": 0}}, "config.data.frames must be at least 1"),
         ({"data": {"videos_per_class": -1}}, "videos_per_class must be at least 0"),
+        ({"data": {"subset_seed": -1}}, "subset_seed must be at least 0"),
+        ({"model": {"kind": "ltsm"}}, "unknown config.model.kind 'ltsm'.*: one of lstm, "),
     ],
 )
 def test_configs_that_cannot_be_trained(folder, change, message):

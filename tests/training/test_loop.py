@@ -311,3 +311,13 @@ def test_a_run_whose_best_was_lost_makes_another(fresh, tmp_path):
         "best checkpoint cannot be read" in line and "best-00000004" in line for line in lines
     )
     assert checkpoints.best(tmp_path / "checkpoints").name == "best-00000009"
+
+
+def test_a_run_at_its_end_whose_best_is_damaged_is_evaluated_again(fresh, tmp_path):
+    scores = SCORES | {9: 1.0}
+    run(fresh(scores), tmp_path)
+    best = checkpoints.best(tmp_path / "checkpoints")
+    (best / "arrays.npz").write_bytes(b"")
+    run(fresh(scores), tmp_path, lines := [])
+    assert best.name == "best-00000009" and checkpoints.restore(best)[0] == 9
+    assert any("best checkpoint cannot be read" in line for line in lines)

@@ -128,6 +128,24 @@ def test_the_piecewise_rate_changes_after_the_boundary_many_steps():
     assert [float(rate(step)) for step in steps] == pytest.approx(
         [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
     )
+    recipe.boundaries = ()
+    rate = optimizers.learning_rate(recipe, 100)
+    assert [float(rate(step)) for step in (0, 50, 99)] == pytest.approx([1e-2] * 3)
+
+
+@pytest.mark.parametrize(
+    "change, make, missing",
+    [
+        ("schedule=staircase", lambda r: optimizers.learning_rate(r, 10), "decay_steps"),
+        ("optimizer=clipped_momentum", lambda r: optimizers.optimizer(r, 0.1), "momentum"),
+    ],
+)
+def test_a_choice_whose_fields_a_recipe_lacks_is_an_error(change, make, missing):
+    recipe = recipes.get("modern")
+    name, value = change.split("=")
+    recipe[name] = value
+    with pytest.raises(ValueError, match=f"recipe.{change} needs .*'modern'.*{missing}"):
+        make(recipe)
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)

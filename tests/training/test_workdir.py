@@ -150,6 +150,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
     assert [line["step"] for line in read_metrics(workdir.metrics)] == [1, 2, 3]
     workdir.truncate_metrics(after_step=2)
     assert read_metrics(workdir.metrics) == [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 2 / 3}]
+    workdir.metrics.write_text('{"step": 1}\ngarbage\n')
+    with pytest.raises(ValueError, match="metrics.jsonl, line 2: damaged"):
+        read_metrics(workdir.metrics)
 
 
 def test_a_run_that_was_killed_while_writing_a_file_is_resumed(tmp_path):

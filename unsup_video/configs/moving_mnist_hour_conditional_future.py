@@ -1,6 +1,6 @@
 """The model and data of `moving_mnist_hour` with a conditional future predictor, in 3,000 steps.
 
-    python -m train.pretrain --config=moving_mnist_hour_conditional_future \
+    python -m train.pretrain --config=moving_mnist_hour_conditional_future \\
         --digits_dir=FOLDER_WITH_THE_IDX_FILES
 
 A step takes about 1.5 times as long as an unconditional one, because the future predictor reads its

@@ -59,6 +59,16 @@ class LabelledVideos:
     def __len__(self):
         return len(self.indices)
 
+    def check_count(self, per_class: int) -> None:
+        """Raises ValueError for the first class with fewer than `per_class` videos."""
+        for label, name in enumerate(self.classes):
+            count = int((self.labels == label).sum())
+            if count < per_class:
+                raise ValueError(
+                    f"{self.folder}: {per_class} labelled videos of each class are needed, but the "
+                    f"training split has {count} of {name}"
+                )
+
     def subset(self, which: np.ndarray) -> "LabelledVideos":
         """Returns the videos where `which`, (N,) bool, is True; frames in memory are shared.
 

@@ -50,7 +50,8 @@ def evaluate(
             probabilities of a video are the mean over its blocks.
         "window": accuracy and top_K_accuracy of the blocks.
         "step", with `frame` 1, 2, ..: the accuracy of the softmax at that step of a block alone;
-        "steps_so_far": the accuracy of the mean over all steps up to that one.
+        "steps_so_far": the accuracy of the mean over all steps up to that one. Neither is there for
+            the kinds "mean_frame" and "state", which see a whole block at once.
         "class/NAME": accuracy of the videos of that class; and "as/OTHER", the number of them that
             were classified as OTHER, where that is not 0.
 
@@ -58,7 +59,7 @@ def evaluate(
     observation, and a video where no groups are known: videos of a group, and blocks of a video,
     are not independent.
 
-    Pictures: `confusion.png`, `steps.png`.
+    Pictures: `confusion.png`, and `steps.png` where there are steps.
     """
     classes = test.trained.classes
     topk = check_topk(topk, len(classes))
@@ -67,31 +68,30 @@ def evaluate(
     def compute(folder):
         classified, labels, data = test.classified, test.videos.labels, test.label
         groups = test.videos.groups
+        # Every step of these kinds has the probabilities of the whole block.
+        sees_whole_blocks = test.trained.config.model.kind in ("mean_frame", "state")
         rows = [
             *_video_rows("model", data, classified.probabilities, labels, topk, groups),
             *_window_rows(data, classified, labels, topk, groups),
-            *_step_rows(data, classified, labels, groups),
+            *([] if sees_whole_blocks else _step_rows(data, classified, labels, groups)),
             *_class_rows("model", data, classified.probabilities, labels, classes, groups),
         ]
         title = f"{test.trained.name}, {data}, {len(labels):,} videos"
         counts = _confusion(classified.probabilities, labels)
-        steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
-        return results.Outcome(
-            rows,
-            results.drawn(
-                folder,
-                {
-                    results.Picture(
-                        "confusion.png", "What the videos of each class were taken for"
-                    ): lambda path: action_pictures.confusion(counts, classes, title, path),
-                    results.Picture(
-                        "steps.png",
-                        "Accuracy of windows by the number of frames read, with 95% intervals",
-                    ): lambda path: action_pictures.over_steps(steps, title, path),
-                },
-                log,
-            ),
-        )
+        pictures = {
+            results.Picture(
+                "confusion.png", "What the videos of each class were taken for"
+            ): lambda path: action_pictures.confusion(counts, classes, title, path)
+        }
+        if not sees_whole_blocks:
+            steps = {part: [r for r in rows if r.part == part] for part in ("step", "steps_so_far")}
+            pictures[
+                results.Picture(
+                    "steps.png",
+                    "Accuracy of windows by the number of frames read, with 95% intervals",
+                )
+            ] = lambda path: action_pictures.over_steps(steps, title, path)
+        return results.Outcome(rows, results.drawn(folder, pictures, log))
 
     return results.run(test.trained, KIND, settings, command, compute, recompute, log)
 

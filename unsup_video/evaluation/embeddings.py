@@ -37,6 +37,7 @@ import tensorflow as tf
 from unsup_video.evaluation.embedding_inputs import Sequences
 from unsup_video.models.cells import state_sizes
 from unsup_video.models.video_models import VideoModel
+from unsup_video.pictures import visualize
 from unsup_video.training import workdir
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files, progress
@@ -151,7 +152,7 @@ def _encoder(model):
 
 
 def _check_values(trained, frames):
-    pictures = len(trained.frame_shape) > 1
+    pictures = visualize.drawable(trained.frame_shape)
     is_decoder = isinstance(trained.model, VideoModel)
     low, high = (
         trained.model.limits if is_decoder else (0.0, 1.0) if pictures else (-np.inf, np.inf)

@@ -39,13 +39,7 @@ class Fits:
         self.train, self.validation = quiet("train", length), quiet("validation", length)
         self.test_part = quiet("test")
         self.labelled = _together(self.train, self.validation)
-        for label, name in enumerate(self.train.classes):
-            count = int((self.train.labels == label).sum())
-            if count < max(per_class, 1):
-                raise ValueError(
-                    f"{self.train.folder}: {per_class or 1} labelled videos of each class are "
-                    f"needed, but the training split has {count} of {name}"
-                )
+        self.train.check_count(per_class or 1)
         # One scale for all subsets: one or two videos are too few to estimate it from.
         self.scale = finetuning.standard_deviation(self.train, length)
         self.trainings = short_trainings.ShortTrainings()

@@ -8,6 +8,7 @@ import numpy as np
 
 from unsup_video.evaluation import comparison, metrics, predict, results, testset
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.pictures import visualize
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import TrainedModel
@@ -39,12 +40,17 @@ def evaluate(
     Finished blocks of clips are stored, and an interrupted evaluation resumes after them.
 
     Raises:
-        ValueError: the model cannot read the clips, or the convention is unknown.
+        ValueError: the model cannot read the clips, the convention is unknown, or LPIPS is wanted
+            of frames that are no pictures.
     """
     metrics.check_convention(convention)
     data = trained.config.data
     wanted = data.frames_in + data.frames_out
     testset.check_fits(test_set, trained.frame_shape, wanted, trained.name)
+    if lpips is not None and not visualize.drawable(trained.frame_shape):
+        raise ValueError(
+            f"LPIPS compares pictures, and {trained.name} has frames of {trained.frame_shape}"
+        )
     settings = {
         "data": test_set.description,
         "clips": test_set.count,
@@ -57,7 +63,7 @@ def evaluate(
 
     def compute(folder):
         seconds = {"data": 0.0, "inference": 0.0, "metrics": 0.0}
-        began = time.perf_counter()
+        began, stored = time.perf_counter(), 0
         scores = []
         for start in range(0, test_set.count, _BLOCK):
             count = min(_BLOCK, test_set.count - start)
@@ -66,8 +72,11 @@ def evaluate(
                 block = _score(trained, test_set, start, count, convention, lpips, seconds)
                 parts.save(start, block)
                 done = start + count
-                left = (time.perf_counter() - began) * (test_set.count / done - 1)
+                per_clip = (time.perf_counter() - began) / (done - stored)
+                left = per_clip * (test_set.count - done)
                 log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
+            else:
+                stored += count
             scores.append(block)
         together = {name: np.concatenate([block[name] for block in scores]) for name in scores[0]}
         return results.Outcome(_rows(together, trained, test_set), seconds=seconds)
@@ -167,6 +176,7 @@ def _rows(scores, trained, test_set):
     return rows
 
 
+_PAST = "reconstruction"  # the only part of an autoencoder
 _FLOORS = {
     "constant_velocity": "straight motion, digits given",
     "mean_frame": "always the mean frame",
@@ -190,6 +200,7 @@ def floors(evaluation: results.Evaluation) -> dict[str, str]:
 def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = None) -> str:
     """Returns the means over the frames of the future as text, one line per model and floor.
 
+    For an autoencoder, which predicts no future, they are those of the reconstruction.
     Models are free-running, as in the paper, except in lines that say "teacher-forced". `labels`
     are distinct names of the models; None for the names of their folders. The floors are those of
     the first evaluation; all evaluations should share one test set.
@@ -199,8 +210,8 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
     head = f"{'future, mean over frames':<44}{loss:>24}{'paper':>8}"
     lines = [head + "".join(f"{name:>10}" for name in names[1:])]
 
-    def line(label, evaluation, subject, mode="", reference=None):
-        here = {"subject": subject, "mode": mode, "part": "future", "frame": None}
+    def line(label, evaluation, subject, mode="", reference=None, part="future"):
+        here = {"subject": subject, "mode": mode, "part": part, "frame": None}
         cells = []
         for name in names:
             rows = evaluation.find(**here, metric=name)
@@ -216,9 +227,10 @@ def table(evaluations: list[results.Evaluation], labels: Sequence[str] | None = 
 
     labels = labels or [evaluation.model["name"] for evaluation in evaluations]
     for label, evaluation in zip(labels, evaluations, strict=True):
-        if not evaluation.find(subject="model", part="future"):
-            continue  # an autoencoder
         label = f"{label} (step {evaluation.model['step']})"
+        if not evaluation.find(subject="model", part="future"):
+            line(f"{label}, reconstruction", evaluation, "model", "free_running", part=_PAST)
+            continue
         if how := evaluation.model.get("conditional_input"):
             label += f", {CONDITIONAL_INPUTS[how]}"
         line(label, evaluation, "model", "free_running", reference(evaluation))

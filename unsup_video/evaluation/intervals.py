@@ -41,18 +41,19 @@ def interval(
         values: (N,), N >= 1. groups: (N,), the group of each value, anything that can be sorted;
             None where every value is a group of its own.
         percent: the values are percentages, so that the interval is cut to [0, 100].
-        answers: each value is an answer, 100 if it is right and 0 if not.
+        answers: each value is an answer, 100 if it is right and 0 if not, or the mean of several
+            answers about one video, which count as a single one.
 
     Returns:
         (mean, low, high); low = high = NaN where there is no interval: for fewer than two groups,
         for values that are not finite, and, except for answers, for values that are all equal.
 
     Raises:
-        ValueError: `answers` is set, and a value is neither 0 nor 100.
+        ValueError: `answers` is set, and a value is not from 0 to 100.
     """
     values = np.asarray(values, np.float64)
-    if answers and not np.isin(values, (0.0, 100.0)).all():
-        raise ValueError(f"answers are 0 or 100, got {np.setdiff1d(values, (0.0, 100.0))[0]}")
+    if answers and not (0 <= values.min() and values.max() <= 100):
+        raise ValueError(f"answers are 0 to 100, got {values.min():g} to {values.max():g}")
     mean = float(values.mean())
     _, members = np.unique(
         np.arange(len(values)) if groups is None else np.asarray(groups), return_inverse=True

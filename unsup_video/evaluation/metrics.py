@@ -21,6 +21,8 @@ summed over the S frames, too: S times the mean over frames here.
 import cv2
 import numpy as np
 
+from unsup_video.pictures import visualize
+
 CONVENTIONS = ("correct", "openstl", "predrnn")
 
 # Every metric with the unit of a frame's figure.
@@ -84,7 +86,7 @@ def _chunk_metrics(targets, frames, shape, convention):
     mse = _squared_error(targets, frames)
     results = {"mse": mse, "mae": np.abs(targets - frames).sum(-1, dtype=np.float64)}
     window = _GAUSSIAN if convention == "correct" else _UNIFORM
-    if len(shape) < 2 or min(shape[:2]) < len(window):
+    if not visualize.drawable(shape) or min(shape[:2]) < len(window):
         return results
 
     data_range, peak = {"correct": (1, 1), "openstl": (2, 1), "predrnn": (255, 255)}[convention]

@@ -30,12 +30,12 @@ def evaluate(
     additional digit in the prediction raises it, too.
 
     Raises:
-        ValueError: a number is bad. results.Unsuitable: the model was not trained on generated
-            Moving MNIST.
+        ValueError: a number is bad. FileNotFoundError: digits or training data are missing.
+        results.Unsuitable: the model was not trained on generated Moving MNIST.
     """
     try:
         own = testset.generator(trained.config).num_digits
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise results.Unsuitable(f"{trained.name} was trained on other data: {error}") from None
     numbers = sorted({own, *num_digits})
     data = trained.config.data

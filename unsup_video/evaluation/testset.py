@@ -174,7 +174,10 @@ def generator(config: ConfigDict) -> moving_mnist.MovingMnist:
 
 
 def _digits(config, split):
-    return digits.load_digits(split, config.data.digits_dir or None, config.data.digits_source)
+    try:
+        return digits.load_digits(split, config.data.digits_dir or None, config.data.digits_source)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; --digits_dir=FOLDER says where they are") from None
 
 
 def _generator(source):

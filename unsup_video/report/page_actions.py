@@ -167,6 +167,8 @@ def _over_steps(runs, groups):
                 **charts.style(runs.index(run)),
             )
         ]
+        if not lines:
+            continue
         title = "Accuracy of windows" + (f", test set {number}" if len(groups) > 1 else "")
         drawn.append(charts.svg(lines, f"steps-{number}", title, "frames of the window read", "%"))
         shown += lines
@@ -246,7 +248,8 @@ class Table4(_Actions):
 
 def _own_run(runs, run):
     link = cells.run_cell(runs, run)
-    name = f"{link.text}: {_ROWS.get(_classifier(run), 'mean frame')}"
+    kind = _classifier(run)
+    name = f"{link.text}: {_ROWS.get(kind, kind.replace('_', ' '))}"
     about = f"{len(run.classes)} classes, {_tested_on(run)}"
     cell = cells.row_cell(_video(run))
     return ["here", dataclasses.replace(link, text=name), about, None, None, cell]

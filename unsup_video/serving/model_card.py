@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import unsup_video
 from unsup_video.configs import NO_INIT
-from unsup_video.models.video_models import CONDITIONAL_INPUTS
+from unsup_video.models.video_models import CONDITIONAL_INPUTS, KINDS
 from unsup_video.serving import signatures
 from unsup_video.training.trained import TrainedModel
 
@@ -34,7 +34,10 @@ def build(
     results = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     return {
         "schema_version": 1,
-        "name": version.parent.name,
+        # A run's own export is RUN/export/VERSION.
+        "name": version.parent.parent.name
+        if version.parent.name == "export"
+        else version.parent.name,
         "version": int(version.name),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "unsup_video": unsup_video.__version__,
@@ -120,7 +123,7 @@ def text(card: dict) -> str:
         "",
         note,
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _storage(card):
@@ -136,24 +139,42 @@ def _storage(card):
     ]
 
 
+_NAMES = {
+    "autoencoder": "An autoencoder",
+    "future_predictor": "A future predictor",
+    "composite": "A composite",
+}
+
+
 def _of_video(card):
     model, results = card["model"], card["results"]
     how = card.get("conditional_input")
     init = model.get("init", NO_INIT)
     start = "" if init == NO_INIT else f"; it started from the weights of {init}"
-    decoders = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
+    conditional = f" with conditional decoders, {CONDITIONAL_INPUTS[how]}," if how else ""
+    decoders = KINDS[model["kind"]]
+    read = f"to read {card['frames_in']} frames and "
+    if "future" in decoders:
+        task = read + f"predict {card['frames_out']}"
+        limits = (
+            f"It predicts at most {card['max_steps']:,} frames at once; training covered the first "
+            f"{card['frames_out']} only."
+        )
+    else:
+        task = read + "reconstruct them"
+        limits = f"Training covered clips of {card['frames_in']} frames only."
+    order = "A reconstruction is in reversed order: it starts with the last frame read."
     figures = [
         f"- **Test loss per frame, {name}**: {value:.1f}, over {results['clips']:,} clips."
         for name, value in results.get("scores", {}).items()
     ]
     return (
-        f"A {model['kind']} of {model['layers']} x {model['units']} {model['cell'].upper()} units"
-        f"{decoders}",
-        f"to read {card['frames_in']} frames and predict {card['frames_out']}{start}",
+        f"{_NAMES[model['kind']]} of {model['layers']} x {model['units']} "
+        f"{model['cell'].upper()} units{conditional}",
+        f"{task}{start}",
         figures,
-        f"It predicts at most {card['max_steps']:,} frames at once; training covered the first "
-        f"{card['frames_out']} only.",
-        "A reconstruction is in reversed order: it starts with the last frame read.",
+        limits,
+        order if "reconstruction" in decoders else "",
     )
 
 

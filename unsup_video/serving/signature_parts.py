@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.models.cells import RecurrentLayer, portable, state_sizes
+from unsup_video.pictures import visualize
 
 MAX_FRAMES = 100_000  # the most frames in one request, in all its clips together
 
@@ -27,7 +28,7 @@ def build(
     """
     with portable():
         signatures = {name: _concrete(*function) for name, function in functions.items()}
-        if len(frame_shape) > 1:
+        if visualize.drawable(frame_shape):
             signatures |= {
                 f"{name}_uint8": _of_pixels(signatures[name], frame_shape, *inputs)
                 for name, (_, *inputs) in functions.items()
@@ -118,7 +119,7 @@ def _finite(x, name):
 
 def limits(frame_shape, others=(-np.inf, np.inf)) -> tuple[float, float]:
     """Returns (low, high), the range of values: (0, 1) for pixels, `others` for other frames."""
-    return (0, 1) if len(frame_shape) > 1 else others
+    return (0, 1) if visualize.drawable(frame_shape) else others
 
 
 def read_frames(frames, axes, frame_shape, limits, name):
@@ -136,7 +137,8 @@ def read_frames(frames, axes, frame_shape, limits, name):
         return x
     low, high = limits
     smallest, largest = tf.reduce_min(x), tf.reduce_max(x)
-    hint = "; for pixels 0..255 use the signature with _uint8" if len(frame_shape) > 1 else ""
+    of_pixels = visualize.drawable(frame_shape)
+    hint = "; for pixels 0..255 use the signature with _uint8" if of_pixels else ""
     return _require(
         x,
         tf.logical_and(smallest >= low, largest <= high),

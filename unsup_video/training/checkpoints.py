@@ -28,7 +28,7 @@ def _save(folder: Path, prefix, step, arrays, meta):
     files.remove_leftovers(folder)
     path = _path(folder, prefix, step)
     try:
-        with files.atomic_write(path) as temporary:
+        with files.atomic_write(path, replace=True) as temporary:  # a damaged one may be there
             temporary.mkdir()
             np.savez(temporary / "arrays.npz", **arrays)
             text = {"step": step, "sha256": files.sha256(temporary / "arrays.npz"), "meta": meta}

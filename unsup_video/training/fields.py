@@ -1,6 +1,9 @@
 """The fields of a config, and values for those that configs of earlier versions lack."""
 
+import math
 from collections.abc import Iterator, Mapping
+
+from ml_collections import ConfigDict
 
 from unsup_video import configs
 
@@ -39,6 +42,17 @@ def completed(config: dict) -> dict:
     if "name" in config:
         sections["name"] = configs.ALIASES.get(config["name"], config["name"])
     return {"task": task, **sections}
+
+
+def complete(config: ConfigDict) -> None:
+    """Adds to a config the fields that it lacks, in place, with the values of `completed`."""
+    with config.unlocked():
+        for section, value in completed(config.to_dict()).items():
+            if section not in config:
+                config[section] = value
+            elif isinstance(value, dict):
+                for name in value.keys() - config[section].keys():
+                    config[section][name] = value[name]
 
 
 def _task(config):
@@ -92,6 +106,15 @@ def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
         section, name = field.split(".")
         if config[section][name] < 1:
             raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
+    recipe = config["recipe"]
+    for name in ("learning_rate", "fan_in", "output_factor", "encoder_factor"):
+        if name in recipe and not 0 < recipe[name] < math.inf:
+            raise ValueError(f"config.recipe.{name} must be above 0, got {recipe[name]}")
+    for name in ("beta_1", "beta_2", "momentum", "rms_decay"):
+        if name in recipe and not 0 <= recipe[name] < 1:
+            raise ValueError(f"config.recipe.{name} must be in [0, 1), got {recipe[name]}")
+    if not 0 <= config["seed"] < 1 << 32:
+        raise ValueError(f"config.seed must be from 0 to 2**32 - 1, got {config['seed']}")
     if config["train"]["early_stop_evaluations"] < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 

@@ -55,6 +55,8 @@ def run(
         signals.stops(log) as received,
         profiler,
     ):
+        if trainer.finished and trainer.best is None:  # resumed, and its best one was damaged
+            _evaluate(trainer, record, log)
         batches = trainer.batches()
         clock = _Clock(trainer, log)
         while not trainer.finished:
@@ -74,10 +76,7 @@ def run(
                 if speed:
                     log(_line(trainer, means, speed))
             if trainer.due(plan.eval_every):
-                scores = trainer.validate()
-                is_best = trainer.note_score(scores)  # in every process: for early stopping
-                record.validation(scores, is_best)
-                log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+                _evaluate(trainer, record, log)
             if trainer.due(plan.checkpoint_every) or trainer.finished or stopping:
                 record.save()
             if stopping and not trainer.finished:
@@ -89,6 +88,13 @@ def run(
             f"stopped early at step {trainer.step}: {trainer.stale} evaluations without a better "
             f"one than that of step {trainer.best['step']}"
         )
+
+
+def _evaluate(trainer, record, log):
+    scores = trainer.validate()
+    is_best = trainer.note_score(scores)  # in every process: for early stopping
+    record.validation(scores, is_best)
+    log("  validation: " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
 
 def _interrupted(received, trainer):

@@ -1,5 +1,6 @@
 """The optimisers and learning rate schedules that the recipes name."""
 
+import contextlib
 import math
 
 import keras
@@ -8,23 +9,43 @@ from ml_collections import ConfigDict
 
 
 def learning_rate(recipe: ConfigDict, total_steps: int):
-    """Returns the recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate."""
+    """Returns the recipe's schedule, a Keras `LearningRateSchedule`: step -> learning rate.
+
+    Raises:
+        ValueError: an unknown `recipe.schedule`, or one whose fields the recipe lacks.
+    """
     schedules = keras.optimizers.schedules
-    if recipe.schedule == "staircase":
-        return schedules.ExponentialDecay(
-            recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
-        )
-    if recipe.schedule == "warmup_linear":
-        return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
-    if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
-        rates = [
-            recipe.learning_rate * recipe.decay_rate**k for k in range(len(recipe.boundaries) + 1)
-        ]
-        # Keras changes the rate only after a boundary, and its steps count from 0.
-        return schedules.PiecewiseConstantDecay([b - 1 for b in recipe.boundaries], rates)
+    with _fields(recipe, "schedule"):
+        if recipe.schedule == "staircase":
+            return schedules.ExponentialDecay(
+                recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
+            )
+        if recipe.schedule == "warmup_linear":
+            return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
+        if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
+            # Keras changes the rate only after a boundary, its steps count from 0, and it needs at
+            # least one boundary.
+            boundaries = [b - 1 for b in recipe.boundaries] or [total_steps]
+            rates = [
+                recipe.learning_rate * recipe.decay_rate**k for k in range(len(boundaries) + 1)
+            ]
+            return schedules.PiecewiseConstantDecay(boundaries, rates)
     raise ValueError(
         f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
     )
+
+
+@contextlib.contextmanager
+def _fields(recipe, choice):
+    """Names the choice whose fields the recipe does not have, which an AttributeError reports."""
+    try:
+        yield
+    except AttributeError as error:
+        raise ValueError(
+            f"recipe.{choice}={recipe[choice]} needs a field that recipe {recipe.name!r} does not "
+            f"have: {error}. Append a recipe that has it to the name of the config, such as "
+            ":toronto, or write a config file"
+        ) from None
 
 
 def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
@@ -37,13 +58,15 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
         rate: a learning rate or a schedule.
 
     Raises:
-        ValueError: an unknown `recipe.optimizer`.
+        ValueError: an unknown `recipe.optimizer`, or one whose fields the recipe lacks.
     """
     if recipe.optimizer not in OPTIMIZERS:
         raise ValueError(
             f"unknown recipe.optimizer {recipe.optimizer!r}: one of {', '.join(OPTIMIZERS)}"
         )
-    return _adapted(OPTIMIZERS[recipe.optimizer](recipe, rate), lambda v: rate_factor(recipe, v))
+    with _fields(recipe, "optimizer"):
+        made = OPTIMIZERS[recipe.optimizer](recipe, rate)
+    return _adapted(made, lambda v: rate_factor(recipe, v))
 
 
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import re
 
 import tensorflow as tf
 from PIL import Image
@@ -19,7 +20,10 @@ def naming_the_folder(method):
         try:
             return method(self, *arguments)
         except tf.errors.OpError as error:
-            raise OSError(f"{self.logdir}: cannot be written ({error.message})") from None
+            reason = re.sub(
+                r"^\{\{.*?\}\} ?", "", error.message.splitlines()[0]
+            )  # without the node
+            raise OSError(f"{self.logdir}: cannot be written ({reason})") from None
 
     return checked
 

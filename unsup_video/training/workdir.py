@@ -177,7 +177,7 @@ class Workdir:
             **extra,
         }
         file = self.path / "run.json"
-        first = _read(file)
+        first = read_json(file)
         if first is not None:
             if differences := diff(first["data"]["sha256"], extra["data"]["sha256"]):
                 changed = {line.partition(":")[0] for line in differences}
@@ -219,9 +219,19 @@ class Workdir:
 
 
 def read_metrics(file: Path) -> list[dict]:
-    """Reads the lines of a metrics.jsonl, without a last line that a crash cut short."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Reads the lines of a metrics.jsonl, without a last line that a crash cut short.
+
+    Raises ValueError, naming the file and the line, if another line is damaged.
+    """
+    metrics = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            break
+        try:
+            metrics.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number}: damaged ({error})") from None
+    return metrics
 
 
 def _set_aside(path):
@@ -231,8 +241,11 @@ def _set_aside(path):
         files.set_aside(path, contents, keep_earlier=not (path / "results.json").exists())
 
 
-def _read(file):
-    """Reads the dict in a JSON file of a run; returns None if there is no such file."""
+def read_json(file):
+    """Reads the dict in a JSON file of a run; returns None if there is no such file.
+
+    Raises ValueError, naming the file, if it is damaged.
+    """
     if not file.exists():
         return None
     try:
@@ -247,7 +260,7 @@ def _stored_config(path):
     Raises ValueError if config.json belongs to another program.
     """
     file = path / "config.json"
-    config = _read(file)
+    config = read_json(file)
     if config is not None and not {"name", "model"} <= set(config):
         raise ValueError(f"{file} is not of a run; use another --workdir, or move that away")
     return config
@@ -270,7 +283,7 @@ def _check_same(path, there, config, ignored):
 
     `precision` may differ if the dtype of the run is recorded, which `write_run_info` checks.
     """
-    info = _read(path / "run.json") or {}
+    info = read_json(path / "run.json") or {}
     ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else [])}
     if lines := differences(there, config, ignored):
         raise ValueError(

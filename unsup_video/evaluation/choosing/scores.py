@@ -20,13 +20,8 @@ def right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def accuracy(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """Returns the mean of `right`, and its 95% interval over groups of videos.
-
-    It is an interval of answers if every video is always or never classified correctly, as in a
-    single repeat; see `intervals.interval`.
-    """
-    answers = bool(np.isin(hits, (0.0, 100.0)).all())
-    return intervals.interval(hits, groups, percent=True, answers=answers)
+    """Returns the mean of `right`, and its 95% interval of answers over groups of videos."""
+    return intervals.interval(hits, groups, answers=True)
 
 
 def difference(

@@ -165,7 +165,9 @@ def check(
         raise ValueError(f"no classifier is given: some of {', '.join(CLASSIFIERS)}")
     for name in percepts:
         if not name.replace("-", "_").isidentifier():
-            raise ValueError(f"name of a set of percepts: letters, digits, - and _, got {name!r}")
+            raise ValueError(
+                f"name of a set of percepts: letters, digits, - and _, no digit first, got {name!r}"
+            )
 
 
 def _claim(settings, folder):

@@ -12,7 +12,7 @@ from unsup_video import configs
 from unsup_video.data import overlap, records, sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
 from unsup_video.models import classifiers
-from unsup_video.models.classification import predictions, steps
+from unsup_video.models.classification import error, predictions, steps
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
 from unsup_video.training import experiment, fields
@@ -27,8 +27,15 @@ def check(config: ConfigDict) -> None:
     """Raises ValueError for a config that cannot be trained on any data."""
     fields.check_task(config, "finetuning")
     fields.check_numbers(config, _AT_LEAST_ONE)
-    if config.data.videos_per_class < 0:
-        raise ValueError("config.data.videos_per_class must be at least 0; 0: all of them")
+    kind = config.model.kind
+    if kind not in classifiers.KINDS:
+        raise ValueError(
+            f"unknown config.model.kind {kind!r} of a classifier: one of "
+            f"{', '.join(classifiers.KINDS)}"
+        )
+    for name in ("videos_per_class", "subset_seed"):
+        if config.data[name] < 0:
+            raise ValueError(f"config.data.{name} must be at least 0, got {config.data[name]}")
     if not config.data.records:
         raise ValueError("--records=FOLDER is missing: percepts with labels, of data_prep.percepts")
     if not config.model.init:
@@ -36,8 +43,8 @@ def check(config: ConfigDict) -> None:
             "--init=RUN_OR_SAVED_MODEL is missing: what train.pretrain or unsup_video.export "
             "wrote; or --init=none, random weights"
         )
-    if config.model.init != configs.NO_INIT and config.model.kind not in classifiers.RECURRENT:
-        raise ValueError(f"a {config.model.kind} classifier has no encoder: --init=none")
+    if config.model.init != configs.NO_INIT and kind not in classifiers.RECURRENT:
+        raise ValueError(f"a {kind} classifier has no encoder: --init=none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +103,7 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
     validation = videos(config, "validation", log=log)
     test = videos(config, "test", log=log)  # now, so that errors surface before training
     if per_class:
+        train.check_count(per_class)
         train = train.subset(splits.few(train.labels, per_class, config.data.subset_seed))
     for other in (validation, test):
         if train.classes != other.classes:
@@ -219,8 +227,7 @@ class Finetuning(Task):
         return predictions(parts, len(videos)).figures(videos.labels)
 
     def score(self, figures):
-        """Returns the error of whole videos, in %; the cross entropy decides between equal ones."""
-        return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
+        return error(figures)
 
 
 def table(results: dict) -> str:

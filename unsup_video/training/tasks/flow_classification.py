@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.data import flow_stacks, overlap
 from unsup_video.data.flow_stacks import Form, Stacks
 from unsup_video.models import flow_cnn
-from unsup_video.models.classification import Predictions, video_means
+from unsup_video.models.classification import Predictions, error, video_means
 from unsup_video.training import checkpoints, experiment, fields
 from unsup_video.training.evaluating import Shared, alone
 from unsup_video.training.tasks.base import Task
@@ -92,8 +92,7 @@ class FlowClassification(Task):
         }
 
     def score(self, figures):
-        """Returns the error of whole videos, in %; the cross entropy decides between equal ones."""
-        return 100 - figures["video_accuracy"] + figures["video_cross_entropy"] / 1000
+        return error(figures)
 
 
 def classifier(network: keras.Model, batch_size: int) -> Callable[..., Predictions]:
