@@ -228,6 +228,10 @@ def test_names_become_paths():
         "--config.seed=1",
     ]
     assert configs.expand(["c", "--config=my/own.py:x"], "x") == ["c", "--config=my/own.py:x"]
+    with pytest.raises(
+        SystemExit, match="'finetune' of pretraining, but one of finetuning"
+    ):
+        configs.expand(["train", "--config=finetune"], "quickstart")
     with pytest.raises(SystemExit, match="no experiment 'nope'; there are .*quickstart"):
         configs.expand(["c", "--config=nope"], "x")
     with pytest.raises(SystemExit, match="no recipe 'sgd'; there are modern, toronto, github"):
