@@ -82,7 +82,7 @@ def study(args, data):
     args.out.mkdir(parents=True, exist_ok=True)
     pretrained = {}
     for steps in args.pretrain_steps:
-        path = args.out / f"composite_{steps}.npz"
+        path = args.out / f"composite_{steps}_split{args.split}.npz"
         if not path.exists():
             encoder = lab.pretrain(pretraining, finetuning, steps)
             with files.atomic_write(path) as temporary, open(temporary, "wb") as file:

@@ -9,6 +9,7 @@ in turn, round by round, with all contenders in memory: 20 GB at the default siz
 gradients with those of (b) from the same weights.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import statistics
@@ -179,9 +180,9 @@ def model_report(size: Size, rows: list[list[str]]) -> list[str]:
     ]
     return [
         f"Composites of {size.units} units, batch {size.batch}, {size.frames} frames read and "
-        f"{size.frames} predicted of {size.frame_dim} pixels, float32; both decoders are "
-        "conditional, or none. The steps of one row were measured in turn, with the floor, whose "
-        "rate is its best round's. Stock layers cannot read the frames that they write.",
+        f"{size.frames} predicted of {size.frame_dim} pixels, float32. Either both decoders are "
+        "conditional, or neither is. The steps of one row were measured in turn, with the floor, "
+        "whose rate is its best round's. Stock layers cannot read the frames that they write.",
         _common.table(columns, rows),
     ]
 
@@ -238,10 +239,13 @@ def main():
     parser.add_argument("--frames", type=int, default=10, help="T, frames read and predicted")
     parser.add_argument("--layers", type=int, default=1, help="layers of each LSTM")
     parser.add_argument(
-        "--contenders", help="contenders, separated by commas; default: " + ",".join(NAMES)
+        "--contenders",
+        default=argparse.SUPPRESS,  # which its help does not show a second time
+        help=f"contenders, separated by commas; default: {','.join(NAMES)}",
     )
     parser.add_argument(
         "--torch_python",
+        default=argparse.SUPPRESS,
         help="a Python with torch, which is no dependency of this project; default: this one",
     )
     fixed = parser.add_mutually_exclusive_group()
@@ -251,9 +255,10 @@ def main():
         "--check", action="store_true", help="compare our gradients with those of (b)"
     )
     args = parser.parse_args()
+    names = getattr(args, "contenders", None)
+    python = getattr(args, "torch_python", None)
     size = Size(args.units, args.layers, args.batch, args.frames, args.frame_dim)
-    python = args.torch_python or sys.executable
-    if (args.check or args.models or args.scaling) and (args.contenders or args.torch_python):
+    if (args.check or args.models or args.scaling) and (names or python):
         parser.error("--contenders and --torch_python: --check, --models and --scaling have theirs")
     if args.check and args.out:
         parser.error("--check writes no report: leave --out out")
@@ -276,7 +281,7 @@ def main():
             groups.append({size: result for (_, size), result in results.items()})
         _common.report("How the training step scales", scaling(groups), args.out)
     else:
-        names = args.contenders.split(",") if args.contenders else [*NAMES]
+        names, python = names.split(",") if names else [*NAMES], python or sys.executable
         unknown = set(names) - set(NAMES)
         if unknown:
             parser.error(f"unknown contenders {unknown}: choose from {', '.join(NAMES)}")

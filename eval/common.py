@@ -83,12 +83,27 @@ def _load(command):
             f"--workdir=RUN is missing: the folder that {command} wrote; or "
             "--model=SAVED_MODEL: the folder that unsup_video.export wrote"
         )
-    return loaded()
+    return [trained.load(path, wanted_precision(), _DIGITS_DIR.value) for path in paths()]
 
 
 def loaded() -> list[trained.TrainedModel]:
-    """Loads the models that the flags name, of both kinds; errors as in `trained.load`."""
-    return [trained.load(path, wanted_precision(), _DIGITS_DIR.value) for path in paths()]
+    """Loads the models that the flags name, of both kinds.
+
+    --digits_dir is for those among them that were trained on generated clips.
+
+    Raises:
+        ValueError: --digits_dir is given, and there are none; other errors as in `trained.load`.
+    """
+    models = [trained.load(path, wanted_precision()) for path in paths()]
+    if _DIGITS_DIR.value is None:
+        return models
+    generated = [m.task == "pretraining" and not m.config.data.records for m in models]
+    if not any(generated):
+        raise ValueError("--digits_dir is for models of generated clips, and none is given")
+    return [
+        trained.load(path, wanted_precision(), _DIGITS_DIR.value) if is_generated else model
+        for path, model, is_generated in zip(paths(), models, generated, strict=True)
+    ]
 
 
 def wanted_precision() -> str | None:

@@ -12,10 +12,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from unsup_video.data import overlap
-from unsup_video.training import distribution, loop, precision, profiling, unread
+from unsup_video.training import distribution, fields, loop, precision, profiling, unread
 from unsup_video.training.tasks import base
 from unsup_video.training.trained import TrainedModel
 from unsup_video.training.workdir import Workdir, read_json
+from unsup_video.utils import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/CONFIG_NAME.")
 _OVERWRITE = flags.DEFINE_bool(
@@ -50,6 +51,17 @@ def check_arguments(argv: list[str]) -> None:
     """Raises ValueError for an argument that is no flag."""
     if len(argv) > 1:
         raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+
+
+def configs(flag: flags.FlagHolder) -> tuple[ConfigDict, ConfigDict]:
+    """Returns the config of the flag, and the same without the changes of the command line.
+
+    Fields that a config of a user lacks have the values of `fields.completed`.
+    """
+    both = flag.value, cli.config_from_file(flag)
+    for config in both:
+        fields.complete(config)
+    return both
 
 
 def set_up(config: ConfigDict) -> tf.distribute.Strategy:
@@ -163,9 +175,7 @@ def run(
         try:
             loop.run(trainer, workdir, info, _profile_steps())
         except loop.Interrupted as stop:
-            print(stop)
-            if _OVERWRITE.value:
-                print("leave out --overwrite: with it, the command would delete what was saved")
+            print(f"{stop}{' without --overwrite' if _OVERWRITE.value else ''}")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if not is_chief:
         print("trained; the first process tests and exports")

@@ -18,8 +18,7 @@ from ml_collections import config_flags
 
 from train import common, exports
 from unsup_video import configs
-from unsup_video.models import classifiers
-from unsup_video.training import fields, loop, trained, unread
+from unsup_video.training import loop, trained, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -38,9 +37,7 @@ _RECORDS = flags.DEFINE_string(
 
 def main(argv):
     common.check_arguments(argv)
-    config, named = _CONFIG.value, cli.config_from_file(_CONFIG)
-    for each in (config, named):
-        fields.complete(each)
+    config, named = common.configs(_CONFIG)
     if _INIT.value is not None:
         config.model.init = _INIT.value
     if _RECORDS.value is not None:
@@ -49,8 +46,6 @@ def main(argv):
     random = config.model.init == configs.NO_INIT
     common.check_read(config, named, unread.of_finetuning(config, random))
     strategy = common.set_up(config)
-    if config.model.kind not in classifiers.RECURRENT:
-        config.precision = "float32"  # that of the softmax, in every classifier
 
     # ------------------------------------------------------------------ data and model
     init = trained.load_init(config.model.init)

@@ -17,7 +17,7 @@ from unsup_video import configs
 from unsup_video.data import sources
 from unsup_video.evaluation import comparison
 from unsup_video.models import video_models
-from unsup_video.training import experiment, fields, loop, trained, unread
+from unsup_video.training import experiment, loop, trained, unread
 from unsup_video.training.tasks import pretraining
 from unsup_video.utils import cli
 
@@ -44,9 +44,7 @@ _LARGER = {
 
 def main(argv):
     common.check_arguments(argv)
-    config, named = _CONFIG.value, cli.config_from_file(_CONFIG)
-    for each in (config, named):
-        fields.complete(each)
+    config, named = common.configs(_CONFIG)
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value
     if _INIT.value is not None:

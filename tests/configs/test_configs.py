@@ -179,9 +179,9 @@ def test_a_size_of_zero_is_an_error(field):
 @pytest.mark.parametrize(
     "field, value, message",
     [
-        ("recipe.learning_rate", -1e-2, "learning_rate must be above 0"),
-        ("recipe.learning_rate", float("nan"), "learning_rate must be above 0"),
-        ("recipe.fan_in", 0, "fan_in must be above 0"),
+        ("recipe.learning_rate", -1e-2, "learning_rate must be finite and above 0"),
+        ("recipe.learning_rate", float("nan"), "learning_rate must be finite and above 0"),
+        ("recipe.fan_in", 0, "fan_in must be finite and above 0"),
         ("recipe.beta_1", 1.0, r"beta_1 must be in \[0, 1\)"),
         ("seed", -1, "config.seed must be from 0"),
     ],
@@ -228,9 +228,7 @@ def test_names_become_paths():
         "--config.seed=1",
     ]
     assert configs.expand(["c", "--config=my/own.py:x"], "x") == ["c", "--config=my/own.py:x"]
-    with pytest.raises(
-        SystemExit, match="'finetune' of pretraining, but one of finetuning"
-    ):
+    with pytest.raises(SystemExit, match="'finetune' of pretraining, it is one of finetuning"):
         configs.expand(["train", "--config=finetune"], "quickstart")
     with pytest.raises(SystemExit, match="no experiment 'nope'; there are .*quickstart"):
         configs.expand(["c", "--config=nope"], "x")

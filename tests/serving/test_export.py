@@ -310,8 +310,12 @@ def test_what_is_written_is_named_and_sums_hold(exported):
     )
     assert done.returncode == 0 and done.stdout.count(": OK") == len(listing(version)) - 1
     text = (version / "README.md").read_text()
-    assert text.startswith("# tiny, version ")
     assert "composite of 1 x 8 LSTM units" in text and "| `predict_future_uint8` |" in text
+
+
+def test_an_export_has_the_name_of_its_folder_or_of_its_run():
+    assert trained_module.export_name(Path("saved_models/digits/3")) == "digits"
+    assert trained_module.export_name(Path("runs/quickstart/export/1")) == "quickstart"
 
 
 @pytest.mark.parametrize(

@@ -541,7 +541,7 @@ def test_percepts_are_a_data_set_like_that_of_pictures(percepts, motion):
     assert list(records.load_index(out)) == wanted
     (line,) = (out / records.QUARANTINE).read_text().splitlines()
     assert "v7: 1 flows, percepts are of stacks of 2" in json.loads(line)["reason"]
-    window = next(windows.evaluation(out, 5).as_numpy_iterator())["frames"]
+    window = next(windows.at(out, 5, windows.starts(out, 5)).as_numpy_iterator())["frames"]
     assert window.shape == (5, 6) and (window >= 0).all()
 
 

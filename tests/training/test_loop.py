@@ -321,3 +321,5 @@ def test_a_run_at_its_end_whose_best_is_damaged_is_evaluated_again(fresh, tmp_pa
     run(fresh(scores), tmp_path, lines := [])
     assert best.name == "best-00000009" and checkpoints.restore(best)[0] == 9
     assert any("best checkpoint cannot be read" in line for line in lines)
+    run(fresh(scores), tmp_path, lines := [])
+    assert not any("cannot be read" in line or "validation" in line for line in lines)

@@ -280,7 +280,9 @@ def test_what_a_model_reads_is_pixels_a_frame(tmp_path):
     named = [records.Record(c, name=f"v{i}") for i, c in enumerate(codes)]
     records.write(tmp_path / "x", named, 2, "flow", {}, dtype="int8", scale=SCALE)
     assert records.verify(tmp_path / "x") == []
-    for window in windows.evaluation(tmp_path / "x", 3).as_numpy_iterator():
+    for window in windows.at(
+        tmp_path / "x", 3, windows.starts(tmp_path / "x", 3)
+    ).as_numpy_iterator():
         expected = codes[window["sequence"], window["first"] : window["first"] + 3]
         np.testing.assert_allclose(
             window["frames"], flow.dequantise(expected, 20).reshape(3, 24), rtol=1e-6
@@ -378,7 +380,7 @@ def test_as_a_command(tmp_path):
     assert [entry.frames for entry in records.load_index(out)] == [4, 6]
     share = flow.share_at_bound(out)
     assert share > 0.4 and f"{share:.2%} of a sample of the values are at the bound" in done.stdout
-    found = next(windows.evaluation(out, 3).as_numpy_iterator())["frames"]
+    found = next(windows.at(out, 3, windows.starts(out, 3)).as_numpy_iterator())["frames"]
     assert abs(np.median(found.reshape(3, HEIGHT, WIDTH, 4)[..., 0]) + 2) < 1e-6
     previews = list((tmp_path / "flow-previews").rglob("*.gif"))
     assert len(previews) == 1 and Image.open(previews[0]).n_frames == 4

@@ -288,6 +288,14 @@ def test_a_video_that_has_changed_is_read_again(tmp_path, calls):
     np.testing.assert_array_equal(frames[:, 0, 0], [7, 8, 9, 10, 11])
 
 
+def test_a_video_that_is_out_of_reach_keeps_its_part(tmp_path, calls):
+    interrupt(tmp_path, Numbers())
+    videos = listing(tmp_path / "in")
+    Path(videos.videos[1].path).unlink()  # as on a folder that is not mounted now
+    jobs.run(Numbers(calls=calls.path), videos, tmp_path / "out")
+    assert calls() == 5 and names(tmp_path / "out") == [f"v{i}" for i in range(10)]
+
+
 def test_what_is_left_of_a_video_that_is_bad_by_now_is_not_used(tmp_path):
     """Killed between the records and their list; when it goes on the video is broken."""
     interrupt(tmp_path, Numbers())

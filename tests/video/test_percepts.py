@@ -450,6 +450,9 @@ def test_as_a_command(cnn, videos, tmp_path):
     manifest = records.Manifest.load(out)
     assert (manifest.kind, manifest.dtype, manifest.shape) == ("percepts", "uint8", (None, 6))
     job = percepts.job(cnn, layer="conv", mean=MEAN, std=STD, dtype="uint8", batch_size=4)
-    found = [window["frames"] for window in windows.evaluation(out, 4).as_numpy_iterator()]
+    found = [
+        window["frames"]
+        for window in windows.at(out, 4, windows.starts(out, 4)).as_numpy_iterator()
+    ]
     b = values(job, videos[1])[1]
     np.testing.assert_allclose(found, [values(job, videos[0])[1][:4], b[:4], b[4:8]], rtol=1e-6)

@@ -150,6 +150,17 @@ def test_pages_of_16_bit_colours(tmp_path):
     np.testing.assert_allclose(found, values / 65535, atol=1e-6)
 
 
+def test_compressed_pages_of_8_bits_stay_8_bits(tmp_path):
+    """Their places in the file, such as 21116, are no numbers of bits."""
+    pages = [Image.new("RGBA", (60, 50), (t, 2 * t, 3 * t, 255)) for t in range(30)]
+    pages[0].save(
+        tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw"
+    )
+    np.testing.assert_array_equal(
+        read(tmp_path / "a.tif")[:, 0, 0], [[t, 2 * t, 3 * t] for t in range(30)]
+    )
+
+
 def test_the_first_picture_of_a_cameras_file_counts(tmp_path):
     (tmp_path / "a").mkdir()
     for t in range(2):

@@ -56,7 +56,7 @@ def expand(argv: list[str], default: str, task: str = "pretraining") -> list[str
             its_task = _tasks().get(name)
             raise SystemExit(
                 f"error: --config: no experiment {name!r}"
-                f"{f' of {task}, but one of {its_task}' if its_task else ''}; there are "
+                f"{f' of {task}, it is one of {its_task}' if its_task else ''}; there are "
                 f"{', '.join(names(task))}; or give the path of a .py file"
             )
         if recipe and recipe not in recipes.RECIPES:

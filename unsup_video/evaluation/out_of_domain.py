@@ -30,13 +30,20 @@ def evaluate(
     additional digit in the prediction raises it, too.
 
     Raises:
-        ValueError: a number is bad. FileNotFoundError: digits or training data are missing.
-        results.Unsuitable: the model was not trained on generated Moving MNIST.
+        ValueError: a number is bad. FileNotFoundError: digits are missing.
+        results.Unsuitable: the model was not trained on generated Moving MNIST, or on records that
+            are missing.
     """
     try:
         own = testset.generator(trained.config).num_digits
     except ValueError as error:
         raise results.Unsuitable(f"{trained.name} was trained on other data: {error}") from None
+    except FileNotFoundError as error:
+        if not trained.config.data.records:
+            raise
+        raise results.Unsuitable(
+            f"{trained.name}: the data that it was trained on are missing: {error}"
+        ) from None
     numbers = sorted({own, *num_digits})
     data = trained.config.data
     test_sets = {n: testset.generated(trained.config, clips, num_digits=n) for n in numbers}

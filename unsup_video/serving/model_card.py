@@ -11,7 +11,7 @@ import unsup_video
 from unsup_video.configs import NO_INIT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS, KINDS
 from unsup_video.serving import signatures
-from unsup_video.training.trained import TrainedModel
+from unsup_video.training.trained import TrainedModel, export_name
 
 
 def build(
@@ -34,10 +34,7 @@ def build(
     results = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     return {
         "schema_version": 1,
-        # A run's own export is RUN/export/VERSION.
-        "name": version.parent.parent.name
-        if version.parent.name == "export"
-        else version.parent.name,
+        "name": export_name(version),
         "version": int(version.name),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "unsup_video": unsup_video.__version__,

@@ -23,7 +23,7 @@ _RECURRENT: dict[str, dict] = {
 _PRETRAINING = {"output_reconstruction": "", "output_future": "", "init": configs.NO_INIT}
 _EARLIER: dict[str, dict[str, dict]] = {
     "pretraining": {**_RECURRENT, "model": {**_RECURRENT["model"], **_PRETRAINING}},
-    "finetuning": _RECURRENT,
+    "finetuning": {**_RECURRENT, "data": {"split": 0, "videos_per_class": 0, "subset_seed": 0}},
     "flow_classification": {"data": {"split": 0}},
 }
 
@@ -107,9 +107,14 @@ def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
         if config[section][name] < 1:
             raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
     recipe = config["recipe"]
-    for name in ("learning_rate", "fan_in", "output_factor", "encoder_factor"):
+    for name in ("learning_rate", "fan_in", "output_factor"):
         if name in recipe and not 0 < recipe[name] < math.inf:
-            raise ValueError(f"config.recipe.{name} must be above 0, got {recipe[name]}")
+            raise ValueError(f"config.recipe.{name} must be finite and above 0, got {recipe[name]}")
+    if "encoder_factor" in recipe and not 0 <= recipe["encoder_factor"] < math.inf:
+        raise ValueError(
+            "config.recipe.encoder_factor must be finite and at least 0, got "
+            f"{recipe['encoder_factor']}"
+        )
     for name in ("beta_1", "beta_2", "momentum", "rms_decay"):
         if name in recipe and not 0 <= recipe[name] < 1:
             raise ValueError(f"config.recipe.{name} must be in [0, 1), got {recipe[name]}")

@@ -56,7 +56,10 @@ def run(
         profiler,
     ):
         if trainer.finished and trainer.best is None:  # resumed, and its best one was damaged
+            stale = trainer.stale
             _evaluate(trainer, record, log)
+            trainer.stale = stale  # it is as finished as before
+            record.save()
         batches = trainer.batches()
         clock = _Clock(trainer, log)
         while not trainer.finished:

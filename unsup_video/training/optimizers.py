@@ -1,11 +1,17 @@
 """The optimisers and learning rate schedules that the recipes name."""
 
-import contextlib
 import math
 
 import keras
 from keras import ops
 from ml_collections import ConfigDict
+
+# `recipe.schedule` -> the fields of the recipe that it reads.
+_SCHEDULES = {
+    "staircase": ("decay_steps", "decay_rate"),
+    "warmup_linear": ("warmup_fraction",),
+    "piecewise": ("decay_rate", "boundaries"),  # x decay_rate after each of `boundaries`
+}
 
 
 def learning_rate(recipe: ConfigDict, total_steps: int):
@@ -14,38 +20,33 @@ def learning_rate(recipe: ConfigDict, total_steps: int):
     Raises:
         ValueError: an unknown `recipe.schedule`, or one whose fields the recipe lacks.
     """
-    schedules = keras.optimizers.schedules
-    with _fields(recipe, "schedule"):
-        if recipe.schedule == "staircase":
-            return schedules.ExponentialDecay(
-                recipe.learning_rate, recipe.decay_steps, recipe.decay_rate, staircase=True
-            )
-        if recipe.schedule == "warmup_linear":
-            return WarmupLinearDecay(recipe.learning_rate, total_steps, recipe.warmup_fraction)
-        if recipe.schedule == "piecewise":  # x decay_rate after each of `boundaries`
-            # Keras changes the rate only after a boundary, its steps count from 0, and it needs at
-            # least one boundary.
-            boundaries = [b - 1 for b in recipe.boundaries] or [total_steps]
-            rates = [
-                recipe.learning_rate * recipe.decay_rate**k for k in range(len(boundaries) + 1)
-            ]
-            return schedules.PiecewiseConstantDecay(boundaries, rates)
-    raise ValueError(
-        f"unknown recipe.schedule {recipe.schedule!r}: staircase, warmup_linear or piecewise"
-    )
-
-
-@contextlib.contextmanager
-def _fields(recipe, choice):
-    """Names the choice whose fields the recipe does not have, which an AttributeError reports."""
-    try:
-        yield
-    except AttributeError as error:
+    schedules, rate = keras.optimizers.schedules, recipe.learning_rate
+    if recipe.schedule not in _SCHEDULES:
         raise ValueError(
-            f"recipe.{choice}={recipe[choice]} needs a field that recipe {recipe.name!r} does not "
-            f"have: {error}. Append a recipe that has it to the name of the config, such as "
-            ":toronto, or write a config file"
-        ) from None
+            f"unknown recipe.schedule {recipe.schedule!r}: one of {', '.join(_SCHEDULES)}"
+        )
+    _check_fields(recipe, "schedule", _SCHEDULES[recipe.schedule])
+    if recipe.schedule == "staircase":
+        return schedules.ExponentialDecay(
+            rate, recipe.decay_steps, recipe.decay_rate, staircase=True
+        )
+    if recipe.schedule == "warmup_linear":
+        return WarmupLinearDecay(rate, total_steps, recipe.warmup_fraction)
+    # Keras changes the rate only after a boundary, its steps count from 0, and it needs at least
+    # one boundary.
+    boundaries = [b - 1 for b in recipe.boundaries] or [total_steps]
+    rates = [rate * recipe.decay_rate**k for k in range(len(boundaries) + 1)]
+    return schedules.PiecewiseConstantDecay(boundaries, rates)
+
+
+def _check_fields(recipe, choice, names):
+    """Raises ValueError for fields of a schedule or an optimizer that the recipe lacks."""
+    if missing := [name for name in names if name not in recipe]:
+        raise ValueError(
+            f"recipe.{choice}={recipe[choice]} needs {', '.join(f'recipe.{n}' for n in missing)}, "
+            f"which recipe {recipe.name!r} does not have: use a recipe that has them, or a config "
+            "file of your own"
+        )
 
 
 def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
@@ -64,9 +65,8 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
         raise ValueError(
             f"unknown recipe.optimizer {recipe.optimizer!r}: one of {', '.join(OPTIMIZERS)}"
         )
-    with _fields(recipe, "optimizer"):
-        made = OPTIMIZERS[recipe.optimizer](recipe, rate)
-    return _adapted(made, lambda v: rate_factor(recipe, v))
+    _check_fields(recipe, "optimizer", _FIELDS.get(recipe.optimizer, ()))
+    return _adapted(OPTIMIZERS[recipe.optimizer](recipe, rate), lambda v: rate_factor(recipe, v))
 
 
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
@@ -218,3 +218,8 @@ def _clipped_momentum(recipe, rate):
 # `recipe.optimizer` -> a function that makes the Keras optimizer from the recipe and a learning
 # rate (a number or a schedule).
 OPTIMIZERS = {"adam": _adam, "clipped_momentum": _clipped_momentum}
+# The fields of the recipe that they read.
+_FIELDS = {
+    "adam": ("beta_1", "beta_2"),
+    "clipped_momentum": ("momentum", "rms_decay", "step_clip", "l2"),
+}

@@ -130,8 +130,13 @@ def name_of(path: Path) -> str:
     path = path.resolve()
     if not path.name.isdecimal() or not (path / "saved_model.pb").exists():
         return path.name
-    parent = path.parent
-    return f"{parent.parent.name if parent.name == 'export' else parent.name}-{path.name}"
+    return f"{export_name(path)}-{path.name}"
+
+
+def export_name(version: Path) -> str:
+    """Returns the name of an export: NAME of NAME/VERSION, or RUN of RUN/export/VERSION."""
+    parent = version.resolve().parent
+    return parent.parent.name if parent.name == "export" else parent.name
 
 
 def load(

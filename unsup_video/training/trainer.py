@@ -300,7 +300,9 @@ class Trainer:
                 "the best checkpoint cannot be read, so the next evaluation counts as best: "
                 f"{error}"
             )
-            self.best, self.stale = None, 0
+            if not self.finished:  # or a run that has stopped early would go on
+                self.stale = 0
+            self.best = None
 
 
 def _check_finite(figures, step):

@@ -308,7 +308,9 @@ def _opened(path, sequence):
 
 def _has_16_bits(image):
     """Returns True if colours have 16 bits in the file, of which Pillow would read only 8."""
-    return image.mode.startswith("RGB") and any("16" in str(tile[3]) for tile in image.tile)
+    # The last item of a tile is the mode in the file, or a tuple that begins with it.
+    modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile]
+    return image.mode.startswith("RGB") and any("16" in str(mode) for mode in modes)
 
 
 def _pixels(image, path, has_16_bits, index=0):

@@ -357,7 +357,7 @@ def _process(job, working, classes, number):
     video = _videos(done.with_name(_VIDEOS))[number % _FOLDER_SIZE]
     stamp = _stamp(Path(video.path))
     if done.exists():
-        if _head(done).get("stamp") == stamp:
+        if stamp in (None, _head(done).get("stamp")):  # None: this process cannot see it now
             return
         done.unlink()
     lines, head = [], {"frame_shape": None, "bytes": 0, "doubtful": [], "stamp": stamp}
@@ -386,16 +386,20 @@ def _process(job, working, classes, number):
 
 
 def _stamp(path):
-    """Returns [size, time] of the last change of a video, of the files in a folder of images.
+    """Returns [size, time] of the last change of a video, or of the images in a folder.
 
     None for a video that is missing.
     """
     try:
-        paths = [path, *path.iterdir()] if path.is_dir() else [path]
+        paths = [path]
+        if path.is_dir():
+            paths = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
         stats = [each.stat() for each in paths]
     except OSError:
         return None
-    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+    return (
+        [sum(stat.st_size for stat in stats), max(s.st_mtime_ns for s in stats)] if stats else None
+    )
 
 
 def _head(part):
