@@ -46,7 +46,7 @@ _LEARNING_RATES = flags.DEFINE_list(
 _DROPOUTS = flags.DEFINE_list("dropouts", ["0.5"], "Rates of dropout to search over.")
 _SEARCH_SUBSETS = flags.DEFINE_integer(
     "search_subsets",
-    2,
+    5,
     "Number of subsets in the search, and maximum number of seeds where all videos are labelled.",
 )
 _PROCESSES = flags.DEFINE_integer(

@@ -65,7 +65,7 @@ class Settings:
     epochs: int = 12
     learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     dropouts: tuple[float, ...] = (0.5,)
-    search_subsets: int = 2
+    search_subsets: int = 5
     seed: int = 0
 
     def contenders(self) -> list[str]:
