@@ -565,7 +565,9 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
     names = _names(summaries)
     labels = [fonts.legible(name) for name in names]
-    with visualize.figure(path, (8.2, 5.2), labels) as figure:
+    trained = [name for name in names if not name.startswith(STATE)]
+    colours = {name: f"C{k % 10}" for k, name in enumerate(trained)}
+    with visualize.figure(path, (9.5, 5.2), labels) as figure:
         axes = figure.add_subplot(
             xlabel="labelled videos per class",
             ylabel="accuracy on test videos, %",
@@ -584,10 +586,21 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
                     marker="o",
                     markersize=4,
                     capsize=2,
-                    linewidth=1.8 if name not in LINEAR else 1.0,
-                    linestyle="--" if name in LINEAR or name == BASELINE else "-",
+                    linewidth=1.0 if name in LINEAR or name.startswith(STATE) else 1.8,
+                    linestyle=":"
+                    if name.startswith(STATE)
+                    else "--"
+                    if name in LINEAR or name == BASELINE
+                    else "-",
+                    color=colours.get(name.removeprefix(STATE)),  # a state's is its model's
                 )
             )
         axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
         axes.grid(alpha=0.2)
-        axes.legend(drawn, list(map(fonts.shortened, labels)), fontsize=9)
+        axes.legend(
+            drawn,
+            list(map(fonts.shortened, labels)),
+            fontsize=8,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+        )
