@@ -95,15 +95,12 @@ def loaded() -> list[trained.TrainedModel]:
         ValueError: --digits_dir is given, and there are none; other errors as in `trained.load`.
     """
     models = [trained.load(path, wanted_precision()) for path in paths()]
-    if _DIGITS_DIR.value is None:
+    digits_dir = _DIGITS_DIR.value
+    if digits_dir is None:
         return models
-    generated = [m.task == "pretraining" and not m.config.data.records for m in models]
-    if not any(generated):
+    if not any(map(trained.is_generated, models)):
         raise ValueError("--digits_dir is for models of generated clips, and none is given")
-    return [
-        trained.load(path, wanted_precision(), _DIGITS_DIR.value) if is_generated else model
-        for path, model, is_generated in zip(paths(), models, generated, strict=True)
-    ]
+    return [trained.with_digits(m, digits_dir) if trained.is_generated(m) else m for m in models]
 
 
 def wanted_precision() -> str | None:

@@ -161,8 +161,18 @@ def load(
     trained = _load(path, precision)
     if digits_dir is None:
         return trained
-    if trained.task == "finetuning" or trained.config.data.records:
+    if not is_generated(trained):
         raise ValueError(f"{path} was trained on records: there are no digits for --digits_dir")
+    return with_digits(trained, digits_dir)
+
+
+def is_generated(trained: TrainedModel) -> bool:
+    """Returns True for a model that was trained on clips generated from digits."""
+    return trained.task == "pretraining" and not trained.config.data.records
+
+
+def with_digits(trained: TrainedModel, digits_dir: str) -> TrainedModel:
+    """Returns a model of generated clips with another folder of MNIST's digits."""
     trained.config.data.digits_dir = digits_dir
     return dataclasses.replace(trained, digits_dir=digits_dir)
 

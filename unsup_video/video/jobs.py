@@ -386,7 +386,7 @@ def _process(job, working, classes, number):
 
 
 def _stamp(path):
-    """Returns [size, time] of the last change of a video, or of the images in a folder.
+    """Returns [size, time] of the last change of a video, or of the files in a folder of images.
 
     None for a video that is missing.
     """
