@@ -154,8 +154,9 @@ def start_real(base_path, log):
     config.write_text(
         (KIT / "models.config")
         .read_text()
-        .replace('"quickstart"', f'"{NAME}"')
-        .replace('"/models/quickstart"', f'"{base_path}"')
+        .replace('"moving_mnist"', f'"{NAME}"')
+        .replace('"/models/moving_mnist"', f'"{base_path}"')
+        .replace('"/models/', f'"{ROOT / "saved_models"}/')
     )
     process = subprocess.Popen(
         [
@@ -958,11 +959,17 @@ def test_models_config():
     config = text_format.Parse(
         (KIT / "models.config").read_text(), server_config.ModelServerConfig()
     )
-    (model,) = config.model_config_list.config
-    assert (model.name, model.model_platform) == ("quickstart", "tensorflow")
     mounts = dict(reversed(entry.split(":")[:2]) for entry in compose()["volumes"])
-    folder = mounts[str(Path(model.base_path).parent)]
-    assert (KIT / folder).resolve() == ROOT / "saved_models"
+    names = set()
+    for model in config.model_config_list.config:
+        assert model.model_platform == "tensorflow"
+        *_, mount, name = Path(model.base_path).parts
+        assert name == model.name
+        folder = (KIT / mounts[f"/{mount}"] / name).resolve()
+        assert folder == ROOT / "saved_models" / name
+        assert (folder / "1" / "saved_model.pb").exists()  # or the server would not start
+        names.add(name)
+    assert names == {"moving_mnist", "moving_mnist_conditional"}  # the models of the repository
 
 
 def batching_parameters():
@@ -1001,7 +1008,7 @@ def test_the_health_check(server):
     assert check[:2] == ["bash", "-c"]
 
     def status(name, port):
-        text = check[2].replace("/8501", f"/{port}").replace("models/quickstart", f"models/{name}")
+        text = check[2].replace("/8501", f"/{port}").replace("models/moving_mnist", f"models/{name}")
         return subprocess.run(
             ["bash", "-c", text], capture_output=True, check=False, timeout=DEADLINE
         ).returncode
