@@ -1008,7 +1008,8 @@ def test_the_health_check(server):
     assert check[:2] == ["bash", "-c"]
 
     def status(name, port):
-        text = check[2].replace("/8501", f"/{port}").replace("models/moving_mnist", f"models/{name}")
+        text = check[2].replace("/8501", f"/{port}")
+        text = text.replace("models/moving_mnist", f"models/{name}")
         return subprocess.run(
             ["bash", "-c", text], capture_output=True, check=False, timeout=DEADLINE
         ).returncode
