@@ -967,7 +967,7 @@ def test_models_config():
         assert name == model.name
         folder = (KIT / mounts[f"/{mount}"] / name).resolve()
         assert folder == ROOT / "saved_models" / name
-        assert (folder / "1" / "saved_model.pb").exists()  # or the server would not start
+        assert (folder / "1" / "saved_model.pb").exists()
         names.add(name)
     assert names == {"moving_mnist", "moving_mnist_conditional"}  # the models of the repository
 
