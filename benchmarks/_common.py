@@ -104,14 +104,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def report(title: str, parts: Sequence[str], out: Path | None) -> None:
-    """Prints the parts, and also writes them to `out`, if given, under a header."""
+    """Prints the parts, and also writes them to `out`, if given, under a header.
+
+    If that file exists, its section `## Notes` and all that follows it stay: they are written by
+    hand.
+    """
     print("\n" + "\n\n".join(parts))
     if out:
         from unsup_video.utils import files  # imports more than the standard library
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(out, "\n\n".join([f"# {title}", machine(), *parts]) + "\n")
+        written = "\n\n".join([f"# {title}", machine(), *parts]) + "\n"
+        files.write_text(out, written + _notes(out))
         print(f"\nwritten to {out}")
+
+
+def _notes(page: Path) -> str:
+    if not page.exists():
+        return ""
+    _, heading, notes = page.read_text(encoding="utf-8").partition("\n## Notes\n")
+    return heading + notes
 
 
 def machine() -> str:

@@ -20,6 +20,16 @@ def test_the_flop_of_a_step_by_hand():
         assert Size(conditional=conditional).flop == Size().flop + 200 * 2 * frames * passes
 
 
+def test_a_page_that_is_written_again_keeps_its_notes(tmp_path, monkeypatch):
+    monkeypatch.setattr(_common, "machine", lambda: "the machine")  # of a command; this is none
+    page, notes = tmp_path / "page.md", "\n## Notes\n\nBy hand.\n\n## More by hand\n"
+    _common.report("Title", ["first"], page)
+    assert page.read_text() == "# Title\n\nthe machine\n\nfirst\n"
+    page.write_text(page.read_text() + notes)
+    _common.report("Title", ["second", "third"], page)
+    assert page.read_text() == "# Title\n\nthe machine\n\nsecond\n\nthird\n" + notes
+
+
 def test_the_rows_of_other_composites():
     rows = []
     for name, size in train_step.models(Size()).items():
