@@ -131,9 +131,18 @@ def log_scale(axes, which: str = "y") -> None:
     """Makes the axis `which`, "x" or "y", logarithmic, with numbers such as 0.002, not 10^-3."""
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(_LogLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+class _LogLocator(LogLocator):
+    """Ticks at 1, 2, 5, 10, .. over a few decades, and at powers of 10 over more."""
+
+    def tick_values(self, vmin, vmax):
+        # With 2 and 5, matplotlib would give no ticks at all where there is no room for all.
+        self.set_params(subs=(1, 2, 5) if vmax < 1e4 * vmin else (1,))
+        return super().tick_values(vmin, vmax)
 
 
 def _draw(axes, line):
