@@ -72,6 +72,11 @@ def define(weights: str = "weights", of_videos: bool = True) -> Callable[[], dic
     return arguments
 
 
+def given() -> list[flags.Flag]:
+    """Returns the flags of `define` that are on the command line."""
+    return [flag for flag in flags.FLAGS.get_key_flags_for_module(__name__) if flag.present]
+
+
 def _numbers(flag):
     if flag.value is None:
         return None

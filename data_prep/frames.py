@@ -59,14 +59,14 @@ def main(argv):
     if _INPUT.value == "":  # an empty path would mean the current folder
         raise ValueError("--input is empty: a file or a folder is expected")
     given = None if _INPUT.value is None else inputs.listing(_INPUT.value)
-    job_flags.run(job, source_flags.listing(given, _INPUT.name, "sequences"), argv)
+    notes = []
     if job.frames:
-        print(
+        notes.append(
             f"windows of {job.frames} frames: remaining frames at the end of a sequence, fewer "
             "than that, are not used"
         )
-    fields = [f"--config.data.records={flags.FLAGS.out}"]
-    print(f"  {cli.command('train.pretrain', '--config=frames_small', *fields)}")
+    listing = source_flags.listing(given, _INPUT.name, "sequences")
+    job_flags.run(job, listing, argv, notes, config="frames_small")
     return 0
 
 

@@ -10,12 +10,14 @@ machines see the same files:
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from data_prep import common
 from unsup_video.data import records
+from unsup_video.utils import cli
 from unsup_video.video import jobs
 from unsup_video.video.listing import Listing
 
@@ -42,11 +44,15 @@ def check(argv: list[str]) -> None:
     records.check_writable(Path(_OUT.value), _COMPRESSION.value, _OVERWRITE.value)
 
 
-def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
+def run(
+    job: jobs.Job, listing: Listing, argv: list[str], notes: Sequence[str] = (), config: str = ""
+) -> records.Manifest:
     """Writes --out, then prints its contents and what to run next; call `check` before.
 
     Args:
         argv: of `main`: the program's name, and Beam's flags.
+        notes: lines to print after the contents.
+        config: of `train.pretrain`, which is suggested with these data.
     """
     out = _OUT.value
     manifest = jobs.run(
@@ -61,12 +67,16 @@ def run(job: jobs.Job, listing: Listing, argv: list[str]) -> records.Manifest:
         overwrite=_OVERWRITE.value,
         log=functools.partial(print, flush=True),
     )
-    notes, quarantine = [], Path(out) / records.QUARANTINE
+    notes, quarantine = list(notes), Path(out) / records.QUARANTINE
     if quarantine.exists():
         notes.append(
             f"{manifest.source['unused']:,} videos were not used, "
             f"{manifest.source['doubtful']:,} were used, but are doubtful: "
             f"see {quarantine}"
         )
-    common.print_summary(out, manifest, *notes)
+    commands = []
+    if config:
+        fields = [f"--config={config}", f"--config.data.records={out}"]
+        commands.append(cli.command("train.pretrain", *fields))
+    common.print_summary(out, manifest, *notes, commands=commands)
     return manifest

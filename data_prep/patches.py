@@ -57,10 +57,7 @@ def main(argv):
         seed=_SEED.value,
     )
     listing = source_flags.listing()
-    manifest = job_flags.run(job, listing, argv)
-    print(
-        f"  python -m train.pretrain --config=patches_small --config.data.records={flags.FLAGS.out}"
-    )
+    manifest = job_flags.run(job, listing, argv, config="patches_small")
     unused = manifest.source["unused"] - len(listing.missing)
     wanted = job.per_video * (len(listing.videos) - unused)
     if manifest.count < wanted:

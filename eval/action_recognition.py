@@ -78,8 +78,8 @@ def main(argv):
     topk = _numbers(_TOPK, int)
     if _PREDICT.value is not None:
         return _predict(models, topk)
-    if given := [*_cnn(), *(["out"] if _OUT.present else [])]:
-        raise ValueError(f"{given[0]} goes with --predict")
+    if given := [*cnn_flags.given(), *([_OUT] if _OUT.present else [])]:
+        raise ValueError(f"--{given[0].name} goes with --predict")
     return _evaluate(models, topk)
 
 
@@ -160,12 +160,12 @@ def _predict(models, topk):
     print(f"{len(paths):,} files of {_PREDICT.value}")
     if ignored:
         print(f"  files not used: {len(ignored):,}: {folders.shown(ignored)}")
-    given = _cnn()
-    job = functools.cache(lambda: predictions.percepts_job(model, given))
+    arguments = _cnn()
+    job = functools.cache(lambda: predictions.percepts_job(model, arguments))
     if any(map(predictions.is_video, paths)):
         print(f"percepts: {job().cnn}, layer {job().layer or 'of the last global pooling'}")
-    elif given:
-        raise ValueError(f"{next(iter(given))} is for videos, and {_PREDICT.value} holds none")
+    elif given := cnn_flags.given():
+        raise ValueError(f"--{given[0].name} is for videos, and {_PREDICT.value} holds none")
     out = _OUT.value or model.evaluations / f"predictions-{Path(_PREDICT.value).resolve().name}"
     results.check_writable(out, "choose another folder with --out=FOLDER")
     names = predictions.names(_PREDICT.value, paths)

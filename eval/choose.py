@@ -127,31 +127,27 @@ def _choose(out):
 
 def _cnn_job():
     """Returns (the job of the CNN that the flags describe, None without --cnn; --fps)."""
-    given = _cnn()
-    fps = given.get("fps")
-    if "cnn" in given:
-        return percepts.job(**given), fps
-    if others := set(given) - {"fps"}:
+    arguments = _cnn()
+    fps = arguments.get("fps")
+    if "cnn" in arguments:
+        return percepts.job(**arguments), fps
+    if others := {flag.name for flag in cnn_flags.given()} - {"fps"}:
         raise ValueError(f"--{min(others)} goes with --cnn")
     return None, fps
 
 
 def _refuse_cnn(flag):
-    if given := _cnn():
-        raise ValueError(f"--{next(iter(given))} does not go with --{flag}=NAME=FOLDER")
+    if given := cnn_flags.given():
+        raise ValueError(f"--{given[0].name} does not go with --{flag}=NAME=FOLDER")
 
 
 def _cnn_arguments(names=None, renamed=None):
     """Returns the given flags of the CNN again: these, None for all, with other names."""
-    own = [
-        flag
-        for flag in flags.FLAGS.get_key_flags_for_module(cnn_flags)
-        if flag.present and (names is None or flag.name in names)
-    ]
     return [
         f"--{(renamed or {}).get(flag.name, flag.name)}="
         f"{','.join(flag.value) if isinstance(flag.value, list) else flag.value}"
-        for flag in own
+        for flag in cnn_flags.given()
+        if names is None or flag.name in names
     ]
 
 

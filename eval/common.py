@@ -14,7 +14,10 @@ _MODEL = flags.DEFINE_multi_string(
     "flag to compare models.",
 )
 _PRECISION = flags.DEFINE_enum(
-    "precision", None, precision.CHOICES, "Precision of matrix products; default: as in training."
+    "precision",
+    None,
+    precision.CHOICES,
+    "Precision of matrix products; default: as in training, and that of a SavedModel as exported.",
 )
 _DIGITS_DIR = flags.DEFINE_string(
     "digits_dir", None, "Folder of MNIST's idx files; default: the one used in training."
@@ -104,7 +107,7 @@ def loaded() -> list[trained.TrainedModel]:
 
 
 def wanted_precision() -> str | None:
-    """Returns the precision of matrix products; None for that of the training."""
+    """Returns the precision of matrix products; None for that of the model."""
     return _PRECISION.value
 
 

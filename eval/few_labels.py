@@ -24,7 +24,7 @@ from eval import common
 from unsup_video import configs
 from unsup_video.data import overlap, records, splits
 from unsup_video.evaluation import few_labels, naming
-from unsup_video.training import precision, unread
+from unsup_video.training import fields, precision, unread
 from unsup_video.training.tasks import finetuning
 from unsup_video.utils import cli
 
@@ -60,8 +60,10 @@ def main(argv):
         raise ValueError("--out=FOLDER is missing: the folder of the study")
     if common.recompute():
         raise ValueError("--recompute: to repeat a study, choose another --out")
-    config = _CONFIG.value
-    unread.check(config, cli.config_from_file(_CONFIG), unread.of_study(config) | _OWN)
+    config, named = _CONFIG.value, cli.config_from_file(_CONFIG)
+    fields.complete(config)
+    fields.complete(named)
+    unread.check(config, named, unread.of_study(config) | _OWN)
     config.data.records = _RECORDS.value or config.data.records
     config.model.init = configs.NO_INIT  # each contender has its own
     finetuning.check(config)
@@ -138,7 +140,7 @@ _OWN = {
     "data.videos_per_class": "use --per_class",
     "data.subset_seed": "use --config.seed",
     **dict.fromkeys(
-        ("model.units", "model.layers", "model.use_peepholes", "model.frame_scaling"),
+        (f"model.{name}" for name in fields.ARCHITECTURE),
         "the encoders of --workdir and --model have their own",
     ),
 }

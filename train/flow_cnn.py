@@ -35,10 +35,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 def main(argv):
     common.check_arguments(argv)
-    config = _CONFIG.value
+    config, named = common.configs(_CONFIG)
     flow_classification.check(config)
     ignored = unread.of_flow_cnn(config)
-    common.check_read(config, cli.config_from_file(_CONFIG), ignored)
+    common.check_read(config, named, ignored)
     strategy = common.set_up(config)
 
     # ------------------------------------------------------------------ data and network

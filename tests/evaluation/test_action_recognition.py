@@ -665,7 +665,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         ("no numbers", one, "--topk=a"),
         ("twice", one, one),
         ("mixed", one, "--predict=x", "--part=train"),
-        ("without predict", one, "--cnn=x"),
+        ("without predict", one, "--cnn_weights=x"),
         ("nothing",),
     ]
     done = commands.call(call_command, calls)
@@ -691,7 +691,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         "no numbers": "--topk=a: numbers expected",
         "twice": "is given twice",
         "mixed": "--part does not go with --predict",
-        "without predict": "cnn goes with --predict",
+        "without predict": "--cnn_weights goes with --predict",
         "nothing": "--workdir=RUN is missing: the folder that train.finetune wrote",
     }.items():
         assert said[name].startswith("error ") and message in said[name], (name, said[name])

@@ -520,10 +520,12 @@ def test_the_command(data, pretrained, tmp_path):
         *command,
         "--config.recipe.learning_rate=1",
         "--config.model.units=64",
+        "--config.model.cell=gru",
         "--config.train.eval_every=7",
     )
     assert refused.returncode == 1 and "use --learning_rates" in refused.stderr
     assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
+    assert "config.model.cell=gru would be ignored, since the encoders of" in refused.stderr
     assert "config.train.eval_every=7 would be ignored" in refused.stderr
 
 

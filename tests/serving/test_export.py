@@ -27,6 +27,7 @@ from unsup_video.report import page, report
 from unsup_video.serving import export, model_card, signature_parts, signatures
 from unsup_video.training import experiment
 from unsup_video.training import trained as trained_module
+from unsup_video.utils import files
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 6, 32, 32), np.uint8)  # 6 frames, of a model trained to read 4
@@ -394,10 +395,26 @@ def saved(exported, tmp_path, monkeypatch):
 def test_what_is_loaded_is_the_trained_model(model, saved, exported):
     for a, b in zip(model.model.training.weights, saved.model.training.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    assert saved.config.to_dict() == model.config.to_dict()
+    # The run did not record the dtype that auto stood for; its export does.
+    assert saved.config.to_dict() == {**model.config.to_dict(), "precision": "float32"}
     assert (saved.step, saved.sha256, saved.frame_shape) == (1, model.sha256, (32, 32))
     np.testing.assert_array_equal(saved.mean_frame, model.mean_frame)
     assert saved.name == "tiny-1" and saved.flag == f"--model={exported[0]}"
+
+
+def test_the_precision_is_that_of_the_export(exported, tmp_path):
+    copy = tmp_path / "1"
+    shutil.copytree(exported[0], copy)
+    card = json.loads((copy / "model_card.json").read_text())
+    assert card["gemm_dtype"] == "float32"  # that of the run is the same
+    (copy / "model_card.json").write_text(json.dumps({**card, "gemm_dtype": "bfloat16"}))
+    sums = copy / "assets.extra" / "sha256sums.txt"
+    old, new = (files.sha256(folder / "model_card.json") for folder in (exported[0], copy))
+    sums.write_text(sums.read_text().replace(old, new))
+    loaded = trained_module.load(copy)
+    assert loaded.model.cells[0].gemm_dtype == loaded.config.precision == "bfloat16"
+    assert loaded.precision is None  # nothing that a printed command would have to ask for
+    assert trained_module.load(copy, "float32").model.cells[0].gemm_dtype == "float32"
 
 
 def test_the_newest_version_is_taken(exported, tmp_path):
@@ -410,34 +427,36 @@ def test_the_newest_version_is_taken(exported, tmp_path):
 @pytest.mark.slow
 def test_evaluations_give_the_figures_of_the_run_and_write_elsewhere(model, saved, exported):
     before = listing(exported[0])
-    found = []
-    for trained in (model, saved):
-        test_set = testset.generated(trained.config, 20)
-        command = results.command(trained, future_prediction.KIND, {})
-        found.append(
-            [
-                future_prediction.evaluate(trained, test_set, command),
-                out_of_domain.evaluate(trained, (1,), 4),
-                long_range.evaluate(trained, steps=12, clips=2),
-                features.evaluate(trained, count=4),
-            ]
+    of_run, of_saved = (
+        future_prediction.evaluate(
+            trained,
+            testset.generated(trained.config, 20),
+            results.command(trained, future_prediction.KIND, {}),
         )
-    for of_run, of_saved in zip(*found, strict=True):
-        assert of_run.rows and len(of_run.rows) == len(of_saved.rows)
-        for here, there in zip(of_run.rows, of_saved.rows, strict=True):
-            # The machine may add up in another order, which depends on what else it does.
-            numbers = [
-                [x for x in (row.value, row.low, row.high) if x is not None]
-                for row in (here, there)
-            ]
-            assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-7)
-            nothing = {"value": 0.0, "low": None, "high": None}
-            assert dataclasses.replace(here, **nothing) == dataclasses.replace(there, **nothing)
-        assert f"--model={exported[0]}" in of_saved.command and "--workdir" not in of_saved.command
-        assert of_saved.folder.parent == Path("runs/eval-tiny-1")
+        for trained in (model, saved)
+    )
+    assert of_run.rows and len(of_run.rows) == len(of_saved.rows)
+    for here, there in zip(of_run.rows, of_saved.rows, strict=True):
+        # The machine may add up in another order, which depends on what else it does.
+        numbers = [
+            [x for x in (row.value, row.low, row.high) if x is not None] for row in (here, there)
+        ]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-7)
+        nothing = {"value": 0.0, "low": None, "high": None}
+        assert dataclasses.replace(here, **nothing) == dataclasses.replace(there, **nothing)
+    found = [
+        of_saved,
+        out_of_domain.evaluate(saved, (1,), 4),
+        long_range.evaluate(saved, steps=12, clips=2),
+        features.evaluate(saved, count=4),
+    ]
+    for evaluation in found:
+        assert f"--model={exported[0]}" in evaluation.command
+        assert "--workdir" not in evaluation.command
+        assert evaluation.folder.parent == Path("runs/eval-tiny-1")
     assert listing(exported[0]) == before
 
-    evaluations = {evaluation.kind: evaluation for evaluation in found[1]}
+    evaluations = {evaluation.kind: evaluation for evaluation in found}
     runs = report.collect([saved], [evaluations])
     text = page.render(runs, "python -m eval.report", "2026-01-31T12:00:00+00:00")
     assert "tiny-1" in text

@@ -54,7 +54,7 @@ def test_a_run_starts_from_the_encoder_and_leaves_what_evaluations_need(folder, 
     info = json.loads((run.path / "run.json").read_text())["data"]
     init = trained.load(pretrained)
     assert info["sha256"]["init"] == init.sha256
-    assert info["made"] == records.Manifest.load(folder).source
+    assert info["made_of"] == records.Manifest.load(folder).source
     results = json.loads((run.path / "results.json").read_text())
     assert results["videos"] == 12 and results["step"] == run.step
 

@@ -625,8 +625,18 @@ def test_as_commands(run, motion, tmp_path):
         pool_after="()",
         full="(5,)",
     )
+    own = tmp_path / "own.py"  # a user's, from before there was data.split
+    own.write_text(
+        "from unsup_video.configs import flow_cnn_small\n"
+        "def get_config():\n"
+        "    config = flow_cnn_small.get_config()\n"
+        "    with config.unlocked():\n"
+        "        del config.data['split']\n"
+        "    return config\n"
+    )
     trained = commands.run(
         "train.flow_cnn",
+        f"--config={own}",
         f"--config.data.records={motion}",
         f"--workdir={tmp_path / 'run'}",
         "--config.train.steps=3",

@@ -33,6 +33,22 @@ def names(found):
     return [video.name for video in found.videos]
 
 
+def test_a_stamp_changes_with_an_image_of_a_folder(tmp_path):
+    folder = touch(tmp_path, "clip/1.png", "clip/2.png", "clip/.hidden", "empty/.hidden") / "clip"
+    for number in (1, 2):
+        (folder / f"{number}.png").write_bytes(bytes(10 * number))
+        os.utime(folder / f"{number}.png", ns=(0, number))
+    assert listing.last_change(folder) == (30, 2)
+    assert listing.last_change(folder / "1.png") == (10, 1)
+    before = listing.stamp([Video(str(folder), "clip")])
+    time = os.stat(folder).st_mtime_ns
+    os.utime(folder / "1.png", ns=(0, 3))  # overwritten, which changes nothing of the folder
+    assert os.stat(folder).st_mtime_ns == time
+    assert listing.stamp([Video(str(folder), "clip")]) != before
+    with pytest.raises(FileNotFoundError, match="no files in it"):
+        listing.last_change(tmp_path / "empty")
+
+
 # ---------------------------------------------------------------------- folders
 
 

@@ -201,4 +201,6 @@ def test_the_command_says_how_many_are_too_few(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     count = records.Manifest.load(tmp_path / "out").count
+    suggested = f"train.pretrain --config=patches_small --config.data.records={tmp_path / 'out'}\n"
+    assert suggested in done.stdout.partition("next:\n")[2]
     assert 0 < count < 10 and f"\n{10 - count} patches fewer than --per_video" in done.stdout

@@ -127,7 +127,7 @@ def test_the_command(tmp_path, command, capsys):
             Image.fromarray(CLIPS[0, t]).save(tmp_path / "in" / name / f"{t}.png")
     (tmp_path / "labels").write_text("a jump\nb run\nc -1\n")
     (tmp_path / "groups").write_text("a g\nb g\nc h\n")
-    out = tmp_path / "out"
+    out = tmp_path / "a name"
     arguments = [f"--input={tmp_path / 'in'}", "--size=6x8", "--grey", f"--out={out}"]
     command(
         *arguments,
@@ -137,8 +137,11 @@ def test_the_command(tmp_path, command, capsys):
     )
     printed = capsys.readouterr().out
     assert f"input: 3 sequences of {tmp_path / 'in'}, 2 classes\n  without a label: 1" in printed
-    assert "windows of 5 frames: remaining frames at the end of a sequence" in printed
-    assert f"--config=frames_small --config.data.records={out}" in printed
+    notes, suggested = printed.split("next:\n")
+    assert "windows of 5 frames: remaining frames at the end of a sequence" in notes
+    assert suggested.splitlines()[-1] == (
+        f"  python -m train.pretrain --config=frames_small '--config.data.records={out}'"
+    )
     manifest = records.Manifest.load(out)
     assert (manifest.shape, manifest.count, manifest.classes) == ((5, 6, 8), 6, ("jump", "run"))
     assert [(e.name, e.label, e.group) for e in records.load_index(out)][::2] == [

@@ -114,7 +114,7 @@ def run(
 
 def trained_fps(trained: TrainedModel) -> float | None:
     """Returns the frame rate to which the training videos were resampled; None for their own."""
-    return trained.data.get("made_of", {}).get("settings", {}).get("fps")
+    return trained.made_of.get("settings", {}).get("fps")
 
 
 def generated(trained: TrainedModel, count: int, steps: int) -> tuple[list[np.ndarray], list[str]]:

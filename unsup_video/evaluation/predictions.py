@@ -1,7 +1,6 @@
 """Names the actions in a user's own files: videos, or .npy files of percepts."""
 
 import csv
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,16 +110,15 @@ def percepts_job(trained: TrainedModel, given: dict) -> percepts.Percepts:
 
 def _settings(trained):
     """Returns the settings of the job that made the training data; {} if unknown."""
-    info = json.loads((trained.origin / "run.json").read_text(encoding="utf-8"))["data"]
-    source = info.get("made")
-    if source is None:  # a run of an earlier version
+    source = trained.made_of
+    if not source:  # a run of an earlier version
         data = Path(trained.config.data.records)
         for folder in (data, data / "train"):
             if records.exists(folder):
                 manifest = records.Manifest.load(folder)
-                if manifest.fingerprint == info["sha256"]["train"]:
+                if manifest.fingerprint == trained.data["sha256"]["train"]:
                     source = manifest.source
-    settings = (source or {}).get("settings", {})
+    settings = source.get("settings", {})
     return settings if "cnn" in settings else {}
 
 

@@ -14,6 +14,9 @@ COMMANDS = {
     "flow_classification": "train.flow_cnn",
 }
 
+# Fields of `config.model` that a classifier takes over from its pretrained encoder.
+ARCHITECTURE = ("units", "layers", "cell", "use_peepholes", "frame_scaling")
+
 # For each task, the values that describe runs made before these fields existed.
 _RECURRENT: dict[str, dict] = {
     "model": {"frame_scaling": False, "cell": "lstm"},

@@ -33,8 +33,8 @@ class TrainedModel:
 
     Attributes:
         path: the folder of the run, or of a version of a SavedModel.
-        config: the config of the run, with the recorded dtype as `precision`, and with paths
-            relative to the folder in which the run was started.
+        config: the config of the run, with the recorded dtype as `precision`, for a SavedModel
+            that of its program, and with paths relative to the folder in which the run was started.
         model: the video model of train.pretrain or the classifier of train.finetune, with its
             trained weights. step: the step at which they were saved.
         sha256: that of the run's checkpoint; for a SavedModel whose kernels are not in float32 that
@@ -42,7 +42,7 @@ class TrainedModel:
         frame_shape: (H, W), (H, W, C) or (D,); D is its product.
         mean_frame: (D,) float32, that of the training data; None for a classifier.
         saved_model: whether `path` is a SavedModel.
-        precision: the argument of `load`; None for that of the training.
+        precision: the argument of `load`; None for that of `config`.
         digits_dir: the argument of `load`; None for that of the training.
         kernel_dtype: the dtype in which a SavedModel stores its kernels; `model` has float32 ones.
         data: the description of the training data in run.json.
@@ -80,6 +80,12 @@ class TrainedModel:
         layer = self.model.frame_scale
         scale = 1.0 if layer is None else float(layer.scale)
         return build(config, self.frame_shape, self.mean_frame, self.classes, scale)
+
+    @property
+    def made_of(self) -> dict:
+        """The `source` of the training data's manifest; {} if there is none, or it is unknown."""
+        data = self.data
+        return data.get("made_of") or data.get("made") or {}  # "made": an earlier classifier's
 
     @property
     def flag(self) -> str:
@@ -148,8 +154,8 @@ def load(
     version, or of all versions, of which the newest is loaded.
 
     Args:
-        precision: the precision of the matrix products, instead of that of the training: auto,
-            float32 or bfloat16.
+        precision: the precision of the matrix products: auto, float32 or bfloat16; by default that
+            of the training, and for a SavedModel that of its program.
         digits_dir: the folder of MNIST's digits, instead of that of the training.
 
     Raises:
@@ -228,7 +234,9 @@ def _load_saved_model(path, precision):
         weights = _read_weights(path)
     except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
-    trained = _initial(path, _read_origin(path / EXTRA), precision)
+    origin = config, *_ = _read_origin(path / EXTRA)
+    config.precision = card.get("gemm_dtype", config.precision)
+    trained = _initial(path, origin, precision)
     checkpoints.load_weights(trained.model.network, weights, path)
     return dataclasses.replace(
         trained, step=step, sha256=sha256, saved_model=True, kernel_dtype=kernel_dtype

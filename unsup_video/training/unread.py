@@ -76,11 +76,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     elif not random:
         ignored |= dict.fromkeys(
             (
-                "model.units",
-                "model.layers",
-                "model.cell",
-                "model.use_peepholes",
-                "model.frame_scaling",
+                *(f"model.{name}" for name in fields.ARCHITECTURE),
                 "recipe.init.forget_bias",
                 "recipe.init.peepholes",
             ),

@@ -42,7 +42,7 @@ from unsup_video.utils import files, progress
 from unsup_video.utils.indices import evenly_spread
 from unsup_video.video import decoding
 from unsup_video.video.decoding import VideoError
-from unsup_video.video.listing import Listing, Video
+from unsup_video.video.listing import Listing, Video, last_change
 
 _JOB = "job.json"
 _VIDEOS = "videos.jsonl"
@@ -355,7 +355,10 @@ def _process(job, working, classes, number):
     """Makes the part of a video, unless it exists and the video is unchanged."""
     done = _part(working, number, ".json")
     video = _videos(done.with_name(_VIDEOS))[number % _FOLDER_SIZE]
-    stamp = _stamp(Path(video.path))
+    try:
+        stamp = list(last_change(video.path))
+    except OSError:
+        stamp = None  # the video is missing
     if done.exists():
         if stamp in (None, _head(done).get("stamp")):  # None: this process cannot see it now
             return
@@ -383,23 +386,6 @@ def _process(job, working, classes, number):
             doubts = dict.fromkeys(note.removeprefix(f"{video.path}: ") for note in notes)
             head["doubtful"] = [_quarantined(video.path, "; ".join(doubts), used=True)]
         files.write_text(done, json.dumps(head) + "\n" + "".join(lines))
-
-
-def _stamp(path):
-    """Returns [size, time] of the last change of a video, or of the files in a folder of images.
-
-    None for a video that is missing.
-    """
-    try:
-        paths = [path]
-        if path.is_dir():
-            paths = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-        stats = [each.stat() for each in paths]
-    except OSError:
-        return None
-    return (
-        [sum(stat.st_size for stat in stats), max(s.st_mtime_ns for s in stats)] if stats else None
-    )
 
 
 def _head(part):

@@ -99,10 +99,27 @@ def stamp(videos: Sequence[Video]) -> str:
     """
     digest = hashlib.sha256()
     for video in videos:
-        stat = os.stat(video.path)
         known = dataclasses.replace(video, path="")
-        digest.update(repr((known, stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(repr((known, *last_change(video.path))).encode())
     return digest.hexdigest()
+
+
+def last_change(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (bytes, time of the last change in ns) of a video, or of a folder of images.
+
+    Those of a folder are of all files in it: an image that is overwritten changes no folder.
+
+    Raises:
+        OSError: the file is missing, or the folder has none.
+    """
+    path = Path(path)
+    paths = [path]
+    if path.is_dir():
+        paths = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+    stats = [each.stat() for each in paths]
+    if not stats:
+        raise FileNotFoundError(f"{path}: there are no files in it")
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 def folder(path: str | os.PathLike) -> Listing:

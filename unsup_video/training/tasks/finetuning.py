@@ -134,7 +134,7 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
             "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
             "parts": {name: {"videos": len(part)} for name, part in parts.items()},
             # How the frames were made, which is needed to make those of other videos.
-            "made": manifests["train"].source,
+            "made_of": manifests["train"].source,
         },
     )
 
@@ -143,7 +143,7 @@ def take_architecture(config: ConfigDict, init: TrainedModel | None) -> None:
     """Copies the architecture of a pretrained encoder into `config.model`."""
     if init is None:
         return
-    for name in ("units", "layers", "cell", "use_peepholes", "frame_scaling"):
+    for name in fields.ARCHITECTURE:
         config.model[name] = init.config.model[name]
 
 
