@@ -2,7 +2,8 @@
 
 docs/results/NAME.json holds the results that NAME.md is about. Every decimal number in a table of
 NAME.md, and in its sentences with a figure in nats, is one of them, rounded to the decimals shown.
-The README's figures are of any of these files.
+The figures in the table of claims are those of the pages that a row links. The README's figures are
+of any of these files.
 """
 
 import json
@@ -64,6 +65,18 @@ def test_figures_of_a_page_are_those_stored_beside_it(page):
     stored = stored_in(page.with_suffix(".json"))
     wrong = {text: found for text in quoted(page) if (found := unknown(text, stored))}
     assert not wrong
+
+
+def test_figures_of_the_claims_are_those_of_their_pages():
+    text = (RESULTS / "README.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")][1:]
+    wrong = {}
+    for claim, _, here, _, pages in rows:
+        jsons = [RESULTS / f"{name}.json" for name in re.findall(r"\((\w+)\.md", pages)]
+        stored = stored_in(*(path for path in jsons if path.exists()))
+        if found := unknown(here, stored):
+            wrong[claim] = found
+    assert len(rows) > 10 and not wrong
 
 
 def test_losses_in_the_readme_are_stored():
