@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 import json
 import math
-import shutil
+import sys
 
 import numpy as np
 import pytest
+from absl import flags
 
-import commands
+import command_flags
 import labelled
 from unsup_video.configs import finetune_few_labels, percepts_small
 from unsup_video.data import records, splits
@@ -135,38 +136,6 @@ def test_the_search_reads_neither_test_part_nor_validation_labels(data, monkeypa
     }
     assert (searched, validation) == (parts["train"], parts["validation"])
     assert labelled == parts["train"] | parts["validation"] and test == parts["test"]
-
-
-@pytest.mark.slow
-def test_an_interrupted_study_goes_on(study, tmp_path, monkeypatch):
-    of = dataclasses.replace(study[0], per_class=(1,))
-    summaries = [s for s in study[2] if s.per_class == 1]
-    again = tmp_path / "again"
-    count = itertools.count(1)
-    whole = few_labels_fits.Fits._fit
-
-    def stopped(*arguments):
-        if next(count) == 6:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    monkeypatch.setattr(few_labels_fits.Fits, "_fit", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        few_labels.run(of, again, log=lambda text: None)
-    first = again / "fits" / "single_frame-1.jsonl"
-    lines = first.read_text().splitlines()
-    assert len(lines) == 5
-    first.write_text("\n".join(lines) + '\n{"key": ["te')  # a crash while writing
-    monkeypatch.setattr(few_labels_fits.Fits, "_fit", whole)
-    assert few_labels.run(of, again, log=lambda text: None) == summaries
-    assert first.read_text().splitlines()[:5] == lines  # not trained again
-
-
-@pytest.mark.slow
-def test_another_study_is_refused(study, data):
-    _, folder, _ = study
-    with pytest.raises(ValueError, match=r"other settings:\n  subsets: 3 there, 4 here"):
-        few_labels.run(settings(data, subsets=4), folder)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +291,30 @@ def diverging(monkeypatch, diverges):
             return {"accuracy": 50 + rate + subset, "cross_entropy": 1.0}
 
     monkeypatch.setattr(few_labels_fits, "Fits", Fits)
+
+
+def test_an_interrupted_study_goes_on(data, tmp_path, monkeypatch):
+    of = settings(data, per_class=(1,))
+    diverging(monkeypatch, lambda *_: False)
+    whole = few_labels.run(of, tmp_path / "whole", log=lambda text: None)
+    fit, count = few_labels_fits.Fits._fit, itertools.count(1)
+
+    def stopped(*arguments):
+        if next(count) == 6:
+            raise KeyboardInterrupt
+        return fit(*arguments)
+
+    monkeypatch.setattr(few_labels_fits.Fits, "_fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        few_labels.run(of, tmp_path / "again", log=lambda text: None)
+    first = tmp_path / "again" / "fits" / "single_frame-1.jsonl"
+    lines = first.read_text().splitlines()
+    assert len(lines) == 5
+    first.write_text("\n".join(lines) + '\n{"key": ["te')  # a crash while writing
+    assert few_labels.run(of, tmp_path / "again", log=lambda text: None) == whole
+    assert first.read_text().splitlines()[:5] == lines  # not trained again
+    with pytest.raises(ValueError, match=r"other settings:\n  subsets: 3 there, 4 here"):
+        few_labels.run(settings(data, per_class=(1,), subsets=4), tmp_path / "again")
 
 
 def test_a_study_goes_on_after_a_fit_that_diverges(data, tmp_path, monkeypatch):
@@ -483,14 +476,20 @@ def test_an_unfinished_study_of_an_earlier_version_is_refused(data, tmp_path, mo
 
 
 @pytest.mark.slow
-def test_the_command(data, pretrained, tmp_path):
-    """In processes of its own; what the study sets itself is refused."""
-    other = tmp_path / "other" / pretrained.path.name  # a copy, in another folder
-    shutil.copytree(pretrained.path, other)
-    command = [
-        "eval.few_labels",
+def test_the_command(data, pretrained, tmp_path, capsys, monkeypatch):
+    """Two processes train; what the study sets itself is refused."""
+    own = tmp_path / "own.py"  # a user's config, from before there were few labels
+    own.write_text(
+        "from unsup_video.configs import finetune_few_labels\n"
+        "def get_config():\n"
+        "    config = finetune_few_labels.get_config()\n"
+        "    with config.unlocked():\n"
+        "        del config.data['videos_per_class']\n"
+        "    return config\n"
+    )
+    given = [
+        f"--config={own}",
         f"--workdir={pretrained.path}",
-        f"--workdir={other}",
         f"--records={data}",
         "--per_class=1",
         "--subsets=2",
@@ -501,32 +500,29 @@ def test_the_command(data, pretrained, tmp_path):
         f"--out={tmp_path / 'study'}",
         "--processes=2",
     ]
-    done = commands.run(*command)
-    assert done.returncode == 0, done.stderr
-    names = [str(pretrained.path), str(other)]
-    assert all(f"| {name} |" in done.stdout for name in names)
+
+    def study(*more):
+        argv = ["few_labels", *given, *more]
+        monkeypatch.setattr(sys, "argv", argv)  # where ml_collections finds the config's fields
+        with command_flags.command("eval.few_labels") as command:
+            return command.main(flags.FLAGS(argv))
+
+    assert study() == 0
+    name = pretrained.path.name
+    assert f"| {name} |" in capsys.readouterr().out
     stored, summaries = few_labels.load(tmp_path / "study")
-    states = [f"state of {name}" for name in names]
-    assert [s.contender for s in summaries] == [
-        "single frame",
-        "mean frame",
-        "LSTM",
-        *names,
-        *states,
-    ]
+    names = ["single frame", "mean frame", "LSTM", name, f"state of {name}"]
+    assert [s.contender for s in summaries] == names
     none = {"train": 0, "validation": 0}
-    assert stored["seen"] == dict.fromkeys(["", *names], none) and stored["classes"] == CLASSES
-    refused = commands.run(
-        *command,
-        "--config.recipe.learning_rate=1",
-        "--config.model.units=64",
-        "--config.model.cell=gru",
-        "--config.train.eval_every=7",
-    )
-    assert refused.returncode == 1 and "use --learning_rates" in refused.stderr
-    assert "config.model.units=64 would be ignored, since the encoders of" in refused.stderr
-    assert "config.model.cell=gru would be ignored, since the encoders of" in refused.stderr
-    assert "config.train.eval_every=7 would be ignored" in refused.stderr
+    assert stored["seen"] == {"": none, name: none} and stored["classes"] == CLASSES
+    for field, reason in {
+        "recipe.learning_rate=1": "use --learning_rates",
+        "model.units=64": "the encoders of",
+        "model.cell=gru": "the encoders of",
+        "train.eval_every=7": "the last weights count",
+    }.items():
+        with pytest.raises(ValueError, match=f"config.{field}.* would be ignored.*{reason}"):
+            study(f"--config.{field}")
 
 
 def test_a_folder_without_a_study(tmp_path):

