@@ -13,11 +13,13 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
+import contextlib
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -31,7 +33,6 @@ from unsup_video.training import distribution
 _BATCH = 100
 _STORED_FRAMES = 60  # per sequence; a clip has 20
 _WARM_UP = 5  # batches before the first count
-_IDLE_S = 1.0  # a pipeline without a new clip for so long is idle
 _KINDS = ("generated", "records raw", "records GZIP", "records GZIP, held in memory")
 
 
@@ -63,12 +64,24 @@ class Counts:
 
     def idle(self) -> dict[str, float]:
         """Waits until nothing is made any more; returns clips, bytes and CPU seconds so far."""
-        clips, began = self.clips, time.monotonic()
-        while time.monotonic() - began < _IDLE_S:
+        waits = 0
+        while waits < 5:  # in a row
+            clips = self.clips
             time.sleep(0.05)
-            if self.clips != clips:
-                clips, began = self.clips, time.monotonic()
-        return {"clips": clips, "bytes": _read_bytes(), "cpu_s": time.process_time()}
+            waits = waits + 1 if self.clips == clips and _others_wait() else 0
+        return {"clips": self.clips, "bytes": _read_bytes(), "cpu_s": time.process_time()}
+
+
+def _others_wait():
+    """Tells whether no other thread of this process runs, or would run if it had a core."""
+    own, states = str(threading.get_native_id()), set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if task.name != own:
+                states.add(
+                    (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+                )
+    return states <= {"S"}
 
 
 def _read_bytes():

@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 TIMEOUT = 300  # seconds, of a cell
+# Fewer clips and passes than a reader has: the test is about the code.
+SHORTER = {"tour.ipynb": {"400": "80", "epochs=20": "epochs=1"}}
 ABSOLUTE_PATH = re.compile(r"(?<![\w./<:])/(?:[\w.-]+/)*[\w.-]+/?[\w.-]+")
 
 
@@ -25,6 +27,11 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
     (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
     notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for long, short in SHORTER.get(path.name, {}).items():
+        assert any(long in cell.source for cell in cells)
+        for cell in cells:
+            cell.source = cell.source.replace(long, short)
     client = NotebookClient(
         notebook, timeout=TIMEOUT, resources={"metadata": {"path": tmp_path / "examples"}}
     )

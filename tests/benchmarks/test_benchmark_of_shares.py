@@ -14,7 +14,6 @@ def counts(monkeypatch):
     for module, name in (moving_mnist, "_graph"), (frames, "_MEMORY"), (frames.Frames, "read"):
         monkeypatch.setattr(module, name, getattr(module, name))  # restores what `shares` replaces
     monkeypatch.setattr(shares, "_BATCH", 8)
-    monkeypatch.setattr(shares, "_IDLE_S", 2.0)  # tests of other processes take the cores, too
     return shares.Counts()
 
 
