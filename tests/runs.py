@@ -3,11 +3,13 @@
 import functools
 import itertools
 import json
+import os
 import tempfile
 import time
 
 import commands
 from unsup_video.training import checkpoints
+from unsup_video.training.trainer import Trainer
 
 TINY = [
     "--config.precision=float32",  # on every machine
@@ -98,6 +100,23 @@ class Run:
         self.process.join(timeout=240)
         assert self.process.exitcode is not None, self.output
         return self.process.exitcode, self.output
+
+
+class SignalIn:
+    """Sends its process a signal when a method of the trainer begins after that many steps."""
+
+    def __init__(self, number, method, step):
+        self.number, self.method, self.step = number, method, step
+
+    def __call__(self):
+        original = getattr(Trainer, self.method)
+
+        def signalled(trainer, *arguments):
+            if trainer.step == self.step:
+                os.kill(os.getpid(), self.number)
+            return original(trainer, *arguments)
+
+        setattr(Trainer, self.method, signalled)
 
 
 def what_training_left(workdir):

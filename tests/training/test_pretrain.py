@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -14,7 +13,15 @@ import numpy as np
 import pytest
 
 from commands import ROOT
-from runs import NO_GENERATOR, TINY, Run, assert_bit_identical, environment, what_training_left
+from runs import (
+    NO_GENERATOR,
+    TINY,
+    Run,
+    SignalIn,
+    assert_bit_identical,
+    environment,
+    what_training_left,
+)
 from unsup_video.data import records
 from unsup_video.training import checkpoints
 
@@ -102,18 +109,6 @@ def test_an_overwritten_run_is_kept_until_the_new_one_is_finished(uninterrupted,
     assert (workdir / "results.json").exists() and not aside.exists()
 
 
-def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
-    # Wherever the kill falls, in a step, in an evaluation, in a save: the end is the same.
-    rng = random.Random(0)
-    for moment in ("compiled", "step 4/", "validation", "step 8/"):
-        run = Run(tmp_path / "run")
-        run.kill_at(moment, delay=rng.uniform(0, 0.05))
-        assert run.process.exitcode in (-signal.SIGKILL, 0)
-    status, output = Run(tmp_path / "run").finish()
-    assert status == 0 and ("resumed from" in output or "is finished" in output)
-    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
-
-
 class DieInSave:
     """Kills its process in the second save: with half a file written, or before the rename."""
 
@@ -136,30 +131,28 @@ class DieInSave:
         setattr(module, name, dying)
 
 
-def test_killed_during_saves_it_ends_bit_identical(uninterrupted, tmp_path):
+def test_interrupted_in_all_ways_it_ends_bit_identical(uninterrupted, tmp_path):
+    """The checkpoints are of every third step, and of the step after SIGTERM."""
     folder = tmp_path / "run" / "checkpoints"
-    # One dies when it saves step 6, the next one goes on from step 3 and dies when it saves step 9.
-    for moment in ("writing", "renaming"):
-        killed = Run(tmp_path / "run", before=DieInSave(moment))
+    for killer, resumed_from in (
+        (DieInSave("writing"), None),  # saving step 6
+        (DieInSave("renaming"), 3),  # saving step 9
+        (SignalIn(signal.SIGKILL, "validate", 8), 6),
+        (SignalIn(signal.SIGKILL, "train_step", 11), 6),
+    ):
+        killed = Run(tmp_path / "run", before=killer)
         assert killed.finish()[0] == -signal.SIGKILL
-        assert list(folder.glob(".partial-*"))  # what the next save clears away
-    assert "resumed from" in killed.output
+        assert (f"resumed from {folder / f'step-{resumed_from or 0:08d}'}" in killed.output) == (
+            resumed_from is not None
+        )
+        if isinstance(killer, DieInSave):
+            assert list(folder.glob(".partial-*"))  # what the next save clears away
+    terminated = Run(tmp_path / "run", before=SignalIn(signal.SIGTERM, "train_step", 9))
+    status, output = terminated.finish()
+    assert status == 75 and "SIGTERM: saved step 11 of 12" in output
     status, output = Run(tmp_path / "run").finish()
-    assert status == 0 and "resumed from" in output
+    assert status == 0 and f"resumed from {folder / 'step-00000011'}" in output
     assert not list(folder.glob(".partial-*"))
-    assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
-
-
-def test_sigterm_saves_and_has_its_own_status(uninterrupted, tmp_path):
-    run = Run(tmp_path / "run")
-    run.wait_for("step 4/")
-    run.process.terminate()
-    status, output = run.finish()
-    assert status == 75 and "SIGTERM: saved step" in output
-    saved = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))[0]
-    assert 4 <= saved < 12
-    status, output = Run(tmp_path / "run").finish()
-    assert status == 0 and f"step-{saved:08d}" in output
     assert_bit_identical(what_training_left(uninterrupted[0]), what_training_left(tmp_path / "run"))
 
 
