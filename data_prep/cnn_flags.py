@@ -60,10 +60,10 @@ def define(weights: str = "weights", of_videos: bool = True) -> Callable[[], dic
             "cnn": cnn.value,
             "weights": weights_of.value,
             "layer": layer.value,
-            "size": cli.pixels(size),
-            "resize": cli.pixels(resize),
-            "mean": _numbers(mean),
-            "std": _numbers(std),
+            "size": cli.height_and_width(size),
+            "resize": cli.height_and_width(resize),
+            "mean": cli.numbers(mean, float),
+            "std": cli.numbers(std, float),
             "bgr": bgr.value,
             "fps": fps.value if of_videos else None,
         }
@@ -75,12 +75,3 @@ def define(weights: str = "weights", of_videos: bool = True) -> Callable[[], dic
 def given() -> list[flags.Flag]:
     """Returns the flags of `define` that are on the command line."""
     return [flag for flag in flags.FLAGS.get_key_flags_for_module(__name__) if flag.present]
-
-
-def _numbers(flag):
-    if flag.value is None:
-        return None
-    try:
-        return tuple(float(number) for number in flag.value)
-    except ValueError:
-        raise ValueError(f"--{flag.name}: numbers expected, got {','.join(flag.value)!r}") from None

@@ -62,8 +62,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replaces an existing data se
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    cli.check_arguments(argv)
     for flag, what in ((_INPUT, "the percepts to convert"), (_OUT, "the folder to write")):
         if not flag.value:
             raise ValueError(f"--{flag.name} is missing: {what}")

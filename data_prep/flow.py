@@ -64,7 +64,7 @@ def main(argv):
         raise ValueError("--stack_stride needs --stack")
     job = flow.Flow(
         method=_METHOD.value,
-        size=cli.pixels(_SIZE),
+        size=cli.height_and_width(_SIZE),
         bound=_BOUND.value,
         fps=_FPS.value,
         subtract_mean=_SUBTRACT_MEAN.value,

@@ -100,7 +100,9 @@ def _job(kind):
         return flow_percepts.of_images(
             cnn, folder, _STACK.value, _BOUND.value, _SUBTRACT_MEDIAN.value
         )
-    return flow_percepts.described(hof.Hof(cli.pixels(_GRID), _REST.value), folder, dtype)
+    return flow_percepts.described(
+        hof.Hof(cli.height_and_width(_GRID, "3x3"), _REST.value), folder, dtype
+    )
 
 
 def main(argv):

@@ -50,7 +50,7 @@ def main(argv):
     if _SIZE.value is None:
         raise ValueError("--size=HEIGHTxWIDTH of the frames to write is missing, such as 32x32")
     job = frames.Frames(
-        size=cli.pixels(_SIZE),
+        size=cli.height_and_width(_SIZE),
         colour=not _GREY.value,
         frames=_FRAMES.value,
         fps=_FPS.value,

@@ -102,8 +102,7 @@ _BLOCK = 100  # sequences held at a time
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    cli.check_arguments(argv)
     if _EXPORT_NPY.value is not None:
         _refuse(_EXPORT_NPY, _IMPORT_NPY, _ANY_CHECKSUM, *_GENERATOR, *_LAYOUT, *_OUTPUT)
         export()

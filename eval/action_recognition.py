@@ -73,9 +73,9 @@ _FLAGS = (_RECORDS, _SPLIT, _PART, _TOPK)
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     models = common.classifiers()
-    topk = _numbers(_TOPK, int)
+    topk = cli.numbers(_TOPK, int)
     if _PREDICT.value is not None:
         return _predict(models, topk)
     if given := [*cnn_flags.given(), *([_OUT] if _OUT.present else [])]:
@@ -86,7 +86,7 @@ def main(argv):
 def _evaluate(models, topk):
     if _CROSS_VALIDATION.value and _WEIGHTS.present:
         raise ValueError("--weights does not go with --cross_validation: no video has two models")
-    weights = action_recognition.check_weights(_numbers(_WEIGHTS, float), len(models))
+    weights = action_recognition.check_weights(cli.numbers(_WEIGHTS, float), len(models))
     naming.names([model.path for model in models])  # fails before minutes of evaluations
     folders = _RECORDS.value or [None] * len(models)
     if len(folders) != len(models):
@@ -174,13 +174,6 @@ def _predict(models, topk):
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def _numbers(flag, kind):
-    try:
-        return None if flag.value is None else tuple(kind(text) for text in flag.value)
-    except ValueError:
-        raise ValueError(f"--{flag.name}={_text(flag)}: numbers expected, such as 1,5") from None
 
 
 def _text(flag):

@@ -63,8 +63,7 @@ _MODEL, _PREDICTIONS = "model.npz", "predictions.csv"
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    cli.check_arguments(argv)
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: the folder of the study")
     if _PREDICT.value is not None:

@@ -25,12 +25,6 @@ _DIGITS_DIR = flags.DEFINE_string(
 _RECOMPUTE = flags.DEFINE_bool("recompute", False, "Compute stored results again.")
 
 
-def check_arguments(argv) -> None:
-    """Raises ValueError for an argument that is not a flag."""
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
-
-
 def models() -> list[trained.TrainedModel]:
     """Loads the trained video models that the flags name.
 

@@ -69,7 +69,7 @@ _OUT = flags.DEFINE_multi_string(
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     for path in _OUT.value:
         embeddings.check_out(path)
     out = Path(_OUT.value[0])

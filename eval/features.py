@@ -21,7 +21,7 @@ _COUNT = flags.DEFINE_integer("count", 200, "Number of features to draw of each 
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     for model in common.models():
         evaluation = features.evaluate(model, _COUNT.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{features.table(evaluation)}\n")

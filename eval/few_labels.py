@@ -55,7 +55,7 @@ _PROCESSES = flags.DEFINE_integer(
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: the folder of the study")
     if common.recompute():
@@ -90,8 +90,8 @@ def main(argv):
         per_class=tuple(0 if k == "all" else _integer(k) for k in _PER_CLASS.value),
         subsets=_SUBSETS.value,
         epochs=_EPOCHS.value,
-        learning_rates=_floats(_LEARNING_RATES),
-        dropouts=_floats(_DROPOUTS),
+        learning_rates=cli.numbers(_LEARNING_RATES, float),
+        dropouts=cli.numbers(_DROPOUTS, float),
         search_subsets=_SEARCH_SUBSETS.value,
         seed=config.seed,
     )
@@ -192,13 +192,6 @@ def _integer(text):
         return int(text)
     except ValueError:
         raise ValueError(f"--per_class: a number or all, got {text!r}") from None
-
-
-def _floats(flag):
-    try:
-        return tuple(float(text) for text in flag.value)
-    except ValueError:
-        raise ValueError(f"--{flag.name}: numbers, got {','.join(flag.value)!r}") from None
 
 
 def run():

@@ -33,7 +33,7 @@ _FLAGS = (_RECORDS, _CLIPS, _CONVENTION, _LPIPS)
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     lpips = _load_lpips() if _LPIPS.value else None
     evaluations, notes = [], []
     models = common.models()

@@ -35,7 +35,7 @@ _RECORDS = flags.DEFINE_string("records", None, "A data set of data_prep's to te
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     for model in common.models():
         evaluation = long_range.evaluate(
             model, _STEPS.value, _CLIPS.value, _UNITS.value, _RECORDS.value, common.recompute()

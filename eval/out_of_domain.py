@@ -23,13 +23,8 @@ _CLIPS = flags.DEFINE_integer(
 
 
 def main(argv):
-    common.check_arguments(argv)
-    try:
-        numbers = tuple(int(text) for text in _NUM_DIGITS.value)
-    except ValueError:
-        raise ValueError(
-            f"--num_digits={','.join(_NUM_DIGITS.value)}: expected numbers, such as 1,3"
-        ) from None
+    cli.check_arguments(argv)
+    numbers = cli.numbers(_NUM_DIGITS, int)
     for model in common.models():
         evaluation = out_of_domain.evaluate(model, numbers, _CLIPS.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{out_of_domain.table(evaluation)}\n")

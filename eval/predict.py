@@ -58,7 +58,7 @@ _FLOORS = {
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     for path in _OUT.value:
         own_clips.check_out(path)
     if common.recompute():

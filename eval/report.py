@@ -43,7 +43,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing page.")
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     if not _OUT.value:
         raise ValueError("--out=FOLDER is missing: the folder to write the page to")
     report.check_folder(_OUT.value, _OVERWRITE.value)

@@ -47,12 +47,6 @@ _PROFILE_STEPS = flags.DEFINE_string(
 EXIT_INTERRUPTED = 75
 
 
-def check_arguments(argv: list[str]) -> None:
-    """Raises ValueError for an argument that is no flag."""
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
-
-
 def configs(flag: flags.FlagHolder) -> tuple[ConfigDict, ConfigDict]:
     """Returns the config of the flag, and the same without the changes of the command line.
 

@@ -36,7 +36,7 @@ _RECORDS = flags.DEFINE_string(
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     config, named = common.configs(_CONFIG)
     if _INIT.value is not None:
         config.model.init = _INIT.value

@@ -34,7 +34,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     config, named = common.configs(_CONFIG)
     flow_classification.check(config)
     ignored = unread.of_flow_cnn(config)

@@ -43,7 +43,7 @@ _LARGER = {
 
 
 def main(argv):
-    common.check_arguments(argv)
+    cli.check_arguments(argv)
     config, named = common.configs(_CONFIG)
     if _DIGITS_DIR.value is not None:
         config.data.digits_dir = _DIGITS_DIR.value

@@ -55,8 +55,7 @@ _PARALLEL = flags.DEFINE_integer("parallel", 1, "Number of requests to send at t
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    cli.check_arguments(argv)
     if not _MODEL.value:
         raise ValueError("--model is missing, such as --model=quickstart")
     if not (_STATUS.value or _INPUT.value):

@@ -37,8 +37,7 @@ _KERNEL_DTYPE = flags.DEFINE_enum(
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
+    cli.check_arguments(argv)
     for flag, example in ((_WORKDIR, "runs/quickstart"), (_OUT, "saved_models/quickstart")):
         if not flag.value:
             raise ValueError(f"--{flag.name} is missing, such as --{flag.name}={example}")

@@ -166,7 +166,7 @@ def test_the_flags_go_together_also_on_a_single_device(tmp_path):
         "--config.train.steps=6",
     ).finish()
     assert status == 0, output
-    assert "mirrored: 1 devices" in output and "matrix products in bfloat16" in output
+    assert "mirrored: 1 device\n" in output and "matrix products in bfloat16" in output
     assert "profiling from step 3 to 4" in output
     assert list((tmp_path / "run" / "tb").glob("plugins/profile/*/*.xplane.pb"))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bfloat16"

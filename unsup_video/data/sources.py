@@ -64,7 +64,7 @@ class Source(abc.ABC):
 
 
 def to_frames(clips):
-    """(..., T, H, W[, C]) uint8 -> (B, T, D) float32 in [0, 1]."""
+    """(B, T, H, W[, C]) uint8 -> (B, T, D) float32 in [0, 1]."""
     shape = tf.shape(clips)
     dim = int(np.prod(clips.shape[2:]))
     return tf.reshape(tf.cast(clips, tf.float32) * records.UNIT, (shape[0], clips.shape[1], dim))

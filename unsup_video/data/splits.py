@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # importing `records` would import TensorFlow, which nothing 
     from unsup_video.data.records import Entry
 
 SPLITS = ("train", "validation", "test")
-_TRAIN, _TEST = 1, 2  # in `Entry.splits`
+TRAIN, TEST = 1, 2  # in `Entry.splits`; 0 is unused
 
 
 def choose(
@@ -50,8 +50,8 @@ def choose(
     if official:
         codes = np.array([entry.splits[official - 1] for entry in entries])
         if split == "test":
-            return codes == _TEST
-        pool, held_out = np.flatnonzero(codes == _TRAIN), ("validation",)
+            return codes == TEST
+        pool, held_out = np.flatnonzero(codes == TRAIN), ("validation",)
     else:
         pool, held_out = np.arange(len(entries)), ("test", "validation")
 
@@ -107,7 +107,7 @@ def folds(labels: Sequence[int], groups: Sequence[str], count: int) -> list[tupl
                 fold_of[group] = dealt % count
                 dealt += 1
     return [
-        tuple(_TEST if fold_of[group] == fold else _TRAIN for fold in range(count))
+        tuple(TEST if fold_of[group] == fold else TRAIN for fold in range(count))
         for group in groups
     ]
 

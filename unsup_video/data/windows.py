@@ -88,6 +88,7 @@ def training(
         start: number of windows already consumed. The stream resumes from there without reading
             the windows before.
         max_per_video: maximum number of windows per sequence in an epoch; None for all.
+        batch_size: number of windows of a batch, of all processes together.
         share: of every `batch_size` windows from `start` on, those to read; the stream has no
             others.
 

@@ -178,6 +178,7 @@ class Rows:
         sequences: what they are of. settings: JSON values that they depend on.
         count: the number of rows. dim: E.
         problems: (name, reason) of each sequence that has no row.
+        paths: the files of the parts, in order.
     """
 
     sequences: Sequences

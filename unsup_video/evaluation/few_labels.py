@@ -33,7 +33,7 @@ from unsup_video.utils import files
 BASELINE = "LSTM"  # the classifier from random weights, which the others are compared with
 LINEAR = {"single frame": "single_frame", "mean frame": "mean_frame"}  # name -> kind of classifier
 STATE = "state of "  # prefix of a pretrained model's name: regression on its encoder's state
-LINEAR_FACTOR = 10.0
+LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LSTM
 _SETTINGS, _FITS = "settings.json", "fits"
 
 
@@ -46,8 +46,8 @@ class Settings:
         pretrained: name -> {"path", "sha256"} and the kind of the models whose encoders are tried.
         data: sha256 of the labelled videos.
         per_class: numbers of labelled videos of each class; 0 for all.
-        subsets: number of random subsets of each size, the same for every contender; with all
-            videos, the number of seeds of the classifier instead.
+        subsets: number of random subsets of each size, the same for every contender. With all
+            videos there are as many seeds of the classifier instead, at most `search_subsets`.
         epochs: minimum number of passes over the labelled videos; `config["train"]["steps"]` is the
             minimum number of steps.
         learning_rates, dropouts: the values to search over, for each contender and number of

@@ -157,7 +157,7 @@ def check_out(path: str | os.PathLike, shape: tuple[int, ...] | None = None) -> 
         raise ValueError(f"{path}: frames of shape {shape} are no pictures; write a .npz file")
 
 
-def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
+def write(output: Future, path: str | os.PathLike) -> None:
     """Writes an animation (.gif), a strip (.png), or all arrays (.npz).
 
     In both pictures the model is below the truth; in an animation of a single clip, beside it. The
@@ -193,7 +193,7 @@ def write(output: Future, path: str | os.PathLike, fps: float = 5) -> None:
     if suffix == ".png":
         visualize.samples_figure(samples, path)
     else:
-        visualize.samples_gif(samples, path, fps)
+        visualize.samples_gif(samples, path)
 
 
 def _frames(decoded, clip, count):

@@ -201,9 +201,7 @@ def _in_order(past, future, reconstruction, prediction):
     return Sample([*past, *future], back + ahead, len(past))
 
 
-def mosaic(
-    panels: dict[str, np.ndarray], path: str | os.PathLike, columns: int = 20, across: int = 2
-) -> None:
+def mosaic(panels: dict[str, np.ndarray], path: str | os.PathLike, columns: int = 20) -> None:
     """Writes sets of weights as a PNG, as in the paper's figures 9 and 10.
 
     A weight w is drawn as (1 + w / m) / 2, where m is the largest |w| of its feature: zero is mid
@@ -212,7 +210,7 @@ def mosaic(
     Args:
         panels: title -> features (n, H, W[, C]), at least one, filled in row by row; all panels
             have one shape.
-        columns: features per row of a panel. across: panels per row.
+        columns: features per row of a panel; there are two panels per row.
     """
     example = next(iter(panels.values()))
     columns = min(columns, len(example))
@@ -223,7 +221,7 @@ def mosaic(
     widest_title = max(round(font.getlength(title)) for title in panels)
     panel_width = max(columns * width, widest_title) + 2 * margin
     panel_height = top + -(-len(example) // columns) * height + margin
-    across = min(across, len(panels))
+    across = min(2, len(panels))
     size = (across * panel_width, -(-len(panels) // across) * panel_height)
     picture = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(picture)

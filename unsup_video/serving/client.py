@@ -175,11 +175,7 @@ def _suffix(path):
 
 
 def write(
-    path: str | os.PathLike,
-    outputs: dict[str, np.ndarray],
-    sent: np.ndarray,
-    after: np.ndarray,
-    fps: float = 5,
+    path: str | os.PathLike, outputs: dict[str, np.ndarray], sent: np.ndarray, after: np.ndarray
 ) -> None:
     """Writes all outputs (.npz), or the first clip's frames as an animation (.gif).
 
@@ -207,4 +203,4 @@ def write(
     truth = np.zeros((count, *shape), sent.dtype)
     known = after[0, :count]
     truth[: len(known)] = known
-    visualize.sample_gif(sent[0], truth, reconstruction, future, path, fps)
+    visualize.sample_gif(sent[0], truth, reconstruction, future, path)

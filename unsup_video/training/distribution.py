@@ -84,7 +84,8 @@ def part_of(numbers: range, strategy: tf.distribute.Strategy) -> range:
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Returns a line for people about the devices and processes that share the work."""
-    text = f"{strategy.num_replicas_in_sync} devices"
+    count = strategy.num_replicas_in_sync
+    text = f"{count} device{'s' * (count > 1)}"
     if processes(strategy) == 1:
         return text
     return (

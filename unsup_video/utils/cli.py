@@ -5,10 +5,14 @@ import re
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import TypeVar
 
 import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import ConfigDict
+
+T = TypeVar("T", int, float)
 
 DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, because errors occur before flags are read
 
@@ -38,16 +42,38 @@ def config_from_file(flag: flags.FlagHolder) -> ConfigDict:
     return _expanded(parsed.parser.parse(parsed.config_filename))
 
 
-def pixels(flag: flags.FlagHolder) -> tuple[int, int] | None:
-    """(height, width) of a flag HEIGHTxWIDTH; None where it is not given.
+def check_arguments(argv: Sequence[str]) -> None:
+    """Raises ValueError for an argument that is not a flag; the first one is the program."""
+    if len(argv) > 1:
+        raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
 
-    Raises ValueError where it is something else.
+
+def numbers(flag: flags.FlagHolder, kind: type[T]) -> tuple[T, ...] | None:
+    """Returns the numbers of a list flag; None if it is not given.
+
+    Raises ValueError if they are not of that kind, int or float.
+    """
+    if flag.value is None:
+        return None
+    try:
+        return tuple(kind(text) for text in flag.value)
+    except ValueError:
+        text = ",".join(flag.value)
+        raise ValueError(f"--{flag.name}={text}: numbers expected, such as 1,5") from None
+
+
+def height_and_width(flag: flags.FlagHolder, example: str = "240x320") -> tuple[int, int] | None:
+    """Returns (height, width) of a flag HEIGHTxWIDTH; None if it is not given.
+
+    Raises ValueError if it is something else.
     """
     if flag.value is None:
         return None
     size = re.fullmatch(r"(\d+)x(\d+)", flag.value)
     if not size:
-        raise ValueError(f"--{flag.name} must be HEIGHTxWIDTH, such as 240x320, got {flag.value!r}")
+        raise ValueError(
+            f"--{flag.name} must be HEIGHTxWIDTH, such as {example}, got {flag.value!r}"
+        )
     return int(size[1]), int(size[2])
 
 

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from unsup_video.data import folders, labelling, text
+from unsup_video.data.splits import TEST, TRAIN
 from unsup_video.video import decoding
-
-TRAIN, TEST = 1, 2  # in `Video.splits`; 0 is unused
 
 UCF101_CLASSES = 101
 UCF101_COUNTS = ((9537, 3783), (9586, 3734), (9624, 3696))  # train, test of the official splits

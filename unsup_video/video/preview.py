@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from unsup_video.data import records
+from unsup_video.data.splits import TEST, TRAIN
 from unsup_video.pictures import fonts, visualize
 from unsup_video.utils import files
 from unsup_video.utils.indices import evenly_spread
@@ -79,7 +80,7 @@ def _splits(entries):
         f"official split {k + 1}: "
         + ", ".join(
             f"{parts.count(code):,} {name}"
-            for code, name in ((1, "for training"), (2, "for testing"), (0, "unused"))
+            for code, name in ((TRAIN, "for training"), (TEST, "for testing"), (0, "unused"))
         )
         for k, parts in enumerate(zip(*(entry.splits for entry in entries), strict=True))
     ]
@@ -162,7 +163,7 @@ def sheet(sample: Sample, path: str | os.PathLike, columns: int = 10) -> None:
         visualize.strip(rows, steps).save(temporary, "PNG")
 
 
-def animation(sample: Sample, path: str | os.PathLike, fps: float = 10) -> None:
+def animation(sample: Sample, path: str | os.PathLike) -> None:
     """Writes sequences of pictures side by side as a GIF, as long as the shortest sequence."""
     length = min(_GIF_FRAMES, *(len(record.frames) for record in sample.records))
     pictures = _pictures(sample, [range(length)] * len(sample.records))
@@ -170,7 +171,7 @@ def animation(sample: Sample, path: str | os.PathLike, fps: float = 10) -> None:
     captions = [f"frame {t + 1}" for t in range(length)]
     shape = sample.manifest.frame_shape
     colourful = sample.manifest.kind == "flow" or shape[2:] == (3,)
-    data = visualize.gif(panels, captions, length, fps, colourful)
+    data = visualize.gif(panels, captions, length, fps=10, colourful=colourful)
     with files.atomic_write(path) as temporary:
         temporary.write_bytes(data)
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.configs import NO_INIT, finetune_small, percepts_small
 from unsup_video.data import sources, splits
 from unsup_video.data.labelled_videos import LabelledVideos
+from unsup_video.evaluation.few_labels import LINEAR_FACTOR
 from unsup_video.evaluation.short_trainings import ShortTrainings
 from unsup_video.models import classifiers
 from unsup_video.models.classification import classify
@@ -20,7 +21,6 @@ from unsup_video.training.tasks import finetuning, pretraining
 
 PRETRAINED = "pretrained"
 KINDS = ("single_frame", "lstm", PRETRAINED)
-_LINEAR_FACTOR = 10.0  # the learning rate of a regression, times that of an LSTM
 
 
 def configs(kind: str) -> dict[str, ConfigDict]:
@@ -30,7 +30,7 @@ def configs(kind: str) -> dict[str, ConfigDict]:
     own.model.units, own.model.layers = encoder.model.units, encoder.model.layers
     if kind == "single_frame":
         own.model.kind = kind
-        own.recipe.learning_rate *= _LINEAR_FACTOR
+        own.recipe.learning_rate *= LINEAR_FACTOR
     return {"classifier": own, **({"encoder": encoder} if kind == PRETRAINED else {})}
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unsup_video.data import records
+from unsup_video.data import records, splits
 from unsup_video.data.labelled_videos import LabelledVideos
-
-_TRAIN = 1  # in `Entry.splits`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,7 +103,7 @@ def _usable(folder, entries, split):
     names = {
         entry.name
         for entry in entries
-        if entry.label >= 0 and (not split or entry.splits[split - 1] == _TRAIN)
+        if entry.label >= 0 and (not split or entry.splits[split - 1] == splits.TRAIN)
     }
     if not names:
         raise ValueError(

@@ -118,7 +118,7 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
             )
     empty = set(range(len(train.classes))) - set(train.labels.tolist())
     if empty:
-        more = f", and of {len(empty) - 1} other classes" if len(empty) > 1 else ""
+        more = f", and of {len(empty) - 1} more" if len(empty) > 1 else ""
         raise ValueError(
             f"{train.folder}: no video to train on of {train.classes[min(empty)]}{more}"
         )
