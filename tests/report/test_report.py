@@ -221,7 +221,7 @@ def test_a_run_says_what_was_trained_and_how(written):
         "feed5eed",
         "some digits",
         "12,345",
-        "2 h 0 min",
+        "2.0 h",
         "a processor",
         "keras: 3.15.1",
         "step 40 of 40",

@@ -367,6 +367,23 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
     return rows
 
 
+def hardest_classes(evaluation: results.Evaluation) -> list[tuple[results.Row, str]]:
+    """Returns (the row of its accuracy, what it is most often taken for) of each class.
+
+    The class with the lowest accuracy is first; the text has up to three classes, with the
+    percentages of the videos that are taken for them.
+    """
+    measured = [row for row in evaluation.rows if row.part.startswith("class/")]
+    accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
+
+    def others(part):
+        taken = [r for r in measured if r.part == part and r.metric.startswith("as/")]
+        taken.sort(key=lambda r: -r.value)
+        return ", ".join(f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken[:3])
+
+    return [(row, others(row.part)) for row in accuracies]
+
+
 # ---------------------------------------------------------------------- text
 
 
@@ -392,21 +409,15 @@ def table(evaluation: results.Evaluation, classes: Sequence[str]) -> str:
         ]
         lines.append(f"{'  ' + label:<{width}}" + "".join(f"{_percent(r):>24}" for r in cells))
 
-    measured = [r for r in evaluation.rows if r.part.startswith("class/")]
-    accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
-    shown = f"{min(_SHOWN, len(accuracies))} of {len(accuracies)}"
+    hardest = hardest_classes(evaluation)
+    shown = f"{min(_SHOWN, len(hardest))} of {len(hardest)}"
     lines.append(f"classes, the hardest first ({shown})")
-    for row in accuracies[:_SHOWN]:
-        taken = sorted(
-            (r for r in measured if r.part == row.part and r.metric.startswith("as/")),
-            key=lambda r: -r.value,
-        )[:3]
-        text = ", ".join(f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken)
+    for row, text in hardest[:_SHOWN]:
         lines.append(
             f"  {row.part.removeprefix('class/'):<28}{row.value:6.1f} % of {row.count:,}"
             + (f", taken for {text}" if text else "")
         )
-    named = {r.part.removeprefix("class/") for r in accuracies}
+    named = {r.part.removeprefix("class/") for r, _ in hardest}
     if absent := [name for name in classes if name not in named]:
         lines.append(
             f"no video of {', '.join(absent[:_SHOWN])}"

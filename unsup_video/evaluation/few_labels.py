@@ -147,7 +147,7 @@ def run(
         began = time.perf_counter()
         for number, (name, k) in enumerate(_worked(tasks, processes), 1):
             minutes = (time.perf_counter() - began) / 60
-            log(f"{number} of {len(tasks)}: {name}, {_number(k)} per class; {minutes:.1f} min")
+            log(f"{number} of {len(tasks)}: {name}, {number_text(k)} per class; {minutes:.1f} min")
         summaries = summarize(settings, folder)
         _write(settings, summaries, folder, {"seen": seen, "classes": classes})
     return summaries
@@ -322,7 +322,7 @@ class _Lines:
     """The finished fits of a contender with one number of videos."""
 
     def __init__(self, folder, contender, per_class):
-        self.path = folder / _FITS / f"{_file_name(contender)}-{_number(per_class)}.jsonl"
+        self.path = folder / _FITS / f"{_file_name(contender)}-{number_text(per_class)}.jsonl"
         self.lines = {}
         if not self.path.exists():
             return
@@ -483,7 +483,14 @@ def _write(settings, summaries, folder, known):
     for s in summaries:
         for subset, accuracy in enumerate(s.accuracies):
             table.writerow(
-                [s.contender, _number(s.per_class), subset, s.learning_rate, s.dropout, accuracy]
+                [
+                    s.contender,
+                    number_text(s.per_class),
+                    subset,
+                    s.learning_rate,
+                    s.dropout,
+                    accuracy,
+                ]
             )
     files.write_text(folder / "results.csv", text.getvalue())
     files.write_text(folder / "table.md", markdown(summaries) + "\n")
@@ -491,8 +498,9 @@ def _write(settings, summaries, folder, known):
     draw(summaries, folder / "figure_12.png")  # last, so that all numbers are written if it fails
 
 
-def _number(per_class):
-    return str(per_class) if per_class else "all"
+def number_text(per_class: int) -> str:
+    """Returns a number of labelled videos per class for people: "all" for 0."""
+    return str(per_class or "all")
 
 
 def _names(summaries):
@@ -503,7 +511,7 @@ def markdown(summaries: list[Summary]) -> str:
     """Returns two tables: accuracies, and gains over the baseline on the same subsets."""
     numbers = list(dict.fromkeys(s.per_class for s in summaries))
     by_cell = {(s.contender, s.per_class): s for s in summaries}
-    head = "| videos per class | " + " | ".join(map(_number, numbers)) + " |"
+    head = "| videos per class | " + " | ".join(map(number_text, numbers)) + " |"
     rule = "|---" * (len(numbers) + 1) + "|"
 
     def lines(names, cell):
@@ -540,7 +548,7 @@ def markdown(summaries: list[Summary]) -> str:
             *lines([name for name in names if name != BASELINE], gain),
             *([""] if any(s.diverged for s in summaries) else []),
             *(
-                f"{s.contender}, {_number(s.per_class)} per class: training diverged "
+                f"{s.contender}, {number_text(s.per_class)} per class: training diverged "
                 f"with {excluded(s)}."
                 for s in summaries
                 if s.diverged
@@ -595,7 +603,7 @@ def draw(summaries: list[Summary], path: str | os.PathLike) -> None:
                     color=colours.get(name.removeprefix(STATE)),  # a state's is its model's
                 )
             )
-        axes.set_xticks(range(len(numbers)), list(map(_number, numbers)))
+        axes.set_xticks(range(len(numbers)), list(map(number_text, numbers)))
         axes.grid(alpha=0.2)
         axes.legend(
             drawn,

@@ -12,7 +12,7 @@ from unsup_video.pictures import visualize
 from unsup_video.training import precision
 from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import TrainedModel
-from unsup_video.utils import files
+from unsup_video.utils import files, progress
 
 KIND = "future_prediction"
 _BLOCK = 500  # clips in memory at a time; each finished block is stored
@@ -74,7 +74,10 @@ def evaluate(
                 done = start + count
                 per_clip = (time.perf_counter() - began) / (done - stored)
                 left = per_clip * (test_set.count - done)
-                log(f"{trained.name}: {done:,} of {test_set.count:,} clips, {left:,.0f} s to go")
+                log(
+                    f"{trained.name}: {done:,} of {test_set.count:,} clips, "
+                    f"{progress.duration(left)} to go"
+                )
             else:
                 stored += count
             scores.append(block)
@@ -95,6 +98,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         seconds[name] += time.perf_counter() - began
         return value
 
+    # The names of scores are "subject mode part metric"; a guess has no mode, and two spaces.
     def measure(what, targets, frames):
         figures = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
         if lpips is not None:

@@ -202,17 +202,10 @@ class Classes(_Actions):
 
 
 def _by_class(evaluation):
-    measured = [row for row in evaluation.rows if row.part.startswith("class/")]
-    hardest = sorted((r for r in measured if r.metric == "accuracy"), key=lambda row: row.value)
     lines = []
-    for row in hardest:
-        taken = sorted(
-            (r for r in measured if r.part == row.part and r.metric.startswith("as/")),
-            key=lambda r: -r.value,
-        )
-        others = [f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken[:3]]
+    for row, others in action_recognition.hardest_classes(evaluation):
         name = cells.Cell(row.part.removeprefix("class/"), head=True)
-        lines.append([name, ", ".join(others) or None, f"{row.count:,}", cells.row_cell(row)])
+        lines.append([name, others or None, f"{row.count:,}", cells.row_cell(row)])
     return cells.Table(["class", "most often taken for", "videos", "accuracy (%)"], lines, 2)
 
 

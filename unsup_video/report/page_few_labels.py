@@ -4,6 +4,7 @@ import math
 
 from unsup_video.data import overlap
 from unsup_video.evaluation import comparison, few_labels, paper
+from unsup_video.evaluation.few_labels import number_text
 from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
@@ -15,10 +16,6 @@ _PAPER = {"single frame": 0, "LSTM": 2, "LSTM, pretrained": 3}
 
 def _anchor(studies, study):
     return f"study-{studies.index(study) + 1}"
-
-
-def _number(per_class):
-    return str(per_class or "all")
 
 
 def _cells(study, name, cell):
@@ -45,7 +42,7 @@ class Figure12(Section):
                 cells.Cell(study.name, href=f"#{_anchor(studies, study)}", head=True),
                 f"{len(study.settings['pretrained'])} pretrained, "
                 f"{len({*few_labels.LINEAR, few_labels.BASELINE} & {*study.contenders})} baselines",
-                ", ".join(map(_number, study.numbers)),
+                ", ".join(map(number_text, study.numbers)),
                 str(study.settings["subsets"]),
             ]
             for study in studies
@@ -81,7 +78,9 @@ def _cautions(study):
     for s in study.summaries:
         if s.diverged:
             note = f"training diverged with {few_labels.excluded(s)}"
-            lines += cells.cautions(s.contender, [f"at {_number(s.per_class)} per class {note}"])
+            lines += cells.cautions(
+                s.contender, [f"at {number_text(s.per_class)} per class {note}"]
+            )
     for name, seen in (study.settings.get("seen") or {"": None}).items():
         lines += cells.cautions(name or "labelled videos", overlap.notes(seen, None))
     return lines
@@ -122,7 +121,7 @@ def _curves(study, name):
 
 def _chart(lines, name, title, numbers):
     return charts.svg(
-        lines, name, title, "labelled videos per class", "%", ticks=list(map(_number, numbers))
+        lines, name, title, "labelled videos per class", "%", ticks=list(map(number_text, numbers))
     )
 
 
@@ -133,7 +132,7 @@ def _gains(study):
         if name != few_labels.BASELINE
     ]
     gain = f"gain over the {few_labels.BASELINE} (%)"
-    return cells.Table([gain, *(f"{_number(k)} per class" for k in study.numbers)], lines)
+    return cells.Table([gain, *(f"{number_text(k)} per class" for k in study.numbers)], lines)
 
 
 def _gain_cell(summary):
@@ -148,7 +147,7 @@ def _choices(study):
         [name, *_cells(study, name, lambda s: f"{s.learning_rate:g}, {s.dropout:g}")]
         for name in study.contenders
     ]
-    head = ["learning rate, dropout", *(f"{_number(k)} per class" for k in study.numbers)]
+    head = ["learning rate, dropout", *(f"{number_text(k)} per class" for k in study.numbers)]
     return cells.Table(head, lines)
 
 
@@ -196,7 +195,7 @@ def _variants(study):
         [
             "pretraining",
             "here",
-            *(f"here: {_number(k)} per class (%)" for k in study.numbers),
+            *(f"here: {number_text(k)} per class (%)" for k in study.numbers),
             *(f"paper: {name} (%)" for name in columns),
         ],
         lines,

@@ -9,6 +9,7 @@ from unsup_video.pictures import charts
 from unsup_video.report import cells
 from unsup_video.report.section import Section
 from unsup_video.training import experiment
+from unsup_video.utils import progress
 
 _CURVES = {  # of a classifier: (title, unit) -> split -> name in metrics.jsonl
     ("Cross entropy", "nats"): {"train": "cross_entropy", "validation": "video_cross_entropy"},
@@ -68,15 +69,8 @@ def architecture(model: dict) -> str:
     return f"{kind}, {model['layers']} × {model['units']} {units}"
 
 
-def _duration(seconds):
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _training_time(run):
-    return _duration(run.metrics[-1]["elapsed_s"]) if run.metrics else "–"
+    return progress.duration(run.metrics[-1]["elapsed_s"]) if run.metrics else "–"
 
 
 def _parameters(run):

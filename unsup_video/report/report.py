@@ -242,7 +242,7 @@ def rows(runs: list[Run], studies: Sequence[Study] = ()) -> list[dict]:
 
 def _study_rows(study):
     for s in study.summaries:
-        part = f"videos_per_class/{s.per_class or 'all'}"
+        part = f"videos_per_class/{few_labels.number_text(s.per_class)}"
 
         def row(metric, value, low=None, high=None):
             known = [None if x is None or math.isnan(x) else x for x in (low, high)]
