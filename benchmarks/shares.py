@@ -32,6 +32,7 @@ from unsup_video.training import distribution
 
 _BATCH = 100
 _STORED_FRAMES = 60  # per sequence; a clip has 20
+_PATIENCE_S = 60
 _WARM_UP = 5  # batches before the first count
 _KINDS = ("generated", "records raw", "records GZIP", "records GZIP, held in memory")
 
@@ -64,8 +65,10 @@ class Counts:
 
     def idle(self) -> dict[str, float]:
         """Waits until nothing is made any more; returns clips, bytes and CPU seconds so far."""
-        waits = 0
+        waits, end = 0, time.monotonic() + _PATIENCE_S
         while waits < 5:  # in a row
+            if time.monotonic() > end:
+                raise TimeoutError(f"the pipeline is still at work after {_PATIENCE_S} s")
             clips = self.clips
             time.sleep(0.05)
             waits = waits + 1 if self.clips == clips and _others_wait() else 0

@@ -17,7 +17,7 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     precision.CHOICES,
-    "Precision of matrix products; default: as in training, and that of a SavedModel as exported.",
+    "Precision of matrix products; default: that of the training or, for a SavedModel, its export.",
 )
 _DIGITS_DIR = flags.DEFINE_string(
     "digits_dir", None, "Folder of MNIST's idx files; default: the one used in training."

@@ -140,7 +140,7 @@ _OWN = {
     "data.videos_per_class": "use --per_class",
     "data.subset_seed": "use --config.seed",
     **dict.fromkeys(
-        (f"model.{name}" for name in fields.ARCHITECTURE),
+        (f"model.{name}" for name in fields.OF_ENCODER),
         "the encoders of --workdir and --model have their own",
     ),
 }

@@ -2,10 +2,12 @@ import copy
 import dataclasses
 import os
 import shutil
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
+import commands  # noqa: F401, which says what a server of processes imports
 from unsup_video.training import precision
 
 # Tests hold figures of float32 to each other: "auto" means float32 on every CPU.
@@ -31,6 +33,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SLOW_FIXTURES.intersection(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server_of_processes():
+    """Starts it, before code under test does so with fewer imports."""
+    forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")

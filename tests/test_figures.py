@@ -2,8 +2,8 @@
 
 docs/results/NAME.json holds the results that NAME.md is about. Every decimal number in a table of
 NAME.md, and in its sentences with a figure in nats, is one of them, rounded to the decimals shown.
-The figures in the table of claims are those of the pages that a row links. The README's figures are
-of any of these files.
+The figures in the table of claims are those of the pages that a row links, and the README's those
+of any of these files. A wrong figure is not found if it is another result of the same file.
 """
 
 import json

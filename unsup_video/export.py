@@ -24,7 +24,7 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ("float32", "bfloat16"),
-    "Dtype of the matrix products; default: that of the training. On a CPU, float32 is "
+    "Dtype of the matrix products; default: that of the run or SavedModel. On a CPU, float32 is "
     "faster for requests of single clips (docs/results/serving.md).",
 )
 _KERNEL_DTYPE = flags.DEFINE_enum(

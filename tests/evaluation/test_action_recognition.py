@@ -688,7 +688,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         "video models": "fresh is a classifier of train.finetune, and predicts no frames",
         "weights": "--weights has 1 numbers for 2 models",
         "records": "--records is given 1 times for 2 models",
-        "no numbers": "--topk=a: numbers expected",
+        "no numbers": "--topk=a: whole numbers expected",
         "twice": "is given twice",
         "mixed": "--part does not go with --predict",
         "without predict": "--cnn_weights goes with --predict",

@@ -102,7 +102,7 @@ def test_a_page_of_a_run(fresh, call, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name, given, message",
     [
-        ("out_of_domain", ["--num_digits=1,a"], "--num_digits=1,a: numbers expected"),
+        ("out_of_domain", ["--num_digits=1,a"], "--num_digits=1,a: whole numbers expected"),
         ("future_prediction", ["--lpips"], "--lpips needs the package lpips: pip install lpips"),
         ("features", ["features.png"], "unknown argument 'features.png'"),
         ("report", [], "--out=FOLDER is missing"),

@@ -425,7 +425,7 @@ def test_the_newest_version_is_taken(exported, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluations_give_the_figures_of_the_run_and_write_elsewhere(model, saved, exported):
+def test_it_is_evaluated_like_the_run_and_writes_elsewhere(model, saved, exported):
     before = listing(exported[0])
     of_run, of_saved = (
         future_prediction.evaluate(

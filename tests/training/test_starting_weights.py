@@ -12,7 +12,7 @@ from runs import Run, SignalIn, assert_bit_identical, what_training_left
 from unsup_video import configs
 from unsup_video.configs import percepts_small
 from unsup_video.data import overlap, sources
-from unsup_video.training import checkpoints, experiment, fields, trained, unread
+from unsup_video.training import checkpoints, experiment, fields, trained, unread, workdir
 from unsup_video.training.tasks import pretraining
 
 
@@ -88,6 +88,13 @@ def test_settings_of_initial_weights_would_be_ignored(records):
     config.recipe.init.forget_bias = 2.0
     with pytest.raises(ValueError, match=r"init\.forget_bias=2.* are those of --init"):
         unread.check(config, named, unread.of_pretraining(config))
+
+
+def test_a_run_is_not_resumed_from_another_start(records, tmp_path):
+    config = a_config(records, init="runs/first").to_dict()
+    workdir.Workdir.open(tmp_path / "run", config).lock.close()
+    with pytest.raises(ValueError, match="model.init: runs/first there, none here"):
+        workdir.Workdir.open(tmp_path / "run", a_config(records).to_dict())
 
 
 def test_a_config_without_the_field_starts_from_initial_weights(records):

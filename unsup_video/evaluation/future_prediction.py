@@ -98,7 +98,7 @@ def _score(trained, test_set, start, count, convention, lpips, seconds):
         seconds[name] += time.perf_counter() - began
         return value
 
-    # The names of scores are "subject mode part metric"; a guess has no mode, and two spaces.
+    # Names of scores are "subject mode part metric"; a guess has no mode, so two spaces in a row.
     def measure(what, targets, frames):
         figures = metrics.frame_metrics(targets, frames, trained.frame_shape, convention)
         if lpips is not None:

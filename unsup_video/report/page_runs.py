@@ -95,7 +95,7 @@ def _facts(run):
         "Resumed": _resumed(info.get("resumed", [])),
         "Hardware": _flat(info["machine"]),
         "Versions": _flat(info["versions"]),
-        "Matrix products": info.get("gemm_dtype"),
+        "Matrix products in training": info.get("gemm_dtype"),
         "Folder": run.path,
     }
     return {name: value for name, value in facts.items() if value not in (None, "")}

@@ -46,8 +46,9 @@ _COPIED = (
 def write(trained: TrainedModel, out: str | Path, kernel_dtype: str = "float32") -> Path:
     """Exports a model atomically as the next version in `out`; returns the version's folder.
 
-    Its matrix products run in `trained.config.precision`, which for a loaded model is the dtype of
-    the training; in float32 if that is "auto", since the export will run on another machine.
+    Its matrix products run in `trained.config.precision`, which for a loaded run is the dtype of
+    the training, and for a loaded SavedModel its own; in float32 if that is "auto", since the
+    export will run on another machine.
 
     Args:
         kernel_dtype: one of `quantization.DTYPES`, in which kernels are stored. If it is not

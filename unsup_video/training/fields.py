@@ -15,7 +15,7 @@ COMMANDS = {
 }
 
 # Fields of `config.model` that a classifier takes over from its pretrained encoder.
-ARCHITECTURE = ("units", "layers", "cell", "use_peepholes", "frame_scaling")
+OF_ENCODER = ("units", "layers", "cell", "use_peepholes", "frame_scaling")
 
 # For each task, the values that describe runs made before these fields existed.
 _RECURRENT: dict[str, dict] = {

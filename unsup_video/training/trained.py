@@ -33,8 +33,8 @@ class TrainedModel:
 
     Attributes:
         path: the folder of the run, or of a version of a SavedModel.
-        config: the config of the run, with the recorded dtype as `precision`, for a SavedModel
-            that of its program, and with paths relative to the folder in which the run was started.
+        config: the config of the run, with paths relative to the folder in which it was started.
+            `precision` is the dtype that the run recorded, or for a SavedModel that of its program.
         model: the video model of train.pretrain or the classifier of train.finetune, with its
             trained weights. step: the step at which they were saved.
         sha256: that of the run's checkpoint; for a SavedModel whose kernels are not in float32 that

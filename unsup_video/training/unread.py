@@ -76,7 +76,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     elif not random:
         ignored |= dict.fromkeys(
             (
-                *(f"model.{name}" for name in fields.ARCHITECTURE),
+                *(f"model.{name}" for name in fields.OF_ENCODER),
                 "recipe.init.forget_bias",
                 "recipe.init.peepholes",
             ),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-T = TypeVar("T", int, float)
+_Number = TypeVar("_Number", int, float)
 
 DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, because errors occur before flags are read
 
@@ -48,7 +48,7 @@ def check_arguments(argv: Sequence[str]) -> None:
         raise ValueError(f"unknown argument {argv[1]!r}: options start with --")
 
 
-def numbers(flag: flags.FlagHolder, kind: type[T]) -> tuple[T, ...] | None:
+def numbers(flag: flags.FlagHolder, kind: type[_Number]) -> tuple[_Number, ...] | None:
     """Returns the numbers of a list flag; None if it is not given.
 
     Raises ValueError if they are not of that kind, int or float.
@@ -58,8 +58,9 @@ def numbers(flag: flags.FlagHolder, kind: type[T]) -> tuple[T, ...] | None:
     try:
         return tuple(kind(text) for text in flag.value)
     except ValueError:
+        kinds = {int: "whole numbers", float: "numbers"}
         text = ",".join(flag.value)
-        raise ValueError(f"--{flag.name}={text}: numbers expected, such as 1,5") from None
+        raise ValueError(f"--{flag.name}={text}: {kinds[kind]} expected") from None
 
 
 def height_and_width(flag: flags.FlagHolder, example: str = "240x320") -> tuple[int, int] | None:

@@ -116,8 +116,10 @@ def run(
         compression: of the shards, "" or "GZIP". The parts are not compressed, and need the space
             of all records meanwhile.
         max_bad_fraction: maximum fraction of unusable videos.
-        num_workers: number of processes on this machine. More than one import the script that calls
-            this, which must therefore do so below `if __name__ == "__main__":`.
+        num_workers: number of processes on this machine. If there are several, each imports the
+            script that calls this, which must therefore do so below `if __name__ == "__main__":`.
+            They see the environment variables of the first such call, whose server process they are
+            forked from, and which ends with this process.
         beam_args: Apache Beam's own flags, such as ["--runner=FlinkRunner", ..], instead of
             `num_workers`. All workers must see the videos and `out` under the paths given here.
         overwrite: replace an existing data set, or existing parts of another job.

@@ -106,19 +106,20 @@ def stamp(videos: Sequence[Video]) -> str:
 def last_change(path: str | os.PathLike) -> tuple[int, int]:
     """Returns (bytes, time of the last change in ns) of a video, or of a folder of images.
 
-    Those of a folder are of all files in it: an image that is overwritten changes no folder.
+    Those of a folder are of itself, which a renamed image changes, and of all files in it, since an
+    image that is overwritten changes no folder.
 
     Raises:
         OSError: the file is missing, or the folder has none.
     """
     path = Path(path)
-    paths = [path]
-    if path.is_dir():
-        paths = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
-    stats = [each.stat() for each in paths]
-    if not stats:
+    own = path.stat()
+    if not path.is_dir():
+        return own.st_size, own.st_mtime_ns
+    files = [p.stat() for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+    if not files:
         raise FileNotFoundError(f"{path}: there are no files in it")
-    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return sum(f.st_size for f in files), max(stat.st_mtime_ns for stat in (own, *files))
 
 
 def folder(path: str | os.PathLike) -> Listing:

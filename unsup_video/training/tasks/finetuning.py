@@ -143,7 +143,7 @@ def take_architecture(config: ConfigDict, init: TrainedModel | None) -> None:
     """Copies the architecture of a pretrained encoder into `config.model`."""
     if init is None:
         return
-    for name in fields.ARCHITECTURE:
+    for name in fields.OF_ENCODER:
         config.model[name] = init.config.model[name]
 
 
