@@ -31,7 +31,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import cnn_flags
-from unsup_video.evaluation.choosing import model, networks, sets, statistics, study, videos
+from unsup_video.evaluation.choosing import advice, model, sets, statistics, study, videos
 from unsup_video.utils import cli, files
 from unsup_video.video import listing, percepts
 
@@ -118,8 +118,11 @@ def _choose(out):
         cli.print_next(cli.command("eval.choose", f"--out={out}", *given))
     else:
         (out / _MODEL).unlink(missing_ok=True)  # of an earlier call that recommended another one
-        cli.print_next(*_trainings(out, data, best), *_uses(out, data, best))
-        if note := _note(data, best):
+        split, cnn = settings.split, _cnn_arguments(renamed={"weights": "cnn_weights"})
+        cli.print_next(
+            *advice.trainings(out, data, best, split), *advice.uses(out, data, best, split, cnn)
+        )
+        if note := advice.note(data, best):
             print(note)
     return 0
 
@@ -148,98 +151,6 @@ def _cnn_arguments(names=None, renamed=None):
         for flag in cnn_flags.given()
         if names is None or flag.name in names
     ]
-
-
-def _trainings(out, data, best):
-    """Returns the commands that train a classifier of the package on all videos."""
-    commands = []
-    for name in best.percepts:
-        run = out / "runs" / name
-        if _SPLIT.value:
-            records, split = data.videos[name].folder, [f"--config.data.split={_SPLIT.value}"]
-        else:
-            records, split = _undivided(out, name, data.videos[name].folder), []
-        init = "none"
-        if best.classifier == "pretrained":
-            init = f"{run}-pretrained"
-            commands.append(
-                cli.command(
-                    "train.pretrain",
-                    "--config=percepts_small",
-                    f"--config.data.records={records}",
-                    *split,
-                    f"--workdir={init}",
-                )
-            )
-        own = networks.configs(best.classifier)["classifier"]
-        given = {
-            "single_frame": [
-                "--config.model.kind=single_frame",
-                f"--config.recipe.learning_rate={own.recipe.learning_rate:g}",
-            ],
-            "lstm": [f"--config.model.units={own.model.units}"],
-        }
-        commands.append(
-            cli.command(
-                "train.finetune",
-                "--config=finetune_small",
-                f"--init={init}",
-                f"--records={records}",
-                *split,
-                *given.get(best.classifier, []),
-                f"--workdir={run}",
-                note="" if _SPLIT.value else "on all videos: none are left for a test",
-            )
-        )
-    return commands
-
-
-def _uses(out, data, best):
-    """Returns the commands that test the runs of `_trainings`, or name the actions in videos."""
-    runs = [f"--workdir={out / 'runs' / name}" for name in best.percepts]
-    commands = []
-    if _SPLIT.value:
-        commands.append(cli.command("eval.action_recognition", *runs))
-    if len(runs) == 1 and _of_pictures(data, best):
-        given = _cnn_arguments(renamed={"weights": "cnn_weights"})
-        if not given and model.how_made(data.videos[best.percepts[0]].folder)["sha256"]:
-            given = ["--cnn=FILE"]
-        commands.append(
-            cli.command("eval.action_recognition", *runs, "--predict=NEW_VIDEOS", *given)
-        )
-    return commands
-
-
-def _of_pictures(data, best):
-    """Tells whether eval.action_recognition makes the percepts of one set from videos itself."""
-    made = model.how_made(data.videos[best.percepts[0]].folder)
-    return "cnn" in made and "flow" not in made
-
-
-def _note(data, best):
-    """Returns what no command does for the runs of `_trainings`; "" if nothing."""
-    if len(best.percepts) > 1:
-        return (
-            "the fusion is the mean of the probabilities of these runs: eval.action_recognition "
-            "computes it for labelled data sets (--records, one per run), not for new videos"
-        )
-    if not _of_pictures(data, best):
-        return (
-            "for new videos, make their percepts in the same way, and give them to "
-            "eval.action_recognition --predict as .npy files (T, D)"
-        )
-    return ""
-
-
-def _undivided(out, name, folder):
-    """Returns a folder in which a data set is training, validation and test split at once."""
-    everything = out / "all_videos" / name
-    everything.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "validation", "test"):
-        link = everything / part
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.resolve(), target_is_directory=True)
-    return everything
 
 
 def _predict(out):

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import itertools
 import json
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from absl import flags
 import command_flags
 from unsup_video.data import records
 from unsup_video.evaluation.choosing import (
+    advice,
     folds,
     model,
     networks,
@@ -573,27 +573,38 @@ def test_what_to_run_next(tmp_path, data):
         {"rgb": made("rgb", cnn), "flow": made("flow", {"flow": "x", "cnn": cnn}, videos=behind)}
     )
 
-    def after(names, *arguments):
-        best = SimpleNamespace(percepts=names, classifier="single_frame")
-        with command_flags.command("eval.choose") as command:
-            flags.FLAGS(["eval.choose", *arguments])
-            uses = command._uses(tmp_path, loaded, best)
-            (first, *_) = command._trainings(tmp_path, loaded, best)
-            return first, uses, command._note(loaded, best)
+    def after(names, split=0, cnn=()):
+        best = study.Row(names, "single_frame", 90.0, 80.0, 95.0, 1, 1.0)
+        (first, *_) = advice.trainings(tmp_path, loaded, best, split)
+        return first, advice.uses(tmp_path, loaded, best, split, cnn), advice.note(loaded, best)
 
     start = f"python -m eval.action_recognition --workdir={tmp_path}/runs"
-    training, uses, note = after(("rgb",), "--cnn=own.keras", "--weights=w.h5", "--mean=1,2,3")
+    cnn = ("--cnn=own.keras", "--cnn_weights=w.h5")
+    training, uses, note = after(("rgb",), cnn=cnn)
     assert "--config.recipe.learning_rate=0.01 " in training and not note
-    flags_of_cnn = "--cnn=own.keras --cnn_weights=w.h5 --mean=1,2,3"
-    (use,) = uses
-    assert use.startswith(f"{start}/rgb --predict=NEW_VIDEOS ")
-    assert sorted(use.split()[-3:]) == sorted(flags_of_cnn.split())
+    assert uses == [f"{start}/rgb --predict=NEW_VIDEOS --cnn=own.keras --cnn_weights=w.h5"]
+    everything = tmp_path / "all_videos" / "rgb"
+    assert f"--records={everything} " in training and "none are left for a test" in training
+    for part in ("train", "validation", "test"):
+        assert (everything / part).resolve() == tmp_path / "rgb"
     assert after(("rgb",))[1] == [f"{start}/rgb --predict=NEW_VIDEOS --cnn=FILE"]
     _, uses, note = after(("flow",))
     assert uses == [] and "as .npy files" in note
     _, uses, note = after(("rgb", "flow"))
     assert uses == [] and "not for new videos" in note
-    assert after(("rgb", "flow"), "--split=1")[1] == [f"{start}/rgb --workdir={tmp_path}/runs/flow"]
+    training, uses, _ = after(("rgb", "flow"), split=1)
+    assert f"--records={tmp_path / 'rgb'} --config.data.split=1 " in training
+    assert uses == [f"{start}/rgb --workdir={tmp_path}/runs/flow"]
+
+
+def test_the_flags_of_the_cnn_are_suggested_again():
+    with command_flags.command("eval.choose") as command:
+        flags.FLAGS(["eval.choose", "--cnn=own.keras", "--weights=w.h5", "--mean=1,2,3"])
+        assert sorted(command._cnn_arguments(renamed={"weights": "cnn_weights"})) == [
+            "--cnn=own.keras",
+            "--cnn_weights=w.h5",
+            "--mean=1,2,3",
+        ]
 
 
 # ---------------------------------------------------------------------- from videos
