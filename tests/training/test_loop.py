@@ -313,6 +313,18 @@ def test_a_run_whose_best_was_lost_makes_another(fresh, tmp_path):
     assert checkpoints.best(tmp_path / "checkpoints").name == "best-00000009"
 
 
+def test_the_early_stop(fresh, tmp_path, monkeypatch):
+    trainer = fresh()
+    monkeypatch.setitem(trainer.config.train, "early_stop_evaluations", 1)
+    run(trainer, tmp_path, lines := [])
+    stopped = "stopped early at step 6: 1 evaluations without a better one than that of step 4"
+    assert stopped in lines
+    step, _, meta = checkpoints.restore(checkpoints.latest(tmp_path / "checkpoints"))
+    assert (step, meta["best"]["step"]) == (6, 4)
+    run(fresh(), tmp_path, lines := [])  # it stays stopped
+    assert stopped in lines and not any("validation" in line for line in lines)
+
+
 def test_a_run_at_its_end_whose_best_is_damaged_is_evaluated_again(fresh, tmp_path):
     scores = SCORES | {9: 1.0}
     run(fresh(scores), tmp_path)

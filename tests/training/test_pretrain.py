@@ -250,19 +250,6 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     assert too_long[0] == 1 and "the longest sequence has 5" in too_long[1]
 
 
-def test_the_early_stop(tmp_path):
-    status, output = Run(
-        tmp_path / "run",
-        "--config.train.early_stop_evaluations=1",
-        "--config.train.eval_every=1",
-        "--config.recipe.learning_rate=1.0",
-        "--config.recipe.warmup_fraction=0.01",
-    ).finish()
-    assert status == 0 and "stopped early at step" in output
-    step, _, meta = checkpoints.restore(checkpoints.latest(tmp_path / "run" / "checkpoints"))
-    assert step == meta["best"]["step"] + 1 < 12
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

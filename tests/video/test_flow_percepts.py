@@ -11,7 +11,7 @@ import command_flags
 import commands
 import labelled
 from unsup_video.configs import percepts_small
-from unsup_video.data import records
+from unsup_video.data import records, sources
 from unsup_video.evaluation import action_recognition, testvideos
 from unsup_video.video import flow_percepts, hof, jobs, percepts, stored_flow
 
@@ -205,15 +205,11 @@ def test_records_are_descriptors_of_the_same_videos(described, motion):
 
 @pytest.mark.slow
 def test_they_are_percepts_like_any_others(described, motion, cnn, tmp_path):
-    """Pretraining, finetuning, regression, and fusion with other percepts of the same videos."""
+    """Data to pretrain on, LSTMs, regression, and fusion with other percepts of the same videos."""
     config = percepts_small.get_config()
     config.data.update({"records": str(described), "split": 1, "frames_in": 4, "frames_out": 3})
-    config.model.units = 6
-    config.recipe.batch_size = 6
-    config.train.update({"steps": 6, "eval_every": 6, "checkpoint_every": 6, "log_every": 6})
-    config.eval.validation_clips = 4
-    encoder = labelled.pretrained(config, tmp_path / "pretrained")
-    lstm = labelled.finetuned(labelled.a_config(described, str(encoder)), tmp_path / "lstm")
+    assert sources.build(config).evaluation("validation", 4).shape[:2] == (4, 7)
+    lstm = labelled.untrained(labelled.a_config(described), tmp_path / "lstm")
     config = labelled.a_config(described, kind="mean_frame")
     config.train.update({"steps": 60, "eval_every": 20, "checkpoint_every": 20})
     regression = labelled.finetuned(config, tmp_path / "regression")
