@@ -240,7 +240,7 @@ def _labels(part):
     if not entries:
         raise ValueError(f"{part.folder}: its sequences have no names, and so no labels")
     labels = np.array([entry.label for entry in entries], np.int32)
-    chosen = np.ones(len(entries), bool) if part.chosen is None else part.chosen
+    chosen = part.mask(len(entries))
     without = np.flatnonzero(chosen & (labels < 0))
     if len(without):
         raise ValueError(
@@ -264,13 +264,8 @@ def _evaluation_starts(name, part, window, count):
 
 def _size(part, window, starts):
     """Counts the videos, those too short for a stack, and the stacks for evaluation."""
-    short = windows.too_short(part.folder, window)
-    chosen = np.ones(len(short), bool) if part.chosen is None else part.chosen
-    return {
-        "videos": int(chosen.sum()),
-        "too_short": int((short & chosen).sum()),
-        "evaluation_stacks": len(starts),
-    }
+    videos, too_short = part.counts(window)
+    return {"videos": videos, "too_short": too_short, "evaluation_stacks": len(starts)}
 
 
 def _augmentation(shape, window, frame_shape, seed, labels):

@@ -119,9 +119,7 @@ def _contents_by_name(parts: Mapping[str, sources.Split]) -> dict[str, Contents]
     for folder in {part.folder for part in parts.values()}:
         manifest, entries = records.Manifest.load(folder), records.load_index(folder)
         chosen = {
-            name: np.ones(manifest.count, bool) if part.chosen is None else part.chosen
-            for name, part in parts.items()
-            if part.folder == folder
+            name: part.mask(manifest.count) for name, part in parts.items() if part.folder == folder
         }
         together = np.any(list(chosen.values()), axis=0)
         frames = _frame_digests(folder, manifest.fingerprint, together.tobytes())

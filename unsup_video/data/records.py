@@ -576,18 +576,18 @@ def read(folder: str | Path, indices: Iterable[int]) -> Iterator[Record]:
     pieces = np.zeros(manifest.count, np.int64)
     pieces[list(indices)] = 1
     for index, example in examples(folder, pieces=pieces):
-        feature = tf.train.Example.FromString(example.numpy()).features.feature
-        frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
-        scale = feature["scale"].float_list.value
+        frames, scale = decode(example.numpy(), manifest)
         entry = entries[int(index)] if entries else Entry(len(frames), "", -1, "", ())
-        yield Record(
-            frames.reshape(feature["shape"].int64_list.value),
-            scale[0] if scale else manifest.scale,
-            entry.name,
-            entry.label,
-            entry.group,
-            entry.splits,
-        )
+        yield Record(frames, scale, entry.name, entry.label, entry.group, entry.splits)
+
+
+def decode(example: bytes, manifest: Manifest) -> tuple[np.ndarray, float | None]:
+    """Returns (frames, scale) of a serialised example, see `Record`."""
+    feature = tf.train.Example.FromString(example).features.feature
+    frames = np.frombuffer(feature["frames"].bytes_list.value[0], manifest.dtype)
+    scale = feature["scale"].float_list.value
+    shape = feature["shape"].int64_list.value
+    return frames.reshape(shape), scale[0] if scale else manifest.scale
 
 
 def pick(folder: str | Path, indices: Iterable[int]) -> list[Record]:

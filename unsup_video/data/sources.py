@@ -132,6 +132,16 @@ class Split:
     folder: Path
     chosen: np.ndarray | None = None
 
+    def mask(self, count: int) -> np.ndarray:
+        """Returns `chosen`, also if it is all of the `count` sequences."""
+        return np.ones(count, bool) if self.chosen is None else self.chosen
+
+    def counts(self, length: int) -> tuple[int, int]:
+        """Counts the sequences of the split, and those too short for a window of `length`."""
+        short = windows.too_short(self.folder, length)
+        mask = self.mask(len(short))
+        return int(mask.sum()), int((short & mask).sum())
+
 
 def split(config: ConfigDict, name: str) -> Split:
     """Returns the split "train", "validation" or "test" of `config.data.records`.
@@ -233,13 +243,8 @@ def _window_starts(name, split, length):
 
 def _size(split, length, starts):
     """Counts the sequences, those too short for a window, and the windows side by side."""
-    short = windows.too_short(split.folder, length)
-    chosen = np.ones(len(short), bool) if split.chosen is None else split.chosen
-    return {
-        "sequences": int(chosen.sum()),
-        "too_short": int((short & chosen).sum()),
-        "windows": len(starts),
-    }
+    sequences, too_short = split.counts(length)
+    return {"sequences": sequences, "too_short": too_short, "windows": len(starts)}
 
 
 def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:

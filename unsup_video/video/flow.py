@@ -90,8 +90,7 @@ def share_at_bound(folder: str | Path) -> float:
     for shard in shards:
         data = tf.data.TFRecordDataset(str(Path(folder) / shard.name), manifest.compression)
         for example in data.take(each).as_numpy_iterator():
-            feature = tf.train.Example.FromString(example).features.feature["frames"]
-            codes = np.frombuffer(feature.bytes_list.value[0], np.int8)
+            codes, _ = records.decode(example, manifest)
             count += int((np.abs(codes) == _LEVELS).sum())
             total += codes.size
     return count / total

@@ -49,11 +49,7 @@ def read(folder: str, video: Video) -> tuple[np.ndarray, float]:
             f"{video.name}: the file is damaged ({error}); python -m data_prep.verify "
             f"{folder} says more",
         ) from None
-    feature = tf.train.Example.FromString(example).features.feature
-    shape = tuple(feature["shape"].int64_list.value)
-    codes = np.frombuffer(feature["frames"].bytes_list.value[0], np.int8).reshape(shape)
-    scale = feature["scale"].float_list.value
-    return codes, scale[0] if scale else manifest.scale
+    return records.decode(example, manifest)
 
 
 _open = threading.local()  # the shard that a worker reads, and its position in it

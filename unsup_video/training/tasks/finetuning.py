@@ -75,7 +75,7 @@ def videos(
     split = sources.split(config, part)
     entries = records.load_index(split.folder)
     labels = np.array([entry.label for entry in entries])
-    chosen = np.ones(len(entries), bool) if split.chosen is None else split.chosen
+    chosen = split.mask(len(entries))
     short = np.array([entry.frames < shortest for entry in entries], bool)
     for left_out, why in (
         (chosen & (labels < 0), "have no label"),
