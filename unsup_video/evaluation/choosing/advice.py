@@ -1,4 +1,4 @@
-"""What to run after a study that recommends a classifier of the package, as commands."""
+"""Suggests what to run after a study that recommends a classifier of the package."""
 
 from collections.abc import Sequence
 from pathlib import Path
