@@ -35,6 +35,13 @@ def test_a_model_is_whole_small_and_gives_the_recorded_loss(name):
 
 
 @pytest.mark.parametrize("name", SCORES["models"])
+def test_an_export_was_measured_beside_its_run(name):
+    figures = SCORES["10,000 clips of test digits, products in float32"][name]
+    assert figures["export"] == pytest.approx(figures["run"], abs=0.5)  # nats per frame
+    assert figures["export"] != figures["run"]
+
+
+@pytest.mark.parametrize("name", SCORES["models"])
 def test_a_model_is_a_start_of_finetuning(name, tmp_path):
     """As `--init` it gives a classifier its encoder, whatever its kernels are stored in."""
     params = moving_mnist.MovingMnist(1, 64, 2, (0.1, 0.1), "wrap", 2)
