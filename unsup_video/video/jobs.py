@@ -509,9 +509,9 @@ def _why_broken(working):
     """Returns the error text for a worker that died, with the videos that were in work."""
     in_work = []
     for folder in sorted(working.glob("[0-9]*")):
-        for leftover in files.leftovers(folder):
-            number = int(leftover.name.rpartition("-")[2].partition(".")[0])
-            in_work.append(_videos(folder / _VIDEOS)[number].path)
+        videos = _videos(folder / _VIDEOS)
+        names = (leftover.name.rpartition("-")[2] for leftover in files.leftovers(folder))
+        in_work += [videos[n].path for n in sorted(int(name.partition(".")[0]) for name in names)]
     return (
         "a worker process ended abruptly, because the system killed it for lack of memory or "
         f"because a library crashed; in work were: {', '.join(in_work) or 'no videos'}. Finished "
