@@ -337,8 +337,11 @@ def test_a_card_says_what_its_model_can_do(exported, kind, there, missing):
 
 def test_frames_of_flow_are_no_pixels():
     """(H, W, 2) in pixels per frame: neither limited to 0..1 nor offered as uint8."""
-    assert signature_parts.limits((16, 16, 2), (-np.inf, np.inf)) == (-np.inf, np.inf)
-    assert signature_parts.limits((16, 16, 3)) == (0, 1)
+    model = video_models.build(frame_dim=512, units=2, output="linear")
+    assert trained_module.value_limits((16, 16, 2), model) == (-np.inf, np.inf)
+    probabilities = video_models.build(frame_dim=512, units=2, output="logistic")
+    assert trained_module.value_limits((512,), probabilities) == (0, 1)
+    assert trained_module.value_limits((16, 32), model) == (0, 1)  # pixels, with any loss
     double = (lambda frames: {"doubled": 2 * frames}), tf.TensorSpec((None, 4, 4, 2), name="frames")
     assert set(signature_parts.build({"double": double}, (4, 4, 2))) == {"double"}
 

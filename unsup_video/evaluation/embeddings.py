@@ -36,8 +36,6 @@ import tensorflow as tf
 
 from unsup_video.evaluation.embedding_inputs import Sequences
 from unsup_video.models.cells import state_sizes
-from unsup_video.models.video_models import VideoModel
-from unsup_video.pictures import visualize
 from unsup_video.training import workdir
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files, progress
@@ -137,7 +135,7 @@ def encode(
             f"clips of shape {clips.shape}; {trained.path} reads frames of {trained.frame_shape}: "
             "(N, T, *frame) expected, N and T at least 1"
         )
-    _check_values(trained, clips)
+    trained.check_values(clips)
     flat, batches = clips.reshape(*clips.shape[:2], dim), []
     for start in range(0, len(flat), batch_size):
         after = _encoder(trained.model)(tf.constant(flat[start : start + batch_size]))
@@ -149,22 +147,6 @@ def encode(
 @functools.lru_cache(maxsize=1)
 def _encoder(model):
     return tf.function(model.encode, reduce_retracing=True, autograph=False)
-
-
-def _check_values(trained, frames):
-    pictures = visualize.drawable(trained.frame_shape)
-    is_decoder = isinstance(trained.model, VideoModel)
-    low, high = (
-        trained.model.limits if is_decoder else (0.0, 1.0) if pictures else (-np.inf, np.inf)
-    )
-    smallest, largest = float(frames.min()), float(frames.max())
-    if not np.isfinite([smallest, largest]).all():
-        raise ValueError("a value is not finite")
-    if smallest < low or largest > high:
-        raise ValueError(
-            f"values from {smallest:g} to {largest:g}, but {trained.path} was trained on values in "
-            f"[{low:g}, {high:g}]"
-        )
 
 
 # ---------------------------------------------------------------------- rows
@@ -333,7 +315,7 @@ class _Part:
             for count, window in _windows(frames, length, self._settings.stride):
                 if window is None:
                     continue
-                _check_values(self._trained, window)
+                self._trained.check_values(window)
                 first = count - length
                 row = self._sums.setdefault(
                     (number, first if per_window else 0), [0.0, 0, first, count]

@@ -52,21 +52,20 @@ def run(
             model without a future predictor ignores it.
 
     Raises:
-        ValueError: a clip has too few frames, or values outside of [0, 1] for a logistic output;
-            the error names it.
+        ValueError: a clip, which the error names, has too few frames, or values that
+            `TrainedModel.check_values` refuses.
     """
     shape, read = trained.frame_shape, trained.config.data.frames_in
-    outputs, (low, high) = trained.model.decoder_outputs, trained.model.limits
+    outputs = trained.model.decoder_outputs
     for name, clip in zip(names, clips, strict=True):
         if len(clip) < read:
             raise ValueError(
                 f"{name}: {len(clip)} frames, but {trained.path} reads {read} before it predicts"
             )
-        if clip.min() < low or clip.max() > high:
-            raise ValueError(
-                f"{name}: values from {clip.min():g} to {clip.max():g}, but {trained.path} was "
-                f"trained on values in [{low:g}, {high:g}]"
-            )
+        try:
+            trained.check_values(clip)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     past = np.stack([clip[:read] for clip in clips])
     truth = tuple(clip[read : read + steps] for clip in clips)
     ahead = np.zeros((len(clips), steps, *shape), np.float32)  # 0 where the truth is unknown

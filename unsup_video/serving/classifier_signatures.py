@@ -8,6 +8,7 @@ import tensorflow as tf
 from unsup_video.models.cells import advance, state_sizes
 from unsup_video.models.classifiers import Classifier
 from unsup_video.serving import signature_parts as parts
+from unsup_video.training.trained import value_limits
 
 
 def build(
@@ -38,6 +39,7 @@ def build(
     finite, and for pixels outside of [0, 1].
     """
     cells, names = classifier.cells, np.array(classifier.classes)
+    limits = value_limits(frame_shape, classifier)
     frames, frame, states = parts.inputs(frame_shape, cells)
     dim = int(np.prod(frame_shape))
 
@@ -47,7 +49,7 @@ def build(
             return tf.nn.softmax(classifier.network(frames, training=False))
 
     def read(frames, axes, name):
-        return parts.read_frames(frames, axes, frame_shape, parts.limits(frame_shape), name)
+        return parts.read_frames(frames, axes, frame_shape, limits, name)
 
     def classify(frames):
         steps = softmax(read(frames, 2, "frames"))

@@ -117,11 +117,6 @@ def _finite(x, name):
     )
 
 
-def limits(frame_shape, others=(-np.inf, np.inf)) -> tuple[float, float]:
-    """Returns (low, high), the range of values: (0, 1) for pixels, `others` for other frames."""
-    return (0, 1) if visualize.drawable(frame_shape) else others
-
-
 def read_frames(frames, axes, frame_shape, limits, name):
     """Flattens raw frames, after `axes` axes, to (.., D) float32; checks them against `limits`."""
     batch = ("clips", "frames")[:axes]

@@ -14,6 +14,7 @@ import tensorflow as tf
 from unsup_video.models.cells import advance, state_sizes
 from unsup_video.models.video_models import VideoModel
 from unsup_video.serving import signature_parts as parts
+from unsup_video.training.trained import value_limits
 
 MAX_STEPS = 1000  # the most frames that one request can ask for
 
@@ -47,7 +48,7 @@ def build(
     """
     names = list(state_sizes(model.cells))
     frames, frame, states = parts.inputs(frame_shape, model.cells)
-    limits = parts.limits(frame_shape, model.limits)
+    limits = value_limits(frame_shape, model)
     dim = int(np.prod(frame_shape))
 
     # Each is traced once, for all signatures.

@@ -14,6 +14,7 @@ from unsup_video import configs
 from unsup_video.models import quantization
 from unsup_video.models.classifiers import Classifier
 from unsup_video.models.video_models import VideoModel
+from unsup_video.pictures import visualize
 from unsup_video.training import checkpoints, experiment
 from unsup_video.utils import files
 
@@ -81,6 +82,18 @@ class TrainedModel:
         scale = 1.0 if layer is None else float(layer.scale)
         return build(config, self.frame_shape, self.mean_frame, self.classes, scale)
 
+    def check_values(self, frames: np.ndarray) -> None:
+        """Raises ValueError unless values are finite and in the range of `value_limits`."""
+        low, high = value_limits(self.frame_shape, self.model)
+        smallest, largest = float(frames.min()), float(frames.max())
+        if not np.isfinite([smallest, largest]).all():  # NaN if any value is NaN
+            raise ValueError("a value is not finite")
+        if smallest < low or largest > high:
+            raise ValueError(
+                f"values from {smallest:g} to {largest:g}, but {self.path} was trained on values "
+                f"in [{low:g}, {high:g}]"
+            )
+
     @property
     def made_of(self) -> dict:
         """The `source` of the training data's manifest; {} if there is none, or it is unknown."""
@@ -129,6 +142,18 @@ class TrainedModel:
             "data": self.config.data.to_dict(),
             "trained_on": self.data,
         }
+
+
+def value_limits(
+    frame_shape: tuple[int, ...], model: VideoModel | Classifier
+) -> tuple[float, float]:
+    """Returns (low, high), the range of values that a model's frames may have.
+
+    It is [0, 1] for pixels, and for other frames that of the losses; a classifier has none.
+    """
+    if visualize.drawable(frame_shape):
+        return 0.0, 1.0
+    return model.limits if isinstance(model, VideoModel) else (-np.inf, np.inf)
 
 
 def name_of(path: Path) -> str:
