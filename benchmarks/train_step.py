@@ -282,9 +282,8 @@ def main():
         _common.report("How the training step scales", scaling(groups), args.out)
     else:
         names, python = names.split(",") if names else [*NAMES], python or sys.executable
-        unknown = set(names) - set(NAMES)
-        if unknown:
-            parser.error(f"unknown contenders {unknown}: choose from {', '.join(NAMES)}")
+        if unknown := [name for name in names if name not in NAMES]:
+            parser.error(f"unknown contenders {', '.join(unknown)}: choose from {', '.join(NAMES)}")
         if "torch" in names and (reason := missing_torch(python)):
             print(f"torch is skipped: {python}: {reason}", file=sys.stderr)
             names.remove("torch")

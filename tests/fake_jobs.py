@@ -18,13 +18,11 @@ class Numbers:
 
     Attributes:
         calls: file that gets a byte for every video that is read. per_video: records of each.
-        seconds: how long a video takes.
     """
 
     calls: str = os.devnull
     height: int = 3
     per_video: int = 1
-    seconds: float = 0.0
     kind: str = "numbers"
     dtype: str = "uint8"
     scale: float = 1.0
@@ -36,7 +34,6 @@ class Numbers:
     def records(self, video):
         with open(self.calls, "ab") as file:
             file.write(b".")
-        time.sleep(self.seconds)
         text = Path(video.path).read_text()
         if text == "bug":
             raise KeyError("a bug")
@@ -67,6 +64,19 @@ class WhoWorks(Numbers):
         while len(list(Path(self.pids).iterdir())) < self.workers:
             time.sleep(0.01)
         yield from super().records(video)
+
+
+@dataclasses.dataclass(frozen=True)
+class StandsStill(Numbers):
+    """`Numbers`, whose process waits for a signal in the middle of video `victim`."""
+
+    victim: str = "v5"
+
+    def records(self, video):
+        for record in super().records(video):
+            if video.name == self.victim:
+                signal.pause()
+            yield record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,8 @@
 import functools
 import itertools
 import json
-import os
+import signal
 import tempfile
-import time
 
 import commands
 from unsup_video.training import checkpoints
@@ -82,19 +81,6 @@ class Run:
     def output(self):
         return self.output_file.read_text() if self.output_file.exists() else ""
 
-    def wait_for(self, text):
-        """Waits until the run has printed `text`, or ended."""
-        end = time.monotonic() + 240
-        while text not in self.output and self.process.is_alive():
-            assert time.monotonic() < end, self.output
-            time.sleep(0.002)
-
-    def kill_at(self, text, delay=0.0):
-        self.wait_for(text)
-        time.sleep(delay)
-        self.process.kill()
-        self.process.join()
-
     def finish(self):
         """(exit status, output)."""
         self.process.join(timeout=240)
@@ -102,21 +88,28 @@ class Run:
         return self.process.exitcode, self.output
 
 
-class SignalIn:
-    """Sends its process a signal when a method of the trainer begins after that many steps."""
+class CallIn:
+    """Calls a function when a method of the trainer begins after that many steps."""
 
-    def __init__(self, number, method, step):
-        self.number, self.method, self.step = number, method, step
+    def __init__(self, function, method, step):
+        self.function, self.method, self.step = function, method, step
 
     def __call__(self):
         original = getattr(Trainer, self.method)
 
-        def signalled(trainer, *arguments):
+        def after_call(trainer, *arguments):
             if trainer.step == self.step:
-                os.kill(os.getpid(), self.number)
+                self.function()
             return original(trainer, *arguments)
 
-        setattr(Trainer, self.method, signalled)
+        setattr(Trainer, self.method, after_call)
+
+
+class SignalIn(CallIn):
+    """Sends its process a signal at such a time."""
+
+    def __init__(self, number, method, step):
+        super().__init__(functools.partial(signal.raise_signal, number), method, step)
 
 
 def what_training_left(workdir):

@@ -257,7 +257,7 @@ def test_the_loaded_model_is_the_trained_one(run, model):
     scores = pretraining.evaluator(model.model, model.config)(clips)
     lines = workdir.read_metrics(run / "metrics.jsonl")
     validated = next(line for line in lines if line["split"] == "validation")
-    assert scores == {key: validated[key] for key in scores}
+    assert scores == pytest.approx({key: validated[key] for key in scores}, rel=1e-5)
     np.testing.assert_array_equal(model.mean_frame, source.mean_frame)
 
 
@@ -555,7 +555,14 @@ def test_an_interrupted_evaluation_goes_on(fresh, monkeypatch):
     assert not uninterrupted.folder.exists()
     resumed = evaluate(fresh, test_set)
     assert predicted == [4, 4, 0, 2]
-    assert resumed.rows == uninterrupted.rows
+    sides = resumed.rows, uninterrupted.rows
+    # Not bit by bit: the order of sums may depend on what else the machine does.
+    figures = (np.array([(r.value, r.low, r.high) for r in rows], float) for rows in sides)
+    np.testing.assert_allclose(*figures, rtol=1e-5)
+    described, expected = (
+        [dataclasses.replace(r, value=0, low=0, high=0) for r in rows] for rows in sides
+    )
+    assert described == expected
     assert not list(fresh.evaluations.glob(".parts*"))
 
 

@@ -4,7 +4,6 @@
 the clips that answers.npz has the same version's predictions and loss of.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +29,9 @@ def test_the_data_set_is_read(answers):
     np.testing.assert_array_equal(clips.reshape(answers["clips"].shape), answers["clips"])
 
 
-def test_the_export_is_read_and_evaluated(answers, tmp_path):
-    shutil.copytree(
-        HERE / "model" / "1", tmp_path / "model" / "1"
-    )  # which evaluations write beside
-    model = trained.load(tmp_path / "model", "float32")
+def test_the_export_is_read_and_evaluated(answers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where evaluations of exports are written
+    model = trained.load(HERE / "model", "float32")
     past = answers["clips"][:, :4] / np.float32(255)
     frames = model.model.inference({"past": past, "clock": np.zeros((len(past), 5), np.float32)})
     np.testing.assert_allclose(frames["future"], answers["future"], rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 import labelled
 from commands import ROOT
-from runs import TINY, Run, what_training_left
+from runs import TINY, Run, SignalIn, what_training_left
 from unsup_video.configs import percepts_small
 from unsup_video.models import layers
 from unsup_video.training import checkpoints, distribution
@@ -246,27 +247,27 @@ def free_ports(count):
 
 
 class Worker:
-    """What makes a process one of two that train together; picklable."""
+    """What makes a process one of two that train together, and calls `then`; picklable."""
 
-    def __init__(self, ports, index):
-        self.ports, self.index = ports, index
+    def __init__(self, ports, index, then=None):
+        self.ports, self.index, self.then = ports, index, then
 
     def __call__(self):
         cluster = {"worker": [f"localhost:{port}" for port in self.ports]}
         os.environ["TF_CONFIG"] = json.dumps(
             {"cluster": cluster, "task": {"type": "worker", "index": self.index}}
         )
+        if self.then is not None:
+            self.then()
 
 
-def workers(workdir, *flags, worker_flags=()):
+def workers(workdir, *flags, worker_flags=(), worker_then=None):
     """Two processes that train together; the first one is the chief."""
     ports = free_ports(2)
     tiny = [f"--config={QUICKSTART}:github", *TINY]
     return [
-        Run(
-            workdir, "--strategy=multiworker", *flags, *more, before=Worker(ports, index), tiny=tiny
-        )
-        for index, more in enumerate(((), worker_flags))
+        Run(workdir, "--strategy=multiworker", *flags, *more, before=before, tiny=tiny)
+        for more, before in (((), Worker(ports, 0)), (worker_flags, Worker(ports, 1, worker_then)))
     ]
 
 
@@ -276,9 +277,8 @@ def test_two_processes_train_as_one_also_after_they_were_stopped_and_killed(tmp_
     one = Run(tmp_path / "one", *longer, tiny=[f"--config={QUICKSTART}:github", *TINY])
 
     # SIGTERM to one of them: both save and stop after the same step.
-    chief, worker = workers(tmp_path / "two", *longer)
-    chief.wait_for("step 4/120")
-    worker.process.terminate()
+    stop = SignalIn(signal.SIGTERM, "train_step", 4)
+    chief, worker = workers(tmp_path / "two", *longer, worker_then=stop)
     assert chief.finish()[0] == worker.finish()[0] == 75, chief.output + worker.output
     assert "SIGTERM: saved step" in worker.output
     assert "another process stops: saved step" in chief.output
@@ -288,9 +288,8 @@ def test_two_processes_train_as_one_also_after_they_were_stopped_and_killed(tmp_
     assert saved.name == f"step-{step:08d}"
 
     # SIGKILL to one of them: the other one says so.
-    chief, worker = workers(tmp_path / "two", *longer)
-    chief.wait_for(f"step {step + 10 - step % 2}/120")
-    worker.process.kill()
+    kill = SignalIn(signal.SIGKILL, "train_step", step + 8)
+    chief, worker = workers(tmp_path / "two", *longer, worker_then=kill)
     status, output = chief.finish()
     assert status == 1 and "Traceback" not in output, output
     assert "error: another process of this run is gone" in output

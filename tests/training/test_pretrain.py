@@ -1,5 +1,6 @@
 """Whole runs of `python -m train.pretrain`, tiny ones, in processes of their own."""
 
+import functools
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ from commands import ROOT
 from runs import (
     NO_GENERATOR,
     TINY,
+    CallIn,
     Run,
     SignalIn,
     assert_bit_identical,
@@ -100,8 +102,10 @@ def test_a_finished_run_is_shown_again_and_another_config_is_refused(uninterrupt
 def test_an_overwritten_run_is_kept_until_the_new_one_is_finished(uninterrupted, tmp_path):
     workdir, aside = tmp_path / "run", tmp_path / "run" / ".replaced"
     shutil.copytree(uninterrupted[0], workdir)
-    run = Run(workdir, "--overwrite", "--config.seed=1")
-    run.kill_at("compiled")
+    kill = SignalIn(signal.SIGKILL, "train_step", 1)
+    assert (
+        Run(workdir, "--overwrite", "--config.seed=1", before=kill).finish()[0] == -signal.SIGKILL
+    )
     assert (aside / "results.json").exists() and not (workdir / "results.json").exists()
     assert what_training_left(aside).keys() == what_training_left(uninterrupted[0]).keys()
     status, output = Run(workdir, "--config.seed=1").finish()
@@ -186,16 +190,15 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_
 
 
 def test_a_full_disk_is_a_clear_error_that_keeps_the_previous_checkpoint(tmp_path):
-    # A limit on the size of files stands in for the end of the disk; the first save still fits, and
-    # so does the output, in which XLA has much to say about what it compiled before.
-    run = Run(tmp_path / "run")
-    run.wait_for("step 4/")
-    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
-    status, output = run.finish()
+    # A limit on the size of files stands in for the end of the disk. The first save still fitted,
+    # and so does the output, in which XLA has much to say about what it compiled before.
+    fill = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    status, output = Run(tmp_path / "run", before=CallIn(fill, "save", 6)).finish()
     assert status == 1 and "cannot be written (File too large)" in output
     assert "Traceback" not in output
     kept = checkpoints.latest(tmp_path / "run" / "checkpoints")
-    assert f"checkpoints kept: {kept.name}" in output
+    assert f"checkpoints kept: best-00000004, {kept.name}" in output
+    assert kept.name == "step-00000003"
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path):
@@ -226,8 +229,8 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     seen = json.loads((tmp_path / "whole" / "results.json").read_text())["seen"]
     assert seen == {"train": 2, "validation": 2}
 
-    Run(tmp_path / "run", tiny=tiny).kill_at("step 8/")
-    (tmp_path / "run" / "results.json").unlink(missing_ok=True)
+    kill = SignalIn(signal.SIGKILL, "train_step", 8)
+    assert Run(tmp_path / "run", tiny=tiny, before=kill).finish()[0] == -signal.SIGKILL
     assert Run(tmp_path / "run", tiny=tiny).finish()[0] == 0
     whole, run = (what_training_left(tmp_path / name) for name in ("whole", "run"))
     assert_bit_identical(whole, run)
@@ -238,7 +241,7 @@ def test_a_run_on_records_resumes_and_names_damage(tmp_path):
     status, output = Run(tmp_path / "whole", "--config.data.num_digits=1", tiny=tiny).finish()
     assert status == 0 and "this run is finished" in output
 
-    shard = next((tmp_path / "data" / "train").glob("*.tfrecord"))
+    shard = min((tmp_path / "data" / "train").glob("*.tfrecord"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)

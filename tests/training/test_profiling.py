@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -216,7 +215,7 @@ def tensorboard(tmp_path_factory):
     try:
         deadline = time.monotonic() + _DEADLINE_S
         while time.monotonic() < deadline and server.poll() is None:
-            with contextlib.suppress(urllib.error.URLError):
+            with contextlib.suppress(OSError):
                 if get("runs"):
                     break
             time.sleep(0.2)

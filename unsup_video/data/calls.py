@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-_IDLE = 0.2  # seconds without a call after which the pipeline counts as idle
+# Looks, 10 ms apart, that find no call, after which the pipeline counts as idle. They are counted,
+# because a process that stands still for so long has not looked.
+_LOOKS = 20
 _lock = threading.Lock()
 _running = 0
-_last = 0.0  # the end of the last call, by time.monotonic
+_begun = 0  # calls since the start of the process
 
 
 def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
@@ -28,19 +30,21 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
     """
 
     def call(*arguments):
-        global _running, _last
+        global _running, _begun
         with _lock:
-            _running += 1
+            _running, _begun = _running + 1, _begun + 1
         try:
             return function(*arguments)
         finally:
             with _lock:
-                _running, _last = _running - 1, time.monotonic()
+                _running -= 1
 
     return tf.numpy_function(call, inputs, dtypes, stateful=False)
 
 
 @atexit.register
 def _wait_until_idle():
-    while _running or time.monotonic() - _last < _IDLE:
+    looks, begun = 0, 0
+    while _begun and looks < _LOOKS:
         time.sleep(0.01)
+        looks, begun = (0 if _running or _begun != begun else looks + 1), _begun

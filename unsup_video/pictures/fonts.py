@@ -84,7 +84,7 @@ def _installed():
     """Returns {family: font file}; families with an upright font of normal weight come first."""
     entries = sorted(
         font_manager.fontManager.ttflist,
-        key=lambda entry: (entry.weight != 400, entry.style != "normal", entry.name),
+        key=lambda entry: (entry.weight != 400, entry.style != "normal", entry.name, entry.fname),
     )
     paths = {}
     for entry in entries:
