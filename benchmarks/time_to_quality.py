@@ -72,8 +72,8 @@ and Keras; PyTorch gets them ready-made, and their making is not counted.
 
 The others choose among the learning rates and schedules in the table of all runs: a schedule is
 constant, or falls linearly to zero over the run, both of the frameworks themselves. A run of the
-search has the first seed and a schedule fitted to its own, shorter length; the lowest loss at the
-end is chosen."""
+search has the first seed and a schedule fitted to its own length; the lowest loss at the end is
+chosen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,14 +224,16 @@ def summary(
         )
     targets, searches, runs = [], [], []
     for name in contenders:
-        searched = store.results(plan.search(name))
-        if len(searched) < len(plan.search(name)):
+        search = plan.search(name)
+        searched = store.results(search)
+        if len(searched) < len(search):
             raise ValueError(
                 f"{store.folder}: the search of {name} is not finished; --phases=runs goes on"
             )
         finals = store.results(plan.final(name, searched))
         seconds = min(statistics.median(rounds[execution]) for execution in EXECUTIONS[name])
-        runs += searched + finals
+        # A search as long as the final runs has one of them.
+        runs += searched + [result for result in finals if result.run not in search]
         if searched:
             spent = sum(result.curve[-1]["step"] if result.curve else 0 for result in searched)
             searches.append({"contender": name, **cost(size, spent, seconds)})
@@ -243,6 +245,7 @@ def summary(
                 "runs": len(finals),
                 "reached": reached,
                 "seconds_per_step": seconds,
+                "all_steps": cost(size, plan.steps, seconds),
                 "lowest": [min(p["future"] for p in r.curve) for r in finals if r.curve],
             }
             if finals and len(reached) == len(finals):
@@ -272,6 +275,8 @@ def target_rows(figures: dict) -> list[list[str]]:
         elif runs:
             lowest = ", ".join(f"{loss:.1f}" for loss in row["lowest"])
             steps = f"reached by {len(reached)} of {runs} runs; lowest {lowest}"
+            whole = row["all_steps"]
+            minutes, tflop = f"> {whole['minutes']:.1f}", f"> {whole['tflop']:.1f}"
         rows.append(
             [
                 f"{row['target']:g}",

@@ -177,13 +177,24 @@ def test_the_costs_of_a_target_by_hand(store):
     (search,) = found["searches"]  # two runs of one evaluation after 100 steps
     assert search["contender"] == "keras" and search["steps"] == 200
     assert search["minutes"] == 200 * 6 / 60  # the faster of the two executions
-    table = [row[2] for row in time_to_quality.target_rows(found)]
+    table = [(row[2], row[4]) for row in time_to_quality.target_rows(found)]
     assert table == [
-        "150 (100-200)",
-        "reached by 1 of 2 runs; lowest 420.0, 431.0",
-        "200 (200-200)",
-        "reached by 0 of 2 runs; lowest 430.0, 441.0",
+        ("150 (100-200)", "5.0"),
+        ("reached by 1 of 2 runs; lowest 420.0, 431.0", "> 10.0"),  # 300 steps of 2 s
+        ("200 (200-200)", "20.0"),
+        ("reached by 0 of 2 runs; lowest 430.0, 441.0", "> 30.0"),
     ]
+
+
+def test_a_run_of_the_search_that_counts_is_listed_once(tmp_path, store):
+    longer = time_to_quality.Store(tmp_path / "longer", {"clips": 1})
+    longer.rounds.write_text(store.rounds.read_text())
+    wanted = plan(search_steps=300)
+    for run in wanted.search("keras"):
+        result([460.0, 430.0 - run.rate], run).write(longer.path(run))
+    found = time_to_quality.summary(longer, wanted, ["keras"], [450.0], SIZE)
+    assert [(r["run"]["rate"], r["run"]["seed"]) for r in found["runs"]] == [(1e-3, 5), (2e-3, 5)]
+    assert found["targets"][0]["reached"] == [200] and found["targets"][0]["runs"] == 1
 
 
 def test_a_report_needs_the_time_of_a_step(store):
