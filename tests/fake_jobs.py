@@ -1,9 +1,11 @@
 """A job for tests of the runner: its "videos" are text files of numbers, read in no time."""
 
 import dataclasses
+import functools
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,26 +69,17 @@ class WhoWorks(Numbers):
 
 
 @dataclasses.dataclass(frozen=True)
-class StandsStill(Numbers):
-    """`Numbers`, whose process waits for a signal in the middle of video `victim`."""
+class Interrupted(Numbers):
+    """`Numbers` that calls `function` in the middle of video `victim`."""
 
-    victim: str = "v5"
-
-    def records(self, video):
-        for record in super().records(video):
-            if video.name == self.victim:
-                signal.pause()
-            yield record
-
-
-@dataclasses.dataclass(frozen=True)
-class KillsItself(Numbers):
-    """`Numbers`, whose process is killed by the system in the middle of video `victim`."""
-
-    victim: str = "v4"
+    victim: str = ""
+    function: Callable = signal.pause
 
     def records(self, video):
         for record in super().records(video):
             if video.name == self.victim:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.function()
             yield record
+
+
+kill = functools.partial(signal.raise_signal, signal.SIGKILL)

@@ -234,7 +234,7 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path, calls):
     videos, out = listing(tmp_path / "in"), tmp_path / "out"
     process = commands.start(
         functools.partial(jobs.run, shards=3),
-        fake_jobs.StandsStill(calls=calls.path),
+        fake_jobs.Interrupted(calls=calls.path, victim="v5"),
         videos,
         out,
         stdout=os.devnull,
@@ -503,12 +503,13 @@ def test_processes_make_the_same_bytes_without_beam(alone, tmp_path, monkeypatch
 def test_a_worker_that_dies_names_its_video_and_what_was_done_is_kept(tmp_path, calls):
     videos, out = listing(tmp_path / "in", 6), tmp_path / "out"
     leftover = tmp_path / ".parts-out" / "00000" / ".partial-other_1_ab-001.tfrecord"
-    interrupt(tmp_path, fake_jobs.KillsItself(calls=calls.path), count=6, done=3)
+    job = fake_jobs.Interrupted(calls=calls.path, victim="v4", function=fake_jobs.kill)
+    interrupt(tmp_path, job, count=6, done=3)
     leftover.mkdir()  # of a process that was killed before
     # The other process may be at the video before or after, or between two.
     in_work = r"in work were: ([^ ]*v3.txt, )?[^ ]*v4.txt(, [^ ]*v5.txt)?\. Finished"
     with pytest.raises(OSError, match=in_work) as e:
-        jobs.run(fake_jobs.KillsItself(calls=calls.path), videos, out, num_workers=2)
+        jobs.run(job, videos, out, num_workers=2)
     assert "start again" in str(e.value) and not out.exists()
     calls()
     jobs.run(Numbers(calls=calls.path), videos, out)
