@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-# Looks, 10 ms apart, that find no call, after which the pipeline counts as idle. They are counted,
-# because a process that stands still for so long has not looked.
-_LOOKS = 20
+# The pipeline counts as idle after so many checks, 10 ms apart, that find no call. The time since
+# the last call would not do: it also passes while the whole process is suspended.
+_CHECKS = 20
 _lock = threading.Lock()
 _running = 0
 _begun = 0  # calls since the start of the process
@@ -44,7 +44,7 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
 
 @atexit.register
 def _wait_until_idle():
-    looks, begun = 0, 0
-    while _begun and looks < _LOOKS:
+    checks, begun = 0, 0
+    while _begun and checks < _CHECKS:
         time.sleep(0.01)
-        looks, begun = (0 if _running or _begun != begun else looks + 1), _begun
+        checks, begun = (0 if _running or _begun != begun else checks + 1), _begun
