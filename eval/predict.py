@@ -24,6 +24,7 @@ from absl import flags
 
 from eval import common
 from unsup_video.evaluation import own_clips
+from unsup_video.models.outputs import FLOORS
 from unsup_video.utils import cli
 from unsup_video.video import inputs
 
@@ -49,12 +50,6 @@ _OUT = flags.DEFINE_multi_string(
     "Write FILE.gif, an animation; FILE.png, a strip; or FILE.npz, all arrays; repeat the flag for "
     "several.",
 )
-
-_FLOORS = {
-    "copy_last": "the last frame read, repeated",
-    "mean_frame": "the mean frame of the training data, repeated",
-    "targets": "the targets' entropy: no model gets below",
-}
 
 
 def main(argv):
@@ -127,9 +122,9 @@ def _print_scores(model, output):
     for part, score in output.scores.items():
         unit = model.model.decoder_outputs[part].frame_unit
         print(f"{part}: {score:.1f} {unit}, of {output.scored[part]:,} frames")
-        for name, what in _FLOORS.items():
-            if name != "targets" or output.floors[part][name]:  # 0 for the squared loss
-                print(f"  {output.floors[part][name]:.1f}: {what}")
+        for floor, label in FLOORS.items():
+            if floor != "entropy" or output.floors[part][floor]:  # 0 for the squared loss
+                print(f"  {output.floors[part][floor]:.1f}: {label}")
     if output.future is not None and "future" not in output.scores:
         print("future: no score, since the input ends where the prediction begins")
 

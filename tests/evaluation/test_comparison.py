@@ -237,7 +237,7 @@ def test_the_final_table_of_training_has_what_is_expected():
         "step": 1,
         "scores": {"free_running/future": 1.0},
         "seen": {},
-        "floors": {"future": {"targets": 1.0, "copy_last": 2.0, "mean_frame": 3.0}},
+        "floors": {"future": {"entropy": 1.0, "copy_last": 2.0, "mean_frame": 3.0}},
     }
     config = load("table2_composite", data__digits_dir="mnist")
     expect = comparison.expected(config)

@@ -4,6 +4,7 @@
 the clips that answers.npz has the same version's predictions and loss of.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 from unsup_video.data import records
 from unsup_video.evaluation import future_prediction, testset
 from unsup_video.training import trained
+from unsup_video.training.tasks import pretraining
 
 HERE = Path(__file__).parent / "earlier"
 DATA = HERE.parents[1] / "data" / "earlier" / "moving_mnist"
@@ -41,6 +43,12 @@ def test_the_export_is_read_and_evaluated(answers, tmp_path, monkeypatch):
         subject="model", mode="free_running", part="future", frame=None, metric="cross_entropy"
     )
     assert row.value == pytest.approx(float(answers["loss"]), rel=1e-5)
+
+
+def test_the_results_are_shown():
+    config = trained.load(HERE / "model", "float32").config
+    results = json.loads((HERE / "model/1/assets.extra/results.json").read_text())
+    assert "always the mean frame" in pretraining.table(config, results)
 
 
 def test_the_export_is_served(answers):

@@ -66,7 +66,7 @@ def test_the_losses_are_those_of_each_decoders_output(percepts):
     assert scores["free_running/reconstruction"] == pytest.approx(squared.mean())
     floor = results["floors"]["future"]
     assert floor["copy_last"] == pytest.approx(huber(future, past[:, -1:]).mean())
-    assert floor["targets"] == 0
+    assert floor["entropy"] == 0
     units = "squared loss/frame (reconstruction), huber loss/frame (future)"
     assert units in pretraining.table(model.config, results)
     assert any(units in line for line in lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video.evaluation import comparison, metrics, predict, results, testset
+from unsup_video.models.outputs import FLOORS
 from unsup_video.models.video_models import CONDITIONAL_INPUTS
 from unsup_video.pictures import visualize
 from unsup_video.training import precision
@@ -181,12 +182,7 @@ def _rows(scores, trained, test_set):
 
 
 _PAST = "reconstruction"  # the only part of an autoencoder
-_FLOORS = {
-    "constant_velocity": "straight motion, digits given",
-    "mean_frame": "always the mean frame",
-    "copy_last": "the last input frame repeated",
-    "entropy": "the targets' entropy: no model gets below",
-}
+_FLOORS = {"constant_velocity": "straight motion, digits given", **FLOORS}
 
 
 def floors(evaluation: results.Evaluation) -> dict[str, str]:

@@ -11,7 +11,6 @@ from unsup_video.training.trained import TrainedModel
 
 KIND = "out_of_domain"
 _PICTURES = 3  # clips to draw for each number of digits
-_FLOORS = {"targets": "entropy", "copy_last": "copy_last", "mean_frame": "mean_frame"}
 
 
 def evaluate(
@@ -92,10 +91,8 @@ def _rows(trained, digits, clips, outputs):
         ]
         floors = output.floors(past, targets[part], trained.mean_frame)
         rows += [
-            results.row(
-                subject, _name(digits), part, metric, floors[floor], "", unit, count=len(clips)
-            )
-            for floor, subject in _FLOORS.items()
+            results.row(subject, _name(digits), part, metric, value, "", unit, count=len(clips))
+            for subject, value in floors.items()
         ]
     return rows
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from unsup_video.evaluation import predict, testset
+from unsup_video.models.outputs import FLOORS
 from unsup_video.pictures import visualize
 from unsup_video.training.tasks import pretraining
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
-
-_FLOORS = ("copy_last", "mean_frame", "targets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +95,7 @@ def run(
         weights = [count for _, count in counts if count]
         floors[part] = {
             name: float(np.average([clip[name] for clip in of_clips], weights=weights))
-            for name in _FLOORS
+            for name in FLOORS
         }
     reconstruction = frames.get("reconstruction")
     return Future(

@@ -14,6 +14,13 @@ from collections.abc import Mapping
 import numpy as np
 from keras import ops
 
+# What `Output.floors` returns -> its label in tables.
+FLOORS = {
+    "mean_frame": "always the mean frame",
+    "copy_last": "the last input frame repeated",
+    "entropy": "the targets' entropy: no model gets below",
+}
+
 
 class Output:
     """The output of a decoder: its activation and its loss. This class has no activation and the
@@ -66,9 +73,9 @@ class Output:
             past: (N, T, D), the input. targets: (N, S, D). mean_frame: (D,), of the training data.
 
         Returns:
-            "targets": the loss of the targets themselves, for the cross entropy their entropy; no
-            model can get below it. "copy_last": the loss of repeating the last input frame, after
-            `hedge`. "mean_frame": the loss of always predicting the mean frame.
+            "mean_frame": the loss of always predicting the mean frame. "copy_last": the loss of
+            repeating the last input frame, after `hedge`. "entropy": the loss of the targets
+            themselves, for the cross entropy their entropy, else 0; no model can get below it.
         """
 
         def mean(guesses):  # clip by clip, to avoid a float64 copy of the data set
@@ -76,9 +83,9 @@ class Output:
             return float(np.mean([self.frame_scores(clip, guess).mean() for clip, guess in pairs]))
 
         return {
-            "targets": mean(targets),
-            "copy_last": mean(self.hedge(past[:, -1:])),
             "mean_frame": mean([mean_frame] * len(targets)),
+            "copy_last": mean(self.hedge(past[:, -1:])),
+            "entropy": mean(targets),
         }
 
 

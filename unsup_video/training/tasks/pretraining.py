@@ -187,8 +187,8 @@ class Pretraining(Task):
         """Returns the mean losses per frame of the test clips, and the floors.
 
         Returns:
-            {"clips": N, "scores": {"free_running/future": ..}, "floors": {"future": {"targets": ..,
-            "copy_last": .., "mean_frame": ..}, ..}}.
+            {"clips": N, "scores": {"free_running/future": ..}, "floors": {"future":
+            {"mean_frame": .., "copy_last": .., "entropy": ..}, ..}}.
         """
         config, source = self.config, self.source
         clips = source.evaluation("test", config.eval.test_clips)
@@ -246,12 +246,9 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
             row(f"{label} (step {results['step']})", values)
     if expect:
         row(f"expected: {expect.source}", [expect[name] for name in names])
-    for floor, label in {
-        "mean_frame": "always the mean frame",
-        "copy_last": "the last input frame repeated",
-        "targets": "the targets' entropy: no model gets below",
-    }.items():
-        values = [results["floors"][name][floor] for name in names]
-        if any(values):  # the targets have no squared loss
+    for floor, label in outputs.FLOORS.items():
+        # Finished runs of earlier versions have no "entropy".
+        values = [results["floors"][name].get(floor) for name in names]
+        if any(values):  # the squared loss has an entropy of 0
             row(label, values)
     return "\n".join(lines + overlap.notes(results.get("seen"), None, "sequences"))
