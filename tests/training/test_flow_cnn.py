@@ -594,6 +594,16 @@ def test_flow_that_the_cnn_does_not_read_is_an_error(run, motion, tmp_path):
         flow_percepts.trained(run[0], motion, batch_size=0)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [({"cnn": "gone"}, "gone"), ({"sha256": "0"}, "other weights than when the job began")],
+)
+def test_a_cnn_that_is_missing_or_has_changed_ends_the_job(run, motion, tmp_path, change, message):
+    job = dataclasses.replace(flow_percepts.trained(run[0], motion), **change)
+    with pytest.raises(jobs.JobError, match=f"^the CNN cannot be loaded: .*{message}"):
+        jobs.run(job, stored_flow.listing(motion), tmp_path / "out", max_bad_fraction=1)
+
+
 def test_a_damaged_file_of_flow_is_named(run, motion, tmp_path):
     flows = [records.Record(moving(0, np.random.default_rng(v)), None, f"x{v}") for v in range(3)]
     records.write(tmp_path / "flow", flows, 3, "flow", {}, shards=1, dtype="int8")

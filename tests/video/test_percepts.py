@@ -12,7 +12,7 @@ import pytest
 
 import commands
 from unsup_video.data import records, windows
-from unsup_video.video import decoding, listing, percepts
+from unsup_video.video import decoding, jobs, listing, percepts
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video
 
@@ -248,14 +248,14 @@ def test_a_video_whose_values_cannot_be_stored(cnn, videos, monkeypatch):
         list(job.records(videos[0]))
 
 
-def test_a_worker_without_the_cnn_does_not_blame_the_video(videos, monkeypatch):
+def test_a_worker_without_the_cnn_does_not_blame_the_video(videos, tmp_path, monkeypatch):
     def fails(job):
         raise OSError("the ImageNet weights are not here")
 
     monkeypatch.setattr(percepts, "_loaded", fails)
     job = percepts.Percepts("VGG16", "imagenet", "", "fc1", (224, 224), (240, 320))
-    with pytest.raises(RuntimeError, match="the CNN cannot be loaded: the ImageNet"):
-        list(job.records(videos[0]))
+    with pytest.raises(jobs.JobError, match="^the CNN cannot be loaded: the ImageNet"):
+        jobs.run(job, listing.folder(Path(videos[0].path).parent), tmp_path / "out")
 
 
 def test_settings_tell_jobs_apart(cnn, tmp_path):

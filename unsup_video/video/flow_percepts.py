@@ -135,7 +135,8 @@ class TrainedPercepts(FlowPercepts):
 
     def percepts(self, codes: np.ndarray, scale: float, video: Video) -> np.ndarray:
         """Computes (N, D) float32 from the flow of a video; see `FlowPercepts.percepts`."""
-        function, window = _loaded(self)
+        with jobs.loading("the CNN"):
+            function, window = _loaded(self)
         count = _checked_count(len(codes), window, video)
         values, size = [], 0
         for first in range(0, count, self.batch_size):
@@ -183,7 +184,7 @@ def _loaded(job: TrainedPercepts) -> tuple[Callable, int]:
     """
     run = _trained(job.cnn)
     if run.sha256 != job.sha256:
-        raise RuntimeError(f"{job.cnn} has other weights than when the job began")
+        raise ValueError(f"{job.cnn} has other weights than when the job began")
     window = run.form.window(job.flow)
     network = flow_cnn.percepts(run.network)
     shape = (job.batch_size + window - 1, *records.Manifest.load(job.flow).frame_shape)

@@ -79,6 +79,19 @@ class Job(Protocol):
         ...
 
 
+class JobError(ValueError):
+    """Something that a job needs for all videos is missing or has changed. It ends the job."""
+
+
+@contextlib.contextmanager
+def loading(what: str):
+    """Makes a JobError of an error while loading `what`, for which no video is to blame."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise JobError(f"{what} cannot be loaded: {error}") from error
+
+
 def record(
     video: Video, frames: np.ndarray, scale: float | None = None, number: int | None = None
 ) -> records.Record:
@@ -127,7 +140,8 @@ def run(
 
     Raises:
         ValueError: an argument is bad; too many videos are unusable or unfinished; the records have
-            different frame shapes; the parts belong to another job, or another process uses them.
+            different frame shapes; the parts belong to another job, or another process uses them;
+            a JobError.
         FileExistsError: `out` exists. OSError: it cannot be written, or a worker process died.
             RuntimeError: the job raised an error, or Beam reports one.
     """
@@ -398,7 +412,7 @@ def _head(part):
 def _records(job, video, classes):
     """Yields the checked records of a video.
 
-    Raises VideoError for errors of the video, and RuntimeError for errors of the job.
+    Raises VideoError for errors of the video, JobError, and RuntimeError for a bug in the job.
     """
     try:
         shape = None
@@ -408,7 +422,7 @@ def _records(job, video, classes):
             if problem or example.frames.shape[1:] != shape:
                 raise ValueError(problem or f"frames of {shape} and {example.frames.shape[1:]}")
             yield example
-    except VideoError:
+    except (VideoError, JobError):
         raise
     except OSError as error:
         raise VideoError(video.path, f"cannot be read ({error})") from error

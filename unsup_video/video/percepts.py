@@ -115,12 +115,12 @@ class Percepts:
 
         The next batch of frames is made while the CNN works on this one.
 
-        Raises VideoError: the percepts take too much memory, or `frames` raises it.
+        Raises:
+            VideoError: the percepts take too much memory, or `frames` raises it.
+            JobError: the CNN cannot be loaded.
         """
-        try:
+        with jobs.loading("the CNN"):
             function = _loaded(self)
-        except OSError as error:  # an OSError would count as an error of this video
-            raise RuntimeError(f"the CNN cannot be loaded: {error}") from error
         batches = self.batches(frames)
         values, size = [], 0
         with ThreadPoolExecutor(1) as pool:
