@@ -172,6 +172,14 @@ def test_pick(tmp_path):
     assert sixth.name == "" and sixth.scale == records.UNIT
 
 
+@pytest.mark.parametrize(
+    "change", [{"scale": 0.5}, {"classes": ("a",)}, {"dtype": "int8"}, {"shape": (3, 8)}]
+)
+def test_the_fingerprint_is_of_the_meaning_of_the_bytes_too(tmp_path, change):
+    manifest = write(tmp_path / "x")
+    assert dataclasses.replace(manifest, **change).fingerprint != manifest.fingerprint
+
+
 def test_the_fingerprint_is_of_names_and_labels_too(tmp_path):
     found = named()
     groups = [dataclasses.replace(record, group="other") for record in found]

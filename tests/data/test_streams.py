@@ -301,6 +301,20 @@ def test_a_value_that_has_changed_is_not_trained_on(tmp_path, compression, memor
     Frames(folder, others, memory).prepare()
 
 
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_data_that_is_replaced_during_training_is_not_trained_on(tmp_path, compression):
+    folder = class_sorted(tmp_path / "x", compression)
+    read = Frames(folder, memory=100)
+    before, _ = read.read(0, 0, 2)
+    shard = folder / records.Manifest.load(folder).shards[0].name
+    shard.with_suffix(".new").write_bytes(shard.read_bytes())
+    shard.with_suffix(".new").replace(shard)
+    with pytest.raises(ValueError, match=f"{shard} has changed since training began to read it"):
+        read.read(0, 0, 2)
+    again, _ = Frames(folder, memory=100).read(0, 0, 2)
+    np.testing.assert_array_equal(again, before)
+
+
 def test_a_program_ends_while_its_pipeline_works_ahead(tmp_path):
     """An iterator that still exists then has threads that call Python."""
     folder = class_sorted(tmp_path / "x", "GZIP")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from absl import flags
 from ml_collections import config_flags
 
@@ -15,7 +16,7 @@ from command_flags import apart
 from data_prep import common
 from unsup_video import configs
 from unsup_video.data import records
-from unsup_video.utils import cli
+from unsup_video.utils import calls, cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +102,25 @@ def fail(argv):
         return {}["what was asked for"]
     except KeyError:
         raise ValueError("x.json: the field is missing") from None
+
+
+@pytest.mark.parametrize("error", [ValueError("x: it is cut\nshort"), OSError(2, "gone", "x")])
+def test_an_error_inside_a_pipeline_is_one_line(error):
+    def fail(_):
+        raise error
+
+    def read(argv):
+        numbers = tf.data.Dataset.range(3)
+        return list(numbers.map(lambda n: calls.pure(fail, [n], tf.int64)).prefetch(1))
+
+    with pytest.raises(SystemExit) as ended:
+        cli._one_line_errors(read)(sys.argv)
+    assert ended.value.code == f"error: {error}"
+
+
+def test_an_error_of_tensorflow_itself_is_not_hidden():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        cli._one_line_errors(lambda argv: tf.reshape(tf.range(3), [2]))(sys.argv)
 
 
 @pytest.mark.parametrize("debug", [False, True])

@@ -7,6 +7,7 @@ the last one before the frames.
 """
 
 import bisect
+import contextlib
 import copy
 import functools
 import os
@@ -89,7 +90,7 @@ class Frames:
             (count, *frame_shape) of the data set's dtype; and the value that a stored 1 stands for.
 
         Raises:
-            OSError, ValueError: a file can no longer be read.
+            OSError, ValueError: a file can no longer be read, or has changed since `prepare`.
         """
         return self._source(sequence, first, count)
 
@@ -121,10 +122,10 @@ class Frames:
             try:
                 if manifest.compression:
                     shard = _GzipFile(path, spacing)  # checks GZIP's checksum
-                elif files.sha256(path) == expected.sha256:
-                    shard = _PlainFile(path)
                 else:
-                    raise ValueError("its sha256 is not the manifest's")
+                    shard = _PlainFile(path)
+                    if files.sha256(path) != expected.sha256:
+                        raise ValueError("its sha256 is not the manifest's")
                 return shard, *_locate(shard, sizes, manifest.scale)
             except (ValueError, zlib.error, DecodeError) as error:
                 raise ValueError(
@@ -140,8 +141,6 @@ class Frames:
             shard, offsets, scales = shards[number]
             nth = sequence - bounds[number]
             data = shard.read(offsets[nth] + first * size, count * size)
-            if len(data) < count * size:
-                raise ValueError(f"{self.folder / manifest.shards[number].name} was cut short")
             values = np.frombuffer(data, manifest.dtype)
             return values.reshape(count, *manifest.frame_shape), scales[nth]
 
@@ -151,28 +150,47 @@ class Frames:
 # ---------------------------------------------------------------------- shards
 
 
-class _PlainFile:
-    """A file without compression."""
+class _File:
+    """A file that is opened for each read, since a data set may have more files than a process may
+    hold open, and that must stay as it was when it was indexed."""
 
     def __init__(self, path):
         self._path = path
+        self._stamp = _stamp(os.stat(path))
+
+    @contextlib.contextmanager
+    def _opened(self):
+        with open(self._path, "rb", _BUFFER) as file:
+            if _stamp(os.fstat(file.fileno())) != self._stamp:
+                raise ValueError(
+                    f"{self._path} has changed since training began to read it: start again"
+                )
+            yield file
+
+
+def _stamp(status):
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _PlainFile(_File):
+    """A file without compression."""
 
     def read(self, offset, size):
         """Reads `size` bytes from `offset` on; fewer at the end of the file."""
-        with open(self._path, "rb") as file:
+        with self._opened() as file:
             file.seek(offset)
             return file.read(size)
 
 
-class _GzipFile:
+class _GzipFile(_File):
     """The contents of a GZIP file; keeps a decompressor's state every `spacing` bytes."""
 
     def __init__(self, path, spacing):
-        self._path = path
+        super().__init__(path)
         self._offsets = []  # where the states are in the contents
         self._states = []  # (position in the file, decompressor)
         offset = 0
-        with open(path, "rb", _BUFFER) as file:
+        with self._opened() as file:
             stream = _GzipStream(file, zlib.decompressobj(_GZIP))
             while not stream.inflate.eof:
                 self._offsets.append(offset)
@@ -183,7 +201,7 @@ class _GzipFile:
         """Reads `size` bytes of the contents from `offset` on; fewer at their end."""
         nearest = bisect.bisect(self._offsets, offset) - 1
         position, inflate = self._states[nearest]
-        with open(self._path, "rb", _BUFFER) as file:
+        with self._opened() as file:
             file.seek(position)
             stream = _GzipStream(file, inflate.copy())
             stream.read(offset - self._offsets[nearest])

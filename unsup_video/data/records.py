@@ -113,9 +113,11 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of all shards' and the index's sha256: any changed byte changes it."""
-        digests = "".join(shard.sha256 for shard in self.shards) + self.index
-        return hashlib.sha256(digests.encode()).hexdigest()
+        """The sha256 of all that sequences are read from: the shards, the index, and what turns
+        their bytes into frames and labels (frame shape, dtype, scale and classes)."""
+        digests = [*(shard.sha256 for shard in self.shards), self.index]
+        meaning = [self.frame_shape, self.dtype, self.scale, self.classes]
+        return hashlib.sha256(json.dumps([digests, meaning]).encode()).hexdigest()
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

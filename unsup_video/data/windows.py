@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from unsup_video.data import calls, records
+from unsup_video.data import records
 from unsup_video.data.frames import Frames
 from unsup_video.data.orders import Order
 from unsup_video.data.shares import WHOLE, Share
+from unsup_video.utils import calls
 
 
 def too_short(folder: str | Path, length: int) -> np.ndarray:

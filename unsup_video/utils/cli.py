@@ -12,6 +12,8 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from unsup_video.utils import calls
+
 _Number = TypeVar("_Number", int, float)
 
 DEBUG = "UNSUP_VIDEO_DEBUG"  # an environment variable, because errors occur before flags are read
@@ -153,9 +155,7 @@ def _one_line_errors(function):
         try:
             return function(argv)
         except (ValueError, OSError, flags.Error) as error:
-            # An OSError of our own has its whole message in strerror; str() adds "[Errno 28]".
-            own = isinstance(error, OSError) and error.strerror and not error.filename
-            _exit(error, error.strerror if own else error)
+            _exit(error, _text(error))
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             # In distributed training, this is how the other processes learn that one has ended.
             _exit(
@@ -170,8 +170,20 @@ def _one_line_errors(function):
                 f"a data set is damaged ({error.message}); "
                 "python -m data_prep.verify FOLDER names the file",
             )
+        except tf.errors.OpError as error:
+            cause = calls.cause(error)
+            if not isinstance(cause, (ValueError, OSError)):
+                raise
+            _exit(error, _text(cause))
 
     return guarded
+
+
+def _text(error):
+    """Returns the message of an error. An OSError of our own has all of it in strerror; str() adds
+    "[Errno 28]"."""
+    own = isinstance(error, OSError) and error.strerror and not error.filename
+    return error.strerror if own else str(error)
 
 
 def _exit(error, text):

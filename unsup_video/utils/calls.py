@@ -4,11 +4,14 @@ A pipeline works ahead of its reader. If one of TensorFlow's threads calls Pytho
 interpreter shuts down, the call never returns, and the interpreter waits for it as long as an
 iterator exists. A pipeline that nobody reads from becomes idle once its buffers are full, so the
 end of the program waits for that.
+
+TensorFlow raises an error of its own for that of such a function; `cause` tells them apart.
 """
 
 import atexit
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -19,6 +22,7 @@ _CHECKS = 20
 _lock = threading.Lock()
 _running = 0
 _begun = 0  # calls since the start of the process
+_errors: deque[Exception] = deque(maxlen=100)  # of the functions, the last ones
 
 
 def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
@@ -35,11 +39,19 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
             _running, _begun = _running + 1, _begun + 1
         try:
             return function(*arguments)
+        except Exception as error:
+            _errors.append(error)
+            raise
         finally:
             with _lock:
                 _running -= 1
 
     return tf.numpy_function(call, inputs, dtypes, stateful=False)
+
+
+def cause(error: tf.errors.OpError) -> Exception | None:
+    """Returns the error of a function that TensorFlow raised `error` for; None if there is none."""
+    return next((e for e in _errors if f"{type(e).__name__}: {e}" in error.message), None)
 
 
 @atexit.register
