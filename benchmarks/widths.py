@@ -12,7 +12,6 @@ The figure is written beside FILE.md as FILE.png, and all figures as FILE.json.
 
 import argparse
 import dataclasses
-import hashlib
 import itertools
 import json
 import statistics
@@ -86,14 +85,8 @@ class Point:
             steps * _seconds_per_step(folder, lines) / 60,
             validation[-1][_LOSS],
             video_models.decoder_outputs(config["model"])["future"].frame_unit,
-            _digest(config, info),
+            experiment.validation_data(config, info),
         )
-
-
-def _digest(config, info):
-    data = {name: value for name, value in config["data"].items() if name != "digits_dir"}
-    known = [data, info["data"]["sha256"], config["eval"]["validation_clips"]]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _seconds_per_step(folder, lines):

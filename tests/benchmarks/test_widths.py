@@ -24,7 +24,7 @@ def run(folder, units, steps, future, seconds=0.5, ended=None, init="none", sha2
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json())
     (folder / "run.json").write_text(
-        json.dumps({"frame_shape": [64, 64], "data": {"sha256": sha256}})
+        json.dumps({"frame_shape": [64, 64], "data": {"sha256": {"validation": sha256}}})
     )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

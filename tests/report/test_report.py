@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -401,28 +402,57 @@ def test_runs_tested_on_different_clips_get_a_table_each(tmp_path, no_charts):
     assert "tested on different clips" not in alone
 
 
-def test_losses_on_other_data_are_not_drawn_together(tmp_path, monkeypatch):
-    drawn = []
+@pytest.fixture
+def drawn(monkeypatch):
+    """{name of a chart: the labels of its lines}; drawing takes most of the time."""
+    found = {}
     monkeypatch.setattr(
         charts,
         "svg",
         lambda lines, name, *arguments, **options: (
-            drawn.append((name, [line.label for line in lines])) or "<svg></svg>"
+            found.update({name: [line.label for line in lines]}) or "<svg></svg>"
         ),
     )
-    runs = [make(tmp_path, name) for name in "abc"]
+    return found
+
+
+def test_losses_on_other_data_are_not_drawn_together(tmp_path, drawn):
+    runs = [make(tmp_path, name) for name in "abcdef"]
     runs[1].info["data"]["sha256"] = {"test": "other"}
     runs[2].info["data"]["sha256"]["init"] = "the weights it started from"
+    runs[3].config["data"]["num_digits"] = 3
+    runs[4].config["data"]["frames_out"] = 5
+    runs[5].config["data"]["digits_dir"] = "elsewhere"
     page.render(runs, "", TIME)
-    learning = {name: labels for name, labels in drawn if name.startswith("learning")}
-    assert learning == {
-        "learning-1-0": ["a", "c"],
-        "learning-1-1": ["a", "c"],
-        "learning-1-2": ["a", "c"],
-        "learning-2-0": ["b"],
-        "learning-2-1": ["b"],
-        "learning-2-2": ["b"],
-    }
+    learning = {name: labels for name, labels in drawn.items() if name.startswith("learning")}
+    groups = {1: ["a", "c", "f"], 2: ["b"], 3: ["d"], 4: ["e"]}
+    assert learning == {f"learning-{n}-{k}": groups[n] for n in groups for k in range(3)}
+
+
+def test_the_losses_of_all_models_with_a_future_are_drawn_together(tmp_path, drawn):
+    page.render([make(tmp_path, "a"), make(tmp_path, "b", kind="future_predictor")], "", TIME)
+    assert drawn["learning-1-0"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("change", ["loss", "frames"])
+def test_runs_with_other_losses_or_frames_are_in_tables_of_their_own(tmp_path, drawn, change):
+    runs = two_runs(tmp_path)
+    if change == "loss":
+        runs[1].model["output"] = "linear"
+        rows = runs[1].prediction.rows
+        runs[1].evaluations["future_prediction"] = dataclasses.replace(
+            runs[1].prediction,
+            rows=tuple(
+                dataclasses.replace(r, metric=r.metric.replace("cross_entropy", "squared_loss"))
+                for r in rows
+            ),
+        )
+    else:
+        runs[1].model["data"]["frames_out"] = 5
+    text = section(page.render(runs, "", TIME), "table-2")
+    assert "Test set 1: " in text and "Test set 2: " in text
+    loss = "squared_loss" if change == "loss" else "cross_entropy"
+    assert drawn["frames-1-cross_entropy"][0] == "a" and drawn[f"frames-2-{loss}"][0] == "b"
 
 
 def test_learning_is_drawn_over_operations(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The page's sections on runs: their settings, loss curves and learning curves."""
 
-import json
-
 from unsup_video.configs import NO_INIT
 from unsup_video.models.classifiers import KINDS, RECURRENT
 from unsup_video.models.video_models import CONDITIONAL_INPUTS, output_names
@@ -209,8 +207,8 @@ class Learning(Section):
         if not videos:
             return None
         for run in videos:
-            data = {k: v for k, v in run.info["data"]["sha256"].items() if k != "init"}
-            key = json.dumps([data, output_names(run.model)], sort_keys=True)
+            output = output_names(run.model).get("future")
+            key = experiment.validation_data(run.config, run.info), output
             groups.setdefault(key, []).append(run)
         drawn = [_learning(runs, group, n) for n, group in enumerate(groups.values(), 1)]
         return {

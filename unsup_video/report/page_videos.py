@@ -6,6 +6,7 @@ import re
 from unsup_video.data import overlap
 from unsup_video.evaluation import future_prediction, metrics, results, testset
 from unsup_video.models import outputs
+from unsup_video.models.video_models import decoder_outputs
 from unsup_video.pictures import charts
 from unsup_video.report import cells, page_runs
 from unsup_video.report.section import Section
@@ -104,11 +105,13 @@ class _Prediction(Section):
         )
 
     def test_sets(self, runs):
-        """Groups the runs that were tested on the same clips in the same way, in lists."""
+        """Groups the runs that were tested on the same frames in the same way, in lists."""
         groups = {}
         for run in self.evaluated(runs):
-            settings = run.prediction.settings
-            key = json.dumps([settings["data"], settings["clips"], settings["convention"]])
+            settings, data = run.prediction.settings, run.model["data"]
+            frames = settings["data"], settings["clips"], data["frames_in"], data["frames_out"]
+            losses = sorted({o.metric for o in decoder_outputs(run.model).values()})
+            key = json.dumps([frames, settings["convention"], losses])
             groups.setdefault(key, []).append(run)
         return list(groups.values())
 

@@ -1,6 +1,7 @@
 """Models built from a config, and the files of a run that describe its model."""
 
 import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,23 @@ def step_flop(config: dict, frame_shape: Sequence[int]) -> int:
         decoders,
         gates=len(cells.get(model["cell"]).kernel_parts),
     )
+
+
+def validation_data(config: dict, info: dict) -> str:
+    """Returns a digest of the validation clips of a run of pretraining.
+
+    The losses of runs with the same digest are of the same frames. Where the data are does not
+    matter.
+
+    Args:
+        config, info: as in config.json and run.json.
+    """
+    config = fields.completed(config)
+    elsewhere = ("digits_dir", "records", "shuffle_mb")
+    data = {name: value for name, value in config["data"].items() if name not in elsewhere}
+    contents = {name: value for name, value in info["data"]["sha256"].items() if name != "init"}
+    known = [data, contents, config["eval"]["validation_clips"]]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def build_classifier(
