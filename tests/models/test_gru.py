@@ -104,11 +104,12 @@ def test_the_portable_loop_equals_keras(has_input):
 
 
 @both_inputs
-def test_a_graph_of_unknown_sizes_and_a_while_loop_equal_keras(has_input, monkeypatch):
+@pytest.mark.parametrize("batch", [None, 1])
+def test_a_graph_of_unknown_sizes_and_a_while_loop_equal_keras(has_input, batch, monkeypatch):
     layer = random_layer(has_input)
-    unknown = {"h0": tf.TensorSpec((None, UNITS))}
+    unknown = {"h0": tf.TensorSpec((batch, UNITS))}
     if has_input:
-        unknown["inputs"] = tf.TensorSpec((None, None, D))
+        unknown["inputs"] = tf.TensorSpec((batch, None, D))
     monkeypatch.setattr(fast_loop, "_MAX_UNROLLED_STEPS", 0)
 
     @tf.function(input_signature=[unknown, tf.TensorSpec((), "int32")])
@@ -117,7 +118,7 @@ def test_a_graph_of_unknown_sizes_and_a_while_loop_equal_keras(has_input, monkey
 
     looped = tf.function(lambda tensors: results(layer, tensors))
     for steps in (T, 7):
-        tensors = random_tensors(has_input, steps=steps)
+        tensors = random_tensors(has_input, batch or B, steps)
         expected = keras_results(layer, tensors, steps)
         sequence, h = graph(tensors, steps)
         assert_close({"sequence": sequence, "h": h}, {k: expected[k] for k in ("sequence", "h")})

@@ -237,21 +237,22 @@ def test_graph_equals_eager(has_input, batch, steps, dim, units):
 
 
 @both_inputs
-def test_a_graph_of_unknown_sizes_equals_eager(has_input):
+@pytest.mark.parametrize("batch", [None, 1])
+def test_a_graph_of_unknown_sizes_equals_eager(has_input, batch):
     layer = layer_of(random_values(has_input))
-    unknown = {name: tf.TensorSpec((None, UNITS)) for name in ("h0", "c0")}
+    unknown = {name: tf.TensorSpec((batch, UNITS)) for name in ("h0", "c0")}
     if has_input:
-        unknown["inputs"] = tf.TensorSpec((None, None, D))
-    unknown_outputs = {"sequence": tf.TensorSpec((None, None, UNITS))}
-    unknown_outputs |= {name: tf.TensorSpec((None, UNITS)) for name in "hc"}
+        unknown["inputs"] = tf.TensorSpec((batch, None, D))
+    unknown_outputs = {"sequence": tf.TensorSpec((batch, None, UNITS))}
+    unknown_outputs |= {name: tf.TensorSpec((batch, UNITS)) for name in "hc"}
 
     @tf.function(input_signature=[unknown, unknown_outputs, tf.TensorSpec((), "int32")])
     def graph(tensors, loss_weights, steps):
         return results(layer, tensors, loss_weights, steps)
 
     for steps in (4, 40):
-        tensors = tensors_of(random_values(has_input, steps=steps))
-        loss_weights = random_loss_weights(steps=steps)
+        tensors = tensors_of(random_values(has_input, batch=batch or B, steps=steps))
+        loss_weights = random_loss_weights(batch or B, steps)
         loss_weights = {name: np.float32(x) for name, x in loss_weights.items()}
         eager = results(layer, tensors, loss_weights, steps)
         assert_close(graph(tensors, loss_weights, steps), eager)

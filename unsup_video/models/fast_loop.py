@@ -49,8 +49,10 @@ def loop(steps, body, carry, dtypes):
 
     arrays = [tf.TensorArray(dtype, steps) for dtype in dtypes]
 
-    def step(t, carry, arrays):
-        carry, values = body(t, carry)
+    def step(t, before, arrays):
+        carry, values = body(t, before)
+        for value, known in zip(tf.nest.flatten(carry), tf.nest.flatten(before), strict=True):
+            value.set_shape(known.shape)  # a step whose input has an unknown shape forgets it
         return t + 1, carry, [array.write(t, v) for array, v in zip(arrays, values, strict=True)]
 
     _, carry, arrays = tf.while_loop(
