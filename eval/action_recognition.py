@@ -150,6 +150,7 @@ def _predict(models, topk):
     for flag in (_RECORDS, _SPLIT, _PART, _WEIGHTS, _CROSS_VALIDATION):
         if flag.present:
             raise ValueError(f"--{flag.name} does not go with --predict")
+    common.refuse("does not go with --predict", "recompute")
     if len(models) > 1:
         raise ValueError(f"--predict takes one model, {len(models)} are given")
     (model,) = models

@@ -100,6 +100,13 @@ def loaded() -> list[trained.TrainedModel]:
     return [trained.with_digits(m, digits_dir) if trained.is_generated(m) else m for m in models]
 
 
+def refuse(reason: str, *flag_names: str) -> None:
+    """Raises ValueError, with the reason, if one of the shared flags is given."""
+    for name in flag_names:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"--{name} {reason}")
+
+
 def wanted_precision() -> str | None:
     """Returns the precision of matrix products; None for that of the model."""
     return _PRECISION.value

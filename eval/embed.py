@@ -131,6 +131,8 @@ def _sequences(model):
     for flag in (_FPS, _RANGE):
         if flag.present and not takes_pictures:
             raise ValueError(f"--{flag.name} goes with --input of pictures")
+    if _INPUT.value is not None or _RECORDS.value is not None:
+        common.refuse("is for generated clips, without --input and --records", "digits_dir")
     if _RECORDS.value is not None:
         return embedding_inputs.Records(_RECORDS.value, _CLIPS.value)
     if takes_pictures:

@@ -86,6 +86,7 @@ def main(argv):
 
 def _read(model, steps):
     """Reads --input and returns (names, clips), each clip (frames, *shape) float32."""
+    common.refuse("is for generated clips, without --input", "digits_dir")
     if not _INPUT.value:  # an empty path would mean the current folder
         raise ValueError("--input is empty: a file or a folder is expected")
     fps = _FPS.value

@@ -15,7 +15,7 @@ from unsup_video.data import overlap
 from unsup_video.training import distribution, fields, loop, precision, profiling, unread
 from unsup_video.training.tasks import base
 from unsup_video.training.trained import TrainedModel
-from unsup_video.training.workdir import Workdir, read_json
+from unsup_video.training.workdir import Workdir, begun, read_json
 from unsup_video.utils import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/CONFIG_NAME.")
@@ -85,7 +85,7 @@ def check_read(config: ConfigDict, named: ConfigDict, ignored: dict[str, str]) -
 
     An existing run is resumed with its stored config.
     """
-    if _OVERWRITE.value or not (_path(config) / "config.json").exists():
+    if _OVERWRITE.value or not begun(_path(config)):
         unread.check(config, named, ignored)
 
 

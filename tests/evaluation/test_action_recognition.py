@@ -451,7 +451,7 @@ def test_arrays_are_predicted_and_bad_files_named(fresh, folder, tmp_path):
     assert len(problems) == 3
     for name, reason in (
         ("wide", r"shape (5, 9); the classifier reads (frames, 7)"),
-        ("nan", "NaN or infinity"),
+        ("nan", "a value is not finite"),
         ("text", "no .npy file"),
     ):
         (problem,) = (p for p in problems if f"{name}.npy" in p)
@@ -665,6 +665,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         ("no numbers", one, "--topk=a"),
         ("twice", one, one),
         ("mixed", one, "--predict=x", "--part=train"),
+        ("again", one, "--predict=x", "--recompute"),
         ("without predict", one, "--cnn_weights=x"),
         ("nothing",),
     ]
@@ -691,6 +692,7 @@ def test_the_command(fresh, flow, video_model, tmp_path):
         "no numbers": "--topk=a: whole numbers expected",
         "twice": "is given twice",
         "mixed": "--part does not go with --predict",
+        "again": "--recompute does not go with --predict",
         "without predict": "--cnn_weights goes with --predict",
         "nothing": "--workdir=RUN is missing: the folder that train.finetune wrote",
     }.items():

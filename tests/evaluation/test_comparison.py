@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from unsup_video import configs
 from unsup_video.data import records, sources
@@ -189,6 +190,7 @@ def test_what_is_expected_of_a_config_is_not_expected_of_a_changed_one():
     assert comparison.expected(load("quickstart", **mnist)) is None
     assert comparison.expected(load("patches_small", data__records="data/mine"))
     assert comparison.expected(load("base")) is None  # nothing is
+    assert comparison.expected(ConfigDict({"name": "mine"})) is None
 
 
 @pytest.mark.parametrize("name, accuracy", [("flow_cnn", 72.2), ("flow_cnn_stack10", 77.5)])

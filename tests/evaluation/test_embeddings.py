@@ -342,6 +342,7 @@ def test_generated_clips(command, run, capsys):
         (["--out=a.txt"], "a.txt: .npz or .parquet expected"),
         (["--states=h,x"], "states h,x: the layers of .* have h,c"),
         (["--recompute"], "--recompute has no meaning here"),
+        (["--digits_dir=x", "--input=y.npy"], "--digits_dir is for generated clips"),
         (["--model=x"], "--workdir and --model: give a single model"),
     ],
 )

@@ -142,6 +142,7 @@ def test_the_command_converts_and_says_so(command, run, tmp_path, capsys):
         (["--fps=3"], "--fps goes with --input"),
         (["--out=a.txt"], "a.txt: .gif or .png or .npz expected"),
         (["--recompute"], "--recompute has no meaning here"),
+        (["--digits_dir=x", "--input=y"], "--digits_dir is for generated clips"),
         (["--model=x"], "--workdir and --model: give a single model"),
     ],
 )

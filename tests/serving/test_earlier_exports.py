@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from unsup_video.data import records
 from unsup_video.evaluation import future_prediction, testset
@@ -48,7 +49,11 @@ def test_the_export_is_read_and_evaluated(answers, tmp_path, monkeypatch):
 def test_the_results_are_shown():
     config = trained.load(HERE / "model", "float32").config
     results = json.loads((HERE / "model/1/assets.extra/results.json").read_text())
-    assert "always the mean frame" in pretraining.table(config, results)
+    some = ConfigDict({"source": "a page", "future": 60.0})
+    table = pretraining.table(config, results, some)
+    assert "always the mean frame" in table
+    (line,) = [line for line in table.splitlines() if line.startswith("expected: a page")]
+    assert line.split()[-2:] == ["-", "60.0"]
 
 
 def test_the_export_is_served(answers):

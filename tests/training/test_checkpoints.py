@@ -1,10 +1,12 @@
 import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unsup_video.training import checkpoints
+from unsup_video.utils import files
 
 
 def arrays(value):
@@ -110,6 +112,26 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
         checkpoints.save(tmp_path, 2, arrays(2), {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoints.restore(checkpoints.latest(tmp_path))[0] == 1
+
+
+@pytest.mark.parametrize("file", ["arrays.npz", "checkpoint.json"])
+def test_a_file_that_cannot_be_read_now_does_not_count_as_damaged(tmp_path, monkeypatch, file):
+    """`latest` would fall back, and a run that resumes removes what is newer."""
+    for step in (1, 2):
+        path = checkpoints.save(tmp_path, step, arrays(step), {})
+
+    def stale(*arguments):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path / file))
+
+    with monkeypatch.context() as patched:
+        if file == "arrays.npz":
+            patched.setattr(files, "sha256", stale)
+        else:
+            patched.setattr(Path, "read_text", stale)
+        with pytest.raises(OSError, match="Stale file handle") as error:
+            checkpoints.latest(tmp_path)
+    assert not isinstance(error.value, checkpoints.CheckpointError)
+    assert checkpoints.latest(tmp_path) == path
 
 
 def test_all_damaged_is_an_error(tmp_path):

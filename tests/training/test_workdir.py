@@ -24,6 +24,20 @@ def test_the_same_config_resumes_and_another_is_refused_with_a_diff(tmp_path):
     assert read_metrics(Workdir.open(tmp_path, CONFIG).metrics) == [{"step": 1}]
 
 
+def test_a_start_that_failed_before_training_does_not_hold_the_folder(tmp_path):
+    Workdir.open(tmp_path, CONFIG).lock.close()
+    Workdir.open(tmp_path, {**CONFIG, "name": "mended"})
+    assert read_config(tmp_path) == "mended"
+
+
+def test_what_changes_nothing_may_differ(tmp_path):
+    config = {**CONFIG, "expect": {"source": "x", "future": 1.0}, "data": {"shuffle_mb": 1}}
+    Workdir.open(tmp_path, config).write_run_info(INFO)
+    Workdir.open(tmp_path, {**CONFIG, "expect": {"source": ""}, "data": {"shuffle_mb": 2}})
+    with pytest.raises(ValueError, match="data.split: 0 there, 1 here"):
+        Workdir.open(tmp_path, {**config, "data": {"split": 1}})
+
+
 def test_overwrite_starts_anew_but_never_deletes_what_is_no_run(tmp_path):
     Workdir.open(tmp_path / "run", CONFIG).append_metrics({"step": 1})
     assert read_metrics(Workdir.open(tmp_path / "run", {"name": "y"}, overwrite=True).metrics) == []

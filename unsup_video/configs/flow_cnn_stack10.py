@@ -11,6 +11,5 @@ def get_config(recipe=""):
     config = flow_cnn.get_config(recipe)
     config.name = "flow_cnn_stack10"
     config.data.stack = 10
-    config.data.shuffle_mb = 16_384  # a stack takes ten times as much
     config.expect = dict(video_accuracy=77.5, source="paper, UCF-101")
     return config

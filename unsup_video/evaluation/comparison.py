@@ -51,12 +51,13 @@ def expected(config: ConfigDict, classes: int | None = None) -> ConfigDict | Non
 
     The figures of a packaged config apply only if no field that matters has been changed. Figures
     of the paper and of the 2015 release need all MNIST digits; accuracies need the 101 classes of
-    UCF-101 and an official split. The figures in a user's own config always apply.
+    UCF-101 and an official split. The figures in a user's own config always apply; it may have
+    some of them, or none.
 
     Args:
         classes: number of classes of the data; None where there are none, or the number is unknown.
     """
-    if not config.expect.source:
+    if not config.get("expect", {}).get("source"):
         return None
     name = configs.ALIASES.get(config.name, config.name)
     if name not in configs.names(None):

@@ -36,7 +36,7 @@ import tensorflow as tf
 
 from unsup_video.evaluation.embedding_inputs import Sequences
 from unsup_video.models.cells import state_sizes
-from unsup_video.training import workdir
+from unsup_video.training import precision, workdir
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files, progress
 
@@ -207,7 +207,7 @@ def computed(
         )
     identity = {
         "model": {"path": str(trained.path), "step": trained.step, "sha256": trained.sha256},
-        "precision": trained.config.precision,
+        "gemm_dtype": precision.gemm_dtype(trained.config.precision),
         "columns": {name: [part.start, part.stop] for name, part in parts_of.items()},
         **dataclasses.asdict(settings),
         "input": sequences.identity,

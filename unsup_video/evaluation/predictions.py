@@ -179,8 +179,7 @@ def read(path: Path, trained: TrainedModel, job: Callable[[], percepts.Percepts]
         sizes = ", ".join(map(str, shape))
         raise ValueError(f"shape {frames.shape}; the classifier reads (frames, {sizes})")
     frames = np.array(frames, np.float32).reshape(len(frames), -1)
-    if not np.isfinite(frames).all():
-        raise ValueError("it holds NaN or infinity")
+    trained.check_values(frames)
     return frames
 
 

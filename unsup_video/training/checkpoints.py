@@ -91,13 +91,14 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
     """Reads a checkpoint; returns (step, arrays, meta).
 
     Raises:
-        CheckpointError: a file is missing or damaged.
+        CheckpointError: a file is missing or damaged. OSError: it cannot be read now, for example
+            because a network disk does not answer, which says nothing about the checkpoint.
     """
     path = Path(path)
     try:
         text = json.loads((path / "checkpoint.json").read_text())
         step, digest, meta = text["step"], text["sha256"], text["meta"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / 'checkpoint.json'}: missing or damaged ({error})") from None
     arrays = path / "arrays.npz"
     try:
@@ -106,7 +107,7 @@ def restore(path: str | os.PathLike) -> tuple[int, dict[str, np.ndarray], dict]:
         return step, files.read_arrays(arrays), meta
     except CheckpointError:
         raise
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(f"{arrays}: missing or damaged ({error})") from None
 
 
@@ -118,7 +119,8 @@ def fingerprint(path: str | os.PathLike) -> str:
 def latest(folder: str | os.PathLike) -> Path | None:
     """Returns the newest undamaged checkpoint; None if there is no checkpoint at all.
 
-    A warning names each damaged one. Raises CheckpointError if all are damaged.
+    A warning names each damaged one. Raises CheckpointError if all are damaged, and OSError as in
+    `restore`.
     """
     paths = _folders(folder, "step").values()
     for path in paths:

@@ -257,7 +257,7 @@ def _load_saved_model(path, precision):
         if kernel_dtype != "float32":
             sha256 = sums[f"{_VARIABLES}.data-00000-of-00001"]
         weights = _read_weights(path)
-    except (OSError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"{path}: damaged ({error}); export the model anew") from None
     origin = config, *_ = _read_origin(path / EXTRA)
     config.precision = card.get("gemm_dtype", config.precision)

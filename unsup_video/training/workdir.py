@@ -115,7 +115,7 @@ class Workdir:
             lock = files.lock(path)
             files.remove_leftovers(path)
             files.put_back(path)
-            there = _stored_config(path)
+            there = _stored_config(path) if begun(path) else None
             if overwrite:
                 _set_aside(path)
             elif there is not None:
@@ -234,6 +234,16 @@ def read_metrics(file: Path) -> list[dict]:
     return metrics
 
 
+def begun(path: str | os.PathLike) -> bool:
+    """Returns True if a folder has a run that began to train.
+
+    A start that failed before the first step leaves no more than its config.
+    """
+    path = Path(path)
+    metrics = path / "metrics.jsonl"
+    return (path / "run.json").exists() or (metrics.exists() and metrics.stat().st_size > 0)
+
+
 def _set_aside(path):
     """Moves a run into `.replaced`; a run without results does not replace one with results."""
     contents = _CONTENTS - {files.LOCK, files.REPLACED, files.MOVING}
@@ -281,10 +291,12 @@ def _check_empty(path):
 def _check_same(path, there, config, ignored):
     """Raises ValueError if the stored run is not one of `config`.
 
-    `precision` may differ if the dtype of the run is recorded, which `write_run_info` checks.
+    `precision` may differ if the dtype of the run is recorded, which `write_run_info` checks. So
+    may what changes nothing: the figures to compare with, and the memory for data.
     """
     info = read_json(path / "run.json") or {}
-    ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else [])}
+    ignored = {*ignored, *(["precision"] if "gemm_dtype" in info else []), "data.shuffle_mb"}
+    ignored |= {f"expect.{name}" for c in (there, config) for name in c.get("expect", {})}
     if lines := differences(there, config, ignored):
         raise ValueError(
             f"{path} holds a run of another config:\n  "

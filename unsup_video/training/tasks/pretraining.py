@@ -245,7 +245,7 @@ def table(config: ConfigDict, results: dict, expect: ConfigDict | None = None) -
         if any(values):
             row(f"{label} (step {results['step']})", values)
     if expect:
-        row(f"expected: {expect.source}", [expect[name] for name in names])
+        row(f"expected: {expect.source}", [expect.get(name) for name in names])
     for floor, label in outputs.FLOORS.items():
         # Finished runs of earlier versions have no "entropy".
         values = [results["floors"][name].get(floor) for name in names]
