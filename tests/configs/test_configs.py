@@ -193,6 +193,24 @@ def test_a_number_that_no_run_can_use_is_an_error(field, value, message):
         pretraining.check(config)
 
 
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("step_clip", -1.0, "step_clip must be finite and above 0"),
+        ("l2", -1.0, "l2 must be finite and at least 0"),
+        ("decay_rate", 0.0, "decay_rate must be finite and above 0"),
+        ("decay_steps", 0, "decay_steps must be at least 1"),
+        ("init.kernel", -0.5, "init.kernel must be finite and at least 0"),
+        ("init.forget_bias", float("inf"), "init.forget_bias must be finite"),
+    ],
+)
+def test_a_number_that_no_recipe_can_have_is_an_error(field, value, message):
+    config = load("quickstart", "toronto")
+    config.recipe.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=f"config.recipe.{message}, got {value}"):
+        pretraining.check(config)
+
+
 def test_a_config_of_an_earlier_version_is_completed():
     config = load("quickstart")
     with config.unlocked():

@@ -118,6 +118,18 @@ def test_an_error_inside_a_pipeline_is_one_line(error):
     assert ended.value.code == f"error: {error}"
 
 
+def test_too_little_memory_is_one_line():
+    message = "{{node x}} OOM when allocating tensor with shape[4096,12] and type float on /job:x"
+
+    def fail(argv):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    with pytest.raises(SystemExit) as ended:
+        cli._one_line_errors(fail)(sys.argv)
+    start = "error: out of memory (OOM when allocating tensor with shape[4096,12]): a smaller model"
+    assert ended.value.code.startswith(start)
+
+
 def test_an_error_of_tensorflow_itself_is_not_hidden():
     with pytest.raises(tf.errors.InvalidArgumentError):
         cli._one_line_errors(lambda argv: tf.reshape(tf.range(3), [2]))(sys.argv)

@@ -161,8 +161,8 @@ def _check(settings):
     for name in ("subsets", "epochs", "search_subsets"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
-    if not settings.learning_rates or min(settings.learning_rates) <= 0:
-        raise ValueError("learning rates must be above 0")
+    if not settings.learning_rates or not all(0 < r < math.inf for r in settings.learning_rates):
+        raise ValueError("learning rates must be finite and above 0")
     if not settings.dropouts or not all(0 <= rate < 1 for rate in settings.dropouts):
         raise ValueError("rates of dropout must be in [0, 1)")
     names = [_file_name(name) for name in settings.contenders()]

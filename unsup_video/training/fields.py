@@ -1,7 +1,8 @@
 """The fields of a config, and values for those that configs of earlier versions lack."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -91,6 +92,23 @@ _AT_LEAST_ONE = (  # in every task
 )
 
 
+# Ranges of a recipe's fields, in words -> (the range, the fields).
+_RANGES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
+    "finite and above 0": (
+        lambda x: 0 < x < math.inf,
+        ("learning_rate", "fan_in", "output_factor", "step_clip", "decay_rate"),
+    ),
+    "finite and at least 0": (
+        lambda x: 0 <= x < math.inf,
+        ("encoder_factor", "l2", "pixel_blur", "init.kernel", "init.peepholes"),
+    ),
+    "finite": (math.isfinite, ("init.forget_bias",)),
+    "in [0, 1)": (lambda x: 0 <= x < 1, ("beta_1", "beta_2", "momentum", "rms_decay")),
+    "in [0, 1]": (lambda x: 0 <= x <= 1, ("warmup_fraction",)),
+    "at least 1": (lambda x: x >= 1, ("decay_steps",)),
+}
+
+
 def check_reduction(config: Mapping) -> None:
     """Raises ValueError for a `recipe.batch_reduction` that is not "mean" or "sum"."""
     reduction = config["recipe"]["batch_reduction"]
@@ -109,28 +127,21 @@ def check_numbers(config: Mapping, at_least_one: tuple[str, ...] = ()) -> None:
         section, name = field.split(".")
         if config[section][name] < 1:
             raise ValueError(f"config.{field} must be at least 1, got {config[section][name]}")
-    recipe = config["recipe"]
-    for name in ("learning_rate", "fan_in", "output_factor"):
-        if name in recipe and not 0 < recipe[name] < math.inf:
-            raise ValueError(f"config.recipe.{name} must be finite and above 0, got {recipe[name]}")
-    if "encoder_factor" in recipe and not 0 <= recipe["encoder_factor"] < math.inf:
-        raise ValueError(
-            "config.recipe.encoder_factor must be finite and at least 0, got "
-            f"{recipe['encoder_factor']}"
-        )
-    for name in ("beta_1", "beta_2", "momentum", "rms_decay"):
-        if name in recipe and not 0 <= recipe[name] < 1:
-            raise ValueError(f"config.recipe.{name} must be in [0, 1), got {recipe[name]}")
+    recipe = dict(flat(config["recipe"]))
+    for words, (in_range, names) in _RANGES.items():
+        for name in names:
+            if name in recipe and not in_range(recipe[name]):
+                raise ValueError(f"config.recipe.{name} must be {words}, got {recipe[name]}")
     if not 0 <= config["seed"] < 1 << 32:
         raise ValueError(f"config.seed must be from 0 to 2**32 - 1, got {config['seed']}")
     if config["train"]["early_stop_evaluations"] < 0:
         raise ValueError("config.train.early_stop_evaluations must be at least 0; 0 never stops")
 
 
-def flat(config: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flat(config: Mapping | ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (name, value) of every field of nested dicts, with names such as "model.units"."""
     for key, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, (dict, ConfigDict)):
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

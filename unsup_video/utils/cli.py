@@ -170,6 +170,13 @@ def _one_line_errors(function):
                 f"a data set is damaged ({error.message}); "
                 "python -m data_prep.verify FOLDER names the file",
             )
+        except tf.errors.ResourceExhaustedError as error:
+            what = re.search(r"OOM when \S+ \S+ with shape\S+", error.message)
+            _exit(
+                error,
+                f"out of memory{f' ({what[0]})' if what else ''}: a smaller model or batch "
+                "(--config.recipe.batch_size, --config.eval.batch_size) needs less",
+            )
         except tf.errors.OpError as error:
             cause = calls.cause(error)
             if not isinstance(cause, (ValueError, OSError)):

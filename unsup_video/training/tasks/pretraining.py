@@ -1,6 +1,5 @@
 """Pretraining: encoder and decoders learn from videos without labels."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -25,19 +24,13 @@ _AT_LEAST_ONE = ("data.frames_in", "data.frames_out", "eval.validation_clips", "
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a config of another task, or a number out of its range.
 
-    Numbers of frames, clips and steps are at least 1, the patience and the blur at least 0.
-    `model.init` is not empty.
+    Numbers of frames, clips and steps are at least 1, the patience at least 0. `model.init` is not
+    empty.
     """
     fields.check_task(config, "pretraining")
     fields.check_numbers(config, _AT_LEAST_ONE)
-    completed = fields.completed(config.to_dict())
-    if not completed["model"]["init"]:
+    if not fields.completed(config.to_dict())["model"]["init"]:
         raise ValueError(f"--init is empty: give a run or a SavedModel, or {configs.NO_INIT}")
-    blur = completed["recipe"]["pixel_blur"]
-    if not (math.isfinite(blur) and blur >= 0):
-        raise ValueError(
-            f"config.recipe.pixel_blur must be a number of pixels, at least 0, got {blur}"
-        )
 
 
 def start_from(init: TrainedModel, config: ConfigDict, source: Source, model: VideoModel) -> None:
