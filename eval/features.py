@@ -4,7 +4,7 @@
 
 Draws mosaics of the encoder's sets of input weights, four for an LSTM, and of each decoder's output
 weights. Measures the length and width of their strips, their extent and spatial frequency, and
-compares them with those before training.
+compares them with those of random initial weights.
 """
 
 import os

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from unsup_video.configs import recipes
 from unsup_video.models import classifiers, video_models
-from unsup_video.models.outputs import OUTPUTS, frame_units
+from unsup_video.models.outputs import OUTPUTS, Output, frame_units
 
 
 def entropy(y):
@@ -127,6 +128,23 @@ def test_squared_loss_by_hand():
     predictions = np.array([[0.0, -2.0, 5.0]])
     assert float(OUTPUTS["linear"].frame_losses(targets, predictions)[0]) == 0.5 * (1 + 16 + 4)
     assert float(OUTPUTS["relu"].frame_losses(targets, predictions)[0]) == 0.5 * (1 + 4 + 4)
+
+
+def test_what_frame_scaling_needs_is_measured():
+    class Softplus(Output):
+        def activate(self, x):
+            return ops.softplus(x)
+
+    found = {name: output.is_homogeneous for name, output in OUTPUTS.items()}
+    assert found == {"logistic": False, "linear": True, "relu": True}
+    assert not Softplus().is_homogeneous
+
+
+def test_limits_are_those_of_the_frames_that_an_output_can_write():
+    x = np.float32([-np.inf, 0, np.inf])
+    for output in OUTPUTS.values():
+        frames = ops.convert_to_numpy(output.activate(x))
+        assert output.limits == (frames.min(), frames.max())
 
 
 @pytest.mark.parametrize("output", ["logistic", "linear", "relu"])

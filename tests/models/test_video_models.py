@@ -491,7 +491,7 @@ def test_the_gradient_of_the_loss_reaches_every_weight(float64, conditional_inpu
         ),
         (
             {"output": "linear", "output_future": "logistic", "frame_scaling": True},
-            r"frame_scaling is for frames of any size: logistic outputs are in \[0, 1\]",
+            "frame_scaling needs outputs that scale with their input, .* and logistic does not",
         ),
     ],
     ids=lambda x: "-".join(x) if isinstance(x, dict) else "",

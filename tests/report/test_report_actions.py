@@ -248,7 +248,7 @@ def test_classes_are_shown_with_what_they_were_taken_for(tmp_path):
     assert image["alt"] == "What the videos of each class were taken for"
     # Two videos each; the third class has none, so nothing was measured.
     assert lines_of(part)[1:] == [
-        ["Run & jump", "<b>Swim 1", "2", "50.0 (9.5 to 90.5)"],
+        ["Run & jump", "<b>Swim (1)", "2", "50.0 (9.5 to 90.5)"],
         ["Dive", "–", "2", "100.0 (34.2 to 100.0)"],
     ]
 

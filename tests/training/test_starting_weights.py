@@ -92,7 +92,9 @@ def test_settings_of_initial_weights_would_be_ignored(records):
 
 def test_a_run_is_not_resumed_from_another_start(records, tmp_path):
     config = a_config(records, init="runs/first").to_dict()
-    workdir.Workdir.open(tmp_path / "run", config).lock.close()
+    begun = workdir.Workdir.open(tmp_path / "run", config)
+    begun.append_metrics({"step": 1})
+    begun.lock.close()
     with pytest.raises(ValueError, match="model.init: runs/first there, none here"):
         workdir.Workdir.open(tmp_path / "run", a_config(records).to_dict())
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from unsup_video.data import digits, moving_mnist, records, splits, windows
 from unsup_video.data.frames import Frames
 from unsup_video.data.shares import WHOLE, Share
-from unsup_video.models import video_models
+from unsup_video.models import outputs, video_models
 from unsup_video.utils.indices import evenly_spread
 
 
@@ -208,9 +208,9 @@ class RecordsSource(Source):
                     f"{parts['train'].folder} are {self.frame_shape}"
                 )
         self._frames = Frames(parts["train"].folder, parts["train"].chosen)
-        for output in video_models.decoder_outputs(config.model).values():
-            if np.isfinite(output.limits).any():
-                _check_limits(self.evaluation("train", 100), output, data.records)
+        for name in set(video_models.output_names(config.model).values()):
+            if np.isfinite(outputs.get(name).limits).any():
+                _check_limits(self.evaluation("train", 100), name, data.records)
         self.description = {
             "kind": f"records, {manifests['train'].kind}",
             "source": str(data.records),
@@ -253,14 +253,14 @@ def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
     return np.concatenate(list(clips.batch(100).as_numpy_iterator()))
 
 
-def _check_limits(clips, output, name):
-    (low, high), smallest, largest = output.limits, clips.min(), clips.max()
+def _check_limits(clips, output, folder):
+    (low, high), smallest, largest = outputs.get(output).limits, clips.min(), clips.max()
     if smallest < low or largest > high:
         raise ValueError(
-            f"config.data.records={name}: values from {smallest:.3g} to {largest:.3g}, but the "
-            f"{output.metric.replace('_', ' ')} needs them in [{low:g}, {high:g}]; "
-            "--config.model.output=linear has a squared loss (relu: for values that are never "
-            "negative)"
+            f"config.data.records={folder}: values from {smallest:.3g} to {largest:.3g}, but "
+            f"config.model.output={output} needs them in [{low:g}, {high:g}]; "
+            "--config.model.output=linear has a squared loss of any values (relu: of values that "
+            "are never negative)"
         )
 
 

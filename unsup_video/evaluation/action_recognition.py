@@ -370,8 +370,8 @@ def _class_rows(subject, data, probabilities, labels, classes, groups):
 def hardest_classes(evaluation: results.Evaluation) -> list[tuple[results.Row, str]]:
     """Returns (the row of its accuracy, what it is most often taken for) of each class.
 
-    The class with the lowest accuracy is first; the text has up to three classes, with the
-    percentages of the videos that are taken for them.
+    The class with the lowest accuracy is first; the text has up to three classes, with the numbers
+    of videos that are taken for them.
     """
     measured = [row for row in evaluation.rows if row.part.startswith("class/")]
     accuracies = sorted((r for r in measured if r.metric == "accuracy"), key=lambda r: r.value)
@@ -379,7 +379,7 @@ def hardest_classes(evaluation: results.Evaluation) -> list[tuple[results.Row, s
     def others(part):
         taken = [r for r in measured if r.part == part and r.metric.startswith("as/")]
         taken.sort(key=lambda r: -r.value)
-        return ", ".join(f"{r.metric.removeprefix('as/')} {r.value:.0f}" for r in taken[:3])
+        return ", ".join(f"{r.metric.removeprefix('as/')} ({r.value:.0f})" for r in taken[:3])
 
     return [(row, others(row.part)) for row in accuracies]
 

@@ -33,7 +33,7 @@ def evaluate(
     """Draws and measures the features with the largest L2 norm.
 
     Rows: the median of each measure of `measure` over the features of a set, and its quartiles as
-    "MEASURE_q25" and "MEASURE_q75", for the trained model and for its initial weights.
+    "MEASURE_q25" and "MEASURE_q75", for the trained model and for random weights of its recipe.
 
     Args:
         count: number of features of each set; a model with fewer units shows all of them.

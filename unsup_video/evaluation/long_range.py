@@ -36,8 +36,9 @@ def evaluate(
 ) -> results.Evaluation:
     """Lets a future predictor run freely for `steps` frames and measures whether it keeps moving.
 
-    Subject "untrained" is the predictor of the same model before training, started from the state
-    of the TRAINED encoder; "truth" stands for the frames of the clips, up to their end.
+    Subject "untrained" is a predictor of the same architecture with random weights of the recipe,
+    started from the state of the TRAINED encoder; "truth" stands for the frames of the clips, up
+    to their end.
 
     Rows for each frame t = 1 .. steps:
         "activity_energy": the mean over units of (h_t - h_{t-1})^2, h the output of the

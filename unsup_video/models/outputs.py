@@ -45,6 +45,13 @@ class Output:
         """Turns pre-activations (..., D) into frames (..., D), in `keras.ops`."""
         return x
 
+    @property
+    def is_homogeneous(self) -> bool:
+        """True if activate(a x) = a activate(x) for every a > 0, which `frame_scaling` needs."""
+        x = np.linspace(-2, 2, 9, dtype=np.float32)
+        scaled, frames = (ops.convert_to_numpy(self.activate(a * x)) for a in (3, 1))
+        return np.allclose(scaled, 3 * frames, atol=1e-5)
+
     def value_losses(self, targets, frames):
         """Returns the loss of every value (..., D) of targets and frames, in `keras.ops`."""
         return 0.5 * ops.square(frames - targets)
@@ -125,6 +132,8 @@ class Logistic(Output):
 
 class ReLU(Output):
     """Values of at least 0: the ReLU, and the squared loss."""
+
+    limits = (0.0, math.inf)
 
     def activate(self, x):
         return ops.relu(x)

@@ -1,7 +1,6 @@
 """The paper's models (sections 2.2 to 2.5), as Keras functional models over shared layers."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import keras
@@ -299,11 +298,10 @@ def build(
                 raise ValueError(f"{field}_{name} is set, but a {kind} has no such decoder")
     names = {decoder: own_output[decoder] or output for decoder in KINDS[kind]}
     for name in names.values():
-        low, high = outputs.get(name).limits
-        if frame_scaling and high < math.inf:
+        if frame_scaling and not outputs.get(name).is_homogeneous:
             raise ValueError(
-                f"frame_scaling is for frames of any size: {name} outputs are in "
-                f"[{low:g}, {high:g}]"
+                "frame_scaling needs outputs that scale with their input, such as linear and relu, "
+                f"and {name} does not"
             )
 
     def stack(name):

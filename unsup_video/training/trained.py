@@ -372,6 +372,6 @@ def with_init(description: dict, init: TrainedModel | None) -> dict:
 
 
 def untrained(trained: TrainedModel, seed: int = 0) -> VideoModel:
-    """Builds a model of the same architecture with the initial weights of its recipe."""
+    """Builds a model of the same architecture with random weights of its recipe."""
     keras.utils.set_random_seed(seed)
     return cast(VideoModel, trained.rebuilt(trained.config))
