@@ -229,6 +229,33 @@ def test_jobs_go_to_workers(motion, cnn):
         assert pickle.loads(pickle.dumps(job)) == job
 
 
+def test_flow_that_was_written_again_is_not_mixed_up(tmp_path):
+    codes = {name: np.full((3, HEIGHT, WIDTH, 2), n, np.int8) for n, name in enumerate("ab")}
+
+    def write_flow(names):
+        found = [records.Record(codes[name], None, name) for name in names]
+        return records.write(
+            tmp_path / "flow", found, 2, "flow", {}, dtype="int8", scale=SCALE, overwrite=True
+        )
+
+    def job():
+        return flow_percepts.described(hof.Hof((1, 1)), tmp_path / "flow")
+
+    def described(job):
+        videos = stored_flow.listing(tmp_path / "flow").videos
+        return {video.name: next(job.records(video)).frames for video in videos}
+
+    write_flow("ab")
+    first = job()
+    before = described(first)
+    write_flow("ba")
+    after = described(job())
+    for name in "ab":
+        np.testing.assert_array_equal(after[name], before[name])
+    with pytest.raises(jobs.JobError, match="is another data set than when the job began"):
+        described(first)
+
+
 def test_descriptors_are_not_stored_in_8_bits(motion):
     with pytest.raises(ValueError, match="negative values, which uint8 cannot store: float16"):
         flow_percepts.described(hof.Hof(), motion, "uint8")

@@ -168,6 +168,18 @@ def test_too_many_bad_videos_fail_and_what_is_done_is_kept(tmp_path, calls):
         jobs.run(job, listing(tmp_path / "in", 2, bad=[0, 1]), tmp_path / "no", max_bad_fraction=1)
 
 
+def test_no_usable_video_at_all_is_said_so(tmp_path):
+    videos = listing(tmp_path / "in", 2, bad=[0, 1])
+    with pytest.raises(ValueError, match="2 of 2 videos cannot be used, so that there are none"):
+        jobs.run(Numbers(), videos, tmp_path / "out", max_bad_fraction=1)
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    with files.locked(out), pytest.raises(ValueError, match=f"{out}: another process is writing"):
+        jobs.run(Numbers(), listing(tmp_path / "in", 2), out)
+
+
 def test_a_bug_ends_the_job_and_names_the_video(tmp_path, calls):
     out, job = tmp_path / "out", Numbers(calls=calls.path)
     videos = listing(tmp_path / "in", 10, bug=[5])

@@ -69,10 +69,12 @@ class FlowPercepts(abc.ABC):
     def records(self, video: Video) -> Iterator[records.Record]:
         """Yields the record of a video of `stored_flow.listing`.
 
-        Raises VideoError: its flow cannot be read, is too short for a stack, or is too long; or
-        `storage.pack` refuses its percepts.
+        Raises:
+            VideoError: its flow cannot be read, is too short for a stack, or is too long; or
+                `storage.pack` refuses its percepts.
+            JobError: the flow is missing, or another data set than when the job was made.
         """
-        values = self.percepts(*stored_flow.read(self.flow, video), video)
+        values = self.percepts(*stored_flow.read(self.flow, self.fingerprint, video), video)
         try:
             stored, scale = storage.pack(values, self.dtype)
         except ValueError as error:

@@ -255,8 +255,11 @@ def _opened(out, working, job, listing, overwrite):
     def refuse():
         raise ValueError(f"{working}: another process is at work there now")
 
+    def refuse_out():
+        raise ValueError(f"{out}: another process is writing it now")
+
     working.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(working, waiting=refuse):
+    with files.locked(working, waiting=refuse), files.locked(out, waiting=refuse_out):
         for path in (out, working):
             files.remove_leftovers(path.parent, path.name)
         if working.exists():
@@ -356,11 +359,13 @@ def _check_bad(working, bad, total, good, max_bad_fraction):
     path = working / records.QUARANTINE
     files.write_text(path, _lines(bad))
     reasons = Counter(line["reason"] for line in bad).most_common(3)
+    more = f"more than {max_bad_fraction:.0%}" if good else "so that there are none to write"
+    higher = ", or with a higher --max_bad_fraction" if good else ""
     raise ValueError(
-        f"{len(bad):,} of {total:,} videos cannot be used, more than {max_bad_fraction:.0%}: "
+        f"{len(bad):,} of {total:,} videos cannot be used, {more}: "
         + "; ".join(f"{reason} ({n})" for reason, n in reasons)
-        + f"\n{path} lists them. Nothing is lost: start again once they are repaired, or with a "
-        "higher --max_bad_fraction; only these videos are read again."
+        + f"\n{path} lists them. Nothing is lost: start again once they are repaired{higher}; only "
+        "these videos are read again."
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from unsup_video.data import records
+from unsup_video.video import jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Listing, Video
 
@@ -34,15 +35,20 @@ def listing(folder: str | Path) -> Listing:
     return Listing("flow", videos, manifest.classes, (), {"flow": manifest.source})
 
 
-def read(folder: str, video: Video) -> tuple[np.ndarray, float]:
+def read(folder: str, fingerprint: str, video: Video) -> tuple[np.ndarray, float]:
     """Reads the record of a video of `listing`: (T, H, W, C) int8, and pixels that a 1 stands for.
 
-    Raises VideoError: the file is damaged.
+    Args:
+        fingerprint: that of the manifest.
+
+    Raises:
+        VideoError: the file is damaged.
+        JobError: the data set is missing, or another one.
     """
-    shard, offset = _positions(folder)[video.name]
-    manifest = _manifest(folder)
+    manifest = _manifest(folder, fingerprint)
+    shard, offset = _positions(folder, fingerprint)[video.name]
     try:
-        example = _example(str(Path(folder) / shard), manifest.compression, offset)
+        example = _example(str(Path(folder) / shard), fingerprint, manifest.compression, offset)
     except (tf.errors.OpError, StopIteration) as error:
         raise VideoError(
             video.path,
@@ -55,12 +61,12 @@ def read(folder: str, video: Video) -> tuple[np.ndarray, float]:
 _open = threading.local()  # the shard that a worker reads, and its position in it
 
 
-def _example(path, compression, offset):
+def _example(path, fingerprint, compression, offset):
     """Reads a record of a shard; consecutive records take one pass."""
     held = getattr(_open, "held", None)
-    if held is None or held[0] != path or held[1] > offset:
+    if held is None or held[0] != (path, fingerprint) or held[1] > offset:
         data = tf.data.TFRecordDataset(path, compression).prefetch(1)
-        held = _open.held = [path, 0, data.as_numpy_iterator()]
+        held = _open.held = [(path, fingerprint), 0, data.as_numpy_iterator()]
     while held[1] < offset:
         next(held[2])
         held[1] += 1
@@ -70,14 +76,18 @@ def _example(path, compression, offset):
 
 
 @functools.lru_cache(1)
-def _manifest(folder):
-    return records.Manifest.load(folder)
+def _manifest(folder, fingerprint):
+    with jobs.loading("the flow"):
+        manifest = records.Manifest.load(folder)
+        if manifest.fingerprint != fingerprint:
+            raise ValueError(f"{folder} is another data set than when the job began")
+    return manifest
 
 
 @functools.lru_cache(1)
-def _positions(folder):
+def _positions(folder, fingerprint):
     """Returns {name of a video: (name of its shard, number of its record there)}."""
-    shards = _manifest(folder).shards
+    shards = _manifest(folder, fingerprint).shards
     positions = [(shard.name, i) for shard in shards for i in range(shard.count)]
     return {
         e.name: position for e, position in zip(records.load_index(folder), positions, strict=True)
