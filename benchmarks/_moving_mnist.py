@@ -19,7 +19,13 @@ def velocities(speed: float) -> np.ndarray:
 
 
 def trajectory(start, velocity, frames: int, bounce: str = "clamp"):
-    """Returns positions (B, frames, n, 2) int32 from start and velocity (B, n, 2) int32."""
+    """Returns positions (B, frames, n, 2) int32 from start and velocity (B, n, 2) int32.
+
+    Raises:
+        ValueError: `bounce` is neither "clamp" nor "reflect".
+    """
+    if bounce not in ("clamp", "reflect"):
+        raise ValueError(f"data.bounce={bounce}: only clamp and reflect are known here")
     xp = start.__array_namespace__()
     x, v = start, velocity
     path = []

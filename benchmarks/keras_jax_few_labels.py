@@ -15,6 +15,8 @@ while `finetuning.standard_deviation` uses windows with random starts.
 import argparse
 import dataclasses
 import functools
+import hashlib
+import json
 import math
 import time
 from types import SimpleNamespace
@@ -80,9 +82,11 @@ def study(args, data):
         config.model.units, config.data.split = args.units, args.split
         config.precision = args.precision
     args.out.mkdir(parents=True, exist_ok=True)
+    made_of = [pretraining.to_dict(), finetuning.to_dict(), files.sha256(args.percepts)]
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
     pretrained = {}
     for steps in args.pretrain_steps:
-        path = args.out / f"composite_{steps}_split{args.split}.npz"
+        path = args.out / f"composite_{steps}_split{args.split}_{digest}.npz"
         if not path.exists():
             encoder = lab.pretrain(pretraining, finetuning, steps)
             with files.atomic_write(path) as temporary, open(temporary, "wb") as file:

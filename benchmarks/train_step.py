@@ -228,8 +228,13 @@ def scaling(groups: list[dict[Size, Result]]) -> list[str]:
 
 def missing_torch(python: str) -> str | None:
     """Returns the reason why `python` cannot import torch; None if it can."""
-    result = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True)
-    return result.stderr.strip().splitlines()[-1] if result.returncode else None
+    try:
+        result = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    if not result.returncode:
+        return None
+    return (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
 
 
 def main():

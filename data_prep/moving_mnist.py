@@ -250,6 +250,8 @@ def export():
             f"{'several lengths' if length is None else f'{length} frames'}: --export_npy is for "
             "uint8 sequences of one length"
         )
+    if manifest.scale != records.UNIT or len(frame_shape) < 2:  # records of vectors have scales
+        raise ValueError(f"--records={_RECORDS.value} holds no pixels, which --export_npy is for")
     count, frame_bytes = manifest.count, int(np.prod(frame_shape))
     shape = (length, count, *frame_shape)
     blocks = records.batches(_RECORDS.value, _BLOCK)

@@ -138,6 +138,10 @@ def test_only_uint8_sequences_of_one_length_are_exported(tmp_path, prepare):
     for name, message in (("several", "uint8 of several lengths"), ("flow", "int8 of 4 frames")):
         with pytest.raises(ValueError, match=f"--records=.*{name} holds {message}"):
             prepare(f"--records={tmp_path / name}", f"--export_npy={tmp_path / 'a.npy'}")
+    percepts = [records.Record(clip.reshape(4, 36), scale=s, name=str(s)) for s in (0.5, 1.0)]
+    records.write(tmp_path / "percepts", percepts, 2, "percepts", {}, scale=1.0)
+    with pytest.raises(ValueError, match="percepts holds no pixels, which --export_npy is for"):
+        prepare(f"--records={tmp_path / 'percepts'}", f"--export_npy={tmp_path / 'a.npy'}")
     assert not (tmp_path / "a.npy").exists()
 
 

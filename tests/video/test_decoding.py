@@ -382,7 +382,7 @@ def test_parts_between_two_frames(videos, start, seconds):
     ],
 )
 def test_bad_arguments(videos, arguments):
-    with pytest.raises(ValueError, match="expected, got") as caught:
+    with pytest.raises(ValueError, match="expected, got|fps must be above 0, got") as caught:
         next(decoding.frames(videos["mjpg.avi"], **arguments))
     assert not isinstance(caught.value, VideoError)
 

@@ -2,7 +2,9 @@
 
 import io
 import re
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from unsup_video.data import records
 from unsup_video.video import frames, inputs, jobs, listing
@@ -141,6 +143,28 @@ def test_16_bit_images_need_their_range(tmp_path, colour):
     np.testing.assert_allclose(found, values / 4095, atol=1e-6)
     with pytest.raises(VideoError, match="0.png holds uint16, .*: say the range of all values"):
         read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_images_are_turned_as_exif_says(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (6, 7, 3)).astype(f"uint{bits}")
+    for orientation in range(1, 9):
+        folder = tmp_path / str(orientation)
+        folder.mkdir()
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        tag = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+        _, png = cv2.imencode(".png", values[..., ::-1])
+        png = png.tobytes()  # its header takes 33 bytes
+        chunk = struct.pack(">I", len(tag) - 4) + tag + struct.pack(">I", zlib.crc32(tag))
+        for name in ("a.png", "b.png"):
+            (folder / name).write_bytes(png[:33] + chunk + png[33:])
+        found = read(folder, value_range=None if bits == 8 else (0, 65535))[0]
+        channels = [Image.fromarray(np.float32(values[..., k])) for k in range(3)]
+        for channel in channels:
+            channel.getexif()[ExifTags.Base.Orientation] = orientation
+        upright = np.stack([ImageOps.exif_transpose(c) for c in channels], axis=-1)
+        np.testing.assert_allclose(found, upright / (1 if bits == 8 else 65535), atol=1e-6)
 
 
 def test_pages_of_16_bit_colours(tmp_path):

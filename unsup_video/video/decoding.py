@@ -107,6 +107,12 @@ class VideoError(ValueError):
         return f"{self.path}: {self.reason}{after}"
 
 
+def check_fps(fps: float | None) -> None:
+    """Raises ValueError for a frame rate that cannot be; None stands for that of the file."""
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"fps must be above 0, got {fps}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Info:
     """The claims in the header of a file.
@@ -182,10 +188,9 @@ def frames(
             damaged or ends before `start` + `seconds`; the frames before are good.
         ValueError: a bad argument.
     """
-    if not start >= 0 or any(x is not None and not 0 < x < math.inf for x in (fps, seconds)):
-        raise ValueError(
-            f"start at least 0, fps and seconds above 0 expected, got {start}, {fps}, {seconds}"
-        )
+    check_fps(fps)
+    if not start >= 0 or (seconds is not None and not 0 < seconds < math.inf):
+        raise ValueError(f"start at least 0, seconds above 0 expected, got {start}, {seconds}")
     end = math.inf if seconds is None else start + seconds
     convert = cv2.COLOR_BGR2RGB if colour else cv2.COLOR_BGR2GRAY
     with _open(path) as (capture, claims):

@@ -148,8 +148,7 @@ class Flow:
             )
         if not 0 < self.bound < np.inf:
             raise ValueError(f"bound must be above 0, got {self.bound}")
-        if self.fps is not None and not 0 < self.fps < np.inf:
-            raise ValueError(f"fps must be above 0, got {self.fps}")
+        decoding.check_fps(self.fps)
         if self.stack < 1 or self.stack_stride < 1:
             raise ValueError(
                 f"stack and stack_stride must be at least 1, got {self.stack}, {self.stack_stride}"

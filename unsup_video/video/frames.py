@@ -1,7 +1,6 @@
 """Makes records of whole frames of videos, images and arrays."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from unsup_video.data import records
 from unsup_video.pictures import visualize
-from unsup_video.video import inputs, jobs
+from unsup_video.video import decoding, inputs, jobs
 from unsup_video.video.decoding import VideoError
 from unsup_video.video.listing import Video
 
@@ -48,8 +47,7 @@ class Frames:
             raise ValueError(f"size must be at least 1x1, got {self.size[0]}x{self.size[1]}")
         if self.frames is not None and self.frames < 2:
             raise ValueError(f"frames must be at least 2, got {self.frames}")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise ValueError(f"fps must be above 0, got {self.fps}")
+        decoding.check_fps(self.fps)
         if self.value_range is not None:
             inputs.check_range(self.value_range)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from unsup_video.data import convert, folders
 from unsup_video.pictures import visualize
@@ -149,6 +149,7 @@ def read(
             for other integers; `fps` or a part is given where there are no times. ValueError: the
             range or `fps` is bad. OSError: it cannot be read.
     """
+    decoding.check_fps(fps)
     if value_range is not None:
         check_range(value_range)
     path = Path(video.path)
@@ -236,6 +237,17 @@ def _in_unit_range(frame, value_range, path, where, count):
 # ---------------------------------------------------------------------- images
 
 
+_UPRIGHT = {  # EXIF's orientation -> a function that turns pixels (H, W, ..) upright
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
 def _images(folder):
     """Yields (name, pixels) of the images directly in a folder."""
     names = [
@@ -255,13 +267,13 @@ def _images(folder):
                     "it as .gif",
                 )
             has_16_bits = _has_16_bits(image)  # unknown after loading
-            yield name, _pixels(ImageOps.exif_transpose(image), folder / name, has_16_bits)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            turn = _UPRIGHT.get(orientation, np.asarray)
+            yield name, turn(_pixels(image, folder / name, has_16_bits))
 
 
 def _animation(path, fps, start, seconds):
     """Yields the pictures of a file, resampled by time as `decoding.frames` does for videos."""
-    if fps is not None and not 0 < fps < math.inf:
-        raise ValueError(f"fps must be above 0, got {fps}")
     end = math.inf if seconds is None else start + seconds
     until = given = 0
     with _opened(path, path) as image:
@@ -499,7 +511,7 @@ def clips(
             no pictures.
     """
     if len(shape) == 1:
-        if fps or start or value_range:
+        if fps is not None or start or value_range:
             raise ValueError(f"{path}: vectors have no frame rate, start or range: leave them out")
         return _vectors(Path(path), shape[0], length)[:max_clips]
     if not visualize.drawable(shape):

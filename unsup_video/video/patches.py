@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -59,8 +58,7 @@ class Patches:
             raise ValueError(
                 f"short_side must be at least size = {self.size}, got {self.short_side}"
             )
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise ValueError(f"fps must be above 0, got {self.fps}")
+        decoding.check_fps(self.fps)
         if not 0 <= self.min_motion < 1 or (self.min_motion and self.frames < 2):
             raise ValueError(
                 f"min_motion must be 0 to 1, and needs 2 frames, got {self.min_motion}"

@@ -8,7 +8,6 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import math
 import socket
 import tempfile
 import zipfile
@@ -197,9 +196,7 @@ def job(
         raise ValueError(f"bgr goes with mean and std: {cnn} has its own order of the channels")
     if any(len(values) not in (0, 1, 3) for values in (mean, std)) or 0 in std:
         raise ValueError(f"mean and std: one number, or three, std not 0; got {mean} and {std}")
-    fps = others.get("fps")
-    if fps is not None and not 0 < fps < math.inf:
-        raise ValueError(f"fps must be above 0, got {fps}")
+    decoding.check_fps(others.get("fps"))
     weights = weights or ("" if is_file else IMAGENET)
     file = cnn if is_file else weights
     sha256 = "" if file == IMAGENET else files.sha256(file)
@@ -208,6 +205,9 @@ def job(
     layer = layer or _PAPER_LAYERS.get(cnn, "")
     own_size = model.input_shape[1:3]
     size = size or (own_size if None not in own_size else _OPEN_SIZE)
+    if min(size) < 1 or any(own not in (None, n) for own, n in zip(own_size, size, strict=True)):
+        takes = " x ".join("any" if own is None else str(own) for own in own_size)
+        raise ValueError(f"size {size}: {cnn} takes frames of {takes} pixels")
     resize = resize or tuple(
         round(n * whole / 224) for n, whole in zip(size, (240, 320), strict=True)
     )
