@@ -144,10 +144,6 @@ def run(
     config, strategy = trainer.config, trainer.strategy
     gemm_dtype = precision.gemm_dtype(config.precision)
     parameters = trainer.task.network.count_params()
-    print(
-        f"matrix products in {gemm_dtype} (config.precision={config.precision}); "
-        f"run: {workdir.path}"
-    )
     if _STRATEGY.value != "none":
         print(f"{_STRATEGY.value}: {distribution.describe(strategy)}")
     _check_same(trainer, [config.to_dict(), info["data"]["sha256"], gemm_dtype])
@@ -162,7 +158,13 @@ def run(
     is_chief = distribution.is_chief(strategy)
     results = workdir.path / "results.json"
     finished = any(trainer.gathered(is_chief and results.exists()))
-    if not finished:
+    if finished:
+        print(f"run: {workdir.path}")
+    else:
+        print(
+            f"matrix products in {gemm_dtype} (config.precision={config.precision}); "
+            f"run: {workdir.path}"
+        )
         # run.json describes generated data.
         if is_chief and (config.data.records or init is not None):
             _note_data(config, info["data"], workdir, init)

@@ -57,6 +57,17 @@ def test_the_home_folder_in_every_flag_argument_and_config(home, monkeypatch):
         assert named.recipe == config.value.recipe
 
 
+def test_an_error_of_a_config_file_is_one_line(home, monkeypatch):
+    file = home / "mine.py"
+    file.write_text('def get_config(name=""):\n    raise ValueError(f"no size {name}")\n')
+    argv = ["pretrain", f"--config={file}:huge"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with apart():
+        config_flags.DEFINE_config_file("config", None, "")
+        with pytest.raises(ValueError, match=f"--config={file}:huge: ValueError: no size huge$"):
+            cli._parse(argv)
+
+
 def test_paths_of_benchmarks(home):
     assert _common.flags("").parse_args(["--out=~/report.md"]).out == home / "report.md"
 

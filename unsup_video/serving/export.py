@@ -171,8 +171,8 @@ def _clips(trained, model):
             clips = source.evaluation("validation", _CLIPS)[:, :length]
         if clips.shape[-1] == dim:
             return clips, f"{len(clips)} clips of the validation data"
-    except (OSError, ValueError):
-        pass  # the data are not on this machine, or were replaced
+    except (OSError, ValueError, tf.errors.DataLossError):
+        pass  # the data are not on this machine, were replaced, or are damaged
     scale = 1 if model.frame_scale is None else float(model.frame_scale.scale)
     noise = scale * np.random.default_rng(0).random((_CLIPS, length, dim), np.float32)
     return noise, f"{_CLIPS} clips of noise, since the validation data could not be read"

@@ -130,6 +130,12 @@ def _parse(argv):
         cause = error.args[0]  # a KeyError, with a hint
         text = cause.args[0] if isinstance(cause, KeyError) else cause
         raise ValueError(f"no such config field: {text}") from None
+    except flags.IllegalFlagValueError as error:  # it may hold the traceback of a config file
+        head, traced, rest = str(error).partition("Traceback (most recent call last)")
+        if not traced:
+            raise
+        head = head.partition(": Error")[0]
+        raise ValueError(f"{head}: {rest.strip().splitlines()[-1]}") from error
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
         if (expanded := _expanded(flag.value)) != flag.value:
