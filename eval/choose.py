@@ -187,7 +187,8 @@ def _predict(out):
     left_out = sorted({*left_out, *listed_names} - named)
     if left_out:
         print(
-            f"NOT classified, {len(left_out):,} of {len(left_out) + len(named):,}: not in all of "
+            f"NOT classified, {len(left_out):,} of {len(left_out) + len(named):,}, since a set of "
+            "percepts lacks them; quarantine.jsonl says why, in "
             + ", ".join(map(str, folders.values())),
             *left_out,
             sep="\n  ",

@@ -62,6 +62,7 @@ _NEIGHBOURS = flags.DEFINE_integer(
     None,
     "Also draw this many nearest neighbours of 8 rows, into NAME_neighbours.png beside --out.",
     1,
+    20,
 )
 _OUT = flags.DEFINE_multi_string(
     "out", ["embeddings.npz"], "Write FILE.npz or FILE.parquet; repeat the flag for both."

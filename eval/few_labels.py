@@ -11,6 +11,7 @@ interrupted.
 """
 
 import hashlib
+import math
 import os
 import sys
 
@@ -77,6 +78,13 @@ def main(argv):
                 "one architecture, so all models must share it"
             )
     parts = {name: finetuning.videos(config, name) for name in splits.SPLITS}
+    frames = records.Manifest.load(parts["train"].folder).frame_shape
+    for model in models:
+        if math.prod(model.frame_shape) != math.prod(frames):
+            raise ValueError(
+                f"{model.path} reads frames of {model.frame_shape}, those of "
+                f"{parts['train'].folder} are {frames}"
+            )
     for name, part in parts.items():
         print(f"{name}: {len(part):,} labelled videos of {part.folder}")
     names = naming.names([model.path for model in models])

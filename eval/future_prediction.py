@@ -40,9 +40,10 @@ def main(argv):
     names = naming.names([model.path for model in models])  # fails before minutes of evaluations
     for name, model in zip(names, models, strict=True):
         test_set = testset.of_model(model, _RECORDS.value, _CLIPS.value)
+        digits = test_set.description.get("digits", {}).get("source")
         print(
-            f"{name}: {test_set.count:,} test clips, {test_set.description['kind']}; "
-            f"metrics: {_CONVENTION.value}"
+            f"{name}: {test_set.count:,} test clips, {test_set.description['kind']}"
+            f"{f' of {digits}' if digits else ''}; metrics: {_CONVENTION.value}"
         )
         notes += [f"{name}: {note}" for note in test_set.notes()]
         flags_given = {f.name: f.value for f in _FLAGS if f.present}

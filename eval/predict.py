@@ -101,6 +101,8 @@ def _read(model, steps):
         _CLIPS.value,
         own_clips.trained_fps(model),
     )
+    if len(clips) == _CLIPS.value:
+        print(f"at most {_CLIPS.value} sequences are read, the first ones; --clips=N reads N")
     for clip in clips:
         print(f"{clip.name}: {len(clip.frames)} frames{', ' if clip.changed else ''}{clip.changed}")
     scaled = [

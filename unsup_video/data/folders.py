@@ -29,7 +29,8 @@ def files(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
+        problem = "this is a file, a folder is expected" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {problem}")
     used, unused = {}, []
 
     def walk(path, prefix, above):

@@ -402,7 +402,7 @@ def check_writable(folder: Path, compression: str, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not overwrite:
-        raise FileExistsError(f"{folder} exists; choose another name, or overwrite it")
+        raise FileExistsError(f"{folder} exists; choose another name, or --overwrite it")
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file and no data set: it is not overwritten")
     if not os.access(folder, os.W_OK):

@@ -58,7 +58,13 @@ def values(
         if (name := key(name)) in values:
             raise ValueError(f"{path}, line {number}: {name} is there twice")
         values[name] = number, value[0]
-    if differing := sorted(values.keys() ^ set(names)):
-        problem = "is not there" if differing[0] in values else f"has no {what.lower()}"
-        raise ValueError(f"{path}: {differing[0]} {problem} ({len(differing)} in all)")
+    known = set(names)
+    if values.keys() != known:
+        unknown, without = sorted(values.keys() - known), sorted(known - values.keys())
+        problems = []
+        if unknown:
+            problems.append(f"{len(unknown)} unknown names, such as {unknown[0]}")
+        if without:
+            problems.append(f"no {what.lower()} for {len(without)} names, such as {without[0]}")
+        raise ValueError(f"{path}: {'; '.join(problems)}")
     return values

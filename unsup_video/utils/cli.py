@@ -171,10 +171,11 @@ def _one_line_errors(function):
                 "commands: they resume from the last checkpoint",
             )
         except tf.errors.DataLossError as error:
+            what = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", error.message.splitlines()[0])
             _exit(
                 error,
-                f"a data set is damaged ({error.message}); "
-                "python -m data_prep.verify FOLDER names the file",
+                f"a data set is damaged ({what}); python -m data_prep.verify DATA_SET names the "
+                "file",
             )
         except tf.errors.ResourceExhaustedError as error:
             what = re.search(r"OOM when \S+ \S+ with shape\S+", error.message)

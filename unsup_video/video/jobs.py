@@ -265,7 +265,8 @@ def _opened(out, working, job, listing, overwrite):
         if working.exists():
             stored = json.loads((working / _JOB).read_text(encoding="utf-8"))
             differences = workdir.diff(stored, identity)
-            if differences and not overwrite:
+            has_parts = any(working.glob("[0-9]*/[0-9]*.json"))
+            if differences and has_parts and not overwrite:
                 raise ValueError(
                     f"{working} holds the parts of another job that did not finish:\n  "
                     + "\n  ".join(differences)

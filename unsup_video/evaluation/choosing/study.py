@@ -406,20 +406,21 @@ def verdict(result: Result) -> str:
     """Returns sentences on the recommended candidate, and on how sure it is."""
     best, *others = result.rows
     safe = result.corrected
-    sure = min(result.gain[1], safe.low - result.guess) > 0
+    doubt = ": no better than a guess, as far as these videos tell"
     lines = [
         f"recommended: {best.name}: {best.accuracy:.1f} % ({best.low:.1f} to {best.high:.1f})",
         f"  over always guessing {result.frequent}: {_points(result.gain)}"
-        + ("" if sure else ": no better than a guess, as far as these videos tell"),
+        + ("" if result.gain[1] > 0 else doubt),
     ]
     if others:
         lines.append(
-            f"  over the next, {others[0].name}: {_points(result.lead)}; of the {len(others)} "
-            f"others, these videos do not tell {result.equal} apart from it"
+            f"  over the next, {others[0].name}: {_points(result.lead)}; {result.equal} of the "
+            f"{len(others)} others may be as good, as far as these videos tell"
         )
         lines.append(
             f"  the best of {len(result.rows)} is partly the luckiest: corrected for the choice "
             f"(BBC-CV), expect {safe.mean:.1f} % ({safe.low:.1f} to {safe.high:.1f}) on new videos"
+            + ("" if safe.low > result.guess else doubt)
         )
     for percepts, classifier, reason in result.failed:
         lines.append(f"cannot be trained: {percepts}, {CLASSIFIERS[classifier]}: {reason}")
