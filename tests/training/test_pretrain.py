@@ -97,6 +97,10 @@ def test_a_finished_run_is_shown_again_and_another_config_is_refused(uninterrupt
     assert table and table[0] in again
     status, refused = Run(workdir, "--config.model.units=9").finish()
     assert status == 1 and "model.units: 8 there, 9 here" in refused
+    dtype = json.loads((workdir / "run.json").read_text())["gemm_dtype"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[dtype]
+    status, refused = Run(workdir, f"--precision={other}").finish()
+    assert status == 1 and f"is finished, and its matrix products were in {dtype}" in refused
 
 
 def test_an_overwritten_run_is_kept_until_the_new_one_is_finished(uninterrupted, tmp_path):
