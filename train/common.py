@@ -160,10 +160,11 @@ def run(
     finished = any(trainer.gathered(is_chief and results.exists()))
     if finished:
         dtype = (read_json(workdir.path / "run.json") or {}).get("gemm_dtype", gemm_dtype)
-        if _PRECISION.present and is_chief and dtype != gemm_dtype:
+        differs = config.precision != "auto" and dtype != gemm_dtype
+        if any(trainer.gathered(is_chief and differs)):
             raise ValueError(
                 f"{workdir.path} is finished, and its matrix products were in {dtype}: leave out "
-                "--precision, or use another --workdir"
+                "the precision, or use another --workdir"
             )
         print(f"run: {workdir.path}")
     else:

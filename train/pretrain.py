@@ -117,16 +117,10 @@ def main(argv):
             for name in ("records", "split", "digits_dir")
             if config.data[name]
         ]
-        if not same_data:
-            same_data = ["--digits_dir=MNIST"]  # the larger config is made for all of it
-        commands.append(
-            cli.command(
-                "train.pretrain",
-                f"--config={larger}",
-                *same_data,
-                note="the paper's size, days of 2 cores",
-            )
-        )
+        note = "the paper's size"
+        if not same_data:  # the larger config is made for all of MNIST
+            same_data, note = ["--digits_dir=MNIST"], f"{note}; MNIST: the folder of its files"
+        commands.append(cli.command("train.pretrain", f"--config={larger}", *same_data, note=note))
     cli.print_next(*commands)
     return 0
 

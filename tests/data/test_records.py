@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -170,6 +171,14 @@ def test_pick(tmp_path):
     (sixth,) = records.pick(tmp_path / "noise", [5])
     np.testing.assert_array_equal(sixth.frames, CLIPS[5])
     assert sixth.name == "" and sixth.scale == records.UNIT
+
+
+def test_what_earlier_versions_recorded_is_known(tmp_path):
+    manifest = write(tmp_path / "x")
+    digests = "".join(shard.sha256 for shard in manifest.shards) + manifest.index
+    assert manifest.is_recorded_as(hashlib.sha256(digests.encode()).hexdigest())
+    assert manifest.is_recorded_as(manifest.fingerprint)
+    assert not manifest.is_recorded_as("")
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ def test_the_same_config_resumes_and_another_is_refused_with_a_diff(tmp_path):
 
 def test_a_start_that_failed_before_training_does_not_hold_the_folder(tmp_path):
     Workdir.open(tmp_path, CONFIG).lock.close()
+    (tmp_path / "trained_on.npz").write_bytes(b"of other data")
     Workdir.open(tmp_path, {**CONFIG, "name": "mended"})
-    assert read_config(tmp_path) == "mended"
+    assert read_config(tmp_path) == "mended" and not (tmp_path / "trained_on.npz").exists()
 
 
 def test_what_changes_nothing_may_differ(tmp_path):

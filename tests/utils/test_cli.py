@@ -141,6 +141,14 @@ def test_too_little_memory_is_one_line():
     assert ended.value.code.startswith(start)
 
 
+def test_a_full_disk_is_not_called_too_little_memory():
+    def fail(argv):
+        raise tf.errors.ResourceExhaustedError(None, None, "/x; No space left on device")
+
+    with pytest.raises(SystemExit, match="error: /x; No space left on device"):
+        cli._one_line_errors(fail)(sys.argv)
+
+
 def test_an_error_of_tensorflow_itself_is_not_hidden():
     with pytest.raises(tf.errors.InvalidArgumentError):
         cli._one_line_errors(lambda argv: tf.reshape(tf.range(3), [2]))(sys.argv)

@@ -167,6 +167,18 @@ def test_images_are_turned_as_exif_says(tmp_path, bits):
         np.testing.assert_allclose(found, upright / (1 if bits == 8 else 65535), atol=1e-6)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_tiffs_are_turned_once(tmp_path, orientation):
+    """Pillow turns them while loading."""
+    values = np.random.default_rng(0).integers(0, 256, (6, 7, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for name in ("a.tif", "b.tif"):
+        Image.fromarray(values).save(tmp_path / name, exif=exif)
+    turned = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]  # quarters, to the left
+    np.testing.assert_array_equal(read(tmp_path)[0], np.rot90(values, turned))
+
+
 def test_pages_of_16_bit_colours(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (3, 6, 7, 3)).astype(np.uint16)
     assert cv2.imwritemulti(str(tmp_path / "a.tif"), [frame[..., ::-1] for frame in values])

@@ -324,7 +324,7 @@ def _recompute(config, data):
     for name in splits.SPLITS:
         try:
             part = sources.split(config, name)
-            if records.Manifest.load(part.folder).fingerprint == data["sha256"][name]:
+            if records.Manifest.load(part.folder).is_recorded_as(data["sha256"][name]):
                 parts[name] = part
         except (OSError, ValueError, KeyError):  # removed, or written again in another way
             pass

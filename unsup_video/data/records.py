@@ -119,6 +119,12 @@ class Manifest:
         meaning = [self.frame_shape, self.dtype, self.scale, self.classes]
         return hashlib.sha256(json.dumps([digests, meaning]).encode()).hexdigest()
 
+    def is_recorded_as(self, fingerprint: str) -> bool:
+        """Returns True for `fingerprint`, and for that of earlier versions, which left out what
+        turns bytes into frames and labels."""
+        earlier = "".join(shard.sha256 for shard in self.shards) + self.index
+        return fingerprint in (self.fingerprint, hashlib.sha256(earlier.encode()).hexdigest())
+
     @property
     def frame_shape(self) -> tuple[int, ...]:
         """(D,), (H, W) or (H, W, C)."""

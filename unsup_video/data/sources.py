@@ -208,9 +208,10 @@ class RecordsSource(Source):
                     f"{parts['train'].folder} are {self.frame_shape}"
                 )
         self._frames = Frames(parts["train"].folder, parts["train"].chosen)
-        for name in set(video_models.output_names(config.model).values()):
+        for decoder, name in video_models.output_names(config.model).items():
+            field = f"output_{decoder}" if config.model.get(f"output_{decoder}") else "output"
             if np.isfinite(outputs.get(name).limits).any():
-                _check_limits(self.evaluation("train", 100), name, data.records)
+                _check_limits(self.evaluation("train", 100), name, field, data.records)
         self.description = {
             "kind": f"records, {manifests['train'].kind}",
             "source": str(data.records),
@@ -253,14 +254,13 @@ def read(folder: str | Path, length: int, starts: np.ndarray) -> np.ndarray:
     return np.concatenate(list(clips.batch(100).as_numpy_iterator()))
 
 
-def _check_limits(clips, output, folder):
+def _check_limits(clips, output, field, folder):
     (low, high), smallest, largest = outputs.get(output).limits, clips.min(), clips.max()
     if smallest < low or largest > high:
         raise ValueError(
             f"config.data.records={folder}: values from {smallest:.3g} to {largest:.3g}, but "
-            f"config.model.output={output} needs them in [{low:g}, {high:g}]; "
-            "--config.model.output=linear has a squared loss of any values (relu: of values that "
-            "are never negative)"
+            f"config.model.{field}={output} is for values in [{low:g}, {high:g}]; "
+            f"--config.model.{field}=linear has a squared loss of any values"
         )
 
 

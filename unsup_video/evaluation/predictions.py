@@ -13,7 +13,7 @@ from unsup_video.models import classification
 from unsup_video.models.classification import Predictions
 from unsup_video.training.trained import TrainedModel
 from unsup_video.utils import files
-from unsup_video.video import decoding, percepts
+from unsup_video.video import decoding, jobs, percepts
 from unsup_video.video.listing import Video
 
 TABLE = "predictions.csv"
@@ -116,7 +116,7 @@ def _settings(trained):
         for folder in (data, data / "train"):
             if records.exists(folder):
                 manifest = records.Manifest.load(folder)
-                if manifest.fingerprint == trained.data["sha256"]["train"]:
+                if manifest.is_recorded_as(trained.data["sha256"]["train"]):
                     source = manifest.source
     settings = source.get("settings", {})
     return settings if "cnn" in settings else {}
@@ -246,7 +246,7 @@ def run(
         The reasons of all files that cannot be used.
 
     Raises:
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written. JobError: the CNN cannot be loaded.
     """
     out = Path(out)
     lines, problems = [], []
@@ -254,6 +254,8 @@ def run(
         try:
             with decoding.collect_notes() as notes:
                 frames = read(path, trained, job)
+        except jobs.JobError:
+            raise
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path}: ")
             problems.append(f"{path}: {reason}")

@@ -110,8 +110,9 @@ class _Prediction(Section):
         for run in self.evaluated(runs):
             settings, data = run.prediction.settings, run.model["data"]
             frames = settings["data"], settings["clips"], data["frames_in"], data["frames_out"]
-            losses = sorted({o.metric for o in decoder_outputs(run.model).values()})
-            key = json.dumps([frames, settings["convention"], losses])
+            outputs_of = decoder_outputs(run.model)
+            loss = outputs_of.get("future") or outputs_of["reconstruction"]
+            key = json.dumps([frames, settings["convention"], loss.metric])
             groups.setdefault(key, []).append(run)
         return list(groups.values())
 

@@ -83,7 +83,7 @@ def validation_data(config: dict, info: dict) -> str:
         config, info: as in config.json and run.json.
     """
     config = fields.completed(config)
-    elsewhere = ("digits_dir", "records", "shuffle_mb")
+    elsewhere = ("digits_dir", "digits_source", "records", "shuffle_mb")
     data = {name: value for name, value in config["data"].items() if name not in elsewhere}
     contents = {name: value for name, value in info["data"]["sha256"].items() if name != "init"}
     known = [data, contents, config["eval"]["validation_clips"]]

@@ -120,6 +120,8 @@ class Workdir:
                 _set_aside(path)
             elif there is not None:
                 _check_same(path, there, config, ignored)
+            if there is None and not overwrite:  # of a start that failed, on other data
+                (path / "trained_on.npz").unlink(missing_ok=True)
             if overwrite or there is None:
                 files.write_text(stored, json.dumps(config, indent=2) + "\n")
             workdir = cls(path, lock)
@@ -235,9 +237,9 @@ def read_metrics(file: Path) -> list[dict]:
 
 
 def begun(path: str | os.PathLike) -> bool:
-    """Returns True if a folder has a run that began to train.
+    """Returns True if a folder has a run that came as far as its run.json.
 
-    A start that failed before the first step leaves no more than its config.
+    A start that failed before leaves its config and a note of its data, and holds no folder.
     """
     path = Path(path)
     metrics = path / "metrics.jsonl"

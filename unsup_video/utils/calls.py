@@ -22,7 +22,7 @@ _CHECKS = 20
 _lock = threading.Lock()
 _running = 0
 _begun = 0  # calls since the start of the process
-_errors: deque[Exception] = deque(maxlen=100)  # of the functions, the last ones
+_errors: deque[Exception] = deque(maxlen=10)  # of the functions, the last ones
 
 
 def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
@@ -51,7 +51,8 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
 
 def cause(error: tf.errors.OpError) -> Exception | None:
     """Returns the error of a function that TensorFlow raised `error` for; None if there is none."""
-    return next((e for e in _errors if f"{type(e).__name__}: {e}" in error.message), None)
+    found = [e for e in _errors if str(e) and f"{type(e).__name__}: {e}" in error.message]
+    return max(found, key=lambda e: len(str(e)), default=None)
 
 
 @atexit.register

@@ -178,12 +178,9 @@ def _one_line_errors(function):
                 "file",
             )
         except tf.errors.ResourceExhaustedError as error:
-            what = re.search(r"OOM when \S+ \S+ with shape\S+", error.message)
-            _exit(
-                error,
-                f"out of memory{f' ({what[0]})' if what else ''}: a smaller model or batch "
-                "(--config.recipe.batch_size, --config.eval.batch_size) needs less",
-            )
+            if what := re.search(r"OOM when \S+ \S+ with shape\S+", error.message):
+                _exit(error, f"out of memory ({what[0]}): a smaller model or batch needs less")
+            _exit(error, error.message.splitlines()[0])  # such as a full disk
         except tf.errors.OpError as error:
             cause = calls.cause(error)
             if not isinstance(cause, (ValueError, OSError)):

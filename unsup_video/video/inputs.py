@@ -267,6 +267,7 @@ def _images(folder):
                     "it as .gif",
                 )
             has_16_bits = _has_16_bits(image)  # unknown after loading
+            image.load()  # Pillow turns TIFFs here, and drops the tag; OpenCV turns them, too
             orientation = image.getexif().get(ExifTags.Base.Orientation)
             turn = _UPRIGHT.get(orientation, np.asarray)
             yield name, turn(_pixels(image, folder / name, has_16_bits))

@@ -48,7 +48,9 @@ def read(folder: str, fingerprint: str, video: Video) -> tuple[np.ndarray, float
     manifest = _manifest(folder, fingerprint)
     shard, offset = _positions(folder, fingerprint)[video.name]
     try:
-        example = _example(str(Path(folder) / shard), fingerprint, manifest.compression, offset)
+        example = _example(folder, shard, fingerprint, manifest.compression, offset)
+    except tf.errors.NotFoundError as error:
+        raise jobs.JobError(f"the flow cannot be loaded: {error.message}") from None
     except (tf.errors.OpError, StopIteration) as error:
         raise VideoError(
             video.path,
@@ -61,12 +63,13 @@ def read(folder: str, fingerprint: str, video: Video) -> tuple[np.ndarray, float
 _open = threading.local()  # the shard that a worker reads, and its position in it
 
 
-def _example(path, fingerprint, compression, offset):
+def _example(folder, shard, fingerprint, compression, offset):
     """Reads a record of a shard; consecutive records take one pass."""
-    held = getattr(_open, "held", None)
-    if held is None or held[0] != (path, fingerprint) or held[1] > offset:
-        data = tf.data.TFRecordDataset(path, compression).prefetch(1)
-        held = _open.held = [(path, fingerprint), 0, data.as_numpy_iterator()]
+    held, own = getattr(_open, "held", None), (folder, shard, fingerprint)
+    if held is None or held[0] != own or held[1] > offset:
+        _checked(folder, fingerprint)  # it may have been replaced since the last shard
+        data = tf.data.TFRecordDataset(str(Path(folder) / shard), compression).prefetch(1)
+        held = _open.held = [own, 0, data.as_numpy_iterator()]
     while held[1] < offset:
         next(held[2])
         held[1] += 1
@@ -75,8 +78,8 @@ def _example(path, fingerprint, compression, offset):
     return example
 
 
-@functools.lru_cache(1)
-def _manifest(folder, fingerprint):
+def _checked(folder, fingerprint):
+    """Loads the manifest. Raises JobError if it is missing or has another fingerprint."""
     with jobs.loading("the flow"):
         manifest = records.Manifest.load(folder)
         if manifest.fingerprint != fingerprint:
@@ -84,11 +87,14 @@ def _manifest(folder, fingerprint):
     return manifest
 
 
+_manifest = functools.lru_cache(1)(_checked)
+
+
 @functools.lru_cache(1)
 def _positions(folder, fingerprint):
     """Returns {name of a video: (name of its shard, number of its record there)}."""
     shards = _manifest(folder, fingerprint).shards
     positions = [(shard.name, i) for shard in shards for i in range(shard.count)]
-    return {
-        e.name: position for e, position in zip(records.load_index(folder), positions, strict=True)
-    }
+    with jobs.loading("the flow"):
+        entries = records.load_index(folder)
+    return {e.name: position for e, position in zip(entries, positions, strict=True)}
