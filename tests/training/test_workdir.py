@@ -247,6 +247,13 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     workdir.write_run_info({"data": {"sha256": {"train": "abc"}}})
     with pytest.raises(ValueError, match="other data:\n  train: abc there, abd here"):
         workdir.write_run_info({"data": {"sha256": {"train": "abd"}}})
+    earlier = {"sha256": {"train": "abd"}, "earlier_sha256": {"train": "abc"}}
+    workdir.write_run_info({"data": earlier})  # the same data, as an earlier version named them
+    info = json.loads((workdir.path / "run.json").read_text())
+    assert info["data"] == {"sha256": {"train": "abc"}}
+    assert info["resumed"][-1]["data"] == {"sha256": {"train": "abd"}}
+    with pytest.raises(ValueError, match="started on other data"):
+        workdir.write_run_info({"data": {**earlier, "earlier_sha256": {"train": "abe"}}})
 
 
 def test_the_dtype_that_a_run_was_started_with_holds(tmp_path):

@@ -158,7 +158,7 @@ def test_the_command(tmp_path, command, capsys):
         with pytest.raises((ValueError, OSError), match=message):
             command(*arguments, "--overwrite", *wrong)
     (tmp_path / "groups").write_text("a g\nb g\n")
-    with pytest.raises(ValueError, match="groups: c has no group"):
+    with pytest.raises(ValueError, match="groups: no group for 1 names, such as c"):
         command(*arguments, "--overwrite", f"--groups={tmp_path / 'groups'}")
 
 

@@ -148,9 +148,9 @@ class Stacks:
         self.description = {
             "kind": f"{len(self.classes)} classes of optical flow, stacks of {self.form.stack}",
             "source": str(data.records),
-            "sha256": {
-                name: records.Manifest.load(part.folder).fingerprint for name, part in parts.items()
-            },
+            **records.fingerprints(
+                {name: records.Manifest.load(part.folder) for name, part in parts.items()}
+            ),
             "parts": {
                 name: _size(part, self._sizes[name], self._starts[name])
                 for name, part in parts.items()

@@ -22,7 +22,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -119,11 +119,15 @@ class Manifest:
         meaning = [self.frame_shape, self.dtype, self.scale, self.classes]
         return hashlib.sha256(json.dumps([digests, meaning]).encode()).hexdigest()
 
+    @property
+    def earlier_fingerprint(self) -> str:
+        """The fingerprint of earlier versions, which is of the bytes alone."""
+        digests = "".join(shard.sha256 for shard in self.shards) + self.index
+        return hashlib.sha256(digests.encode()).hexdigest()
+
     def is_recorded_as(self, fingerprint: str) -> bool:
-        """Returns True for `fingerprint`, and for that of earlier versions, which left out what
-        turns bytes into frames and labels."""
-        earlier = "".join(shard.sha256 for shard in self.shards) + self.index
-        return fingerprint in (self.fingerprint, hashlib.sha256(earlier.encode()).hexdigest())
+        """Returns True for `fingerprint`, and for that of earlier versions."""
+        return fingerprint in (self.fingerprint, self.earlier_fingerprint)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -188,6 +192,17 @@ class Manifest:
         ):
             return None
         return f"shape {tuple(shape)}, {format_shape(self.shape)} expected"
+
+
+def fingerprints(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
+    """Returns the fingerprints of a run's data, as `Workdir.write_run_info` compares them.
+
+    They are {"sha256": name -> fingerprint, "earlier_sha256": name -> that of earlier versions}.
+    """
+    return {
+        "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+        "earlier_sha256": {name: m.earlier_fingerprint for name, m in manifests.items()},
+    }
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:

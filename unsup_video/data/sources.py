@@ -216,7 +216,7 @@ class RecordsSource(Source):
             "kind": f"records, {manifests['train'].kind}",
             "source": str(data.records),
             "made_of": manifests["train"].source,
-            "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+            **records.fingerprints(manifests),
             "parts": {n: _size(part, length, self._starts[n]) for n, part in parts.items()},
         }
 

@@ -152,13 +152,16 @@ class Workdir:
         """Writes run.json: command, versions, machine and time; adds to it when a run is resumed.
 
         Args:
-            extra: more to write; extra["data"]["sha256"] identifies the data, extra["gemm_dtype"]
-                is the dtype of the matrix products.
+            extra: more to write; extra["data"]["sha256"] identifies the data, and so does
+                extra["data"]["earlier_sha256"], if it is there, in runs of earlier versions;
+                extra["gemm_dtype"] is the dtype of the matrix products.
 
         Raises:
             ValueError: the run was started on other data, from other weights, or with matrix
                 products in another dtype.
         """
+        data = dict(extra["data"])
+        earlier = data.pop("earlier_sha256", {})
         info = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
@@ -177,11 +180,15 @@ class Workdir:
             },
             "training_stream": TRAINING_STREAM,
             **extra,
+            "data": data,
         }
         file = self.path / "run.json"
         first = read_json(file)
         if first is not None:
-            if differences := diff(first["data"]["sha256"], extra["data"]["sha256"]):
+            there = first["data"]["sha256"]
+            same = {name for name, digest in earlier.items() if there.get(name) == digest}
+            here = {name: there[name] if name in same else d for name, d in data["sha256"].items()}
+            if differences := diff(there, here):
                 changed = {line.partition(":")[0] for line in differences}
                 what = "from other weights (--init)" if changed == {"init"} else "on other data"
                 raise ValueError(f"{self.path} was started {what}:\n  " + "\n  ".join(differences))

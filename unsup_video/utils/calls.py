@@ -51,8 +51,8 @@ def pure(function: Callable, inputs: Sequence[tf.Tensor], dtypes):
 
 def cause(error: tf.errors.OpError) -> Exception | None:
     """Returns the error of a function that TensorFlow raised `error` for; None if there is none."""
-    found = [e for e in _errors if str(e) and f"{type(e).__name__}: {e}" in error.message]
-    return max(found, key=lambda e: len(str(e)), default=None)
+    raised = [e for e in _errors if str(e) and f"{type(e).__name__}: {e}" in error.message]
+    return max(raised, key=lambda e: len(str(e)), default=None)
 
 
 @atexit.register

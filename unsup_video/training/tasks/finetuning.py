@@ -131,7 +131,7 @@ def data(config: ConfigDict, log: Callable[[str], None] = print) -> Data:
         {
             "kind": f"records, {manifests['train'].kind}, labelled",
             "source": str(config.data.records),
-            "sha256": {name: manifest.fingerprint for name, manifest in manifests.items()},
+            **records.fingerprints(manifests),
             "parts": {name: {"videos": len(part)} for name, part in parts.items()},
             # How the frames were made, which is needed to make those of other videos.
             "made_of": manifests["train"].source,
