@@ -130,6 +130,8 @@ def build(config, frame_shape, seed, precision, mean_frame=None, spread=1.0):
         model.frame_scale.scale.assign(spread)
     if len(frame_shape) > 1:
         model.blur_pixel_kernels(frame_shape, config.recipe.pixel_blur)
+    if config.recipe.conditional_zero:
+        model.zero_conditional_kernels()
     if mean_frame is not None and config.recipe.mean_frame_bias:
         model.start_at(np.asarray(mean_frame), spread if model.frame_scale else 1.0)
     return model

@@ -319,6 +319,37 @@ def test_the_releases_force_the_teacher_and_modern_does_not(name, mode):
     assert pretraining.mode(model, "future") == "teacher_forced"
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("name, factor", [("modern", 0.25), ("toronto", 1.0), ("github", 1.0)])
+def test_kernels_that_read_the_previous_frame_have_a_rate_of_their_own(name, factor, cell):
+    recipe, without = recipes.get(name), recipes.get(name)
+    without.conditional_factor = 1.0
+    model = video_models.build(frame_dim=6, units=3, layers=2, cell=cell, conditional_future=True)
+    factors = {
+        variable.path: optimizers.rate_factor(recipe, variable)
+        / optimizers.rate_factor(without, variable)
+        for variable in model.network.trainable_variables
+    }
+    assert factors.pop(f"future_decoder/future_{cell}_1/kernel") == factor
+    assert set(factors.values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_conditional_decoders_of_modern_start_as_unconditional_ones(name):
+    config = table2_conditional_future_predictor.get_config(name)
+    config.model.units = 3
+    keras.utils.set_random_seed(0)
+    model = experiment.build_model(config, (6, 6), np.full(36, 0.5, "float32"))
+    kernel = model.decoder_layers["future"].cells[0].kernel.numpy()
+    assert (kernel == 0).all() == (name == "modern")
+    past, teacher = np.random.default_rng(0).random((2, 1, 4, 36), "float32")
+    x, of_black = (
+        model.teacher_forced({"past": past, "future": frames})["future"]
+        for frames in (teacher, 0 * teacher)
+    )
+    assert np.array_equal(x, of_black) == (name == "modern")
+
+
 def test_kernels_over_pictures_are_blurred_and_those_over_features_are_not():
     def reading(**options):
         return _built("modern", **options).cells[0].kernel.numpy()

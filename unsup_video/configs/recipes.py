@@ -31,6 +31,8 @@ def toronto(use: str = "digits") -> ConfigDict:
             mean_frame_bias=False,
             pixel_blur=0.0,
             conditional_input="truth",
+            conditional_factor=1.0,
+            conditional_zero=False,
             init=dict(kernel=0.01, peepholes=0.1, forget_bias=5.0),
         )
     )
@@ -79,6 +81,10 @@ def modern(use: str = "digits") -> ConfigDict:
             # The previous frame that conditional decoders read in training: the true one (teacher
             # forcing), or their own, as after training.
             conditional_input="own",
+            # The kernels with which they read it: a factor of the learning rate, and whether they
+            # start at 0, so that the decoder starts as an unconditional one.
+            conditional_factor=0.25,
+            conditional_zero=True,
             init=dict(kernel=0.0, peepholes=0.0, forget_bias=1.0),
         )
     )

@@ -164,11 +164,22 @@ class VideoModel:
             kept = smooth_norm > 0
             return np.where(kept, smooth * (norm / np.where(kept, smooth_norm, 1)), features)
 
-        conditional = [self.decoder_layers[name] for name in self.conditional]
-        for cell in (self.cells[0], *(decoder.cells[0] for decoder in conditional)):
-            cell.kernel.assign(blurred(cell.kernel.numpy().T).T)
+        for kernel in (self.cells[0].kernel, *self._conditional_kernels):
+            kernel.assign(blurred(kernel.numpy().T).T)
         for decoder in self.decoder_layers.values():
             decoder.kernel.assign(blurred(decoder.kernel.numpy()))
+
+    def zero_conditional_kernels(self) -> None:
+        """Sets to 0 the kernels with which conditional decoders read their previous frame.
+
+        Such a decoder predicts what an unconditional one with its other weights would.
+        """
+        for kernel in self._conditional_kernels:
+            kernel.assign(np.zeros(kernel.shape, kernel.dtype))
+
+    @property
+    def _conditional_kernels(self):
+        return [self.decoder_layers[name].cells[0].kernel for name in self.conditional]
 
     @property
     def outputs(self) -> tuple[str, ...]:

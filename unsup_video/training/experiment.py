@@ -41,6 +41,8 @@ def build_model(
     _set_scale(model, standard_deviation)
     if len(frame_shape) > 1:  # features have no neighbours
         model.blur_pixel_kernels(frame_shape, config.recipe.pixel_blur)
+    if config.recipe.conditional_zero:
+        model.zero_conditional_kernels()
     if config.recipe.mean_frame_bias:
         # Start from predicting the mean frame, instead of spending the first steps on learning it.
         model.start_at(mean_frame, standard_deviation if model.frame_scale else 1.0)

@@ -22,7 +22,12 @@ OF_ENCODER = ("units", "layers", "cell", "use_peepholes", "frame_scaling")
 _RECURRENT: dict[str, dict] = {
     "model": {"frame_scaling": False, "cell": "lstm"},
     "data": {"split": 0},
-    "recipe": {"pixel_blur": 0.0, "conditional_input": "truth"},
+    "recipe": {
+        "pixel_blur": 0.0,
+        "conditional_input": "truth",
+        "conditional_factor": 1.0,
+        "conditional_zero": False,
+    },
 }
 _PRETRAINING = {"output_reconstruction": "", "output_future": "", "init": configs.NO_INIT}
 _EARLIER: dict[str, dict[str, dict]] = {
@@ -100,7 +105,14 @@ _RANGES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     ),
     "finite and at least 0": (
         lambda x: 0 <= x < math.inf,
-        ("encoder_factor", "l2", "pixel_blur", "init.kernel", "init.peepholes"),
+        (
+            "encoder_factor",
+            "conditional_factor",
+            "l2",
+            "pixel_blur",
+            "init.kernel",
+            "init.peepholes",
+        ),
     ),
     "finite": (math.isfinite, ("init.forget_bias",)),
     "in [0, 1)": (lambda x: 0 <= x < 1, ("beta_1", "beta_2", "momentum", "rms_decay")),

@@ -1,10 +1,14 @@
 """The optimisers and learning rate schedules that the recipes name."""
 
 import math
+import re
 
 import keras
 from keras import ops
 from ml_collections import ConfigDict
+
+# The path of the kernel with which a conditional decoder reads its previous frame.
+_READS_PREVIOUS_FRAME = re.compile(r"_decoder/\w+_1/kernel$")
 
 # `recipe.schedule` -> the fields of the recipe that it reads.
 _SCHEDULES = {
@@ -72,10 +76,12 @@ def optimizer(recipe: ConfigDict, rate) -> keras.optimizers.Optimizer:
 def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
     """Returns the factor by which the learning rate is multiplied for one variable.
 
-    `recipe.encoder_factor` multiplies the learning rate of the encoder's weights. With
-    `recipe.fan_in` the learning rate is meant for kernels with that many inputs, and a kernel with
-    n inputs has fan_in / n times that rate; the kernels that write frames, those of a `Decoder`,
-    have `recipe.output_factor` times that. Biases and peepholes have the learning rate itself.
+    `recipe.encoder_factor` multiplies the learning rate of the encoder's weights, and
+    `recipe.conditional_factor` that of the kernels with which conditional decoders read their
+    previous frame. With `recipe.fan_in` the learning rate is meant for kernels with that many
+    inputs, and a kernel with n inputs has fan_in / n times that rate; the kernels that write
+    frames, those of a `Decoder`, have `recipe.output_factor` times that. Biases and peepholes have
+    the learning rate itself.
 
     Adam moves every weight by about the learning rate, whatever its gradient, so that the sum over
     the n inputs of a kernel moves n times as far. With the division, one rate suits kernels that
@@ -85,6 +91,8 @@ def rate_factor(recipe: ConfigDict, variable: keras.Variable) -> float:
     factor = 1.0
     if variable.path.startswith("encoder_"):
         factor = recipe.get("encoder_factor", factor)  # only recipes of finetuning have it
+    if _READS_PREVIOUS_FRAME.search(variable.path):
+        factor *= recipe.get("conditional_factor", 1.0)  # recipes of users need not have it
     if "fan_in" not in recipe or not variable.path.endswith("kernel"):
         return factor
     if variable.path.endswith("_decoder/kernel"):

@@ -15,6 +15,7 @@ _GENERATOR = (
     "digits_source",
     "digits_dir",
 )
+_CONDITIONAL = ("recipe.conditional_input", "recipe.conditional_factor", "recipe.conditional_zero")
 
 
 def of_pretraining(
@@ -33,13 +34,18 @@ def of_pretraining(
     ignored |= _of_cell(config.model)
     decoders = video_models.KINDS.get(config.model.kind, ())
     if not any(config.model[f"conditional_{name}"] for name in decoders):
-        ignored["recipe.conditional_input"] = "no decoder is conditional"
+        ignored |= dict.fromkeys(_CONDITIONAL, "no decoder is conditional")
     if decoders and all(config.model.get(f"output_{name}") for name in decoders):
         ignored["model.output"] = "every decoder has an output of its own"
     if frame_shape is not None and len(frame_shape) == 1:
         ignored["recipe.pixel_blur"] = "the data are features, and not pixels"
     if config.model.get("init", configs.NO_INIT) != configs.NO_INIT:
-        names = [*(f"init.{name}" for name in config.recipe.init), "mean_frame_bias", "pixel_blur"]
+        names = [
+            *(f"init.{name}" for name in config.recipe.init),
+            "mean_frame_bias",
+            "pixel_blur",
+            "conditional_zero",
+        ]
         ignored |= {f"recipe.{name}": "the weights are those of --init" for name in names}
     return ignored
 
@@ -54,7 +60,7 @@ def of_finetuning(config: ConfigDict, random: bool) -> dict[str, str]:
     ignored = _of_recipe(config) | {
         "recipe.mean_frame_bias": "a classifier has no decoder",
         "recipe.output_factor": "a classifier has no decoder",
-        "recipe.conditional_input": "a classifier has no decoder",
+        **dict.fromkeys(_CONDITIONAL, "a classifier has no decoder"),
         "recipe.pixel_blur": "only the kernels of pretraining are blurred",
     }
     if not config.data.videos_per_class:
