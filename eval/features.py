@@ -22,6 +22,7 @@ _COUNT = flags.DEFINE_integer("count", 200, "Number of features to draw of each 
 
 def main(argv):
     cli.check_arguments(argv)
+    common.refuse("has no effect here, where features are weights", "precision", "digits_dir")
     for model in common.models():
         evaluation = features.evaluate(model, _COUNT.value, common.recompute())
         print(f"\n{model.name} (step {model.step})\n{features.table(evaluation)}\n")

@@ -105,6 +105,8 @@ def test_a_page_of_a_run(fresh, call, tmp_path, monkeypatch):
         ("out_of_domain", ["--num_digits=1,a"], "--num_digits=1,a: whole numbers expected"),
         ("future_prediction", ["--lpips"], "--lpips needs the package lpips: pip install lpips"),
         ("features", ["features.png"], "unknown argument 'features.png'"),
+        ("features", ["--precision=float32"], "--precision has no effect here"),
+        ("features", ["--digits_dir=mnist"], "--digits_dir has no effect here"),
         ("report", [], "--out=FOLDER is missing"),
     ],
 )
