@@ -486,7 +486,8 @@ def test_a_run_is_loaded_with_its_classes_and_weights(run, motion):
     stacks = flow_stacks.Stacks(motion_config(motion))
     classify = flow_classification.classifier(found.network, 11)
     scores = flow_classification.figures(classify, stacks, "test")
-    assert scores == pytest.approx(run[1]["scores"], rel=1e-4)
+    # All are right, so that the cross entropy is that of rounding.
+    assert scores == pytest.approx(run[1]["scores"], rel=1e-4, abs=1e-6)
 
 
 def test_what_is_no_run_of_the_cnn_is_an_error(run, tmp_path):
