@@ -183,7 +183,7 @@ def test_a_size_of_zero_is_an_error(field):
         ("recipe.learning_rate", float("nan"), "learning_rate must be finite and above 0"),
         ("recipe.fan_in", 0, "fan_in must be finite and above 0"),
         ("recipe.beta_1", 1.0, r"beta_1 must be in \[0, 1\)"),
-        ("recipe.conditional_factor", -1.0, "conditional_factor must be finite and at least 0"),
+        ("recipe.conditional_factor", 0.0, "conditional_factor must be finite and above 0"),
         ("seed", -1, "config.seed must be from 0"),
     ],
 )

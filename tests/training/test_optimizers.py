@@ -324,13 +324,21 @@ def test_the_releases_force_the_teacher_and_modern_does_not(name, mode):
 def test_kernels_that_read_the_previous_frame_have_a_rate_of_their_own(name, factor, cell):
     recipe, without = recipes.get(name), recipes.get(name)
     without.conditional_factor = 1.0
-    model = video_models.build(frame_dim=6, units=3, layers=2, cell=cell, conditional_future=True)
+    model = video_models.build(
+        frame_dim=6,
+        units=3,
+        layers=2,
+        cell=cell,
+        conditional_reconstruction=True,
+        conditional_future=True,
+    )
     factors = {
         variable.path: optimizers.rate_factor(recipe, variable)
         / optimizers.rate_factor(without, variable)
         for variable in model.network.trainable_variables
     }
-    assert factors.pop(f"future_decoder/future_{cell}_1/kernel") == factor
+    for decoder in model.decoder_layers.values():
+        assert factors.pop(decoder.cells[0].kernel.path) == factor
     assert set(factors.values()) == {1.0}
 
 

@@ -194,7 +194,14 @@ INFO = {"data": {"sha256": {"train": "abc"}}}
 
 
 def of_now(**recipe):
-    recipe = {"l2": 0.0, "pixel_blur": 0.0, "conditional_input": "truth", **recipe}
+    recipe = {
+        "l2": 0.0,
+        "pixel_blur": 0.0,
+        "conditional_input": "truth",
+        "conditional_factor": 1.0,
+        "conditional_zero": False,
+        **recipe,
+    }
     return {
         "name": "x",
         "model": {"units": 3, "frame_scaling": False},
@@ -212,8 +219,11 @@ def test_a_finished_run_of_an_earlier_version_is_opened_again(tmp_path):
     wanted = r"recipe\.pixel_blur: 0\.0 there, 2\.0 here\nGive .*--config\.FIELD=VALUE"
     with pytest.raises(ValueError, match=wanted):
         Workdir.open(tmp_path, of_now(pixel_blur=2.0))
-    unread = ["recipe.pixel_blur", "recipe.conditional_input"]
-    other = of_now(pixel_blur=2.0, conditional_input="own")
+    with pytest.raises(ValueError, match=r"recipe\.conditional_zero: False there, True here\nGive"):
+        Workdir.open(tmp_path, of_now(conditional_zero=True))
+    changed = {"pixel_blur": 2.0, "conditional_input": "own", "conditional_factor": 0.25}
+    unread = [f"recipe.{name}" for name in changed]
+    other = of_now(**changed)
     Workdir.open(tmp_path, other, ignored=unread).lock.close()
     assert json.loads((tmp_path / "config.json").read_text()) == EARLIER
 

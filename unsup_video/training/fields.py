@@ -101,18 +101,18 @@ _AT_LEAST_ONE = (  # in every task
 _RANGES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "finite and above 0": (
         lambda x: 0 < x < math.inf,
-        ("learning_rate", "fan_in", "output_factor", "step_clip", "decay_rate"),
+        (
+            "learning_rate",
+            "fan_in",
+            "output_factor",
+            "conditional_factor",
+            "step_clip",
+            "decay_rate",
+        ),
     ),
     "finite and at least 0": (
         lambda x: 0 <= x < math.inf,
-        (
-            "encoder_factor",
-            "conditional_factor",
-            "l2",
-            "pixel_blur",
-            "init.kernel",
-            "init.peepholes",
-        ),
+        ("encoder_factor", "l2", "pixel_blur", "init.kernel", "init.peepholes"),
     ),
     "finite": (math.isfinite, ("init.forget_bias",)),
     "in [0, 1)": (lambda x: 0 <= x < 1, ("beta_1", "beta_2", "momentum", "rms_decay")),
